@@ -1,0 +1,1 @@
+export { Fault } from "./kernel/index.ts";

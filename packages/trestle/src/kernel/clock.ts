@@ -1,0 +1,101 @@
+/**
+ * Time. `wallMs` is for people and storage, `monotonicMs` for durations; nothing outside the kernel reads the machine's clock.
+ * A virtual clock stands still until it is told to advance, and then fires what is due in order of time, then of creation.
+ */
+export interface Clock {
+  /** Milliseconds since 1970. May jump. */
+  wallMs(): number;
+  /** Milliseconds since some moment. Never goes back; stops while the machine sleeps (Linux CLOCK_MONOTONIC). */
+  monotonicMs(): number;
+  /** Runs `task` once after `delayMs`. The timer does not keep the process alive. */
+  after(delayMs: number, task: () => void): Timer;
+  /** Runs `task` after everything that is ready now: how a burst of callers becomes one batch. */
+  soon(task: () => void): void;
+}
+
+export interface Timer {
+  /** Safe to call twice and after it fired. */
+  cancel(): void;
+}
+
+/** Resolves after `delayMs`, or rejects with the signal's reason as soon as it aborts. */
+export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason as Error);
+    const aborted = () => {
+      timer.cancel();
+      reject(signal?.reason as Error);
+    };
+    const timer = clock.after(delayMs, () => {
+      signal?.removeEventListener("abort", aborted);
+      resolve();
+    });
+    signal?.addEventListener("abort", aborted, { once: true });
+  });
+}
+
+export const systemClock: Clock = {
+  wallMs: () => Date.now(),
+  monotonicMs: () => performance.now(),
+  after(delayMs, task) {
+    // setTimeout fires at once beyond 2^31-1 ms; a longer wait is made of several.
+    const longest = 2_147_483_647;
+    let handle: NodeJS.Timeout;
+    const arm = (leftMs: number) => {
+      handle = setTimeout(() => (leftMs > longest ? arm(leftMs - longest) : task()), Math.min(leftMs, longest));
+      handle.unref();
+    };
+    arm(delayMs);
+    return { cancel: () => clearTimeout(handle) };
+  },
+  soon: (task) => void setImmediate(task),
+};
+
+/** A clock for tests and the simulator. `advance` also lets promises settle between two timers. */
+export interface VirtualClock extends Clock {
+  advance(byMs: number): Promise<void>;
+  /** Moves wall time only, as an administrator or NTP would. */
+  jumpWall(byMs: number): void;
+}
+
+export function virtualClock(startWallMs = 1_700_000_000_000): VirtualClock {
+  interface Pending { readonly atMs: number; readonly order: number; readonly task: () => void }
+  let nowMs = 0;
+  let offsetMs = startWallMs;
+  let order = 0;
+  const pending = new Set<Pending>();
+
+  const earliest = (): Pending | undefined => {
+    let best: Pending | undefined;
+    for (const entry of pending) if (!best || entry.atMs < best.atMs || (entry.atMs === best.atMs && entry.order < best.order)) best = entry;
+    return best;
+  };
+  // setImmediate runs after all promise reactions that are ready, so a turn of it means "everything has settled".
+  const settle = () => new Promise<void>((resolve) => void setImmediate(resolve));
+
+  return {
+    wallMs: () => offsetMs + nowMs,
+    monotonicMs: () => nowMs,
+    after(delayMs, task) {
+      const entry = { atMs: nowMs + Math.max(0, delayMs), order: order++, task };
+      pending.add(entry);
+      return { cancel: () => void pending.delete(entry) };
+    },
+    soon: (task) => void setImmediate(task),
+    jumpWall(byMs) {
+      offsetMs += byMs;
+    },
+    async advance(byMs) {
+      const untilMs = nowMs + byMs;
+      await settle();
+      for (let next = earliest(); next && next.atMs <= untilMs; next = earliest()) {
+        pending.delete(next);
+        nowMs = Math.max(nowMs, next.atMs);
+        next.task();
+        await settle();
+      }
+      nowMs = untilMs;
+      await settle();
+    },
+  };
+}

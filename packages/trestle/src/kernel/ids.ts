@@ -1,0 +1,42 @@
+/**
+ * Identity. Ids that Trestle mints are UUIDv7 (RFC 9562): time first, so that they are appended and not scattered in an
+ * index. Within one millisecond a counter keeps them rising, so ids of one process sort in the order they were minted.
+ */
+import type { Clock } from "./clock.ts";
+import type { Random } from "./random.ts";
+
+export interface Ids {
+  /** A UUIDv7 in its text form, 36 characters. */
+  next(): string;
+}
+
+const hex = Array.from({ length: 65_536 }, (_, n) => n.toString(16).padStart(4, "0"));
+
+export function uuidv7Ids(clock: Clock, random: Random): Ids {
+  let lastMs = 0;
+  let counter = 0;
+  return {
+    next() {
+      const nowMs = clock.wallMs();
+      if (nowMs > lastMs) {
+        lastMs = nowMs;
+        counter = random.uint32() & 0x3ff_ffff; // 26 random bits start the 42-bit counter of this millisecond
+      } else counter++;
+      return formatUuidv7(lastMs, counter, random.uint32());
+    },
+  };
+}
+
+/** The id number `counter` of millisecond `ms`; `tail` fills the last 32 bits. */
+export function formatUuidv7(ms: number, counter: number, tail: number): string {
+  const high = Math.floor(ms / 65_536);
+  const a = (counter / 0x4000_0000) & 0xfff; // 12 bits: rand_a
+  const b = (counter / 0x1_0000) & 0x3fff; // 14 bits behind the variant
+  const c = counter & 0xffff;
+  return `${hex[(high >>> 16) & 0xffff]}${hex[high & 0xffff]}-${hex[ms % 65_536]}-${hex[0x7000 | a]}-${hex[0x8000 | b]}-${hex[c]}${hex[(tail >>> 16) & 0xffff]}${hex[tail & 0xffff]}`;
+}
+
+/** When a UUIDv7 was minted, by the clock of whoever minted it; `undefined` for any other text. */
+export function mintedAtMs(id: string): number | undefined {
+  return /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/.test(id) ? Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16) : undefined;
+}

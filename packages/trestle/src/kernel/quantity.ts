@@ -1,0 +1,52 @@
+/**
+ * Quantities carry their unit where a person reads them: `"30s"`, `"50/s"`, `"10MB"`. They are turned into numbers once, at
+ * the edge, by the functions below; each names the option, the rule and the value it saw.
+ */
+import { Fault } from "./fault.ts";
+
+/** A bare number is milliseconds. */
+export type Duration = number | `${number}${"ms" | "s" | "m" | "h" | "d"}`;
+export type Rate = `${number}/${"s" | "m" | "h" | "d"}`;
+export type Bytes = number | `${number}${"B" | "kB" | "MB" | "GB"}`;
+/** Wall time, milliseconds since 1970, for people and storage. Durations are measured by the runtime, never by subtraction. */
+export type Instant = number;
+export type Percent = `${number}%`;
+/** Five fields: `"0 3 * * *"`. */
+export type Cron = `${string} ${string} ${string} ${string} ${string}`;
+
+const unitMs = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
+const unitBytes = { B: 1, kB: 1_000, MB: 1_000_000, GB: 1_000_000_000 } as const;
+
+/** Milliseconds of a duration. `option` is the name a person would look for: `retry.upTo`. */
+export function durationMs(duration: Duration, option: string): number {
+  if (typeof duration === "number") {
+    if (Number.isFinite(duration) && duration >= 0) return duration;
+  } else {
+    const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(duration);
+    if (match) return Number(match[1]) * unitMs[match[2] as keyof typeof unitMs];
+  }
+  throw Fault.create("quantity.not-a-duration", `${option} must be milliseconds (a number, 0 or more) or a text such as "30s" (ms, s, m, h, d), got ${JSON.stringify(duration)}`, "Write the duration with a unit, for example \"30s\".");
+}
+
+/** Events per second of a rate. */
+export function ratePerSecond(rate: Rate, option: string): number {
+  const match = /^(\d+(?:\.\d+)?)\/(s|m|h|d)$/.exec(rate);
+  if (match && Number(match[1]) > 0) return (Number(match[1]) * 1_000) / unitMs[match[2] as keyof typeof unitMs];
+  throw Fault.create("quantity.not-a-rate", `${option} must be a rate above 0 such as "50/s" (s, m, h, d), got ${JSON.stringify(rate)}`, "Write the rate with a unit, for example \"50/s\".");
+}
+
+export function sizeBytes(size: Bytes, option: string): number {
+  if (typeof size === "number") {
+    if (Number.isInteger(size) && size >= 0) return size;
+  } else {
+    const match = /^(\d+(?:\.\d+)?)(B|kB|MB|GB)$/.exec(size);
+    if (match) return Math.floor(Number(match[1]) * unitBytes[match[2] as keyof typeof unitBytes]);
+  }
+  throw Fault.create("quantity.not-a-size", `${option} must be bytes (an integer, 0 or more) or a text such as "5MB" (B, kB, MB, GB), got ${JSON.stringify(size)}`, "Write the size with a unit, for example \"5MB\".");
+}
+
+/** An integer option within a range, both ends included. */
+export function integerWithin(value: number, option: string, range: { readonly least: number; readonly most: number }): number {
+  if (Number.isInteger(value) && value >= range.least && value <= range.most) return value;
+  throw Fault.create("option.out-of-range", `${option} must be an integer from ${range.least} to ${range.most}, got ${String(value)}`, `Set ${option} within the range.`);
+}

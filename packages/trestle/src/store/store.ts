@@ -1,0 +1,211 @@
+/**
+ * The store: one lane of commits over log, queue, records and tokens. This file is the whole port; an engine implements it,
+ * `conformance/` holds it to what is written here.
+ *
+ * A position has three moments: *assigned* (in the lane), *visible* (others can read it), *durable* (no crash takes it back).
+ * Outcomes, change notices and reads show only the durable. On SQLite the three coincide; elsewhere they do not.
+ *
+ * `epoch` changes when the history may have been cut (restore, promotion, move). A position carries it; asking with another
+ * epoch faults with `log.diverged` instead of skipping silently.
+ */
+import type { Commit, CommitId, CommitOutcome, Fence, IndexEntry, JobId, SqlValue, Statement } from "./commit.ts";
+import type { StoreKey } from "./key.ts";
+
+export interface Store {
+  /** `sqlite`, `memory`, `postgres`: for people and logs; nothing may branch on it. */
+  readonly engine: string;
+  readonly dialect: "sqlite" | "postgres";
+  /** Ids of the guarantees it provides (docs/reference/guarantees.md). */
+  readonly guarantees: ReadonlySet<string>;
+  readonly epoch: number;
+
+  /**
+   * Applies the commit, and answers when that is durable. Never half: a refusal leaves nothing behind.
+   * Faults: `store.overloaded`, `store.closed`, `commit.too-large`, `commit.read-set-full`, and `commit.unknown` when a crash or
+   * I/O error hides the outcome: then `resolve`, or submit the same commit again.
+   */
+  commit(commit: Commit): Promise<CommitOutcome>;
+  /** What became of this id: decided by *writing* a refusal under it unless an outcome exists (FINDINGS F6). */
+  resolve(id: CommitId): Promise<CommitOutcome>;
+
+  /** Takes due jobs, best first; a batch operation beside commits, coalesced with them. Durable like a commit. */
+  claim(request: ClaimRequest): Promise<Claims>;
+  /** Extends these claims to `leaseMs` from now by the store's clock. `false`: the claim is over, or its job was cancelled; stop acting as its holder. */
+  extend(claims: readonly Claim[], leaseMs: number): Promise<readonly boolean[]>;
+
+  readonly read: Reader;
+
+  /**
+   * An interactive transaction, alone in the lane: a batch of one (FINDINGS F19). The commit that `work` answers is applied at its
+   * end, in the same storage transaction. Rolled back with `transaction.overran` after `withinMs` (default 250).
+   */
+  transaction<T>(work: (connection: SqlConnection) => Promise<{ readonly result: T; readonly commit?: Commit }>, withinMs?: number): Promise<T>;
+
+  /** Called after each durable batch, with what it touched. A hint: late or merged notices are allowed, silence after a write is not. */
+  onChange(listener: (change: Change) => void): () => void;
+
+  /** The user's migrations: each file once, in order of name; a changed file that was already applied faults with `sql.migration-changed`. */
+  migrate(component: string, files: readonly { readonly name: string; readonly text: string }[]): Promise<void>;
+  /** A consistent copy of the store, made while it runs. */
+  backup(path: string): Promise<void>;
+  stats(): StoreStats;
+  /** Applies what waits, then closes. Safe to call twice. */
+  close(): Promise<void>;
+}
+
+export interface ClaimRequest {
+  /** Who takes them, for people. */
+  readonly holder: string;
+  readonly leaseMs: number;
+  readonly queues: readonly { readonly queue: string; readonly limit: number }[];
+}
+export interface Claims {
+  readonly jobs: readonly ClaimedJob[];
+  /** When the next job of these queues falls due, by the store's clock; `undefined` when none waits. */
+  readonly nextDueAtMs: number | undefined;
+  /** The store's clock when it answered. */
+  readonly nowMs: number;
+}
+export interface Claim {
+  readonly id: JobId;
+  readonly fence: Fence;
+}
+export interface ClaimedJob extends Claim {
+  readonly queue: string;
+  readonly payload: Uint8Array;
+  readonly key: string | undefined;
+  /** 1 for the first. */
+  readonly attempt: number;
+  readonly sentAtMs: number;
+  readonly leaseUntilMs: number;
+}
+
+export interface SqlConnection {
+  /** Faults with `sql.denied` on transaction control, PRAGMA, ATTACH, and on Trestle's own tables. */
+  execute(statement: Statement): Promise<SqlResult>;
+}
+export interface SqlResult {
+  readonly rows: readonly Readonly<Record<string, SqlValue>>[];
+  readonly changes: number;
+  readonly lastInsertRowid: bigint | undefined;
+}
+
+// ---- reading --------------------------------------------------------------------------------------------------------
+
+/** Reads of the durable state. Each method is one snapshot; two calls are two. */
+export interface Reader {
+  /** In the order asked for; `undefined` where there is none, or it has expired. */
+  records(keys: readonly StoreKey[]): Promise<readonly (RecordRow | undefined)[]>;
+  list(query: ListQuery): Promise<readonly RecordRow[]>;
+  token(key: StoreKey): Promise<TokenRow | undefined>;
+  /** Events of one stream, in order, with version > `after`. */
+  stream(stream: StoreKey, options: { readonly after: number; readonly limit: number }): Promise<readonly EventRow[]>;
+  /** The version of the stream's last event; 0 when it has none. */
+  streamVersion(stream: StoreKey): Promise<number>;
+  /** Events of all streams in order of position, after `after`, of these components (the first part of a stream's key). */
+  log(options: { readonly after: Position; readonly components?: readonly string[]; readonly limit: number }): Promise<LogPage>;
+  /** The change feed: commits in order of number, with the keys they wrote, as far back as they are retained. */
+  commits(options: { readonly after: number; readonly limit: number }): Promise<readonly CommitRow[]>;
+  head(): Promise<Head>;
+  queue(queue: string): Promise<QueueDepth>;
+  queues(): Promise<readonly QueueDepth[]>;
+  jobs(query: { readonly queue?: string; readonly state?: JobState; readonly limit: number; readonly after?: JobId }): Promise<readonly JobRow[]>;
+  /** Read-only SQL on the user's tables. */
+  rows(statement: Statement): Promise<readonly Readonly<Record<string, SqlValue>>[]>;
+}
+
+export interface RecordRow {
+  readonly key: StoreKey;
+  readonly value: Uint8Array;
+  /** The commit that last wrote it. */
+  readonly version: number;
+  /** The commit that created it (since it was last absent). */
+  readonly created: number;
+  readonly expiresAtMs: number | undefined;
+}
+export interface TokenRow {
+  readonly value: Uint8Array;
+  readonly version: number;
+}
+export interface ListQuery {
+  readonly prefix: string;
+  readonly where?: IndexEntry;
+  /** `newest` is by the creating commit, latest first. */
+  readonly order: "key" | "newest";
+  /** The last row of the page before. */
+  readonly after?: { readonly key: StoreKey; readonly created: number };
+  readonly limit: number;
+}
+export interface EventRow {
+  readonly position: number;
+  readonly stream: StoreKey;
+  readonly version: number;
+  readonly id: string;
+  readonly type: string;
+  readonly data: Uint8Array;
+  readonly meta: Uint8Array | undefined;
+  /** Store time of its commit. */
+  readonly atMs: number;
+  readonly commit: number;
+}
+export interface Position {
+  readonly epoch: number;
+  /** Gapless over the store, from 1; 0 is before the first event. */
+  readonly position: number;
+}
+export interface LogPage {
+  readonly events: readonly EventRow[];
+  /** Everything up to here has been looked at, whether it matched or not: where to go on. */
+  readonly next: Position;
+  /** `next` is the end of the log. */
+  readonly atEnd: boolean;
+}
+export interface CommitRow {
+  readonly n: number;
+  readonly id: CommitId;
+  readonly atMs: number;
+  readonly keys: readonly string[];
+}
+export interface Head {
+  readonly epoch: number;
+  readonly n: number;
+  readonly position: number;
+}
+/** `waiting`: due or not, blocked by its key or not. */
+export type JobState = "waiting" | "running" | "dead" | "parked" | "undetermined";
+export interface QueueDepth {
+  readonly queue: string;
+  readonly waiting: number;
+  readonly running: number;
+  readonly dead: number;
+  readonly parked: number;
+  readonly undetermined: number;
+  /** Of the oldest job that is due and waits. */
+  readonly oldestAgeMs: number;
+}
+export interface JobRow {
+  readonly id: JobId;
+  readonly queue: string;
+  readonly state: JobState;
+  readonly key: string | undefined;
+  readonly attempt: number;
+  readonly dueAtMs: number;
+  readonly sentAtMs: number;
+  readonly error: string | undefined;
+  readonly payload: Uint8Array;
+}
+
+export interface Change {
+  /** The newest durable commit. */
+  readonly n: number;
+  /** Record keys and stream names that were written. */
+  readonly keys: readonly StoreKey[];
+  /** Queues that got work, or have some again. */
+  readonly queues: readonly string[];
+}
+export interface StoreStats {
+  readonly commits: number;
+  readonly refused: number;
+  readonly batches: number;
+  readonly waiting: number;
+}
