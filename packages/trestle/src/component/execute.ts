@@ -1,0 +1,215 @@
+/**
+ * Running a handler to its one commit. A conflict runs it again, at once and in turns (see lane.ts), until its deadline. A
+ * refusal or fault that rests on reads is checked before it is believed: what the handler saw may never have stood together
+ * (FINDINGS F9).
+ */
+import { Fault, withContext } from "../kernel/index.ts";
+import type { Expectation, Write } from "../store/index.ts";
+import type { Component, Mode, Uses } from "./component.ts";
+import { WorkContext } from "./work-context.ts";
+import type { Principal } from "./context.ts";
+import { bindUses } from "./handles.ts";
+import { Invocation, type InvocationFrame } from "./invocation.ts";
+import type { Journal } from "./journal.ts";
+import type { NodeServices } from "./node.ts";
+
+export interface Work<T> {
+  readonly node: NodeServices;
+  readonly component: Component;
+  readonly operation: string;
+  readonly mode: Mode;
+  readonly uses: Uses | undefined;
+  /** Equal on every attempt; a UUIDv7 where one is at hand. */
+  readonly id: string;
+  readonly tenant?: string | undefined;
+  readonly principal?: Principal | undefined;
+  /** 1 for the first. */
+  readonly attempt?: number;
+  readonly traceparent?: string | undefined;
+  readonly timeoutMs: number;
+  /** When the work came into being: fixes the time in ids minted by the handler. Default: now. */
+  readonly startedAtMs?: number | undefined;
+  /** Aborts the run from outside: the caller is gone, the node drains, the claim is lost. */
+  readonly signal?: AbortSignal | undefined;
+  readonly journal?: Journal | undefined;
+  readonly guard?: InvocationFrame["guard"];
+  readonly resumeAfter?: string | undefined;
+  run(uses: object, context: WorkContext, invocation: Invocation): T | Promise<T>;
+  /** What the answer means for the commit. */
+  conclude(answer: T, invocation: Invocation): Conclusion;
+  /** What a fault means: its own commit (a job's retry), or nothing, and then it is thrown. */
+  fail?(fault: unknown, invocation: Invocation): Conclusion | undefined;
+}
+
+export interface Conclusion {
+  /** Does what the handler staged stay? */
+  readonly keep: boolean;
+  readonly end: "ok" | "refused" | "fault";
+  readonly writes?: readonly Write[];
+  readonly expects?: readonly Expectation[];
+  /** `save` when the invocation will run again. */
+  readonly journal?: "drop" | "save";
+}
+
+/** How it ended. `lost`: somebody else owns this work now; nothing was committed. */
+export type Ended<T> = { readonly kind: "answered"; readonly answer: T } | { readonly kind: "failed"; readonly fault: unknown } | { readonly kind: "lost" };
+
+const runsMax = 1_000;
+
+export async function execute<T>(work: Work<T>): Promise<Ended<T>> {
+  const { node, component, operation } = work;
+  const startedMs = node.clock.monotonicMs();
+  const span = node.observer.span(`${component.name} ${operation}`.trim(), { "trestle.kind": component.kind, "trestle.component": component.name });
+  const deadlineMs = startedMs + work.timeoutMs;
+  const scope = new AbortScope(node, work.timeoutMs, work.signal);
+  let runs = 0;
+  let end: Conclusion["end"] = "fault";
+  let fault: unknown;
+  try {
+    return await withContext({ deadlineMs, signal: undefined, tenant: work.tenant, attempt: work.attempt ?? 1, ...(span ? { traceparent: span.traceparent } : work.traceparent ? { traceparent: work.traceparent } : {}) }, async () => {
+      let journal = work.journal;
+      for (;;) {
+        runs += 1;
+        const invocation = new Invocation({
+          node, mode: work.mode, id: work.id, component, operation, tenant: work.tenant, principal: work.principal, attempt: work.attempt ?? 1,
+          startedAtMs: work.startedAtMs ?? node.clock.wallMs(), deadlineMs, signal: scope.signal, journal, guard: work.guard, resumeAfter: work.resumeAfter,
+        });
+        const ended = await runOnce(work, invocation, scope);
+        end = ended.end;
+        fault = ended.fault;
+        if (ended.kind !== "again") return ended.result;
+        if (runs >= runsMax || node.clock.monotonicMs() >= deadlineMs) {
+          throw Fault.create("commit.conflict", `${component.kind} "${component.name}" ran ${runs} times and each time another commit had changed what it read (${ended.keys.slice(0, 3).join(", ")})`, "Merge instead of reading and writing back, or spread the hot key.", { details: { keys: ended.keys, runs } });
+        }
+        journal = invocation.journal;
+      }
+    });
+  } catch (thrown) {
+    end = "fault";
+    fault = thrown;
+    throw thrown;
+  } finally {
+    scope.close();
+    span?.end(end === "fault" ? fault : undefined);
+    node.observer.invoked(component.name, operation, end, node.clock.monotonicMs() - startedMs, runs);
+  }
+}
+
+type Once<T> = { readonly kind: "done"; readonly result: Ended<T>; readonly end: Conclusion["end"]; readonly fault?: unknown } | { readonly kind: "again"; readonly keys: readonly string[]; readonly end: "fault"; readonly fault?: unknown };
+
+async function runOnce<T>(work: Work<T>, invocation: Invocation, scope: AbortScope): Promise<Once<T>> {
+  let answer: T | undefined;
+  let fault: unknown;
+  let conclusion: Conclusion | undefined;
+  try {
+    const running = work.run(bindUses(work.uses, invocation), new WorkContext(invocation), invocation);
+    answer = isPromise(running) ? await scope.race(running) : running;
+    const unread = invocation.unreadRefusal();
+    if (invocation.unknownOutcome !== undefined) throw invocation.unknownOutcome; // a handler may not swallow it
+    conclusion = work.conclude(answer, invocation);
+    if (unread !== undefined && conclusion.end === "ok") throw Fault.create("outcome.refusal-unread", `${invocation.frame.component.kind} "${invocation.frame.component.name}" ended without looking at a refusal: ${unread}`, "Look at `.ok` of what the command answered, and say what then.");
+  } catch (thrown) {
+    fault = invocation.unknownOutcome ?? thrown;
+    conclusion = undefined;
+  }
+  if (invocation.superseded) return afterRefusal(invocation, fault);
+  if (scope.signal.aborted && fault !== undefined && work.signal?.aborted) {
+    // Stopped from outside: whoever stopped it decides what becomes of the work.
+    invocation.settle();
+    return { kind: "done", result: { kind: "failed", fault }, end: "fault", fault };
+  }
+  if (conclusion === undefined) {
+    conclusion = work.fail?.(fault, invocation);
+    if (conclusion === undefined) {
+      if (work.mode !== "read" && invocation.restsOnReads) {
+        const outcome = await invocation.commit({ keep: false, judge: true, writes: [], expects: [], journal: "save" });
+        if (!outcome.ok) return afterRefusal(invocation, fault);
+      } else invocation.settle();
+      return { kind: "done", result: { kind: "failed", fault }, end: "fault", fault };
+    }
+  }
+  if (work.mode === "read") {
+    invocation.settle();
+    return { kind: "done", result: fault === undefined ? { kind: "answered", answer: answer as T } : { kind: "failed", fault }, end: conclusion.end, fault };
+  }
+  const { keep, writes = [], expects = [], journal = "drop" } = conclusion;
+  let outcome;
+  try {
+    outcome = await invocation.commit({ keep, judge: keep || invocation.restsOnReads, writes, expects, journal });
+  } catch (refusedAtTheDoor) {
+    // Too large, overloaded, diverged: a fault of this handler like any other, unless it already is one.
+    invocation.settle();
+    const again = fault === undefined ? work.fail?.(refusedAtTheDoor, invocation) : undefined;
+    if (!again) throw refusedAtTheDoor;
+    return commitFailure(work, invocation, again, refusedAtTheDoor);
+  }
+  if (outcome.ok) return { kind: "done", result: fault === undefined ? { kind: "answered", answer: answer as T } : { kind: "failed", fault }, end: conclusion.end, fault };
+  if (outcome.refused === "guard" || outcome.refused === "statement") {
+    const refused = outcome.refused === "guard"
+      ? Fault.create("commit.guard-refused", `a merge of ${work.component.kind} "${work.component.name}" would leave its range: ${outcome.key} stands at ${outcome.value}`, "Read the value first where the handler must decide on it.", { details: { key: outcome.key, value: outcome.value } })
+      : Fault.create("commit.statement-failed", `a statement of ${work.component.kind} "${work.component.name}" failed: ${outcome.message}`, "Correct the statement or the data it meets; nothing of the commit was applied.");
+    const end = work.fail?.(refused, invocation);
+    return end ? commitFailure(work, invocation, end, refused) : { kind: "done", result: { kind: "failed", fault: refused }, end: "fault", fault: refused };
+  }
+  return afterRefusal(invocation, fault);
+}
+
+/** A failure that only showed at the commit is recorded in a commit of its own, without what the handler staged. */
+async function commitFailure<T>(work: Work<T>, invocation: Invocation, conclusion: Conclusion, fault: unknown): Promise<Once<T>> {
+  const { writes = [], expects = [] } = conclusion;
+  const outcome = await work.node.lane.submit({ id: work.node.ids.next(), expects, writes });
+  invocation.settle();
+  if (!outcome.ok) return { kind: "done", result: { kind: "lost" }, end: "fault", fault };
+  return { kind: "done", result: { kind: "failed", fault }, end: "fault", fault };
+}
+
+function afterRefusal<T>(invocation: Invocation, fault: unknown): Once<T> {
+  const why = invocation.superseded?.why;
+  invocation.settle();
+  // Its own journal moved on: another process has taken this invocation over.
+  if (why?.refused === "conflict" && !why.keys.some((key) => key.startsWith("~journal/") || key.startsWith("~request/"))) return { kind: "again", keys: why.keys, end: "fault", fault };
+  return { kind: "done", result: { kind: "lost" }, end: "fault", fault };
+}
+
+function isPromise<T>(value: T | Promise<T>): value is Promise<T> {
+  return value instanceof Promise || (typeof value === "object" && value !== null && typeof (value as { then?: unknown }).then === "function");
+}
+
+/** The handler's signal: aborts at its deadline or with the caller's. Made only when somebody listens. */
+class AbortScope {
+  readonly #controller = new AbortController();
+  readonly #timer: { cancel(): void };
+  readonly #outer: AbortSignal | undefined;
+  #reject: ((reason: unknown) => void) | undefined;
+  readonly #aborted = () => this.#abort(this.#outer?.reason);
+
+  constructor(node: NodeServices, timeoutMs: number, outer: AbortSignal | undefined) {
+    this.#outer = outer;
+    this.#timer = node.clock.after(timeoutMs, () => this.#abort(Fault.create("deadline.exceeded", `the handler did not end within ${timeoutMs} ms`, "Raise `timeout`, or do less in one handler.")));
+    if (outer?.aborted) this.#aborted();
+    else outer?.addEventListener("abort", this.#aborted, { once: true });
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  /** The handler's end, or the deadline, whichever comes first. A handler that goes on after it finds its handles dead. */
+  race<T>(running: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      if (this.signal.aborted) reject(this.signal.reason as Error);
+      this.#reject = reject;
+      running.then(resolve, reject);
+    });
+  }
+
+  close(): void {
+    this.#timer.cancel();
+    this.#outer?.removeEventListener("abort", this.#aborted);
+  }
+
+  #abort(reason: unknown): void {
+    this.#controller.abort(reason);
+    this.#reject?.(reason);
+  }
+}

@@ -1,0 +1,23 @@
+/** The component model: what a declaration is, and what one run of a handler does. */
+export { decode, encode } from "./codec.ts";
+export type { Annotations, Component, Handle, Handles, Mode, Usable, Uses, View, Work as WorkSpec } from "./component.ts";
+export type { Context, DurableContext, Log, Principal, ReadOptions, WriteContext } from "./context.ts";
+export { declareComponent, declareUnchecked, definitionOf } from "./definition.ts";
+export type { Definition, EdgeOperation, NodePart, StagedEvent } from "./definition.ts";
+export { execute } from "./execute.ts";
+export type { Conclusion, Ended, Work } from "./execute.ts";
+export { bindUses } from "./handles.ts";
+export { componentOf, Invocation } from "./invocation.ts";
+export type { InvocationFrame, RecoveryPoint, StreamRead } from "./invocation.ts";
+export { decodeJournal, journalKey } from "./journal.ts";
+export type { CallIdentity, Journal } from "./journal.ts";
+export { Lane } from "./lane.ts";
+export type { Fold } from "./lane.ts";
+export type { NodeServices, Observer, Span } from "./node.ts";
+export { isRefused, refuse } from "./outcome.ts";
+export type { Refused } from "./outcome.ts";
+export { parse, parseNow, parseOrFault } from "./schema.ts";
+export type { In, Issue, Out, Parsed, Payload, Schema } from "./schema.ts";
+export { pendingEvent, readEvent, sourceOf, stageEvent } from "./source.ts";
+export type { AnyEvent, Event, EventSchemas, Source, SourceInterior, When } from "./source.ts";
+export { WorkContext } from "./work-context.ts";

@@ -1,0 +1,43 @@
+/** What a running node offers to kinds. Built by the app floor; one per `start`. */
+import type { AmbientContext, Clock, Ids, Random } from "../kernel/index.ts";
+import type { Store } from "../store/index.ts";
+import type { Component } from "./component.ts";
+import type { Log } from "./context.ts";
+import type { StagedEvent } from "./definition.ts";
+import type { Invocation } from "./invocation.ts";
+import type { Lane } from "./lane.ts";
+
+export interface NodeServices {
+  readonly app: string;
+  /** Names this node for people: holder of claims, resource of spans. */
+  readonly id: string;
+  readonly store: Store;
+  readonly lane: Lane;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly ids: Ids;
+  readonly observer: Observer;
+  readonly log: (component: string, context: Pick<AmbientContext, "traceparent" | "tenant"> & { readonly invocation?: string }) => Log;
+  /** A setting as given at start or by the environment; `undefined` when nobody set it. */
+  setting(name: string): string | undefined;
+  /** State that a component keeps on this node (caches, breakers): made once, gone with the node. */
+  local<T>(component: Component, make: () => T): T;
+  /** What reacts to this component's events inside their commit. */
+  inCommit(source: Component): readonly { react(event: StagedEvent, invocation: Invocation): Promise<void> | void }[];
+  /** Base URL of a service that another process runs; `undefined` when this app implements it. */
+  serviceUrl(name: string): string | undefined;
+}
+
+/** Where the runtime tells what happened, so that the observed graph can be laid over the declared one. */
+export interface Observer {
+  /** One invocation has ended. `attempts` counts runs of the handler in this invocation (conflicts re-run it). */
+  invoked(component: string, operation: string, end: "ok" | "refused" | "fault", durationMs: number, attempts: number): void;
+  /** A handler of `from` reached for `to`. */
+  used(from: string, to: string): void;
+  /** Opens a span as a child of the current context's; `end` closes it. */
+  span(name: string, attributes: Readonly<Record<string, string | number>>): Span | undefined;
+}
+export interface Span {
+  readonly traceparent: string;
+  end(fault?: unknown): void;
+}

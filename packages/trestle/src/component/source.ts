@@ -1,0 +1,91 @@
+/**
+ * Whatever has events to follow: an aggregate, a topic. This file says what an event is to its reader, how it lies in the
+ * log, and what a follower may ask of a source.
+ */
+import { Fault, type Instant } from "../kernel/index.ts";
+import { parseKey, type EventRow, type NewEvent } from "../store/index.ts";
+import { decode, encode } from "./codec.ts";
+import type { Component } from "./component.ts";
+import { definitionOf, type StagedEvent } from "./definition.ts";
+import type { Invocation } from "./invocation.ts";
+import { parseNow, parseOrFault, type Schema } from "./schema.ts";
+
+export type EventSchemas = { readonly [type: string]: Schema };
+
+/** Exists for types only: the events as read, and the type of their key. */
+export interface Source<Read, Key = string> {
+  readonly "~events": Read;
+  readonly "~key": Key;
+}
+
+/** One recorded fact. */
+export interface Event<Type extends string, Data, Key = string> {
+  readonly type: Type;
+  readonly data: Data;
+  /** UUIDv7: the same for every reader. */
+  readonly id: string;
+  /** The stream it belongs to: the aggregate's id, or the topic's key. */
+  readonly key: Key;
+  /** When it was committed. In the commit itself: when the handler's segment began. */
+  readonly at: Instant;
+  /** `epoch-position` in the log; `"pending"` inside the commit that records it. */
+  readonly position: string;
+  /** Of its stream, from 1; 0 inside a commit that does not know it yet (topics). */
+  readonly version: number;
+  readonly tenant: string | undefined;
+  /** The invocation that recorded it. */
+  readonly causedBy: string | undefined;
+}
+export type AnyEvent<Events, Key = string> = { [K in keyof Events & string]: Event<K, Events[K], Key> }[keyof Events & string];
+
+/** `following`: after the commit, once, in order per key. `in-commit`: as part of the commit that records the event. */
+export type When = "following" | "in-commit";
+
+/** What a kind with events keeps in its definition's `interior`. */
+export interface SourceInterior {
+  readonly source: {
+    readonly events: EventSchemas;
+    /** The user's key of a stream, as its schema reads it. */
+    key(text: string): string | number;
+  };
+}
+
+interface Meta {
+  readonly by?: string;
+  readonly trace?: string;
+}
+
+/** Makes an event of `source` ready for `invocation.append`: checked by its schema, encoded, with an id of its own. */
+export function stageEvent(invocation: Invocation, source: Component, stream: string, key: string | number, type: string, data: unknown, version: number | undefined): { readonly staged: StagedEvent; readonly encoded: NewEvent } {
+  const schema = sourceOf(source).events[type];
+  if (!schema) throw Fault.create("event.unknown-type", `${source.kind} "${source.name}" has no event ${JSON.stringify(type)}`, "Declare the event with its schema.");
+  const what = `event ${type} of ${source.kind} "${source.name}"`;
+  const id = invocation.newId();
+  const meta: Meta = { by: invocation.frame.id };
+  return {
+    staged: { source, stream, key, type, id, data, parsed: parseNow(schema, data, what), version },
+    encoded: { id, type, data: encode(data ?? {}, what), meta: encode(meta, what) },
+  };
+}
+
+/** What an in-commit follower sees. */
+export function pendingEvent(event: StagedEvent, invocation: Invocation): AnyEvent<Record<string, unknown>, string | number> {
+  return { type: event.type, data: event.parsed, id: event.id, key: event.key, at: invocation.now(), position: "pending", version: event.version ?? 0, tenant: invocation.tenant, causedBy: invocation.frame.id };
+}
+
+/** What a reader of the log sees. An event whose type the source no longer declares answers `undefined`. */
+export async function readEvent(source: Component, row: EventRow, epoch: number): Promise<AnyEvent<Record<string, unknown>, string | number> | undefined> {
+  const { events, key } = sourceOf(source);
+  const schema = events[row.type];
+  if (!schema) return undefined;
+  const { key: text, tenant } = parseKey(row.stream);
+  const meta = (row.meta ? decode(row.meta) : {}) as Meta;
+  const data: unknown = await parseOrFault(schema, decode(row.data), `event ${row.type} of ${source.kind} "${source.name}", version ${row.version}`);
+  return { type: row.type, data, id: row.id, key: key(text), at: row.atMs, position: `${epoch}-${row.position}`, version: row.version, tenant, causedBy: meta.by };
+}
+
+export function sourceOf(component: Component): SourceInterior["source"] {
+  const interior = definitionOf(component).interior as Partial<SourceInterior> | undefined;
+  if (interior?.source) return interior.source;
+  throw Fault.create("component.not-a-source", `${component.kind} "${component.name}" has no events to follow`, "Follow an aggregate or a topic.");
+}
