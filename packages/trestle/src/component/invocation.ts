@@ -78,6 +78,7 @@ export class Invocation implements TurnTaker {
   readonly #merged = new Set<StoreKey>();
   readonly #streams = new Map<StoreKey, NewEvent[]>();
   readonly #folds = new Map<StoreKey, Fold>();
+  #snapshot: number | undefined;
   #others: Write[] = [];
   #expects: Expectation[] = [];
   #reactions: StagedEvent[] = [];
@@ -191,6 +192,8 @@ export class Invocation implements TurnTaker {
 
   /** A snapshot, not a precondition. Sees only what is durable. */
   async list(query: ListQuery): Promise<readonly RecordRow[]> {
+    // The head before the first list: what `expectUnchanged` counts from.
+    this.#snapshot ??= this.mode === "read" ? 0 : (await this.node.store.read.head()).n;
     return this.recall(`list ${JSON.stringify(query)}`, () => this.node.store.read.list(query));
   }
 
@@ -258,6 +261,13 @@ export class Invocation implements TurnTaker {
   expect(expectation: Expectation): void {
     this.assertOpen();
     if (!this.replaying) this.#expects.push(expectation);
+  }
+
+  /** No record under `prefix` may have changed between the start of this segment's reading and the commit. */
+  async expectUnchanged(prefix: string): Promise<void> {
+    this.assertOpen();
+    if (this.replaying) return;
+    this.expect({ kind: "unchanged", prefix, since: this.#snapshot ?? (await this.node.store.read.head()).n });
   }
 
   // ---- staging ------------------------------------------------------------------------------------------------------
@@ -529,6 +539,7 @@ export class Invocation implements TurnTaker {
     this.#folds.clear();
     this.#others = [];
     this.#expects = [];
+    this.#snapshot = undefined;
   }
 
   #assertWrites(): void {

@@ -1,0 +1,96 @@
+/**
+ * Folding a stream: the nearest known state (this node's cache, a snapshot, `initial`), then the events behind it. The log is
+ * immutable, so the state of a version never changes, and a fold may be kept for as long as memory allows.
+ */
+import { createHash } from "node:crypto";
+import { decode, encode, readEvent, type AnyEvent, type Component, type EventSchemas, type Fold, type NodeServices } from "../component/index.ts";
+import { limits, parseKey, storeKey, type StoreKey, type Write } from "../store/index.ts";
+
+export interface Folding {
+  readonly name: string;
+  readonly events: EventSchemas;
+  readonly initial: (id: string | number) => unknown;
+  readonly evolve: Readonly<Record<string, (state: unknown, data: unknown) => unknown>>;
+  readonly snapshotEvery: number;
+}
+
+export type Until = { readonly version: number } | { readonly atMs: number };
+
+/** The state at a version, or as it was at a moment (of recording). */
+export async function foldTo(node: NodeServices, component: Component, folding: Folding, stream: StoreKey, id: string | number, until: Until): Promise<Fold> {
+  const version = "version" in until ? until.version : Number.POSITIVE_INFINITY;
+  const atMs = "atMs" in until ? until.atMs : Number.POSITIVE_INFINITY;
+  let fold = "version" in until ? await nearest(node, folding, stream, id, version) : { version: 0, state: folding.initial(id) };
+  while (fold.version < version) {
+    const rows = await node.store.read.stream(stream, { after: fold.version, limit: Math.min(limits.pageRowsMax, version - fold.version) });
+    for (const row of rows) {
+      if (row.atMs > atMs) return fold;
+      const event = await readEvent(component, row, node.store.epoch);
+      // An event type that was removed from the declaration no longer means anything to the state.
+      fold = { version: row.version, state: event ? folding.evolve[event.type]?.(fold.state, event.data) : fold.state };
+    }
+    if (rows.length < limits.pageRowsMax) break;
+  }
+  if ("version" in until) node.lane.keepFold(stream, fold);
+  return fold;
+}
+
+export async function* historyOf(node: NodeServices, component: Component, stream: StoreKey): AsyncGenerator<AnyEvent<Record<string, unknown>, string | number>> {
+  for (let after = 0; ; ) {
+    const rows = await node.store.read.stream(stream, { after, limit: 256 });
+    for (const row of rows) {
+      after = row.version;
+      const event = await readEvent(component, row, node.store.epoch);
+      if (event) yield event;
+    }
+    if (rows.length < 256) return;
+  }
+}
+
+// ---- snapshots ------------------------------------------------------------------------------------------------------
+
+interface Snapshot {
+  readonly version: number;
+  readonly state: unknown;
+  /** Of the functions that made it: other code, other state. */
+  readonly fingerprint: string;
+}
+
+async function nearest(node: NodeServices, folding: Folding, stream: StoreKey, id: string | number, version: number): Promise<Fold> {
+  const cached = node.lane.durableFold(stream);
+  if (cached && cached.version <= version) return cached;
+  if (version >= folding.snapshotEvery) {
+    const [row] = await node.store.read.records([snapshotKey(stream)]);
+    const snapshot = row && (decode(row.value) as Snapshot);
+    if (snapshot && snapshot.version <= version && snapshot.fingerprint === fingerprintOf(folding)) return snapshot;
+  }
+  return { version: 0, state: folding.initial(id) };
+}
+
+/** The snapshot that goes with the commit which crosses a multiple of `snapshotEvery`; none when state is no JSON. */
+export function snapshotWrite(folding: Folding, stream: StoreKey, before: number, after: Fold): Write | undefined {
+  if (Math.floor(before / folding.snapshotEvery) === Math.floor(after.version / folding.snapshotEvery)) return undefined;
+  try {
+    return { kind: "put", key: snapshotKey(stream), value: encode({ version: after.version, state: after.state, fingerprint: fingerprintOf(folding) }, "snapshot") };
+  } catch {
+    return undefined; // a Map or Date in the state: the stream is folded from its start instead
+  }
+}
+
+function snapshotKey(stream: StoreKey): StoreKey {
+  const { component, tenant, key } = parseKey(stream);
+  return storeKey("~snapshot", tenant, `${component}/${key}`);
+}
+
+const fingerprints = new WeakMap<Folding, string>();
+
+function fingerprintOf(folding: Folding): string {
+  let fingerprint = fingerprints.get(folding);
+  if (fingerprint === undefined) {
+    const hash = createHash("sha256").update(String(folding.initial));
+    for (const type of Object.keys(folding.evolve).sort()) hash.update(`${type}:${String(folding.evolve[type])}`);
+    fingerprint = hash.digest("hex").slice(0, 16);
+    fingerprints.set(folding, fingerprint);
+  }
+  return fingerprint;
+}

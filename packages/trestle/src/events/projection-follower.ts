@@ -1,0 +1,115 @@
+/**
+ * A following projection on one node: reads the log behind its durable position and commits rows and the new position together.
+ * Two nodes may run it; the position's version lets exactly one of them write each step.
+ *
+ * States: `idle` (at the end of the log; a change wakes it), `working` (a batch is read, folded, committed), `stopped`.
+ */
+import { decode, encode, readEvent, type Component, type NodePart, type NodeServices } from "../component/index.ts";
+import { Fault, sleep } from "../kernel/index.ts";
+import { parseKey, storeKey, type Position, type StoreKey, type Write } from "../store/index.ts";
+import { concernsRow, encodeRow, foldRow, type RowFolds } from "./projection.ts";
+
+// Rows read in a batch are preconditions of it, so it stays well below limits.expectationsMax.
+const batchEvents = 200;
+
+export class ProjectionFollower implements NodePart {
+  readonly name: string;
+  readonly #node: NodeServices;
+  readonly #source: Component;
+  readonly #folds: RowFolds;
+  readonly #stopped = new AbortController();
+  #working: Promise<void> | undefined;
+  #again = false;
+  #atEnd = false;
+  #forget: (() => void) | undefined;
+
+  constructor(node: NodeServices, source: Component, folds: RowFolds) {
+    this.name = `projection ${folds.name}`;
+    this.#node = node;
+    this.#source = source;
+    this.#folds = folds;
+  }
+
+  start(): Promise<void> {
+    const prefix = `${this.#source.name}/`;
+    this.#forget = this.#node.store.onChange(({ keys }) => {
+      if (keys.some((key) => key.startsWith(prefix))) this.#wake();
+    });
+    this.#wake();
+    return Promise.resolve();
+  }
+
+  drain(): Promise<void> {
+    return this.stop();
+  }
+
+  async stop(): Promise<void> {
+    this.#forget?.();
+    this.#stopped.abort();
+    await this.#working;
+  }
+
+  async idle(): Promise<boolean> {
+    if (this.#working || this.#again || !this.#atEnd) return false;
+    const { position } = await this.#position();
+    return (await this.#node.store.read.log({ after: position, components: [this.#source.name], limit: 1 })).events.length === 0;
+  }
+
+  #wake(): void {
+    this.#again = true;
+    this.#working ??= this.#work().finally(() => {
+      this.#working = undefined;
+      if (this.#again && !this.#stopped.signal.aborted) this.#wake();
+    });
+  }
+
+  async #work(): Promise<void> {
+    for (let failures = 0; this.#again && !this.#stopped.signal.aborted; ) {
+      this.#again = false;
+      try {
+        while (!(await this.#step()) && !this.#stopped.signal.aborted) failures = 0;
+        this.#atEnd = true;
+      } catch (fault) {
+        if (Fault.is(fault, "store.closed")) return;
+        this.#again = true;
+        failures += 1;
+        this.#node.log(this.#folds.name, { traceparent: undefined, tenant: undefined }).error("the projection could not go on; it tries again", { fault: String(fault), failures });
+        await sleep(this.#node.clock, Math.min(30_000, 100 * 2 ** failures), this.#stopped.signal).catch(() => undefined);
+      }
+    }
+  }
+
+  async #position(): Promise<{ readonly key: StoreKey; readonly version: number; readonly position: Position }> {
+    const key = storeKey("~position", undefined, this.#folds.name);
+    const [row] = await this.#node.store.read.records([key]);
+    return { key, version: row?.version ?? 0, position: row ? (decode(row.value) as Position) : { epoch: this.#node.store.epoch, position: 0 } };
+  }
+
+  /** One batch; `true` at the end of the log. */
+  async #step(): Promise<boolean> {
+    const { store } = this.#node;
+    const { key: positionKey, version, position } = await this.#position();
+    const page = await store.read.log({ after: position, components: [this.#source.name], limit: batchEvents });
+    if (page.next.position === position.position) return true;
+    const events = [];
+    for (const row of page.events) {
+      if (!concernsRow(this.#folds, row.type)) continue;
+      const event = await readEvent(this.#source, row, store.epoch);
+      if (event) events.push({ event, key: storeKey(this.#folds.name, parseKey(row.stream).tenant, String(event.key)) });
+    }
+    const keys = [...new Set(events.map(({ key }) => key))];
+    const known = await store.read.records(keys);
+    const rows = new Map(keys.map((key, i) => [key, known[i] && (decode(known[i].value) as object)] as const));
+    const changed = new Map<StoreKey, object | null>();
+    for (const { event, key } of events) {
+      const row = foldRow(this.#folds, rows.get(key), event);
+      if (row === undefined) continue;
+      rows.set(key, row ?? undefined);
+      changed.set(key, row);
+    }
+    const writes: Write[] = [...changed].map(([key, row]) => (row === null ? { kind: "remove", key } : { kind: "put", key, ...encodeRow(this.#folds, row) }));
+    writes.push({ kind: "put", key: positionKey, value: encode(page.next, "position") });
+    const outcome = await store.commit({ id: this.#node.ids.next(), expects: [{ kind: "record", key: positionKey, version }], writes });
+    return outcome.ok && page.atEnd;
+  }
+}
