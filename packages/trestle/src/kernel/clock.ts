@@ -59,29 +59,67 @@ export interface VirtualClock extends Clock {
 }
 
 export function virtualClock(startWallMs = 1_700_000_000_000): VirtualClock {
-  interface Pending { readonly atMs: number; readonly order: number; readonly task: () => void }
+  interface Pending { readonly atMs: number; readonly order: number; task: (() => void) | undefined }
   let nowMs = 0;
   let offsetMs = startWallMs;
   let order = 0;
-  const pending = new Set<Pending>();
+  let soonPending = 0;
+  // A binary heap by time, then by creation; a cancelled entry stays, without its task, until it comes up.
+  const heap: Pending[] = [];
+  const before = (a: Pending, b: Pending) => a.atMs < b.atMs || (a.atMs === b.atMs && a.order < b.order);
+
+  function push(entry: Pending): void {
+    let at = heap.push(entry) - 1;
+    while (at > 0) {
+      const parent = (at - 1) >> 1;
+      if (!before(entry, heap[parent] as Pending)) break;
+      heap[at] = heap[parent] as Pending;
+      at = parent;
+    }
+    heap[at] = entry;
+  }
+
+  function pop(): void {
+    const last = heap.pop() as Pending;
+    if (heap.length === 0) return;
+    let at = 0;
+    for (;;) {
+      let child = 2 * at + 1;
+      if (child >= heap.length) break;
+      if (child + 1 < heap.length && before(heap[child + 1] as Pending, heap[child] as Pending)) child++;
+      if (!before(heap[child] as Pending, last)) break;
+      heap[at] = heap[child] as Pending;
+      at = child;
+    }
+    heap[at] = last;
+  }
 
   const earliest = (): Pending | undefined => {
-    let best: Pending | undefined;
-    for (const entry of pending) if (!best || entry.atMs < best.atMs || (entry.atMs === best.atMs && entry.order < best.order)) best = entry;
-    return best;
+    while (heap.length > 0 && !(heap[0] as Pending).task) pop();
+    return heap[0];
   };
-  // setImmediate runs after all promise reactions that are ready, so a turn of it means "everything has settled".
-  const settle = () => new Promise<void>((resolve) => void setImmediate(resolve));
+
+  // setImmediate runs after all promise reactions that are ready, so a turn of it means that these have settled; as long as tasks of
+  // `soon` bring about more of them there are more turns. The bound is for a task that sets itself again for ever.
+  const settle = async () => {
+    for (let turns = 0; turns === 0 || (soonPending > 0 && turns < 1_000); turns++) await new Promise<void>((resolve) => void setImmediate(resolve));
+  };
 
   return {
     wallMs: () => offsetMs + nowMs,
     monotonicMs: () => nowMs,
     after(delayMs, task) {
-      const entry = { atMs: nowMs + Math.max(0, delayMs), order: order++, task };
-      pending.add(entry);
-      return { cancel: () => void pending.delete(entry) };
+      const entry: Pending = { atMs: nowMs + (delayMs > 0 ? delayMs : 0), order: order++, task };
+      push(entry);
+      return { cancel: () => void (entry.task = undefined) };
     },
-    soon: (task) => void setImmediate(task),
+    soon(task) {
+      soonPending++;
+      setImmediate(() => {
+        soonPending--;
+        task();
+      });
+    },
     jumpWall(byMs) {
       offsetMs += byMs;
     },
@@ -89,12 +127,14 @@ export function virtualClock(startWallMs = 1_700_000_000_000): VirtualClock {
       const untilMs = nowMs + byMs;
       await settle();
       for (let next = earliest(); next && next.atMs <= untilMs; next = earliest()) {
-        pending.delete(next);
+        pop();
         nowMs = Math.max(nowMs, next.atMs);
-        next.task();
+        const { task } = next;
+        next.task = undefined;
+        task?.();
         await settle();
       }
-      nowMs = untilMs;
+      nowMs = Math.max(nowMs, untilMs);
       await settle();
     },
   };

@@ -55,6 +55,8 @@ export const Fault = {
   },
   /** A fault of your own, when code must stop. Codes are `part.what-happened`. */
   create(code: `${string}.${string}`, message: string, remedy: string, options: FaultOptions = {}): Fault {
-    return new FaultError(code, message, remedy, options);
+    const fault = new FaultError(code, message, remedy, options);
+    Error.captureStackTrace(fault, Fault.create); // the first frame is whoever ran into it
+    return fault;
   },
 };

@@ -17,7 +17,7 @@ export function uuidv7Ids(clock: Clock, random: Random): Ids {
   let counter = 0;
   return {
     next() {
-      const nowMs = clock.wallMs();
+      const nowMs = Math.floor(clock.wallMs()); // a virtual clock may stand between two milliseconds
       if (nowMs > lastMs) {
         lastMs = nowMs;
         counter = random.uint32() & 0x3ff_ffff; // 26 random bits start the 42-bit counter of this millisecond

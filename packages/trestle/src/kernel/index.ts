@@ -1,13 +1,30 @@
-/** The kernel: time, chance, identity, faults, quantities, context. Nothing else in Trestle reads a clock or rolls a die. */
+/** The kernel: time, chance, identity, faults, quantities, context, lifecycle, telemetry. Nothing else in Trestle reads a clock or rolls a die. */
 export { sleep, systemClock, virtualClock } from "./clock.ts";
 export type { Clock, Timer, VirtualClock } from "./clock.ts";
 export { currentContext, emptyContext, withContext } from "./context.ts";
 export type { AmbientContext } from "./context.ts";
+export { deadlineExceeded, remainingMs, withDeadline } from "./deadline.ts";
 export { Fault } from "./fault.ts";
 export type { FaultCode, FaultOptions } from "./fault.ts";
 export { formatUuidv7, mintedAtMs, uuidv7Ids } from "./ids.ts";
 export type { Ids } from "./ids.ts";
-export { durationMs, integerWithin, ratePerSecond, sizeBytes } from "./quantity.ts";
+export { lifecycle } from "./lifecycle.ts";
+export type { Lifecycle, LifecycleOptions, LifecycleState, Part } from "./lifecycle.ts";
+export { boundLog, jsonLogger } from "./log.ts";
+export type { Log, Logger, LoggerOptions, LogLevel } from "./log.ts";
+export { countBuckets, durationBucketsSeconds, expositionContentType, histogramQuantile, metricsRegistry } from "./metrics.ts";
+export type { Counter, Histogram, Labels, Metrics, Sample } from "./metrics.ts";
+export { durationMs, integerWithin, numberWithin, ratePerSecond, shareOf, sizeBytes } from "./quantity.ts";
 export type { Bytes, Cron, Duration, Instant, Percent, Rate } from "./quantity.ts";
 export { seededRandom, systemRandom } from "./random.ts";
 export type { Random } from "./random.ts";
+export { linkSignals } from "./signals.ts";
+export type { LinkedSignal } from "./signals.ts";
+export { tracer } from "./spans.ts";
+export type { Attributes, AttributeValue, FinishedSpan, Span, SpanExporter, Tracer, TracerOptions } from "./spans.ts";
+export { silentTelemetry, telemetryOf } from "./telemetry.ts";
+export type { Telemetry } from "./telemetry.ts";
+export { timingWheel } from "./timing-wheel.ts";
+export type { TimingWheel } from "./timing-wheel.ts";
+export { childTrace, formatTraceparent, formatTracestate, incomingTrace, newTrace, parseTraceparent, parseTracestate } from "./trace.ts";
+export type { TraceContext, Tracestate } from "./trace.ts";
