@@ -21,6 +21,8 @@ export interface Definition {
   readonly role: string;
   /** Its handle for one invocation, by `invocation.mode`. Absent: nothing can be asked of it. */
   readonly bind?: (invocation: Invocation) => object;
+  /** Its operations outside handlers, where those are not simply a commit each (services, externals). */
+  readonly live?: (node: NodeServices) => object;
   /** Its reactions to events of what it follows, as part of the commit that records them. */
   readonly inCommit?: { readonly source: Component; react(event: StagedEvent, invocation: Invocation): Promise<void> | void };
   /** Before anything runs, in order of dependency: seeds, migrations, checks of settings. */

@@ -507,17 +507,27 @@ export class Invocation implements TurnTaker {
     this.#endTurns();
   }
 
-  #submit(expects: readonly Expectation[], writes: readonly Write[], keep: boolean, judge = keep): Promise<CommitOutcome> {
+  /** What is staged and expected, as a value: for a transaction, whose end applies it. */
+  async staged(): Promise<Commit> {
+    await this.react();
+    return this.#build([], [], true, true);
+  }
+
+  #build(expects: readonly Expectation[], writes: readonly Write[], keep: boolean, judge: boolean): Commit {
     const all: Expectation[] = [...expects];
-    if (judge) {
-      for (const [key, { version, precondition }] of this.#reads) if (precondition && !this.#replayed) all.push({ kind: "record", key, version });
+    if (judge && !this.#replayed) {
+      for (const [key, { version, precondition }] of this.#reads) if (precondition) all.push({ kind: "record", key, version });
       all.push(...this.#expects);
     }
     const staged: Write[] = keep ? [...this.#records.values(), ...this.#others] : [];
     if (keep) for (const [stream, events] of this.#streams) staged.push({ kind: "append", stream, events });
     staged.push(...writes);
-    if (staged.length === 0 && all.length === 0) return Promise.resolve({ ok: true, epoch: this.node.store.epoch, n: 0 });
-    const commit: Commit = { id: this.node.ids.next(), expects: all, writes: staged };
+    return { id: this.node.ids.next(), expects: all, writes: staged };
+  }
+
+  #submit(expects: readonly Expectation[], writes: readonly Write[], keep: boolean, judge = keep): Promise<CommitOutcome> {
+    const commit = this.#build(expects, writes, keep, judge);
+    if (commit.writes.length === 0 && commit.expects.length === 0) return Promise.resolve({ ok: true, epoch: this.node.store.epoch, n: 0 });
     const folds = keep && this.#folds.size > 0 ? new Map(this.#folds) : undefined;
     const answer = this.node.lane.submit(commit, folds);
     this.#endTurns(); // staged: the next one may decide on it

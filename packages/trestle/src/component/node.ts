@@ -20,6 +20,8 @@ export interface NodeServices {
   readonly log: (component: string, context: Pick<AmbientContext, "traceparent" | "tenant"> & { readonly invocation?: string }) => Log;
   /** A setting as given at start or by the environment; `undefined` when nobody set it. */
   setting(name: string): string | undefined;
+  /** Aborts when the node begins to drain: endless answers (SSE, follow) end then; what has an end is finished. */
+  readonly draining: AbortSignal;
   /** State that a component keeps on this node (caches, breakers): made once, gone with the node. */
   local<T>(component: Component, make: () => T): T;
   /** What reacts to this component's events inside their commit. */

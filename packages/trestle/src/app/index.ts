@@ -1,0 +1,9 @@
+/** The app floor: from a list of components to a running node. */
+export { app } from "./app.ts";
+export type { App, AppSpec } from "./app.ts";
+export type { Engines, StoreUrl } from "./engines.ts";
+export type { Graph, GraphEdge, GraphNode } from "./graph.ts";
+export type { Live } from "./live.ts";
+export { open } from "./open.ts";
+export { start } from "./start.ts";
+export type { Node, StartOptions, Transaction } from "./start.ts";

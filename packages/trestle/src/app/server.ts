@@ -1,0 +1,81 @@
+/**
+ * The socket in front of a node's `fetch`. Everything a client may send has an end: headers 16 kB and 10 s, a whole request
+ * 60 s. Draining: no new connections, every answer says `Connection: close`, what is in flight is finished.
+ */
+import { createServer, type Server } from "node:http";
+import { getRequestListener } from "@hono/node-server";
+import { Fault, type Clock } from "../kernel/index.ts";
+
+export interface HttpServer {
+  readonly url: string;
+  drain(): void;
+  /** What was in flight has been answered, or the time is over. */
+  settled(withinMs: number, clock: Clock): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface Peer {
+  readonly address: string | undefined;
+}
+
+export async function listen(fetch: (request: Request, peer: Peer) => Promise<Response>, options: { readonly port: number; readonly host: string }): Promise<HttpServer> {
+  let draining = false;
+  let inFlight = 0;
+  let settled: (() => void) | undefined;
+  const listener = getRequestListener(
+    (request, env) => {
+      const { incoming } = env as { readonly incoming: { readonly socket: { readonly remoteAddress?: string } } };
+      return fetch(request, { address: incoming.socket.remoteAddress });
+    },
+    { overrideGlobalObjects: false },
+  );
+  const server = createServer({ maxHeaderSize: 16_384, headersTimeout: 10_000, requestTimeout: 60_000, keepAliveTimeout: 30_000, connectionsCheckingInterval: 1_000 }, (request, response) => {
+    if (draining) response.setHeader("connection", "close");
+    inFlight += 1;
+    response.once("close", () => {
+      inFlight -= 1;
+      if (inFlight === 0) settled?.();
+    });
+    void listener(request, response);
+  });
+  server.maxHeadersCount = 100;
+  await bind(server, options);
+  const address = server.address();
+  const port = typeof address === "object" && address !== null ? address.port : options.port;
+  const host = options.host.includes(":") ? `[${options.host}]` : options.host === "0.0.0.0" ? "localhost" : options.host;
+  return {
+    url: `http://${host}:${port}`,
+    drain() {
+      draining = true;
+      server.close();
+    },
+    settled: (withinMs, clock) => new Promise((resolve) => {
+      if (inFlight === 0) return resolve();
+      const timer = clock.after(withinMs, resolve);
+      settled = () => {
+        timer.cancel();
+        resolve();
+      };
+    }),
+    close: () => new Promise((resolve) => {
+      draining = true;
+      server.close(() => resolve());
+      server.closeIdleConnections();
+      server.closeAllConnections();
+    }),
+  };
+}
+
+function bind(server: Server, { port, host }: { readonly port: number; readonly host: string }): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", (cause: NodeJS.ErrnoException) => {
+      if (cause.code === "EADDRINUSE") reject(Fault.create("http.port-in-use", `port ${port} on ${host} is in use by another program`, "Choose another port with PORT or the `port` option, or stop the other program.", { cause, details: { port, host } }));
+      else if (cause.code === "EACCES") reject(Fault.create("http.port-not-allowed", `port ${port} on ${host} may not be opened by this user`, "Choose a port above 1023.", { cause }));
+      else reject(Fault.create("http.cannot-listen", `cannot listen on ${host}:${port}: ${cause.message}`, "Check `host` and `port`.", { cause }));
+    });
+    server.listen(port, host, () => {
+      server.removeAllListeners("error");
+      resolve();
+    });
+  });
+}

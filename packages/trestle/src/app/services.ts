@@ -1,0 +1,49 @@
+/** What a node offers to kinds: NodeServices, from its parts. */
+import { definitionOf, type Component, type Invocation, type Lane, type NodeServices, type Observer, type StagedEvent } from "../component/index.ts";
+import { boundLog, type Clock, type Ids, type Logger, type Random } from "../kernel/index.ts";
+import type { Store } from "../store/index.ts";
+
+export interface Services extends NodeServices {}
+
+interface Made {
+  readonly app: string;
+  readonly components: readonly Component[];
+  readonly store: Store;
+  readonly lane: Lane;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly ids: Ids;
+  readonly observer: Observer;
+  readonly logger: Logger;
+  readonly draining: AbortSignal;
+  readonly settings: Readonly<Record<string, string>>;
+  readonly services: Readonly<Record<string, string>>;
+}
+type Reaction = { react(event: StagedEvent, invocation: Invocation): Promise<void> | void };
+
+const none: readonly Reaction[] = [];
+
+export function nodeServices(made: Made): Services {
+  const locals = new Map<Component, unknown>();
+  const reactions = new Map<Component, Reaction[]>();
+  for (const component of made.components) {
+    const { inCommit } = definitionOf(component);
+    if (!inCommit) continue;
+    const known = reactions.get(inCommit.source);
+    if (known) known.push(inCommit);
+    else reactions.set(inCommit.source, [inCommit]);
+  }
+  const { app, store, lane, clock, random, ids, observer, logger, draining, settings, services } = made;
+  return {
+    app, store, lane, clock, random, ids, observer, draining,
+    id: `${app}-${process.pid}-${ids.next().slice(-6)}`,
+    log: (component, { invocation }) => boundLog(logger, { app, component, ...(invocation === undefined ? {} : { invocation }) }),
+    setting: (name) => settings[name] ?? process.env[name],
+    local<T>(component: Component, make: () => T): T {
+      if (!locals.has(component)) locals.set(component, make());
+      return locals.get(component) as T;
+    },
+    inCommit: (source) => reactions.get(source) ?? none,
+    serviceUrl: (name) => services[name],
+  };
+}

@@ -1,0 +1,249 @@
+/**
+ * start: binds an app to engines and runs it. Two starts are two nodes; they share nothing but their engines.
+ *
+ * Order: open the store, prepare every component (settings, migrations, seeds), start what works in the background, listen.
+ * Stopping is the reverse, and may be asked for at any time, twice, and before the start is over.
+ */
+import { unlinkSync, writeFileSync } from "node:fs";
+import type { Component, Handles, Usable, Uses } from "../component/index.ts";
+import { definitionOf, execute, isRefused, Lane, Invocation, type NodePart, bindUses } from "../component/index.ts";
+import { durationMs, Fault, jsonLogger, lifecycle, metricsRegistry, systemClock, systemRandom, uuidv7Ids, type Clock, type Duration, type Lifecycle, type Logger, type Metrics, type Random } from "../kernel/index.ts";
+import type { SqlConnection, Store } from "../store/index.ts";
+import { openStore } from "../sqlite/index.ts";
+import type { App } from "./app.ts";
+import { storeUrl, type Engines } from "./engines.ts";
+import { live, type Live } from "./live.ts";
+import { makeObserver } from "./observer.ts";
+import type { HttpServer, Peer } from "./server.ts";
+import { nodeServices, type Services } from "./services.ts";
+
+export interface StartOptions extends Engines {
+  /** Default: every role. `[]` runs nothing in the background and serves nothing: for scripts. */
+  readonly roles?: readonly string[];
+  /** Default: `PORT`, else any free port. 0 to 65535; 0 is any free port. */
+  readonly port?: number;
+  /** Where to listen; default `HOST`, else `localhost` only. `0.0.0.0` for everyone. */
+  readonly host?: string;
+  /** Other apps' services, by name. */
+  readonly services?: { readonly [name: string]: `http://${string}` | `https://${string}` };
+  readonly settings?: { readonly [name: string]: string };
+  /** Time and chance, for tests and the simulator. */
+  readonly clock?: Clock;
+  readonly random?: Random;
+  /** Where JSON log lines go; default stderr, `TRESTLE_LOG` sets the level (default `info`). */
+  readonly log?: (line: string) => void;
+}
+
+export interface Node extends AsyncDisposable {
+  /** Where it listens; `""` when it serves nothing. */
+  readonly url: string;
+  /** Every route, without a socket. */
+  fetch(request: Request): Promise<Response>;
+  /** Several writes, one commit, outside any handler: scripts, tests, migrations, the glue of another framework. A refusal it returns discards. */
+  commit<U extends Uses, T>(uses: U, write: (uses: Handles<U, "write">) => T | Promise<T>): Promise<T>;
+  /** A database transaction that an ORM may share; the handles' writes are applied at its end. Rolled back with `transaction.overran` after `within`, default 250ms. */
+  transaction<U extends Uses, T>(uses: U, work: (uses: Handles<U, "write">, tx: Transaction) => Promise<T>, options?: { readonly within?: Duration }): Promise<T>;
+  /** A component whose every call is a commit of its own. */
+  open<C extends Usable>(component: C): Live<C>;
+  /** Everything due now has been done, and nothing is waiting for this node. */
+  idle(): Promise<void>;
+  /** Takes no new work, and finishes or hands back what it has. */
+  drain(within: Duration): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** What Kysely, Drizzle and the like need to run their statements in it; adapters know its shape. */
+export interface Transaction {
+  readonly dialect: "sqlite" | "postgres";
+  readonly connection: SqlConnection;
+}
+
+const handlerTimeoutMs = 30_000;
+
+export async function start(app: App, options: StartOptions = {}): Promise<Node> {
+  const clock = options.clock ?? systemClock;
+  const random = options.random ?? systemRandom;
+  const where = storeUrl(app.name, options, process.env);
+  const metrics = metricsRegistry();
+  const logger = jsonLogger({ clock, write: options.log ?? ((line) => void process.stderr.write(`${line}\n`)), level: logLevel(process.env["TRESTLE_LOG"]) });
+  const components = app.components; // duplicate names show here, before anything is opened
+  const store = await openStore(where.url, { clock, random });
+  try {
+    return await RunningNode.start(app, components, options, { store, clock, random, metrics, logger }, where.file);
+  } catch (fault) {
+    await store.close();
+    throw fault;
+  }
+}
+
+interface Inside { readonly store: Store; readonly clock: Clock; readonly random: Random; readonly metrics: Metrics; readonly logger: Logger }
+
+class RunningNode implements Node {
+  readonly #app: App;
+  readonly #components: readonly Component[];
+  readonly #options: StartOptions;
+  readonly #inside: Inside;
+  readonly #services: Services;
+  readonly #parts: readonly NodePart[];
+  readonly #lifecycle: Lifecycle;
+  readonly #stopping = new AbortController();
+  readonly #draining = new AbortController();
+  readonly #startedAtMs: number;
+  readonly #file: string | undefined;
+  #server: HttpServer | undefined;
+  #routes: Promise<(request: Request) => Promise<Response>> | undefined;
+  #operations: Promise<(request: Request, peer: Peer) => Promise<Response | undefined>> | undefined;
+  #stopped: Promise<void> | undefined;
+
+  static async start(app: App, components: readonly Component[], options: StartOptions, inside: Inside, file: string | undefined): Promise<RunningNode> {
+    const node = new RunningNode(app, components, options, inside, file);
+    for (const component of components) await definitionOf(component).prepare?.(node.#services);
+    await node.#lifecycle.start();
+    await node.#listen();
+    return node;
+  }
+
+  private constructor(app: App, components: readonly Component[], options: StartOptions, inside: Inside, file: string | undefined) {
+    this.#app = app;
+    this.#components = components;
+    this.#options = options;
+    this.#inside = inside;
+    this.#file = file;
+    this.#startedAtMs = inside.clock.wallMs();
+    const { store, clock, random, metrics, logger } = inside;
+    this.#services = nodeServices({ app: app.name, components, store, lane: new Lane(store, clock), clock, random, ids: uuidv7Ids(clock, random), observer: makeObserver({ metrics, clock, random }), logger, draining: this.#draining.signal, settings: options.settings ?? {}, services: options.services ?? {} });
+    this.#parts = components.filter((component) => this.#runs(component)).flatMap((component) => definitionOf(component).part?.(this.#services) ?? []);
+    this.#lifecycle = lifecycle(this.#parts.map((part) => ({ name: part.name, start: () => part.start(), drain: (withinMs) => part.drain(withinMs), stop: () => part.stop() })), clock);
+  }
+
+  get url(): string {
+    return this.#server?.url ?? "";
+  }
+
+  async fetch(request: Request): Promise<Response> {
+    return this.#answer(request, { address: undefined });
+  }
+
+  async commit<U extends Uses, T>(uses: U, write: (uses: Handles<U, "write">) => T | Promise<T>): Promise<T> {
+    const ended = await execute<T>({
+      node: this.#services, component: this.#script, operation: "commit", mode: "write", uses, id: this.#services.ids.next(), timeoutMs: handlerTimeoutMs, signal: this.#stopping.signal,
+      run: (handles) => write(handles as Handles<U, "write">),
+      conclude: (answer) => (isRefused(answer) ? { keep: false, end: "refused" } : { keep: true, end: "ok" }),
+    });
+    if (ended.kind === "answered") return ended.answer;
+    throw ended.kind === "failed" ? ended.fault : Fault.create("commit.conflict", "the commit was taken over by another run", "Try again.");
+  }
+
+  async transaction<U extends Uses, T>(uses: U, work: (uses: Handles<U, "write">, tx: Transaction) => Promise<T>, options: { readonly within?: Duration } = {}): Promise<T> {
+    const { store, clock } = this.#inside;
+    const withinMs = options.within === undefined ? 250 : durationMs(options.within, "transaction: within");
+    return store.transaction(async (connection) => {
+      const invocation = new Invocation({ node: this.#services, mode: "write", id: this.#services.ids.next(), component: this.#script, operation: "transaction", tenant: undefined, principal: undefined, attempt: 1, startedAtMs: clock.wallMs(), deadlineMs: clock.monotonicMs() + withinMs, signal: this.#stopping.signal });
+      try {
+        const result = await work(bindUses(uses, invocation) as Handles<U, "write">, { dialect: store.dialect, connection });
+        const unread = invocation.unreadRefusal();
+        if (unread !== undefined) throw Fault.create("outcome.refusal-unread", `a transaction ended without looking at a refusal: ${unread}`, "Look at `.ok` of what the command answered, and say what then.");
+        return { result, commit: await invocation.staged() };
+      } finally {
+        invocation.settle();
+      }
+    }, withinMs);
+  }
+
+  open<C extends Usable>(component: C): Live<C> {
+    const inert = component as unknown as Component;
+    if (!this.#components.includes(inert)) {
+      throw Fault.create("app.component-not-listed", `${inert.kind} "${inert.name}" is not part of app "${this.#app.name}"`, "List it in app([...]), or something that uses it.");
+    }
+    return live(this.#services, inert, this.#stopping.signal) as Live<C>;
+  }
+
+  async idle(): Promise<void> {
+    for (let quiet = 0; quiet < 2 && !this.#stopping.signal.aborted; ) {
+      const idle = await Promise.all(this.#parts.map((part) => part.idle?.() ?? true));
+      quiet = idle.every(Boolean) && this.#inside.store.stats().waiting === 0 ? quiet + 1 : 0;
+      // Between two looks everything that is ready runs, so "idle twice" means that nobody woke anybody.
+      await new Promise<void>((resolve) => this.#inside.clock.soon(resolve));
+    }
+  }
+
+  async drain(within: Duration): Promise<void> {
+    const withinMs = durationMs(within, "drain: within");
+    this.#draining.abort();
+    this.#server?.drain();
+    await Promise.all([this.#lifecycle.drain(withinMs), this.#server?.settled(withinMs, this.#inside.clock)]);
+  }
+
+  stop(): Promise<void> {
+    return (this.#stopped ??= this.#stop());
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+
+  async #stop(): Promise<void> {
+    this.#draining.abort();
+    this.#stopping.abort(Fault.create("node.stopped", `node of app "${this.#app.name}" was stopped`, "Start it again, or ask another node."));
+    try {
+      await this.#server?.close();
+      await this.#lifecycle.stop();
+    } finally {
+      if (this.#file !== undefined && this.#server) removeQuietly(`${this.#file}.node.json`);
+      await this.#inside.store.close();
+    }
+  }
+
+  async #listen(): Promise<void> {
+    if (!this.#components.some((component) => component.kind === "service" && this.#runs(component))) return;
+    const { listen } = await import("./server.ts");
+    const port = this.#options.port ?? portOf(process.env["PORT"]);
+    this.#server = await listen((request, peer) => this.#answer(request, peer), { port, host: this.#options.host ?? process.env["HOST"] ?? "localhost" });
+    // Where the CLI finds the node that holds the store.
+    if (this.#file !== undefined) writeFileSync(`${this.#file}.node.json`, `${JSON.stringify({ url: this.#server.url, pid: process.pid, startedAt: new Date(this.#startedAtMs).toISOString() })}\n`);
+  }
+
+  async #answer(request: Request, peer: Peer): Promise<Response> {
+    if (new URL(request.url).pathname.startsWith("/_trestle")) {
+      this.#operations ??= import("./operations.ts").then(({ operations }) => operations(this.#view()));
+      const answer = await (await this.#operations)(request, peer);
+      if (answer) return answer;
+    }
+    this.#routes ??= import("../service/index.ts").then(({ serviceRoutes }) => serviceRoutes(this.#components.filter((component) => component.kind === "service" && this.#runs(component)), this.#services));
+    return (await this.#routes)(request);
+  }
+
+  #view() {
+    return { app: this.#app.name, graph: this.#app.graph, node: this.#services, metrics: this.#inside.metrics, roles: this.#options.roles, startedAtMs: this.#startedAtMs, phase: () => this.#lifecycle.state };
+  }
+
+  #runs(component: Component): boolean {
+    const { roles } = this.#options;
+    const { role } = definitionOf(component);
+    return roles === undefined || (role === "any" ? roles.length > 0 : roles.includes(role));
+  }
+
+  get #script(): Component {
+    return { kind: "app", name: this.#app.name };
+  }
+}
+
+function portOf(text: string | undefined): number {
+  const port = text === undefined ? 0 : Number(text);
+  if (Number.isInteger(port) && port >= 0 && port <= 65_535) return port;
+  throw Fault.create("http.bad-port", `PORT must be an integer from 0 to 65535, got ${JSON.stringify(text)}`, "Set PORT to a free port.");
+}
+
+function logLevel(text: string | undefined): "debug" | "info" | "warn" | "error" {
+  if (text === undefined) return "info";
+  if (text === "debug" || text === "info" || text === "warn" || text === "error") return text;
+  throw Fault.create("log.bad-level", `TRESTLE_LOG must be debug, info, warn or error, got ${JSON.stringify(text)}`, "Set one of them.");
+}
+
+function removeQuietly(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch {
+    // somebody tidied up before us
+  }
+}
