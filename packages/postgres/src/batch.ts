@@ -1,0 +1,193 @@
+/**
+ * A batch of commits as the arguments of commit_batch_v1, and its answer as outcomes. The arrays are described in
+ * sql/commit-batch.sql, which is the other half of this file.
+ *
+ * All payloads travel as one binary argument with places in it: arrays of bytea would travel as hexadecimal text.
+ */
+import { commitIdRetentionMs, type Commit, type CommitId, type CommitOutcome, type Merge, type Version } from "trestle/store";
+
+export interface EncodedBatch {
+  readonly parameters: readonly unknown[];
+  outcomes(row: BatchRow): readonly CommitOutcome[];
+}
+
+/** The one row that commit_batch_v1 answers; numbers of 64 bits are text. */
+export interface BatchRow {
+  readonly status: readonly number[];
+  readonly epoch: readonly number[];
+  readonly number: readonly string[];
+  readonly failed: readonly number[];
+  readonly stopped: readonly number[];
+  readonly standing: readonly string[];
+  readonly head: string;
+}
+
+const record = 1, token = 2, stream = 3;
+type SlotKind = typeof record | typeof token | typeof stream;
+const op = { version: 1, writtenHere: 2, writtenBefore: 3, unchanged: 5, put: 10, remove: 11, token: 12, append: 13, add: 20, max: 21, min: 22, union: 23, setOnce: 24 } as const;
+
+/**
+ * `inDoubt`: ids whose outcome somebody was left without. A refusal of them is written down, so that it stays the answer.
+ * Longer than most functions: it is the one place that knows the order of the arguments.
+ */
+export function encodeBatch(commits: readonly Commit[], inDoubt: (id: CommitId) => boolean): EncodedBatch {
+  const chunks: Uint8Array[] = [];
+  let payloadBytes = 0;
+  const store = (bytes: Uint8Array): number => {
+    chunks.push(bytes);
+    payloadBytes += bytes.byteLength;
+    return payloadBytes - bytes.byteLength + 1; // SQL counts from 1
+  };
+
+  const slots = { kind: [] as number[], key: [] as string[], merges: [] as boolean[] };
+  const slotOf = [new Map<string, number>(), new Map<string, number>(), new Map<string, number>()] as const;
+  const slot = (kind: SlotKind, key: string, merges = false): number => {
+    const known = slotOf[kind === record ? 0 : kind === token ? 1 : 2];
+    let at = known.get(key);
+    if (at === undefined) {
+      at = slots.key.push(key);
+      slots.kind.push(kind);
+      slots.merges.push(false);
+      known.set(key, at);
+    }
+    if (merges) slots.merges[at - 1] = true;
+    return at;
+  };
+
+  const per = { id: [] as string[], last: [] as number[], writes: [] as boolean[], inDoubt: [] as boolean[], keys: [] as string[] };
+  const ops = { kind: [] as number[], slot: [] as number[], number: [] as number[], ref: [] as number[], length: [] as number[], until: [] as (number | null)[], key: [] as string[], commit: [] as number[] };
+  const merges = { text: [] as string[], low: [] as number[], high: [] as number[] };
+  const events = { commit: [] as number[], slot: [] as number[], id: [] as string[], type: [] as string[], from: [] as number[], length: [] as number[], meta: [] as number[] };
+  const jobs = { commit: [] as number[], id: [] as string[], queue: [] as string[], from: [] as number[], length: [] as number[], due: [] as number[], priority: [] as number[], key: [] as (string | null)[], unique: [] as (string | null)[] };
+  const older: string[] = [];
+  const prefixes: string[] = [];
+  const place = new Map(commits.map((commit, at) => [commit.id, at + 1]));
+
+  commits.forEach((commit, at) => {
+    const n = at + 1;
+    const operation = (kind: number, key: string, onSlot: number, number = 0, ref = 0, length = 0, until: number | null = null) => {
+      ops.kind.push(kind);
+      ops.slot.push(onSlot);
+      ops.number.push(number);
+      ops.ref.push(ref);
+      ops.length.push(length);
+      ops.until.push(until);
+      ops.key.push(key);
+      ops.commit.push(at);
+    };
+    const bytes = (kind: number, key: string, onSlot: number, value: Uint8Array, until: number | null = null) => operation(kind, key, onSlot, store(value), 0, value.byteLength, until);
+    const expectVersion = (key: string, onSlot: number, version: Version) => {
+      if (typeof version === "number") return operation(op.version, key, onSlot, version);
+      const here = place.get(version);
+      if (here !== undefined && here < n) return operation(op.writtenHere, key, onSlot, 0, here);
+      return operation(op.writtenBefore, key, onSlot, 0, older.push(version));
+    };
+    const merge = (key: string, by: Merge) => {
+      if (by.kind === "set-once") return bytes(op.setOnce, key, slot(record, key), by.value);
+      const text = by.kind === "add" ? by.amount : by.kind === "union" ? by.members : by.value;
+      merges.low.push(Math.ceil(Math.max(by.kind === "add" ? (by.min ?? -Infinity) : 0, Number.MIN_SAFE_INTEGER)));
+      merges.high.push(Math.floor(Math.min(by.kind === "add" ? (by.max ?? Infinity) : 0, Number.MAX_SAFE_INTEGER)));
+      return operation(op[by.kind], key, slot(record, key, true), 0, merges.text.push(JSON.stringify(text)));
+    };
+
+    for (const expectation of commit.expects) {
+      if (expectation.kind === "record") expectVersion(expectation.key, slot(record, expectation.key), expectation.version);
+      else if (expectation.kind === "token") expectVersion(expectation.key, slot(token, expectation.key), expectation.version);
+      else if (expectation.kind === "stream") operation(op.version, expectation.stream, slot(stream, expectation.stream), expectation.version);
+      else if (expectation.kind === "unchanged") operation(op.unchanged, expectation.prefix, 1, expectation.since, prefixes.push(expectation.prefix));
+    }
+    const wrote = new Set<string>();
+    for (const write of commit.writes) {
+      if (write.kind === "put") {
+        bytes(op.put, write.key, slot(record, write.key), write.value, write.expiresAtMs ?? null);
+        wrote.add(`r${write.key}`);
+      } else if (write.kind === "remove") {
+        operation(op.remove, write.key, slot(record, write.key));
+        wrote.add(`r${write.key}`);
+      } else if (write.kind === "merge") {
+        merge(write.key, write.merge);
+        wrote.add(`r${write.key}`);
+      } else if (write.kind === "token") {
+        bytes(op.token, write.key, slot(token, write.key), write.value, write.keepForMs);
+        wrote.add(`t${write.key}`);
+      } else if (write.kind === "append") {
+        const onSlot = slot(stream, write.stream);
+        operation(op.append, write.stream, onSlot, write.events.length);
+        wrote.add(`s${write.stream}`);
+        for (const event of write.events) {
+          events.commit.push(n);
+          events.slot.push(onSlot);
+          events.id.push(event.id);
+          events.type.push(event.type);
+          events.from.push(store(event.data));
+          events.length.push(event.data.byteLength);
+          events.meta.push(event.meta ? event.meta.byteLength : -1);
+          if (event.meta) store(event.meta);
+        }
+      } else if (write.kind === "enqueue") {
+        const { job } = write;
+        wrote.add(`j${job.id}`);
+        jobs.commit.push(n);
+        jobs.id.push(job.id);
+        jobs.queue.push(job.queue);
+        jobs.from.push(store(job.payload));
+        jobs.length.push(job.payload.byteLength);
+        jobs.due.push(job.dueAtMs ?? 0);
+        jobs.priority.push(job.priority);
+        jobs.key.push(job.key ?? null);
+        jobs.unique.push(job.unique ?? null);
+      }
+    }
+    per.id.push(commit.id);
+    per.last.push(ops.kind.length);
+    per.writes.push(commit.writes.length > 0);
+    per.inDoubt.push(inDoubt(commit.id));
+    per.keys.push(arrayLiteral(wrote));
+  });
+
+  return {
+    parameters: [
+      commitIdRetentionMs, Buffer.concat(chunks),
+      per.id, per.last, per.writes, per.inDoubt, per.keys,
+      slots.kind, slots.key, slots.merges,
+      older, prefixes,
+      ops.kind, ops.slot, ops.number, ops.ref, ops.length, ops.until,
+      merges.text, merges.low, merges.high,
+      events.commit, events.slot, events.id, events.type, events.from, events.length, events.meta,
+      jobs.commit, jobs.id, jobs.queue, jobs.from, jobs.length, jobs.due, jobs.priority, jobs.key, jobs.unique,
+    ],
+    outcomes(row) {
+      const conflicts = new Map<number, Set<string>>();
+      for (const failed of row.failed) {
+        const at = ops.commit[failed - 1] as number;
+        const keys = conflicts.get(at) ?? new Set();
+        conflicts.set(at, keys.add(ops.key[failed - 1] as string));
+      }
+      const stops = new Map(row.stopped.map((stopped, at) => [ops.commit[stopped - 1] as number, { key: ops.key[stopped - 1] as string, kind: ops.kind[stopped - 1], standing: row.standing[at] as string }]));
+      return commits.map((_, at): CommitOutcome => {
+        switch (row.status[at]) {
+          case 0:
+            return { ok: true, epoch: row.epoch[at] as number, n: Number(row.number[at]) };
+          case 1:
+            return { ok: false, refused: "conflict", keys: [...(conflicts.get(at) ?? [])] };
+          case 2:
+            return { ok: false, refused: "guard", key: stops.get(at)?.key as string, value: Number(stops.get(at)?.standing) };
+          case 4: {
+            const stop = stops.get(at);
+            return { ok: false, refused: "statement", message: `a merge on ${stop?.key} needs ${stop?.kind === op.union ? "a JSON array of texts" : "a JSON number"}, and the record holds something else` };
+          }
+          default:
+            return { ok: false, refused: "resolved" };
+        }
+      });
+    },
+  };
+}
+
+/** The parameters of a call, `$1` to the last. */
+export const batchStatement = `select * from commit_batch_v1(${Array.from({ length: 37 }, (_, at) => `$${at + 1}`).join(", ")})`;
+
+/** An array of texts as PostgreSQL reads it. */
+function arrayLiteral(texts: ReadonlySet<string>): string {
+  return texts.size === 0 ? "{}" : `{${Array.from(texts, (text) => `"${text.replace(/["\\]/g, "\\$&")}"`).join(",")}}`;
+}

@@ -1,0 +1,71 @@
+/**
+ * One connection that comes back: opened on first use, opened again after it was lost. Statements wait for each other, as they
+ * do on the wire.
+ */
+import pg from "pg";
+import { Fault } from "trestle/kernel";
+
+export interface Connection {
+  query<Row extends object>(statement: { readonly name?: string; readonly text: string; readonly values?: readonly unknown[] }): Promise<readonly Row[]>;
+  close(): Promise<void>;
+}
+
+export interface ConnectionOptions {
+  readonly url: string;
+  readonly schema: string;
+  readonly name: string;
+}
+
+/** The lane is freed within milliseconds; who waits longer than this is told so, and nothing of theirs was applied. */
+const lockWaitMsMax = 10_000;
+
+export function connection(options: ConnectionOptions): Connection {
+  let client: Promise<pg.Client> | undefined;
+  let current: pg.Client | undefined;
+  let closed = false;
+
+  function open(): Promise<pg.Client> {
+    if (closed) throw Fault.create("store.closed", "The store is closed.", "Do not use it after close().");
+    return (client ??= connect());
+  }
+
+  async function connect(): Promise<pg.Client> {
+    const fresh = new pg.Client({ connectionString: options.url, application_name: options.name, keepAlive: true, connectionTimeoutMillis: 5_000 });
+    const gone = () => {
+      if (current === fresh) client = current = undefined;
+    };
+    fresh.on("error", gone);
+    fresh.on("end", gone);
+    try {
+      await fresh.connect();
+      // A role or database may default to another isolation or to no flush; here both decide whether answers are true.
+      await fresh.query(`set default_transaction_isolation = 'read committed'; set lock_timeout = ${lockWaitMsMax}; set search_path = ${options.schema}`);
+      const { rows } = await fresh.query<{ flushes: string }>("select current_setting('synchronous_commit') as flushes");
+      if (rows[0]?.flushes === "off" || rows[0]?.flushes === "local") await fresh.query("set synchronous_commit = on");
+      return (current = fresh);
+    } catch (error) {
+      client = undefined;
+      await fresh.end().catch(() => undefined);
+      throw Fault.create("store.unreachable", `PostgreSQL could not be reached: ${(error as Error).message}`, "Check the URL, the role and that the server runs.", { cause: error });
+    }
+  }
+
+  return {
+    async query<Row extends object>(statement: { readonly name?: string; readonly text: string; readonly values?: readonly unknown[] }) {
+      const opened = await open();
+      const { rows } = await opened.query<Row>({ ...statement, values: [...(statement.values ?? [])] });
+      return rows;
+    },
+    async close() {
+      closed = true;
+      const opened = await client?.catch(() => undefined);
+      await opened?.end();
+    },
+  };
+}
+
+/** Did the server refuse the statement and roll it back? Otherwise the connection is gone, and nobody knows. */
+export function wasRolledBack(error: unknown): error is Error & { readonly code: string } {
+  const { code, severity } = error as { code?: unknown; severity?: unknown };
+  return typeof code === "string" && severity === "ERROR";
+}

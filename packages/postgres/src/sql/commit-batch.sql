@@ -1,0 +1,283 @@
+-- One call applies one batch of commits: lock the lane, load the state, judge the commits in order, apply those that pass.
+-- Run inside the store's schema; the functions keep that schema as their search_path.
+--
+-- Why a function: a single statement cannot be right under READ COMMITTED, because its snapshot is older than the lock it waits
+-- for. In PL/pgSQL each statement takes a new snapshot, so what is loaded after the lock is the newest state; and no client holds
+-- the lane over a round trip, because the call is its own implicit transaction.
+--
+-- Why `synchronous_commit = off`: the transaction ends, and frees the lane, without waiting for the disk. Nobody may be told an
+-- outcome before a later synchronous commit (the flush barrier) has carried it to disk; the client sees to that.
+--
+-- The name carries the version of the contract with the client: processes of two versions may share a store while they are deployed.
+--
+-- Plans: everything is reached by unnest() of the arguments and then one index probe each (record_pkey, token_pkey, event_stream,
+-- commit_pkey, commit_number, event_pkey). Hash and merge joins and sequential scans are switched off on the function, because with
+-- fresh or missing statistics the planner prefers to read whole tables (1.7 times slower measured, and worse as they grow).
+--
+-- A *slot* is one key that the batch touches. The judge works on slots only, in memory:
+--   version  0 absent, > 0 the stored version, < 0 staged by that commit of this batch (a stream's version is counted on, never < 0)
+--   writer   the commit of this batch that wrote it last; 0 none
+--   creator  the commit of this batch that created it; 0 it was there before
+--   source   the operation that put its bytes; 0 none in this batch
+--   merged   its JSON text after merges; null while the bytes are those of `source` or of the table
+--
+-- Operations, in order of commit, expectations first:
+--   1 version is `number`    2 last written by commit `ref` of this batch    3 last written by the older commit `p_older[ref]`
+--   5 nothing under `p_prefix[ref]` written since `number`
+--   10 put (bytes `number`, `length`; `until`)    11 remove    12 token (as put)    13 append `number` events
+--   20 add  21 max  22 min  23 union  with `p_merge_text[ref]`, and bounds `p_merge_low`, `p_merge_high` for add    24 set-once (as put)
+create or replace function commit_batch_v1(
+  p_retention_ms bigint, p_payload bytea,
+  -- per commit: id; its last operation; does it write; must a refusal of it be remembered; what it writes, as an array literal
+  p_id uuid[], p_last integer[], p_writes boolean[], p_in_doubt boolean[], p_keys text[],
+  -- per slot: 1 record, 2 token, 3 stream; its key; will it be merged into
+  p_slot_kind integer[], p_slot_key text[], p_slot_merges boolean[],
+  p_older uuid[], p_prefix text[],
+  p_op_kind integer[], p_op_slot integer[], p_op_number bigint[], p_op_ref integer[], p_op_length integer[], p_op_until bigint[],
+  p_merge_text text[], p_merge_low bigint[], p_merge_high bigint[],
+  p_event_commit integer[], p_event_slot integer[], p_event_id uuid[], p_event_type text[], p_event_from integer[], p_event_length integer[], p_event_meta integer[],
+  p_job_commit integer[], p_job_id uuid[], p_job_queue text[], p_job_from integer[], p_job_length integer[], p_job_due bigint[], p_job_priority integer[], p_job_key text[], p_job_unique text[])
+-- status per commit: 0 applied (or was before), 1 an expectation failed, 2 a guard, 3 the id is resolved or too old, 4 a merge met bytes it cannot merge into
+-- head: the newest number there is now. failed: operations whose expectation did not hold; stopped: operations with status 2 or 4, and what stood there
+returns table (status integer[], epoch integer[], number bigint[], failed integer[], stopped integer[], standing text[], head bigint)
+language plpgsql volatile as $$
+declare
+  v_now bigint; v_epoch integer; v_n bigint; v_position bigint;
+  v_known bigint[]; v_older bigint[]; v_base bigint[];
+  v_version bigint[]; v_writer integer[]; v_creator integer[]; v_source integer[]; v_merged text[];
+  w_version bigint[]; w_writer integer[]; w_creator integer[]; w_source integer[]; w_merged text[];
+  v_status integer[]; v_number bigint[]; v_fresh bigint[]; v_epochs integer[]; v_failed integer[] := '{}'; v_stopped integer[] := '{}'; v_standing text[] := '{}';
+  v_commits integer := cardinality(p_id);
+  v_op integer := 0; v_first integer; v_kind integer; v_slot integer;
+  v_refused integer; v_holds boolean; v_current text; v_next text; v_number_now numeric; v_by numeric; v_merging boolean;
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'commit_batch_v1 needs READ COMMITTED, not %', upper(current_setting('transaction_isolation')) using errcode = 'TR001';
+  end if;
+  perform set_config('synchronous_commit', 'off', true);
+
+  -- lock
+  perform lock_lane();
+
+  -- load: from here on each statement sees everything that was committed before the lane was ours
+  v_now := floor(extract(epoch from clock_timestamp()) * 1000);
+  v_epoch := (select s.epoch from store s);
+  v_n := coalesce((select c.n from commit c where c.n is not null order by c.n desc limit 1), 0);
+  v_position := coalesce((select e.position from event e order by e.position desc limit 1), 0);
+  v_known := array(select (select coalesce(c.n, 0) from commit c where c.id = x.id) from unnest(p_id) with ordinality x (id, i) order by x.i);
+  v_older := array(select (select c.n from commit c where c.id = x.id) from unnest(p_older) with ordinality x (id, i) order by x.i);
+  v_version := array(
+    select coalesce(case x.kind
+        when 1 then (select r.version from record r where r.key = x.key and (r.expires_at_ms is null or r.expires_at_ms > v_now))
+        when 2 then (select t.version from token t where t.key = x.key and t.keep_until_ms > v_now)
+        else (select e.version from event e where e.stream = x.key order by e.version desc limit 1)
+      end, 0)
+    from unnest(p_slot_kind, p_slot_key) with ordinality x (kind, key, i) order by x.i);
+  v_base := v_version;
+  v_merging := cardinality(p_merge_text) > 0;
+  if v_merging then
+    v_merged := array(
+      select case when x.merges then (select convert_from(r.value, 'UTF8') from record r where r.key = x.key) end
+      from unnest(p_slot_merges, p_slot_key) with ordinality x (merges, key, i) order by x.i);
+  else
+    v_merged := array_fill(null::text, array[cardinality(p_slot_kind)]);
+  end if;
+  v_writer := array_fill(0, array[cardinality(p_slot_kind)]);
+  v_creator := v_writer;
+  v_source := v_writer;
+  v_status := array_fill(0, array[v_commits]);
+  v_epochs := array_fill(v_epoch, array[v_commits]);
+  v_number := array_fill(0::bigint, array[v_commits]);
+  v_fresh := array_fill(null::bigint, array[v_commits]);
+
+  -- judge: exactly as if the commits were applied one after the other
+  for v_commit in 1 .. v_commits loop
+    v_first := v_op + 1;
+    v_op := p_last[v_commit];
+    if minted_at_ms(p_id[v_commit]) < v_now - p_retention_ms then
+      v_status[v_commit] := 3;
+      continue;
+    end if;
+    if v_known[v_commit] is not null then
+      v_number[v_commit] := v_known[v_commit];
+      v_epochs[v_commit] := (select c.epoch from commit c where c.id = p_id[v_commit]);
+      if v_known[v_commit] = 0 then v_status[v_commit] := 3; end if;
+      continue;
+    end if;
+    v_refused := 0;
+    for v_at in v_first .. v_op loop
+      v_kind := p_op_kind[v_at];
+      v_slot := p_op_slot[v_at];
+      if v_kind < 10 then
+        if v_kind = 1 then
+          v_holds := v_version[v_slot] = p_op_number[v_at];
+        elsif v_kind = 2 then
+          -- staged by it, or stored by it if the batch met a commit that was applied before
+          v_holds := v_version[v_slot] in (-p_op_ref[v_at], nullif(v_known[p_op_ref[v_at]], 0));
+        elsif v_kind = 3 then
+          v_holds := v_version[v_slot] = nullif(v_older[p_op_ref[v_at]], 0);
+        else
+          v_holds := not exists (select from commit c, unnest(c.keys) k where c.n > p_op_number[v_at] and starts_with(k, 'r' || p_prefix[p_op_ref[v_at]]))
+            and not exists (select from unnest(p_slot_kind, p_slot_key, v_writer) x (kind, key, writer) where x.kind = 1 and x.writer > 0 and starts_with(x.key, p_prefix[p_op_ref[v_at]]));
+        end if;
+        if v_holds is not true then
+          v_refused := 1;
+          v_failed := v_failed || v_at;
+        end if;
+        continue;
+      end if;
+      exit when v_refused > 0;
+
+      if v_kind = 13 then
+        v_version[v_slot] := v_version[v_slot] + p_op_number[v_at];
+        v_writer[v_slot] := v_commit;
+        continue;
+      end if;
+      -- A merge may refuse the commit after it has staged something: keep what stood.
+      if v_merging then
+        w_version[v_at] := v_version[v_slot]; w_writer[v_at] := v_writer[v_slot]; w_creator[v_at] := v_creator[v_slot]; w_source[v_at] := v_source[v_slot]; w_merged[v_at] := v_merged[v_slot];
+      end if;
+      if v_kind = 11 then
+        v_version[v_slot] := 0;
+        v_writer[v_slot] := v_commit;
+        v_source[v_slot] := 0;
+        v_merged[v_slot] := null;
+        continue;
+      end if;
+      continue when v_kind = 24 and v_version[v_slot] <> 0;
+      if v_kind in (10, 12, 24) then
+        v_source[v_slot] := v_at;
+        v_merged[v_slot] := null;
+      else
+        v_current := case
+          when v_version[v_slot] = 0 then null
+          when v_merged[v_slot] is null then convert_from(substring(p_payload from p_op_number[v_source[v_slot]]::integer for p_op_length[v_source[v_slot]]), 'UTF8')
+          else v_merged[v_slot] end;
+        if v_kind = 23 then
+          v_next := merge_union(coalesce(v_current, '[]'), p_merge_text[p_op_ref[v_at]]);
+        else
+          v_number_now := merge_number(coalesce(v_current, '0'));
+          v_by := p_merge_text[p_op_ref[v_at]]::numeric;
+          if v_kind = 20 then
+            v_by := v_by + v_number_now;
+            if v_by < p_merge_low[p_op_ref[v_at]] or v_by > p_merge_high[p_op_ref[v_at]] or v_by <> trunc(v_by) then
+              v_refused := 2;
+              v_stopped := v_stopped || v_at;
+              v_standing := v_standing || coalesce(v_current, '0');
+              exit;
+            end if;
+            v_next := trim_scale(v_by)::text;
+          elsif v_number_now is null or (v_kind = 21 and v_by > v_number_now) or (v_kind = 22 and v_by < v_number_now) then
+            v_next := case when v_number_now is not null then p_merge_text[p_op_ref[v_at]] end;
+          else
+            v_next := coalesce(v_current, '0');
+          end if;
+        end if;
+        if v_next is null then
+          v_refused := 4;
+          v_stopped := v_stopped || v_at;
+          v_standing := v_standing || ''::text;
+          exit;
+        end if;
+        -- A merge that changes nothing writes nothing, so that it gives nobody a conflict. An add always writes.
+        continue when v_kind <> 20 and v_next = v_current;
+        if v_version[v_slot] = 0 then v_source[v_slot] := 0; end if;
+        v_merged[v_slot] := v_next;
+      end if;
+      if v_version[v_slot] = 0 then v_creator[v_slot] := v_commit; end if;
+      v_version[v_slot] := -v_commit;
+      v_writer[v_slot] := v_commit;
+    end loop;
+
+    if v_refused > 0 then
+      v_status[v_commit] := v_refused;
+      if v_refused in (2, 4) then
+        for v_at in reverse v_stopped[cardinality(v_stopped)] .. v_first loop
+          v_slot := p_op_slot[v_at];
+          if p_op_kind[v_at] = 13 then
+            v_version[v_slot] := v_version[v_slot] - p_op_number[v_at];
+          elsif p_op_kind[v_at] > 9 then
+            v_version[v_slot] := w_version[v_at]; v_writer[v_slot] := w_writer[v_at]; v_creator[v_slot] := w_creator[v_at]; v_source[v_slot] := w_source[v_at]; v_merged[v_slot] := w_merged[v_at];
+          end if;
+        end loop;
+      end if;
+    elsif p_writes[v_commit] then
+      v_n := v_n + 1;
+      v_number[v_commit] := v_n;
+      v_fresh[v_commit] := v_n;
+    else
+      v_number[v_commit] := v_n;
+    end if;
+  end loop;
+
+  -- apply
+  insert into commit (id, epoch, n, at_ms, keys)
+    select x.id, v_epoch, x.n, v_now, x.keys::text[] from unnest(p_id, v_fresh, p_keys) x (id, n, keys) where x.n is not null;
+  if true = any (p_in_doubt) then
+    insert into commit (id, epoch, at_ms) select x.id, v_epoch, v_now from unnest(p_id, p_in_doubt, v_status) x (id, in_doubt, status) where x.in_doubt and x.status > 0 on conflict (id) do nothing;
+  end if;
+  if cardinality(p_event_commit) > 0 then
+    insert into event (position, stream, version, n, id, type, data, meta, at_ms)
+      select v_position + row_number() over (order by x.i), p_slot_key[x.slot], v_base[x.slot] + row_number() over (partition by x.slot order by x.i),
+        v_fresh[x.commit], x.id, x.type, substring(p_payload from x.first for x.length),
+        case when x.meta >= 0 then substring(p_payload from x.first + x.length for x.meta) end, v_now
+      from unnest(p_event_commit, p_event_slot, p_event_id, p_event_type, p_event_from, p_event_length, p_event_meta) with ordinality x (commit, slot, id, type, first, length, meta, i)
+      where v_fresh[x.commit] is not null order by x.i;
+  end if;
+  -- -1: the expiry stays as it is
+  insert into record as r (key, value, version, created, expires_at_ms)
+    select x.key,
+      case when x.merged is null then substring(p_payload from p_op_number[x.source]::integer for p_op_length[x.source]) else convert_to(x.merged, 'UTF8') end,
+      v_fresh[x.writer], case when x.creator > 0 then v_fresh[x.creator] else 0 end,
+      case when x.source > 0 then p_op_until[x.source] when x.creator = 0 then -1 end
+    from unnest(p_slot_kind, p_slot_key, v_version, v_writer, v_creator, v_source, v_merged) x (kind, key, version, writer, creator, source, merged)
+    where x.kind = 1 and x.writer > 0 and x.version <> 0
+    on conflict (key) do update set value = excluded.value, version = excluded.version,
+      created = case when excluded.created = 0 then r.created else excluded.created end,
+      expires_at_ms = case when excluded.expires_at_ms = -1 then r.expires_at_ms else excluded.expires_at_ms end;
+  if 11 = any (p_op_kind) then
+    delete from record r using unnest(p_slot_kind, p_slot_key, v_version, v_writer) x (kind, key, version, writer)
+      where r.key = x.key and x.kind = 1 and x.writer > 0 and x.version = 0;
+  end if;
+  if 12 = any (p_op_kind) then
+    insert into token (key, value, version, keep_until_ms)
+      select x.key, substring(p_payload from p_op_number[x.source]::integer for p_op_length[x.source]), v_fresh[x.writer], v_now + p_op_until[x.source]
+      from unnest(p_slot_kind, p_slot_key, v_writer, v_source) x (kind, key, writer, source) where x.kind = 2 and x.writer > 0
+      on conflict (key) do update set value = excluded.value, version = excluded.version, keep_until_ms = excluded.keep_until_ms;
+  end if;
+  if cardinality(p_job_commit) > 0 then
+    insert into job (id, queue, payload, due_at_ms, sent_at_ms, priority, key, unique_key, n)
+      select x.id, x.queue, substring(p_payload from x.first for x.length), greatest(x.due, v_now), v_now, x.priority, x.key, x.unique_key, v_fresh[x.commit]
+      from unnest(p_job_commit, p_job_id, p_job_queue, p_job_from, p_job_length, p_job_due, p_job_priority, p_job_key, p_job_unique) with ordinality x (commit, id, queue, first, length, due, priority, key, unique_key, i)
+      where v_fresh[x.commit] is not null order by x.i
+      on conflict do nothing;
+  end if;
+  return query select v_status, v_epochs, v_number, v_failed, v_stopped, v_standing, v_n;
+end $$;
+alter function commit_batch_v1 set search_path from current;
+alter function commit_batch_v1 set enable_hashjoin = off;
+alter function commit_batch_v1 set enable_mergejoin = off;
+alter function commit_batch_v1 set enable_seqscan = off;
+alter function commit_batch_v1 set jit = off;
+alter function commit_batch_v1 set plan_cache_mode = force_generic_plan;
+
+-- What became of a commit, decided by writing a refusal under its id unless an outcome exists. n is null: it is not, and will never be, applied.
+create or replace function resolve_commit_v1(p_retention_ms bigint, p_id uuid)
+returns table (epoch integer, n bigint) language plpgsql volatile as $$
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'resolve_commit_v1 needs READ COMMITTED, not %', upper(current_setting('transaction_isolation')) using errcode = 'TR001';
+  end if;
+  perform set_config('synchronous_commit', 'off', true);
+  -- The lane, so that a batch never finds an id taken between judging and applying.
+  perform lock_lane();
+  -- An id that is too old is refused unread everywhere, so nothing needs to be written for it.
+  if minted_at_ms(p_id) >= floor(extract(epoch from clock_timestamp()) * 1000) - p_retention_ms then
+    insert into commit (id, epoch, at_ms) select p_id, s.epoch, floor(extract(epoch from clock_timestamp()) * 1000) from store s on conflict (id) do nothing;
+    return query select c.epoch, c.n from commit c where c.id = p_id;
+  else
+    return query select s.epoch, null::bigint from store s;
+  end if;
+end $$;
+alter function resolve_commit_v1 set search_path from current;
+alter function resolve_commit_v1 set enable_seqscan = off;
