@@ -1,0 +1,76 @@
+/** Connections to a store's file, with the settings its guarantees rest on, read back and compared at every open (FINDINGS F11). */
+import { DatabaseSync } from "node:sqlite";
+import { Fault } from "../kernel/index.ts";
+import { prepareSchema } from "./schema.ts";
+
+export type Durability = "full" | "normal";
+
+/** Negative: kibibytes. Random keys touch pages all over an index; a miss is a read from the operating system. */
+const writerCacheKb = 65_536;
+/** Frames after which COMMIT moves the log into the file: fewer, longer checkpoints than SQLite's 1,000. */
+const checkpointPages = 4_000;
+
+/** The one connection that writes. */
+export function openForWriting(path: string, durability: Durability): DatabaseSync {
+  const db = new DatabaseSync(path, { timeout: 0, enableForeignKeyConstraints: true, allowExtension: false });
+  try {
+    const memory = path === ":memory:";
+    const settings: readonly (readonly [name: string, value: string | number, answer: string | number])[] = [
+      ["busy_timeout", 0, 0],
+      ["journal_mode", memory ? "memory" : "wal", memory ? "memory" : "wal"],
+      ["synchronous", durability === "full" ? 2 : 1, durability === "full" ? 2 : 1],
+      // macOS: fsync alone leaves the data in the disk's cache.
+      ["fullfsync", 1, 1],
+      ["checkpoint_fullfsync", 1, 1],
+      ["cache_size", -writerCacheKb, -writerCacheKb],
+      ["foreign_keys", 1, 1],
+      ["trusted_schema", 0, 0],
+    ];
+    for (const [name, value, answer] of settings) {
+      db.exec(`pragma ${name} = ${value}`);
+      const seen = Object.values(db.prepare(`pragma ${name}`).get() ?? {})[0];
+      if (seen !== answer) throw Fault.create("store.setting-refused", `SQLite answered ${name} = ${String(seen)} where the store needs ${answer}`, "Use a local file system that SQLite supports in WAL mode.", { details: { path, name, seen, answer } });
+    }
+    db.exec(`pragma wal_autocheckpoint = ${checkpointPages}; pragma journal_size_limit = 67108864`);
+    prepareSchema(db, path);
+  } catch (error) {
+    db.close();
+    throw openFault(path, error);
+  }
+  return db;
+}
+
+/** A connection for reads only, beside the writer's. */
+export function openForReading(path: string): DatabaseSync {
+  try {
+    const db = new DatabaseSync(path, { readOnly: true, timeout: 0, enableForeignKeyConstraints: true });
+    db.exec("pragma query_only = 1; pragma trusted_schema = 0; pragma cache_size = -16384");
+    return db;
+  } catch (error) {
+    throw openFault(path, error);
+  }
+}
+
+/** What opening can fail with, by SQLite's primary result code. */
+export function openFault(path: string, error: unknown): unknown {
+  if (Fault.is(error)) return error;
+  const { errcode, message } = error as { errcode?: number; message?: string };
+  const fault = (code: `${string}.${string}`, what: string, remedy: string) => Fault.create(code, `${path} ${what}: ${message}`, remedy, { cause: error, details: { path, errcode } });
+  switch ((errcode ?? -1) & 0xff) {
+    case 11:
+    case 26:
+      return fault("store.corrupt", "is damaged, or is not a SQLite file", "Keep a copy of it, and restore the last backup.");
+    case 5:
+    case 6:
+      return fault("store.in-use", "is held by another connection", "Stop the other process first.");
+    case 8:
+    case 14:
+      return fault("store.not-writable", "cannot be opened for writing", "Check that the directory exists and that this user may write to it and to the file.");
+    case 13:
+      return fault("store.disk-full", "cannot be opened: the disk is full", "Free space.");
+    case 10:
+      return fault("store.io-error", "cannot be read or written", "Check the disk and its file system.");
+    default:
+      return errcode === undefined ? error : fault("store.failed", "cannot be opened", "Read the cause.");
+  }
+}

@@ -1,0 +1,289 @@
+/**
+ * The store over a writer: batches what callers commit, hands results back, tells listeners. It holds no state of the store
+ * but what is on its way.
+ *
+ * A burst of callers becomes one batch: the first of them asks the clock for a moment "after everything that is ready now".
+ * While a batch is with the writer the next one collects. An interactive transaction is a batch of one (FINDINGS F19): it starts when nothing is
+ * on its way, and what comes after it waits.
+ */
+import { createHash } from "node:crypto";
+import { Fault, type Clock, type Timer } from "../kernel/index.ts";
+import { limits, type Change, type Commit, type CommitOutcome, type Reader, type SqlConnection, type Store, type StoreStats } from "../store/index.ts";
+import { checkCommit, checkId, checkKey } from "./check.ts";
+import { isFailure, toFault, type BatchReply, type Operation, type Result } from "./operation.ts";
+import { overran, type Writer } from "./writer.ts";
+
+export interface EngineOptions {
+  readonly engine: "sqlite" | "memory";
+  readonly guarantees: ReadonlySet<string>;
+  readonly writer: Writer;
+  readonly reader: Reader;
+  readonly clock: Clock;
+  readonly backup: (path: string) => Promise<void>;
+  /** After the writer has closed: connections and locks of the main thread. */
+  readonly afterClose: () => void;
+}
+
+/** What is the engine's own, beside the port. */
+export interface SqliteStore extends Store {
+  /** Retention: removes events up to this position. Positions go on from where they were. */
+  dropEvents(upTo: number): Promise<void>;
+  /** Resolves when no interactive transaction is open; `undefined` when none is. */
+  whenNoTransaction(): Promise<void> | undefined;
+}
+
+interface Waiting {
+  readonly operation: Operation;
+  readonly sizeBytes: number;
+  readonly resolve: (result: never) => void;
+  readonly reject: (fault: unknown) => void;
+}
+interface WaitingTransaction {
+  readonly start: () => Promise<void>;
+}
+
+const defaultTransactionMs = 250;
+/** How long after the last batch an idle store tidies up once. */
+const idleTendMs = 60_000;
+
+export function engineStore(options: EngineOptions): SqliteStore {
+  const { writer, clock } = options;
+  const waiting: (Waiting | WaitingTransaction)[] = [];
+  const listeners = new Set<(change: Change) => void>();
+  let inFlight = 0;
+  let waitingCommits = 0;
+  let scheduled = false;
+  let transacting: Promise<void> | undefined;
+  let closing: Promise<void> | undefined;
+  let idle: Timer | undefined;
+  let drained: (() => void) | undefined;
+  const stats = { commits: 0, refused: 0, batches: 0 };
+
+  function submit<T>(operation: Operation, sizeBytes: number): Promise<T> {
+    if (closing) return Promise.reject(Fault.create("store.closed", "the store is closed", "Start the node again, or stop using it before it closes."));
+    if (waitingCommits >= limits.waitingCommitsMax) {
+      return Promise.reject(Fault.create("store.overloaded", `${limits.waitingCommitsMax} commits wait for the store already`, "Slow down, and try again after a moment.", { details: { waiting: waitingCommits, retryAfterMs: 100 } }));
+    }
+    waitingCommits++;
+    return new Promise<T>((resolve, reject) => {
+      waiting.push({ operation, sizeBytes, resolve: resolve as (result: never) => void, reject });
+      schedule();
+    });
+  }
+
+  function schedule(): void {
+    if (scheduled || transacting || inFlight >= writer.batchesInFlightMax) return;
+    scheduled = true;
+    clock.soon(flush);
+  }
+
+  function flush(): void {
+    scheduled = false;
+    while (waiting.length && !transacting && inFlight < writer.batchesInFlightMax) {
+      const first = waiting[0] as Waiting | WaitingTransaction;
+      if ("start" in first) {
+        if (inFlight > 0) return;
+        waiting.shift();
+        transacting = first.start().finally(() => {
+          transacting = undefined;
+          flush();
+        });
+        return;
+      }
+      send(takeBatch());
+    }
+    if (!waiting.length && inFlight === 0 && !transacting) {
+      drained?.();
+      // One look at what has expired after the last batch; an idle store has no timer of its own beyond that.
+      if (!closing) idle ??= clock.after(idleTendMs, () => void submit({ kind: "tend" }, 0).then(() => ((idle?.cancel(), (idle = undefined)))).catch(() => undefined));
+    }
+  }
+
+  function takeBatch(): Waiting[] {
+    let count = 0;
+    for (let sizeBytes = 0; count < waiting.length && count < limits.batchCommitsMax; count++) {
+      const next = waiting[count] as Waiting | WaitingTransaction;
+      if ("start" in next) break;
+      sizeBytes += next.sizeBytes;
+      if (count > 0 && sizeBytes > limits.batchBytesMax) break;
+    }
+    return waiting.splice(0, count) as Waiting[];
+  }
+
+  function send(batch: readonly Waiting[]): void {
+    inFlight++;
+    let reply: BatchReply | Promise<BatchReply>;
+    try {
+      reply = writer.apply(batch.map(({ operation }) => operation), clock.wallMs());
+    } catch (error) {
+      return failed(batch, error);
+    }
+    if (reply instanceof Promise) reply.then((done) => settled(batch, done), (error: unknown) => failed(batch, error));
+    else settled(batch, reply);
+  }
+
+  function settled(batch: readonly Waiting[], reply: BatchReply): void {
+    inFlight--;
+    waitingCommits -= batch.length;
+    stats.batches++;
+    // The next batch is on its way before callers hear of this one: the writer need not wait for them.
+    if (waiting.length) flush();
+    const keys = listeners.size ? new Set<string>() : undefined;
+    let wrote = false;
+    for (let i = 0; i < batch.length; i++) {
+      const { operation, resolve, reject } = batch[i] as Waiting;
+      const result = reply.results[i] as Result;
+      if (isFailure(result)) {
+        reject(toFault(result));
+        continue;
+      }
+      if (operation.kind === "commit") {
+        const outcome = result as CommitOutcome;
+        if (outcome.ok) {
+          stats.commits++;
+          wrote ||= operation.commit.writes.length > 0;
+          if (keys) addKeys(keys, operation.commit);
+        } else stats.refused++;
+      }
+      resolve(result as never);
+    }
+    if (wrote || reply.queues.length) notify({ n: reply.n, keys: keys ? [...keys] : [], queues: reply.queues });
+    if (!waiting.length) flush();
+  }
+
+  function failed(batch: readonly Waiting[], error: unknown): void {
+    inFlight--;
+    waitingCommits -= batch.length;
+    for (const { reject } of batch) reject(error);
+    flush();
+  }
+
+  function notify(change: Change): void {
+    for (const listener of listeners) listener(change);
+  }
+
+  function transaction<T>(work: (connection: SqlConnection) => Promise<{ readonly result: T; readonly commit?: Commit }>, withinMs = defaultTransactionMs): Promise<T> {
+    if (closing) return Promise.reject(Fault.create("store.closed", "the store is closed", "Start the node again, or stop using it before it closes."));
+    return new Promise<T>((resolve, reject) => {
+      const start = async () => {
+        try {
+          await writer.begin(clock.wallMs(), withinMs);
+        } catch (error) {
+          return reject(error);
+        }
+        let ended = false;
+        let expire!: (fault: unknown) => void;
+        const expired = new Promise<never>((_, refuse) => (expire = refuse));
+        // The writer rolls back by its own clock; this one only tells a caller who never comes back.
+        const timer = clock.after(withinMs, () => expire(overran(withinMs)));
+        const connection: SqlConnection = {
+          async execute(statement) {
+            if (ended) throw Fault.create("transaction.ended", "this transaction has ended", "Use its connection only inside its callback.");
+            try {
+              return await writer.execute(statement);
+            } catch (error) {
+              if (Fault.is(error)) throw error;
+              throw Fault.create("sql.failed", `the statement failed: ${(error as Error).message}`, "Correct the statement.", { cause: error, details: { text: statement.text } });
+            }
+          },
+        };
+        try {
+          const { result, commit } = await Promise.race([work(connection), expired]);
+          ended = true;
+          timer.cancel();
+          if (commit) checkCommit(commit);
+          const end = await writer.end(commit);
+          if (end.outcome && !end.outcome.ok) {
+            stats.refused++;
+            const { refused } = end.outcome;
+            throw Fault.create(refused === "conflict" ? "commit.conflict" : "transaction.refused", `the commit of this transaction was refused (${refused}); everything in it was rolled back`, "Read again and decide again.", { details: { outcome: end.outcome } });
+          }
+          if (commit) stats.commits++;
+          stats.batches++;
+          const keys = new Set<string>();
+          if (commit) addKeys(keys, commit);
+          notify({ n: end.n, keys: [...keys], queues: end.queues });
+          resolve(result);
+        } catch (error) {
+          ended = true;
+          timer.cancel();
+          await writer.abandon();
+          reject(error);
+        }
+      };
+      waiting.push({ start });
+      schedule();
+    });
+  }
+
+  const store: SqliteStore = {
+    engine: options.engine,
+    dialect: "sqlite",
+    guarantees: options.guarantees,
+    epoch: writer.epoch,
+    read: options.reader,
+
+    async commit(commit) {
+      return submit<CommitOutcome>({ kind: "commit", commit }, checkCommit(commit));
+    },
+    async resolve(id) {
+      checkId(id, "id");
+      return submit({ kind: "resolve", id }, 0);
+    },
+    async claim(request) {
+      for (const { queue, limit } of request.queues) {
+        checkKey(queue, "claim.queue");
+        if (!Number.isInteger(limit) || limit < 0) throw Fault.create("option.out-of-range", `claim.limit must be an integer, 0 or more, got ${limit}`, "Set claim.limit within the range.");
+      }
+      return submit({ kind: "claim", request }, 0);
+    },
+    async extend(claims, leaseMs) {
+      for (const claim of claims) checkId(claim.id, "claim.id");
+      return submit({ kind: "extend", claims, leaseMs }, 0);
+    },
+    transaction,
+    onChange(listener) {
+      // A function of its own for each call, so that one listener added twice is removed once.
+      const own = (change: Change) => listener(change);
+      listeners.add(own);
+      return () => void listeners.delete(own);
+    },
+    async migrate(component, files) {
+      for (const { name, text } of [...files].sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))) {
+        await submit({ kind: "migrate", component, name, text, digest: createHash("sha256").update(text).digest("hex") }, 0);
+      }
+    },
+    backup: options.backup,
+    stats: (): StoreStats => ({ ...stats, waiting: waitingCommits }),
+    dropEvents: async (upTo) => {
+      await exclusively(() => writer.dropEvents(upTo));
+    },
+    whenNoTransaction: () => transacting,
+    close() {
+      closing ??= (async () => {
+        idle?.cancel();
+        if (waiting.length || inFlight || transacting) await new Promise<void>((resolve) => (drained = resolve));
+        await writer.close();
+        options.afterClose();
+        listeners.clear();
+      })();
+      return closing;
+    },
+  };
+
+  /** Runs when nothing else does, like an interactive transaction. */
+  function exclusively(work: () => void | Promise<void>): Promise<void> {
+    return new Promise((resolve, reject) => {
+      waiting.push({ start: async () => Promise.resolve().then(work).then(resolve, reject) });
+      schedule();
+    });
+  }
+  return store;
+}
+
+function addKeys(keys: Set<string>, commit: Commit): void {
+  for (const write of commit.writes) {
+    if (write.kind === "put" || write.kind === "remove" || write.kind === "merge") keys.add(write.key);
+    else if (write.kind === "append") keys.add(write.stream);
+  }
+}

@@ -1,0 +1,7 @@
+/** The embedded engine of the store, on node:sqlite. */
+export { openSqlite } from "./open.ts";
+export type { SqliteOptions } from "./open.ts";
+export type { Durability } from "./connection.ts";
+export type { SqliteStore } from "./engine.ts";
+export type { TransactionSeam } from "./lane.ts";
+export { openStore, parseStoreUrl } from "./url.ts";

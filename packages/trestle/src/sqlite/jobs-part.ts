@@ -1,0 +1,240 @@
+/**
+ * Jobs in the lane. The order of hand-out is specified in docs/concepts/queue.md (FINDINGS F17).
+ *
+ * States of a job (numbers in schema.ts), how it enters and leaves each:
+ *   scheduled     sent with a due time ahead; has not joined its key. Leaves for ready or behind when due.
+ *   behind        joined its key, in which another job is the head. Leaves for ready when it becomes the head.
+ *   ready         head of its key, or without one: may be claimed, in order of (priority, place).
+ *   running       claimed under a fence until its lease ends. Leaves by `finish`, or back to ready when the lease has run out.
+ *   retrying      was running; waits for its due time and stays the head of its key. Leaves for ready.
+ *   parked, undetermined   kept for a person and stay the head: the key waits. Leave by `redrive` or `cancel`.
+ *   dead          kept for a person; its key goes on. Leaves by `redrive` or `cancel`.
+ * A done job is removed. Removing a head, or its death, makes the next one behind it ready.
+ *
+ * `place` is the place in the line: the order of sending, and for a job that joins later (scheduled, retried, redriven) the
+ * order of joining. Both come from one counter, so places compare.
+ */
+import type { Claim, ClaimedJob, ClaimRequest, Claims, CommitRefused, Fence, JobEnd, JobId, NewJob } from "../store/index.ts";
+import { limits } from "../store/index.ts";
+import type { LaneState } from "./lane-state.ts";
+import { idBytes, idText } from "./statements.ts";
+import { jobStates } from "./schema.ts";
+
+/** Jobs that join, or are taken back, in one batch at the most: what is left follows in the next. */
+const stepRows = 1_000;
+
+const { ready, running, retrying, parked, undetermined, behind, scheduled, dead } = jobStates;
+
+const insert = `insert into trestle_jobs (seq, id, queue, state, priority, place, due, sent, attempt, key, uniq, payload) values (?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?) on conflict (id) do nothing`;
+const twin = "select 1 from trestle_jobs where queue = ? and uniq = ? and uniq is not null and state in (1, 3, 6, 7) limit 1";
+const headOfKey = "select 1 from trestle_jobs where queue = ? and key = ? and key is not null and state <= 5";
+const nextBehind = "select seq from trestle_jobs where queue = ? and key = ? and state = 6 order by place limit 1";
+const byId = "select seq, state, epoch, n, queue, key, cancelled, attempt from trestle_jobs where id = ?";
+const setState = "update trestle_jobs set state = ?, place = ? where seq = ?";
+const remove = "delete from trestle_jobs where seq = ?";
+const dueOfQueue = "select seq, state, key from trestle_jobs where queue = ? and state in (3, 7) and due <= ? order by due, seq limit ?";
+const dueOfKey = "select seq, state, key from trestle_jobs where queue = ? and key = ? and key is not null and state = 7 and due <= ? order by due, seq";
+const nextDue = "select due from trestle_jobs where queue = ? and state in (3, 7) order by due limit 1";
+const allDue = "select queue, min(due) from trestle_jobs where state in (3, 7) group by queue";
+const nextLease = "select lease from trestle_jobs where state = 2 order by lease limit 1";
+const overdue = "select seq, queue, key, cancelled from trestle_jobs where state = 2 and lease <= ? order by lease limit ?";
+const backToLine = "update trestle_jobs set state = 1, lease = null, holder = null where seq = ?";
+const endTry = "update trestle_jobs set state = ?, place = ?, due = ?, attempt = ?, error = ?, lease = null, holder = null where seq = ?";
+const redriven = "update trestle_jobs set state = ?, place = ?, due = ?, attempt = 0, error = null, cancelled = 0 where seq = ?";
+const extendLease = "update trestle_jobs set lease = ? where id = ? and state = 2 and epoch = ? and n = ? and cancelled = 0";
+const take = "update trestle_jobs set state = 2, attempt = attempt + 1, epoch = ?, n = ?, lease = ?, holder = ? where seq = ?";
+/** Plans that may not change: each walks one partial index in its order, without a sort (checked by jobs-part.test.ts). */
+export const claimPlan = "select seq, id, key, attempt, sent, payload from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 order by priority, place limit ?";
+const anyReady = "select 1 from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 limit 1";
+export const jobPlans = { claimPlan, nextBehind, headOfKey, dueOfQueue, dueOfKey, nextDue, nextLease, overdue, twin, byId, anyReady };
+
+export interface JobsPart {
+  /** Lets due jobs join. Before the commits of a batch. */
+  promote(): void;
+  enqueue(job: NewJob): void;
+  holds(job: JobId, fence: Fence): boolean;
+  finish(job: JobId, fence: Fence, end: JobEnd): CommitRefused | undefined;
+  cancel(job: JobId): void;
+  redrive(job: JobId): void;
+  /** `fence` gives the number of the batch, and is asked only when there is a job to hand out. */
+  claim(request: ClaimRequest, fence: () => Fence): Claims;
+  extend(claims: readonly Claim[], leaseMs: number): boolean[];
+  /** The file has one owner: whoever held these claims is gone. */
+  releaseAll(): void;
+  /** Reads counters and bounds again, after the file may have changed under them. */
+  reload(): void;
+}
+
+export function jobsPart(state: LaneState): JobsPart {
+  const { sql, queues } = state;
+  const scratch = new Uint8Array(16);
+  let counter = 0;
+  // Lower bounds, so that a batch with nothing due costs no statement: no job of the queue falls due before; no lease ends before.
+  const dueBounds = new Map<string, number>();
+  let leaseBound = Infinity;
+  // Queues in which more was due than one batch may move: there a key is looked at before another job joins it.
+  const backlog = new Set<string>();
+
+  const dueBound = (queue: string, atMs: number) => void (atMs < (dueBounds.get(queue) ?? Infinity) && dueBounds.set(queue, atMs));
+
+  function join(queue: string, seq: number, from: number, key: string | null): void {
+    const to = from === retrying || key === null || !sql(headOfKey).get(queue, key) ? ready : behind;
+    sql(setState).run(to, ++counter, seq);
+    queues.add(queue);
+  }
+
+  function joinDueOfKey(queue: string, key: string): void {
+    for (const [seq, from] of sql(dueOfKey).all(queue, key, state.nowMs)) join(queue, seq as number, from as number, key);
+  }
+
+  /** The head of this key has gone. */
+  function advance(queue: string, key: string | null): void {
+    if (key === null) return;
+    if (backlog.has(queue)) joinDueOfKey(queue, key);
+    const next = sql(nextBehind).get(queue, key);
+    if (!next || sql(headOfKey).get(queue, key)) return;
+    sql("update trestle_jobs set state = 1 where seq = ?").run(next[0] as number);
+    queues.add(queue);
+  }
+
+  function takeBack(): void {
+    if (leaseBound > state.nowMs) return;
+    for (const [seq, queue, key, cancelled] of sql(overdue).all(state.nowMs, stepRows)) takeBackOne(seq as number, queue as string, key as string | null, cancelled as number);
+    leaseBound = Number(sql(nextLease).get()?.[0] ?? Infinity);
+  }
+
+  function takeBackOne(seq: number, queue: string, key: string | null, cancelled: number): void {
+    if (cancelled === 0) sql(backToLine).run(seq);
+    else {
+      sql(remove).run(seq);
+      advance(queue, key);
+    }
+    queues.add(queue);
+  }
+
+  const part: JobsPart = {
+    reload() {
+      const seq = Number(sql("select max(seq) from trestle_jobs").get()?.[0] ?? 0);
+      const place = Number(sql("select max(place) from trestle_jobs where place <> seq").get()?.[0] ?? 0);
+      counter = Math.max(seq, place);
+      dueBounds.clear();
+      backlog.clear();
+      for (const [queue, due] of sql(allDue).all()) dueBounds.set(queue as string, due as number);
+      leaseBound = Number(sql(nextLease).get()?.[0] ?? Infinity);
+    },
+
+    releaseAll() {
+      for (const [seq, queue, key, cancelled] of sql("select seq, queue, key, cancelled from trestle_jobs where state = 2").all()) takeBackOne(seq as number, queue as string, key as string | null, cancelled as number);
+      leaseBound = Infinity;
+    },
+
+    promote() {
+      for (const [queue, bound] of dueBounds) {
+        if (bound > state.nowMs) continue;
+        const rows = sql(dueOfQueue).all(queue, state.nowMs, stepRows);
+        for (const [seq, from, key] of rows) join(queue, seq as number, from as number, key as string | null);
+        if (rows.length === stepRows) {
+          backlog.add(queue);
+          continue;
+        }
+        backlog.delete(queue);
+        const due = sql(nextDue).get(queue)?.[0];
+        if (due === undefined) dueBounds.delete(queue);
+        else dueBounds.set(queue, due as number);
+      }
+    },
+
+    enqueue(job) {
+      if (job.unique !== undefined && sql(twin).get(job.queue, job.unique)) return;
+      const dueAtMs = Math.max(job.dueAtMs ?? state.nowMs, state.nowMs);
+      const key = job.key ?? null;
+      let to: number = ready;
+      if (dueAtMs > state.nowMs) to = scheduled;
+      else if (key !== null) {
+        if (backlog.has(job.queue)) joinDueOfKey(job.queue, key);
+        if (sql(headOfKey).get(job.queue, key)) to = behind;
+      }
+      const seq = ++counter;
+      if (sql(insert).run(seq, idBytes(job.id, scratch), job.queue, to, job.priority, to === scheduled ? 0 : seq, dueAtMs, state.nowMs, key, job.unique ?? null, job.payload) === 0) return;
+      if (to === scheduled) dueBound(job.queue, dueAtMs);
+      queues.add(job.queue);
+    },
+
+    holds(job, fence) {
+      const row = sql(byId).get(idBytes(job, scratch));
+      return row !== undefined && row[1] === running && row[2] === fence.epoch && row[3] === fence.n;
+    },
+
+    finish(job, fence, end) {
+      const row = sql(byId).get(idBytes(job, scratch));
+      if (!row || row[1] !== running || row[2] !== fence.epoch || row[3] !== fence.n) return { ok: false, refused: "fenced", job };
+      const [seq, , , , queue, key, cancelled, attempt] = row as unknown as [number, number, number, number, string, string | null, number, number];
+      queues.add(queue);
+      if (end.kind === "done" || (cancelled !== 0 && (end.kind === "retry" || end.kind === "later"))) {
+        sql(remove).run(seq);
+        advance(queue, key);
+        return undefined;
+      }
+      if (end.kind === "retry" || end.kind === "later") {
+        const due = Math.max(end.dueAtMs, state.nowMs);
+        const waits = due > state.nowMs;
+        sql(endTry).run(waits ? retrying : ready, ++counter, due, end.kind === "later" ? attempt - 1 : attempt, (end.kind === "retry" ? end.error : end.reason) ?? null, seq);
+        if (waits) dueBound(queue, due);
+        return undefined;
+      }
+      const to = end.kind === "dead" ? dead : end.kind === "parked" ? parked : undetermined;
+      sql(endTry).run(to, ++counter, state.nowMs, attempt, end.error, seq);
+      if (to === dead) advance(queue, key);
+      return undefined;
+    },
+
+    cancel(job) {
+      const row = sql(byId).get(idBytes(job, scratch));
+      if (!row) return;
+      if (row[1] === running) sql("update trestle_jobs set cancelled = 1 where seq = ?").run(row[0] as number);
+      else {
+        sql(remove).run(row[0] as number);
+        if ((row[1] as number) <= undetermined) advance(row[4] as string, row[5] as string | null);
+      }
+      queues.add(row[4] as string);
+    },
+
+    redrive(job) {
+      const row = sql(byId).get(idBytes(job, scratch));
+      if (!row || ![dead, parked, undetermined].includes(row[1] as 8)) return;
+      const [seq, from, , , queue, key] = row as unknown as [number, number, number, number, string, string | null];
+      const waits = from === dead && key !== null && sql(headOfKey).get(queue, key) !== undefined;
+      sql(redriven).run(waits ? behind : ready, ++counter, state.nowMs, seq);
+      queues.add(queue);
+    },
+
+    claim(request, fence) {
+      takeBack();
+      const jobs: ClaimedJob[] = [];
+      const leaseUntilMs = state.nowMs + request.leaseMs;
+      let nextDueAtMs: number | undefined;
+      const dueAt = (ms: number) => void (nextDueAtMs = Math.min(ms, nextDueAtMs ?? Infinity));
+      for (const { queue, limit } of request.queues) {
+        const wanted = Math.max(0, Math.min(limit, limits.claimJobsMax - jobs.length));
+        const rows = wanted === 0 ? [] : sql(claimPlan).all(queue, wanted);
+        for (const [seq, id, key, attempt, sent, payload] of rows as unknown as [number, Uint8Array, string | null, number, number, Uint8Array][]) {
+          const held = fence();
+          sql(take).run(held.epoch, held.n, leaseUntilMs, request.holder, seq);
+          jobs.push({ id: idText(id), fence: held, queue, payload, key: key ?? undefined, attempt: attempt + 1, sentAtMs: sent, leaseUntilMs });
+        }
+        if (rows.length === wanted && sql(anyReady).get(queue)) dueAt(state.nowMs);
+        else if (dueBounds.has(queue)) {
+          const due = sql(nextDue).get(queue)?.[0];
+          if (due !== undefined) dueAt(due as number);
+        }
+      }
+      if (jobs.length) leaseBound = Math.min(leaseBound, leaseUntilMs);
+      return { jobs, nextDueAtMs, nowMs: state.nowMs };
+    },
+
+    extend(claims, leaseMs) {
+      return claims.map((claim) => sql(extendLease).run(state.nowMs + leaseMs, idBytes(claim.id, scratch), claim.fence.epoch, claim.fence.n) === 1);
+    },
+  };
+  return part;
+}

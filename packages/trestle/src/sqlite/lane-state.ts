@@ -1,0 +1,37 @@
+/** What the parts of the lane share: the connection, the time of the batch, and the numbers that were given last. */
+import type { DatabaseSync } from "node:sqlite";
+import { preparing, type Prepared } from "./statements.ts";
+
+export interface LaneState {
+  readonly db: DatabaseSync;
+  readonly sql: (text: string) => Prepared;
+  /** Store time of the batch: read once, so that expiry and leases are judged alike for all of it. */
+  nowMs: number;
+  epoch: number;
+  /** The newest commit number and event position that were given. */
+  n: number;
+  position: number;
+  /** Commit rows up to this number have been trimmed. */
+  trimmedN: number;
+  /** Queues in which a job joined the line, became free to run, or got a due time in this batch. */
+  readonly queues: Set<string>;
+}
+
+export function laneState(db: DatabaseSync): LaneState {
+  const state: LaneState = { db, sql: preparing(db), nowMs: 0, epoch: 0, n: 0, position: 0, trimmedN: 0, queues: new Set() };
+  readHead(state);
+  return state;
+}
+
+/** The numbers as the file has them. `trestle_meta` keeps the head over retention, which may remove the rows that carried it (FINDINGS F10). */
+export function readHead(state: LaneState): void {
+  const meta = new Map(state.sql("select name, value from trestle_meta").all().map(([name, value]) => [name as string, Number(value)]));
+  state.epoch = meta.get("epoch") ?? 1;
+  state.n = Math.max(Number(state.sql("select max(n) from trestle_commits").get()?.[0] ?? 0), meta.get("head_n") ?? 0);
+  state.position = Math.max(Number(state.sql("select max(position) from trestle_events").get()?.[0] ?? 0), meta.get("head_position") ?? 0);
+  state.trimmedN = meta.get("trimmed_n") ?? 0;
+}
+
+export function setMeta(state: LaneState, name: string, value: number | string): void {
+  state.sql("insert into trestle_meta (name, value) values (?, ?) on conflict (name) do update set value = excluded.value").run(name, value);
+}

@@ -1,0 +1,537 @@
+/**
+ * The lane: applies batches of operations, each batch in one storage transaction, each commit of it in a savepoint. It is
+ * synchronous and knows no clock, thread or caller, so the same code runs in the writer thread, inline, and in a simulator.
+ *
+ * What happens to a batch (FINDINGS F5):
+ *   open       BEGIN, housekeeping in small steps, due jobs join; then each operation in order.
+ *   refused    A commit whose expectation, guard, claim or statement fails is rolled back to its savepoint; the batch goes on.
+ *   lost       An error ended the storage transaction itself (a full disk, INSERT OR ROLLBACK, RAISE(ROLLBACK)). Nothing was
+ *              committed: what the lane knows is read again, and each operation gets a transaction of its own.
+ *   unknown    COMMIT failed on I/O. The connection is opened again, and the commit ids in the file decide: an id that is there was
+ *              committed; for another the commit is applied again, and if that fails too, a refusal is written under its id
+ *              before the caller hears "not committed" (FINDINGS F6). Where even that fails, the caller hears `commit.unknown`.
+ *   committed  Results are handed out.
+ */
+import type { DatabaseSync } from "node:sqlite";
+import { Fault, mintedAtMs } from "../kernel/index.ts";
+import { commitIdRetentionMs, rowsDigest, type Commit, type CommitId, type CommitOutcome, type CommitRefused, type Expectation, type Fence, type SqlResult, type Statement, type Version, type Write } from "../store/index.ts";
+import { jobsPart, type JobsPart } from "./jobs-part.ts";
+import { laneState, readHead, setMeta, type LaneState } from "./lane-state.ts";
+import { appendEvents, streamVersion } from "./log-part.ts";
+import { toFailure, type BatchReply, type Failure, type Operation, type Result } from "./operation.ts";
+import { changedSince, mergeRecord, putRecord, recordVersion, removeRecord, sweepRecords } from "./records-part.ts";
+import { idBytes, keysText } from "./statements.ts";
+import { dropWindows, ensureWindows, findToken, putToken, tokenWindows, type TokenWindow } from "./tokens-part.ts";
+import { userSql, type UserSql } from "./user-sql.ts";
+
+/** Where a batch begins and ends: the one place a simulator replaces, to make `durable` a savepoint it can take back (FINDINGS F14). */
+export interface TransactionSeam {
+  begin(): void;
+  commit(): void;
+  rollback(): void;
+}
+
+export interface LaneOptions {
+  /** Opens the connection, with its schema in place; asked again after an I/O error. */
+  readonly open: () => DatabaseSync;
+  readonly seam?: (db: DatabaseSync) => TransactionSeam;
+}
+
+export interface Lane {
+  readonly db: DatabaseSync;
+  /** The user's SQL on this connection: one authorizer for all that use it. */
+  readonly user: UserSql;
+  readonly epoch: number;
+  readonly n: number;
+  apply(operations: readonly Operation[], nowMs: number): BatchReply;
+  /** An interactive transaction: between `begin` and `end` nothing else may be applied. */
+  begin(nowMs: number): void;
+  execute(statement: Statement): SqlResult;
+  /** Commits, with what `commit` adds; a refusal of it rolls everything back. `undefined`: there was no commit to judge. */
+  end(commit: Commit | undefined): { readonly outcome: CommitOutcome | undefined; readonly queues: readonly string[]; readonly n: number };
+  abandon(): void;
+  /** Removes events up to this position, for retention. The head stays (FINDINGS F10). */
+  dropEvents(upTo: number): void;
+  close(): void;
+}
+
+/** Housekeeping rides on a batch at most this often. */
+const tendEveryMs = 1_000;
+
+const insertCommit = "insert into trestle_commits (n, epoch, id, at, keys) values (?, ?, ?, ?, ?) on conflict (id) do nothing";
+const findCommit = "select epoch, n from trestle_commits where id = ?";
+const findResolved = "select 1 from trestle_resolved where id = ?";
+
+const resolved: CommitRefused = { ok: false, refused: "resolved" };
+
+/** The storage transaction is gone: nothing of the batch may be believed. */
+class BatchLost extends Error {
+  readonly refusal: CommitRefused | undefined;
+  constructor(cause: unknown, refusal: CommitRefused | undefined) {
+    super("the batch is lost", { cause });
+    this.refusal = refusal;
+  }
+}
+
+export function openLane(options: LaneOptions): Lane {
+  let db!: DatabaseSync;
+  let seam!: TransactionSeam;
+  let state!: LaneState;
+  let jobs!: JobsPart;
+  let user!: UserSql;
+  let windows: readonly TokenWindow[] = [];
+  let resolvedIds = 0;
+  let deferredKeys = false;
+  let tendedAtMs = -Infinity;
+  let behindWithTrimming = false;
+  let broken = false;
+
+  const idScratch = new Uint8Array(16);
+  const sql = (text: string) => state.sql(text);
+
+  function attach(): void {
+    db = options.open();
+    seam = options.seam?.(db) ?? { begin: run("begin immediate"), commit: run("commit"), rollback: run("rollback") };
+    state = laneState(db);
+    jobs = jobsPart(state);
+    user = userSql(db);
+    reload();
+    broken = false;
+  }
+  function run(text: string): () => void {
+    const statement = db.prepare(text);
+    return () => void statement.run();
+  }
+
+  /** What is kept in memory, read from the file again. */
+  function reload(): void {
+    readHead(state);
+    windows = tokenWindows(sql);
+    resolvedIds = Number(sql("select count(*) from trestle_resolved").get()?.[0]);
+    lookForDeferredKeys();
+    jobs.reload();
+  }
+  function lookForDeferredKeys(): void {
+    deferredKeys = sql("select 1 from sqlite_schema where sql like '%initially%deferred%' limit 1").get() !== undefined;
+  }
+
+  // ---- one commit ---------------------------------------------------------------------------------------------------
+
+  function applyCommit(commit: Commit): CommitOutcome {
+    if ((mintedAtMs(commit.id) ?? 0) < state.nowMs - commitIdRetentionMs) return resolved;
+    if (resolvedIds > 0 && sql(findResolved).get(idBytes(commit.id, idScratch))) return resolved;
+    if (commit.writes.length === 0) return judge(commit.expects, state.n + 1) ?? { ok: true, epoch: state.epoch, n: state.n };
+
+    // The row comes first: when the id is there already, this is the same commit, whatever its expectations say now.
+    const n = state.n + 1;
+    if (sql(insertCommit).run(n, state.epoch, idBytes(commit.id, idScratch), state.nowMs, keysText(commit.writes.flatMap(keysOfWrite))) === 0) return outcomeOf(commit.id) ?? resolved;
+    state.n = n;
+    const refused = judge(commit.expects, n);
+    if (refused) return refused;
+    for (const write of commit.writes) {
+      const refusal = applyWrite(write);
+      if (refusal) return refusal;
+    }
+    return { ok: true, epoch: state.epoch, n };
+  }
+
+  function outcomeOf(id: CommitId): CommitOutcome | undefined {
+    const row = sql(findCommit).get(idBytes(id, idScratch));
+    return row && { ok: true, epoch: row[0] as number, n: row[1] as number };
+  }
+
+  function judge(expects: readonly Expectation[], before: number): CommitRefused | undefined {
+    let conflicts: string[] | undefined;
+    for (const expectation of expects) {
+      let holds: boolean;
+      let name: string;
+      switch (expectation.kind) {
+        case "record":
+          [holds, name] = [recordVersion(state, expectation.key) === numberOf(expectation.version), expectation.key];
+          break;
+        case "token":
+          [holds, name] = [(findToken(sql, windows, expectation.key)?.version ?? 0) === numberOf(expectation.version), expectation.key];
+          break;
+        case "stream":
+          [holds, name] = [streamVersion(state, expectation.stream) === expectation.version, expectation.stream];
+          break;
+        case "unchanged":
+          [holds, name] = [!changedSince(state, expectation.prefix, expectation.since, before), expectation.prefix];
+          break;
+        case "rows":
+          [holds, name] = [rowsDigest(user.run(expectation.statement).rows) === expectation.digest, expectation.statement.text];
+          break;
+        case "claim":
+          if (!jobs.holds(expectation.job, expectation.fence)) return { ok: false, refused: "fenced", job: expectation.job };
+          continue;
+      }
+      if (!holds) (conflicts ??= []).push(name);
+    }
+    return conflicts && { ok: false, refused: "conflict", keys: conflicts };
+  }
+
+  /** The number a version names; -1, which nothing has, when it names a commit that was refused or is not known. */
+  function numberOf(version: Version): number {
+    return typeof version === "number" ? version : Number(sql(findCommit).get(idBytes(version, idScratch))?.[1] ?? -1);
+  }
+
+  function applyWrite(write: Write): CommitRefused | undefined {
+    switch (write.kind) {
+      case "put":
+        return void putRecord(state, write.key, write.value, write.expiresAtMs, write.index);
+      case "remove":
+        return void removeRecord(state, write.key);
+      case "merge":
+        return mergeRecord(state, write.key, write.merge);
+      case "token":
+        return void putToken(state, write.key, write.value, write.keepForMs);
+      case "append":
+        return void appendEvents(state, write.stream, write.events);
+      case "enqueue":
+        return void jobs.enqueue(write.job);
+      case "finish":
+        return jobs.finish(write.job, write.fence, write.end);
+      case "cancel":
+        return void jobs.cancel(write.job);
+      case "redrive":
+        return void jobs.redrive(write.job);
+      case "sql":
+        user.run(write.statement);
+        if (/\b(create|alter|drop)\b/i.test(write.statement.text)) lookForDeferredKeys();
+        return undefined;
+    }
+  }
+
+  /** A commit in its savepoint: afterwards all of it is there, or nothing, or the batch is lost. */
+  function commitStep(commit: Commit): CommitOutcome | Failure {
+    const { n, position } = state;
+    const takeBack = () => {
+      try {
+        sql("rollback to one").run();
+        sql("release one").run();
+      } catch (error) {
+        throw new BatchLost(error, undefined);
+      }
+      state.n = n;
+      state.position = position;
+    };
+    sql("savepoint one").run();
+    let outcome: CommitOutcome;
+    try {
+      outcome = applyCommit(commit);
+      if (outcome.ok) {
+        sql("release one").run();
+        return outcome;
+      }
+    } catch (error) {
+      const refusal = statementRefusal(commit, error);
+      if (!db.isTransaction) throw new BatchLost(error, refusal);
+      takeBack();
+      return refusal ?? toFailure(error);
+    }
+    takeBack();
+    return outcome;
+  }
+
+  // ---- the other operations -------------------------------------------------------------------------------------------
+
+  function step(operation: Operation, fence: () => Fence): Result {
+    switch (operation.kind) {
+      case "commit":
+        return commitStep(operation.commit);
+      case "resolve":
+        return resolve(operation.id);
+      case "claim":
+        return jobs.claim(operation.request, fence);
+      case "extend":
+        return jobs.extend(operation.claims, operation.leaseMs);
+      case "migrate":
+        return migrate(operation);
+      case "tend":
+        return tend(1_000);
+    }
+  }
+
+  function resolve(id: CommitId): CommitOutcome {
+    if ((mintedAtMs(id) ?? 0) < state.nowMs - commitIdRetentionMs) return resolved;
+    const known = outcomeOf(id);
+    if (known) return known;
+    resolvedIds += sql("insert into trestle_resolved (id, at) values (?, ?) on conflict do nothing").run(idBytes(id, idScratch), state.nowMs);
+    return resolved;
+  }
+
+  function migrate({ component, name, text, digest }: Operation & { kind: "migrate" }): undefined {
+    const applied = sql("select digest from trestle_migrations where component = ? and name = ?").get(component, name)?.[0];
+    if (applied === digest) return undefined;
+    if (applied !== undefined) throw Fault.create("sql.migration-changed", `migration ${name} of ${component} was applied before, and has another text now`, "Leave applied migrations as they are; put the change into a new file.", { details: { component, name } });
+    try {
+      user.script(text);
+    } catch (error) {
+      if (Fault.is(error)) throw error;
+      throw Fault.create("sql.migration-failed", `migration ${name} of ${component} failed: ${(error as Error).message}; nothing of it was applied`, "Correct the file and start again.", { cause: error, details: { component, name } });
+    }
+    sql("insert into trestle_migrations (component, name, digest, at) values (?, ?, ?, ?)").run(component, name, digest, state.nowMs);
+    lookForDeferredKeys();
+  }
+
+  /** Removes at most `limit` of each kind of thing whose time is over. */
+  function tend(limit: number): undefined {
+    tendedAtMs = state.nowMs;
+    const swept = sweepRecords(state, limit);
+    const cutoff = state.nowMs - commitIdRetentionMs;
+    const oldest = sql("select at from trestle_commits order by n limit 1").get();
+    let trimmed = 0;
+    if (oldest && (oldest[0] as number) < cutoff) {
+      const last = sql("select max(n), count(*) from (select n, at from trestle_commits order by n limit ?) where at < ?").get(limit, cutoff) as readonly [number, number];
+      sql("delete from trestle_commits where n <= ?").run(last[0]);
+      state.trimmedN = last[0];
+      trimmed = last[1];
+      setMeta(state, "trimmed_n", last[0]);
+      setMeta(state, "head_n", state.n);
+    }
+    if (resolvedIds > 0) resolvedIds -= sql("delete from trestle_resolved where id in (select id from trestle_resolved where at < ? order by at limit ?)").run(cutoff, limit);
+    if (dropWindows(state, windows)) windows = tokenWindows(sql);
+    behindWithTrimming = swept === limit || trimmed === limit;
+  }
+
+  // ---- batches --------------------------------------------------------------------------------------------------------
+
+  const runsAlone = (operation: Operation): boolean => operation.kind === "migrate" || (deferredKeys && operation.kind === "commit" && operation.commit.writes.some((write) => write.kind === "sql"));
+
+  function together(operations: readonly Operation[], results: Result[], from: number, to: number, lastTry: boolean): void {
+    const singly = () => {
+      for (let i = from; i < to; i++) together(operations, results, i, i + 1, true);
+    };
+    const alone = to - from === 1;
+    try {
+      seam.begin();
+      openBatch(operations, from, to);
+      let held: Fence | undefined;
+      const fence = () => (held ??= claimNumber());
+      for (let i = from; i < to; i++) results[i] = step(operations[i] as Operation, fence);
+    } catch (error) {
+      forget();
+      if (!alone) return singly();
+      results[from] = (error instanceof BatchLost && error.refusal) || toFailure(error instanceof BatchLost ? error.cause : error);
+      return;
+    }
+    try {
+      seam.commit();
+    } catch (error) {
+      const constraint = (error as { errcode?: number }).errcode === 787;
+      if (constraint) {
+        forget();
+        if (!alone) return singly();
+        results[from] = { ok: false, refused: "statement", message: (error as Error).message };
+        return;
+      }
+      afterFailedCommit(operations, results, from, to, lastTry, error);
+    }
+  }
+
+  /** Before the first operation of a batch. Nothing here belongs to one commit. */
+  function openBatch(operations: readonly Operation[], from: number, to: number): void {
+    jobs.promote();
+    if (behindWithTrimming || state.nowMs - tendedAtMs >= tendEveryMs || state.nowMs < tendedAtMs) tend(64 + 2 * (to - from));
+    let keepForMs: number[] | undefined;
+    for (let i = from; i < to; i++) {
+      const operation = operations[i] as Operation;
+      if (operation.kind === "commit") for (const write of operation.commit.writes) if (write.kind === "token") (keepForMs ??= []).push(write.keepForMs);
+    }
+    if (keepForMs && ensureWindows(state, windows, keepForMs)) windows = tokenWindows(sql);
+  }
+
+  function claimNumber(): Fence {
+    state.n++;
+    sql(insertCommit).run(state.n, state.epoch, null, state.nowMs, "");
+    return { epoch: state.epoch, n: state.n };
+  }
+
+  /** The storage transaction did not come to its end: undo what may be left of it, and what was remembered from it. */
+  function forget(): void {
+    try {
+      if (db.isTransaction) seam.rollback();
+      reload();
+    } catch {
+      reopen();
+    }
+  }
+
+  function reopen(): void {
+    try {
+      db.close();
+    } catch {
+      // A connection that cannot even be closed is dropped.
+    }
+    broken = true;
+    attach();
+  }
+
+  /** COMMIT itself failed: what the file says about each id is the truth, and what it does not say is made so (FINDINGS F5, F6). */
+  function afterFailedCommit(operations: readonly Operation[], results: Result[], from: number, to: number, lastTry: boolean, error: unknown): void {
+    const unknown = (cause: unknown): Failure => ({ failure: true, code: "commit.unknown", message: `the store could not find out whether this was committed: ${(cause as Error).message}`, remedy: "Ask again with `resolve`, or submit the same commit again.", details: {} });
+    try {
+      if (db.isTransaction) seam.rollback();
+      reopen();
+    } catch (cause) {
+      results.fill(unknown(cause), from, to);
+      return;
+    }
+    for (let i = from; i < to; i++) {
+      const operation = operations[i] as Operation;
+      const known = operation.kind === "commit" ? outcomeOf(operation.commit.id) : undefined;
+      if (known) results[i] = known;
+      else if (!lastTry) together(operations, results, i, i + 1, true);
+      else if (operation.kind !== "commit") results[i] = toFailure(error);
+      else {
+        try {
+          seam.begin();
+          resolve(operation.commit.id);
+          seam.commit();
+          results[i] = toFailure(error);
+        } catch (cause) {
+          results[i] = unknown(cause);
+          try {
+            if (db.isTransaction) seam.rollback();
+            reopen();
+          } catch {
+            broken = true;
+          }
+        }
+      }
+    }
+  }
+
+  function statementRefusal(commit: Commit, error: unknown): CommitRefused | undefined {
+    const mayBeTheirs = commit.writes.some((write) => write.kind === "sql") || commit.expects.some((expectation) => expectation.kind === "rows");
+    // A full disk, a failing disk or a damaged file is nobody's statement.
+    const machine = [7, 10, 11, 13, 26].includes(((error as { errcode?: number }).errcode ?? 0) & 0xff);
+    return mayBeTheirs && !machine ? { ok: false, refused: "statement", message: (error as Error).message } : undefined;
+  }
+
+  const ready = (nowMs: number): void => {
+    if (broken) reopen();
+    state.nowMs = nowMs;
+    state.queues.clear();
+  };
+
+  attach();
+  if (sql("select 1 from trestle_meta where name = 'restored'").get()) {
+    seam.begin();
+    setMeta(state, "epoch", state.epoch + 1);
+    sql("delete from trestle_meta where name = 'restored'").run();
+    seam.commit();
+    readHead(state);
+  }
+  if (sql("select 1 from trestle_jobs where state = 2 limit 1").get()) {
+    seam.begin();
+    jobs.releaseAll();
+    seam.commit();
+  }
+
+  return {
+    get db() {
+      return db;
+    },
+    get user() {
+      return user;
+    },
+    get epoch() {
+      return state.epoch;
+    },
+    get n() {
+      return state.n;
+    },
+
+    apply(operations, nowMs) {
+      const results = new Array<Result>(operations.length);
+      try {
+        ready(nowMs);
+      } catch (error) {
+        return { results: results.fill(toFailure(error)), queues: [], n: 0 };
+      }
+      for (let from = 0, to = 0; from < operations.length; from = to) {
+        to = from + 1;
+        if (!runsAlone(operations[from] as Operation)) while (to < operations.length && !runsAlone(operations[to] as Operation)) to++;
+        together(operations, results, from, to, false);
+      }
+      return { results, queues: [...state.queues], n: state.n };
+    },
+
+    begin(nowMs) {
+      ready(nowMs);
+      seam.begin();
+      jobs.promote();
+    },
+    execute(statement) {
+      if (!db.isTransaction) throw Fault.create("transaction.lost", "an earlier statement ended this transaction; nothing of it was applied", "Do not use INSERT OR ROLLBACK or RAISE(ROLLBACK) inside a transaction.");
+      return user.run(statement);
+    },
+    end(commit) {
+      if (!db.isTransaction) throw Fault.create("transaction.lost", "a statement ended this transaction; nothing of it was applied", "Do not use INSERT OR ROLLBACK or RAISE(ROLLBACK) inside a transaction.");
+      const keepForMs = commit?.writes.flatMap((write) => (write.kind === "token" ? [write.keepForMs] : [])) ?? [];
+      if (keepForMs.length && ensureWindows(state, windows, keepForMs)) windows = tokenWindows(sql);
+      const outcome = commit && commitStep(commit);
+      if (outcome && "failure" in outcome) throw Fault.create(outcome.code as "store.failed", outcome.message, outcome.remedy, { details: outcome.details ?? {} });
+      if (outcome && !outcome.ok) {
+        this.abandon();
+        return { outcome, queues: [], n: state.n };
+      }
+      try {
+        seam.commit();
+      } catch (error) {
+        if (commit && ((error as { errcode?: number }).errcode ?? 0) !== 787) {
+          if (db.isTransaction) seam.rollback();
+          reopen();
+          const known = outcomeOf(commit.id);
+          if (known) return { outcome: known, queues: [...state.queues], n: state.n };
+        }
+        throw error;
+      }
+      lookForDeferredKeys();
+      return { outcome, queues: [...state.queues], n: state.n };
+    },
+    abandon: () => forget(),
+
+    dropEvents(upTo) {
+      seam.begin();
+      try {
+        setMeta(state, "maintenance", 1);
+        setMeta(state, "head_position", state.position);
+        setMeta(state, "head_n", state.n);
+        sql("delete from trestle_events where position <= ?").run(upTo);
+        sql("delete from trestle_meta where name = 'maintenance'").run();
+        seam.commit();
+      } catch (error) {
+        forget();
+        throw error;
+      }
+    },
+
+    close() {
+      db.close();
+    },
+  };
+}
+
+/** What a commit's row says it touched; see statements.ts for the letters. */
+function keysOfWrite(write: Write): string | readonly string[] {
+  switch (write.kind) {
+    case "put":
+    case "remove":
+    case "merge":
+      return `r${write.key}`;
+    case "token":
+      return `t${write.key}`;
+    case "append":
+      return `s${write.stream}`;
+    case "enqueue":
+      return `j${write.job.id}`;
+    case "finish":
+    case "cancel":
+    case "redrive":
+      return `j${write.job}`;
+    case "sql":
+      return [];
+  }
+}

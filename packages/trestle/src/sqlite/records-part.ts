@@ -1,0 +1,112 @@
+/** Records in the lane: put, remove, merge, and their expectations. An expired record is absent, whether or not it was swept. */
+import type { CommitRefused, IndexEntry, Merge, StoreKey } from "../store/index.ts";
+import type { LaneState } from "./lane-state.ts";
+import { homeOf, keysOf } from "./statements.ts";
+
+const byKey = "select n, expires from trestle_records where key = ?";
+const upsert = `insert into trestle_records (key, home, n, created, expires, indexed, value) values (?1, ?2, ?3, ?3, ?4, ?5, ?6)
+  on conflict (key) do update set created = case when expires <= ?7 then excluded.created else created end, n = excluded.n, expires = excluded.expires,
+    indexed = indexed | excluded.indexed, value = excluded.value
+  returning id, indexed, created`;
+const removeByKey = "delete from trestle_records where key = ? returning id, indexed";
+const current = "select id, value, expires from trestle_records where key = ?";
+const rewrite = "update trestle_records set n = ?, value = ? where id = ?";
+const dropEntries = "delete from trestle_entries where record = ?";
+const addEntry = "insert or ignore into trestle_entries (home, field, value, created, record) values (?, ?, ?, ?, ?)";
+const expired = "select id, indexed from trestle_records where expires is not null and expires <= ? order by expires limit ?";
+
+/** The number of the commit that last wrote it; 0 when it is absent or has expired. */
+export function recordVersion(state: LaneState, key: StoreKey): number {
+  const row = state.sql(byKey).get(key);
+  if (!row) return 0;
+  return row[1] !== null && (row[1] as number) <= state.nowMs ? 0 : (row[0] as number);
+}
+
+export function putRecord(state: LaneState, key: StoreKey, value: Uint8Array, expiresAtMs?: number, index?: readonly IndexEntry[]): void {
+  const home = homeOf(key);
+  const row = state.sql(upsert).get(key, home, state.n, expiresAtMs ?? null, index?.length ? 1 : 0, value, state.nowMs);
+  if (!row || row[1] === 0) return;
+  const [id, , created] = row as unknown as [number, number, number];
+  state.sql(dropEntries).run(id);
+  for (const entry of index ?? []) state.sql(addEntry).run(home, entry.field, entry.value, created, id);
+}
+
+export function removeRecord(state: LaneState, key: StoreKey): void {
+  const row = state.sql(removeByKey).get(key);
+  if (row && row[1] !== 0) state.sql(dropEntries).run(row[0] as number);
+}
+
+/**
+ * Merges into the newest value. A merge that changes nothing writes nothing, so it gives nobody a conflict. A number or set
+ * merge on a record that holds something else is refused like a failed statement: neither a retry nor another read would help.
+ */
+export function mergeRecord(state: LaneState, key: StoreKey, merge: Merge): CommitRefused | undefined {
+  const row = state.sql(current).get(key);
+  const alive = row !== undefined && (row[2] === null || (row[2] as number) > state.nowMs);
+  const before = alive ? (row[1] as Uint8Array) : undefined;
+  const write = (value: Uint8Array): undefined => {
+    if (alive) state.sql(rewrite).run(state.n, value, row[0] as number);
+    else putRecord(state, key, value);
+  };
+  if (merge.kind === "set-once") return before ? undefined : write(merge.value);
+  const parsed = before ? parseJson(before) : undefined;
+  if (merge.kind === "union") {
+    const members = parsed === undefined ? [] : parsed;
+    if (!Array.isArray(members) || members.some((member) => typeof member !== "string")) return notMergeable(key, merge, "a JSON array of texts");
+    const union = unionOf(members as string[], merge.members);
+    return before && union.length === members.length ? undefined : write(encodeJson(union));
+  }
+  const number = parsed === undefined ? 0 : parsed;
+  if (typeof number !== "number") return notMergeable(key, merge, "a JSON number");
+  if (merge.kind === "add") {
+    const sum = number + merge.amount;
+    if (!Number.isSafeInteger(sum) || sum < (merge.min ?? -Infinity) || sum > (merge.max ?? Infinity)) return { ok: false, refused: "guard", key, value: number };
+    return write(encodeJson(sum));
+  }
+  const best = merge.kind === "max" ? Math.max(number, merge.value) : Math.min(number, merge.value);
+  return before && best === number ? undefined : write(encodeJson(best));
+}
+
+/** Was a record under this prefix written after commit `since`, and before the one that asks? Trimmed history counts as written. */
+export function changedSince(state: LaneState, prefix: string, since: number, before: number): boolean {
+  if (since < state.trimmedN) return true;
+  const mark = `r${prefix}`;
+  for (const [keys] of state.sql("select keys from trestle_commits where n > ? and n < ?").all(since, before)) if (keysOf(keys as string).some((key) => key.startsWith(mark))) return true;
+  return false;
+}
+
+/** Removes up to `limit` expired records; answers how many. */
+export function sweepRecords(state: LaneState, limit: number): number {
+  const rows = state.sql(expired).all(state.nowMs, limit);
+  for (const [id, indexed] of rows) {
+    state.sql("delete from trestle_records where id = ?").run(id as number);
+    if (indexed !== 0) state.sql(dropEntries).run(id as number);
+  }
+  return rows.length;
+}
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+const encodeJson = (value: unknown): Uint8Array => encoder.encode(JSON.stringify(value));
+
+function parseJson(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(decoder.decode(bytes)) ?? null;
+  } catch {
+    return null;
+  }
+}
+
+/** Both sets in the order of their UTF-8 bytes, each member once. */
+export function unionOf(a: readonly string[], b: readonly string[]): string[] {
+  return [...new Set([...a, ...b])].sort(byUtf8);
+}
+
+/** UTF-8 order is code point order; UTF-16 order differs where surrogates meet U+E000 to U+FFFF. */
+export function byUtf8(a: string, b: string): number {
+  return a === b ? 0 : Buffer.compare(Buffer.from(a), Buffer.from(b));
+}
+
+function notMergeable(key: StoreKey, merge: Merge, wanted: string): CommitRefused {
+  return { ok: false, refused: "statement", message: `merge ${merge.kind} on ${key} needs ${wanted}, and the record holds something else` };
+}

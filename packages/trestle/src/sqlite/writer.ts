@@ -1,0 +1,90 @@
+/** The door to the lane: the same calls whether it runs in a thread or here. */
+import type { Clock, Timer } from "../kernel/index.ts";
+import { Fault } from "../kernel/index.ts";
+import type { Commit, CommitOutcome, SqlResult, Statement } from "../store/index.ts";
+import { openLane, type Lane, type LaneOptions } from "./lane.ts";
+import type { BatchReply, Operation } from "./operation.ts";
+
+export interface TransactionEnd {
+  readonly outcome: CommitOutcome | undefined;
+  readonly queues: readonly string[];
+  readonly n: number;
+}
+
+export interface Writer {
+  readonly epoch: number;
+  /** Batches that may be on their way at once. */
+  readonly batchesInFlightMax: number;
+  apply(operations: readonly Operation[], nowMs: number): BatchReply | Promise<BatchReply>;
+  /** Begins an interactive transaction, which is rolled back after `withinMs`, whatever its caller does. */
+  begin(nowMs: number, withinMs: number): void | Promise<void>;
+  execute(statement: Statement): SqlResult | Promise<SqlResult>;
+  end(commit: Commit | undefined): TransactionEnd | Promise<TransactionEnd>;
+  abandon(): void | Promise<void>;
+  dropEvents(upTo: number): void | Promise<void>;
+  close(): void | Promise<void>;
+}
+
+/** The lane on the caller's own thread: for `:memory:`, the simulator, and one-shot commands. */
+export function inlineWriter(options: LaneOptions, clock: Clock): Writer & { readonly lane: Lane } {
+  const lane = openLane(options);
+  const limit = transactionLimit(lane, clock);
+  return {
+    lane,
+    epoch: lane.epoch,
+    batchesInFlightMax: 1,
+    apply: (operations, nowMs) => lane.apply(operations, nowMs),
+    ...limit,
+    dropEvents: (upTo) => lane.dropEvents(upTo),
+    close: () => lane.close(),
+  };
+}
+
+/** Interactive transactions of a lane, with their time limit (FINDINGS F19). States: none, open, over (rolled back by the limit; until the caller notices). */
+export function transactionLimit(lane: Lane, clock: Clock) {
+  let timer: Timer | undefined;
+  let open = false;
+  let withinMs = 0;
+  const close = () => {
+    timer?.cancel();
+    open = false;
+  };
+  const insist = () => {
+    if (!open) throw overran(withinMs);
+  };
+  return {
+    begin(nowMs: number, limitMs: number) {
+      lane.begin(nowMs);
+      open = true;
+      withinMs = limitMs;
+      timer = clock.after(limitMs, () => {
+        if (!open) return;
+        open = false;
+        lane.abandon();
+      });
+    },
+    execute(statement: Statement): SqlResult {
+      insist();
+      return lane.execute(statement);
+    },
+    end(commit: Commit | undefined): TransactionEnd {
+      insist();
+      close();
+      try {
+        return lane.end(commit);
+      } catch (error) {
+        lane.abandon();
+        throw error;
+      }
+    },
+    abandon() {
+      if (!open) return;
+      close();
+      lane.abandon();
+    },
+  };
+}
+
+export function overran(withinMs: number): Fault {
+  return Fault.create("transaction.overran", `the transaction held the store longer than its ${withinMs} ms and was rolled back`, "Do slow work before the transaction, or give it a higher limit; all other commits wait for it.", { details: { withinMs } });
+}
