@@ -1,5 +1,5 @@
 /** Which files of this repository are tests, and which are sources. One walk, used by the test command, `rows` and the packer. */
-import { readdirSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { join, relative, sep } from "node:path";
 import { root } from "./setup.mjs";
 
@@ -15,7 +15,7 @@ export function filesBelow(folder) {
       else if (entry.isFile()) found.push(relative(root, join(path, entry.name)).split(sep).join("/"));
     }
   };
-  walk(join(root, folder));
+  if (existsSync(join(root, folder))) walk(join(root, folder));
   return found.sort();
 }
 
