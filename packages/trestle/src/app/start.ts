@@ -9,9 +9,8 @@ import type { Component, Handles, Usable, Uses } from "../component/index.ts";
 import { definitionOf, execute, isRefused, Lane, Invocation, type NodePart, bindUses } from "../component/index.ts";
 import { durationMs, Fault, jsonLogger, lifecycle, metricsRegistry, systemClock, systemRandom, uuidv7Ids, type Clock, type Duration, type Lifecycle, type Logger, type Metrics, type Random } from "../kernel/index.ts";
 import type { SqlConnection, Store } from "../store/index.ts";
-import { openStore } from "../sqlite/index.ts";
 import type { App } from "./app.ts";
-import { storeUrl, type Engines } from "./engines.ts";
+import { openStore, storeUrl, type Engines } from "./engines.ts";
 import { live, type Live } from "./live.ts";
 import { makeObserver } from "./observer.ts";
 import type { HttpServer, Peer } from "./server.ts";
@@ -67,7 +66,7 @@ export async function start(app: App, options: StartOptions = {}): Promise<Node>
   const metrics = metricsRegistry();
   const logger = jsonLogger({ clock, write: options.log ?? ((line) => void process.stderr.write(`${line}\n`)), level: logLevel(process.env["TRESTLE_LOG"]) });
   const components = app.components; // duplicate names show here, before anything is opened
-  const store = await openStore(where.url, { clock, random });
+  const store = await openStore(where, clock);
   try {
     return await RunningNode.start(app, components, options, { store, clock, random, metrics, logger }, where.file);
   } catch (fault) {
