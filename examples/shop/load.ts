@@ -32,6 +32,8 @@ export interface LoadOptions {
   readonly mailedTwiceMax?: number;
   /** The orders whose jobs are parked as undetermined, asked for when some have not ended. */
   readonly undetermined?: () => Promise<ReadonlySet<string>>;
+  /** Asked before each order; `orders` is then the most there can be. */
+  readonly stopWhen?: () => boolean;
   readonly onProgress?: (progress: Progress) => void;
 }
 export interface Progress {
@@ -106,7 +108,7 @@ interface Placing {
   readonly unanswered: readonly string[];
 }
 
-async function placeOrders(shop: JsonClient, run: string, skus: readonly string[], { orders, concurrency, seed, retryForMs = 60_000, onProgress }: LoadOptions): Promise<Placing> {
+async function placeOrders(shop: JsonClient, run: string, skus: readonly string[], { orders, concurrency, seed, retryForMs = 60_000, stopWhen = () => false, onProgress }: LoadOptions): Promise<Placing> {
   const chance = seededChance(seed);
   const asked: Asked[] = [];
   const tookMs: number[] = [];
@@ -136,7 +138,7 @@ async function placeOrders(shop: JsonClient, run: string, skus: readonly string[
   }
 
   await Promise.all(Array.from({ length: Math.min(concurrency, orders) }, async () => {
-    while (next < orders) await placeOne(next++);
+    while (next < orders && !stopWhen()) await placeOne(next++);
   }));
   return { asked, startedAtMs, placedAtMs: performance.now(), tookMs, answers, unanswered };
 }
@@ -267,7 +269,8 @@ function pause(ms: number): Promise<void> {
 
 // ---- saying ---------------------------------------------------------------------------------------------------------
 
-function report(run: string, skus: number, placing: Placing, endedAtMs: number, check: LedgerCheck, { orders, concurrency }: LoadOptions): LoadReport {
+function report(run: string, skus: number, placing: Placing, endedAtMs: number, check: LedgerCheck, { concurrency }: LoadOptions): LoadReport {
+  const orders = placing.asked.length;
   const sorted = [...placing.tookMs].sort((one, other) => one - other);
   const quantile = (share: number) => rounded(sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? 0);
   const placedSeconds = (placing.placedAtMs - placing.startedAtMs) / 1000;

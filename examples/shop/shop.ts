@@ -6,7 +6,7 @@ import { storefrontFile } from "./storefront/storefront.ts";
 
 // ---- the words of the shop ------------------------------------------------------------------------------------------
 
-const Sku = z.string().regex(/^[A-Z]{3}-\d{3}$/).brand<"Sku">();
+export const Sku = z.string().regex(/^[A-Z]{3}-\d{3}$/).brand<"Sku">();
 const OrderId = z.uuid().brand<"OrderId">();
 const Cents = z.int().nonnegative();
 const Item = z.object({ sku: Sku, quantity: z.int().positive().max(100) });

@@ -130,9 +130,9 @@ async function readJson(request: IncomingMessage): Promise<Checked<unknown>> {
   let size = 0;
   for await (const chunk of request as AsyncIterable<Buffer>) {
     size += chunk.length;
-    if (size > bodyBytesMax) return { ok: false, problem: `the body may have ${bodyBytesMax} bytes` };
-    chunks.push(chunk);
+    if (size <= bodyBytesMax) chunks.push(chunk); // what is too much is read and dropped, so that the answer arrives
   }
+  if (size > bodyBytesMax) return { ok: false, problem: `the body may have ${bodyBytesMax} bytes, and had ${size}` };
   try {
     return { ok: true, value: JSON.parse(Buffer.concat(chunks).toString("utf8")) as unknown };
   } catch (error) {

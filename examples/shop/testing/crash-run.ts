@@ -1,0 +1,48 @@
+/**
+ * A load over a shop that dies again and again, at instants drawn from a seed. What is left afterwards is for the caller to judge.
+ *
+ * Each round: let it run for a while, end it, do what the kind of death does to the disk, start it again. When all deaths have
+ * been died, the load stops placing orders, waits until the last one has ended, and checks the books.
+ */
+import { seededChance } from "../foreign/misbehaviour.ts";
+import { runLoad, type LoadReport } from "../load.ts";
+import type { ShopProcesses } from "./shop-processes.ts";
+
+export interface CrashRun {
+  readonly deaths: number;
+  readonly seed: number;
+  readonly concurrency: number;
+  /** How long it lives, from ready to dead. Default 100 to 700 ms. */
+  readonly livesMs?: { readonly min: number; readonly max: number };
+  /** After it died and before it starts again: what a power loss takes with it. */
+  readonly afterDeath?: (death: number) => void | Promise<void>;
+  readonly mailedTwiceMax?: number;
+  readonly endWithinMs?: number;
+  readonly undetermined?: () => Promise<ReadonlySet<string>>;
+}
+export interface CrashReport extends LoadReport {
+  readonly deaths: number;
+}
+
+export async function loadThroughCrashes(shop: ShopProcesses, { deaths, seed, concurrency, livesMs = { min: 100, max: 700 }, afterDeath, ...rest }: CrashRun): Promise<CrashReport> {
+  const chance = seededChance(seed);
+  let died = 0;
+  await shop.start();
+
+  const loading = runLoad({
+    url: shop.url, paymentsUrl: shop.paymentsUrl, mailUrl: shop.mailUrl, orders: 100_000, concurrency, seed,
+    stopWhen: () => died === deaths, ...rest,
+  });
+  const dying = (async () => {
+    while (died < deaths) {
+      await new Promise((resolve) => setTimeout(resolve, livesMs.min + chance() * (livesMs.max - livesMs.min)));
+      await shop.kill();
+      await afterDeath?.(died);
+      await shop.start();
+      died++;
+    }
+  })();
+  dying.catch(() => { died = deaths; });
+  const [report] = await Promise.all([loading, dying]);
+  return { ...report, deaths: died };
+}
