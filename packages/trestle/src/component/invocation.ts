@@ -11,7 +11,7 @@
  *
  * Over 400 lines because it is the state machine of reading, staging, replaying and committing, which share their state.
  */
-import { Fault, formatUuidv7, seededRandom, type Random } from "../kernel/index.ts";
+import { Fault, seededRandom, uuidv7Named, type Random } from "../kernel/index.ts";
 import type { Commit, CommitOutcome, CommitRefused, Expectation, IndexEntry, ListQuery, Merge, NewEvent, NewJob, RecordRow, Statement, StoreKey, Version, Write } from "../store/index.ts";
 import type { Component, Mode } from "./component.ts";
 import type { Principal } from "./context.ts";
@@ -154,9 +154,8 @@ export class Invocation implements TurnTaker {
   /** A UUIDv7, the same on every attempt: from the invocation's id, its start and a count. */
   newId(): string {
     this.assertOpen();
-    const chance = seededRandom(`${this.frame.id}#${this.#minted++}`);
     const startedAtMs = this.#journal.segments[0]?.atMs ?? this.frame.startedAtMs;
-    return formatUuidv7(startedAtMs, (chance.uint32() % 0x400) * 0x1_0000_0000 + chance.uint32(), chance.uint32());
+    return uuidv7Named(startedAtMs, `${this.frame.id}#${this.#minted++}`);
   }
 
   // ---- reading ------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
  * Identity. Ids that Trestle mints are UUIDv7 (RFC 9562): time first, so that they are appended and not scattered in an
  * index. Within one millisecond a counter keeps them rising, so ids of one process sort in the order they were minted.
  */
+import { hash } from "node:crypto";
 import type { Clock } from "./clock.ts";
 import type { Random } from "./random.ts";
 
@@ -39,4 +40,15 @@ export function formatUuidv7(ms: number, counter: number, tail: number): string 
 /** When a UUIDv7 was minted, by the clock of whoever minted it; `undefined` for any other text. */
 export function mintedAtMs(id: string): number | undefined {
   return /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/.test(id) ? Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16) : undefined;
+}
+
+/**
+ * A UUIDv7 of millisecond `ms` that follows from `name` alone: the same name, the same id. Its 74 bits of chance are the start
+ * of the name's SHA-256, so that names made independently do not meet.
+ */
+export function uuidv7Named(ms: number, name: string): string {
+  const digest = hash("sha256", name, "hex");
+  const high = Math.floor(ms / 65_536);
+  const variant = hex[0x8000 | (Number.parseInt(digest.slice(3, 7), 16) & 0x3fff)] as string;
+  return `${hex[(high >>> 16) & 0xffff]}${hex[high & 0xffff]}-${hex[ms % 65_536]}-7${digest.slice(0, 3)}-${variant}-${digest.slice(7, 19)}`;
 }
