@@ -59,14 +59,14 @@ const runsMax = 1_000;
 export async function execute<T>(work: Work<T>): Promise<Ended<T>> {
   const { node, component, operation } = work;
   const startedMs = node.clock.monotonicMs();
-  const span = node.observer.span(`${component.name} ${operation}`.trim(), { "trestle.kind": component.kind, "trestle.component": component.name });
+  const span = node.observer.span(`${component.name} ${operation}`.trim(), { "trestle.kind": component.kind, "trestle.component": component.name }, work.traceparent);
   const deadlineMs = startedMs + work.timeoutMs;
   const scope = new AbortScope(node, work.timeoutMs, work.signal);
   let runs = 0;
   let end: Conclusion["end"] = "fault";
   let fault: unknown;
   try {
-    return await withContext({ deadlineMs, signal: undefined, tenant: work.tenant, attempt: work.attempt ?? 1, ...(span ? { traceparent: span.traceparent } : work.traceparent ? { traceparent: work.traceparent } : {}) }, async () => {
+    const running = () => withContext({ deadlineMs, signal: undefined, tenant: work.tenant, attempt: work.attempt ?? 1, ...(span ? { traceparent: span.traceparent } : work.traceparent ? { traceparent: work.traceparent } : {}) }, async () => {
       let journal = work.journal;
       for (;;) {
         runs += 1;
@@ -84,6 +84,7 @@ export async function execute<T>(work: Work<T>): Promise<Ended<T>> {
         journal = invocation.journal;
       }
     });
+    return await (span?.within ? span.within(running) : running());
   } catch (thrown) {
     end = "fault";
     fault = thrown;

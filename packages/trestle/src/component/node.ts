@@ -36,10 +36,14 @@ export interface Observer {
   invoked(component: string, operation: string, end: "ok" | "refused" | "fault", durationMs: number, attempts: number): void;
   /** A handler of `from` reached for `to`. */
   used(from: string, to: string): void;
-  /** Opens a span as a child of the current context's; `end` closes it. */
-  span(name: string, attributes: Readonly<Record<string, string | number>>): Span | undefined;
+  /** Something of `to` that a handler of `from` waited for has ended: a call to the outside or to a service. */
+  called?(from: string, to: string, end: "ok" | "refused" | "fault", durationMs: number): void;
+  /** Opens a span as a child of `parent` (a traceparent), or of the current context's; `end` closes it. `undefined` when nobody collects spans. */
+  span(name: string, attributes: Readonly<Record<string, string | number>>, parent?: string): Span | undefined;
 }
 export interface Span {
   readonly traceparent: string;
+  /** Runs the work it stands for, so that spans of other libraries nest in it. */
+  within?<T>(work: () => T): T;
   end(fault?: unknown): void;
 }
