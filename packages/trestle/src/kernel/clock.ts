@@ -42,7 +42,8 @@ export const systemClock: Clock = {
     const longest = 2_147_483_647;
     let handle: NodeJS.Timeout;
     const arm = (leftMs: number) => {
-      handle = setTimeout(() => (leftMs > longest ? arm(leftMs - longest) : task()), Math.min(leftMs, longest));
+      // setTimeout cuts fractions off, which would be early.
+      handle = setTimeout(() => (leftMs > longest ? arm(leftMs - longest) : task()), Math.min(Math.ceil(leftMs), longest));
       handle.unref();
     };
     arm(delayMs);

@@ -111,14 +111,15 @@ export function timingWheel(clock: Clock, options: { readonly grainMs?: number }
     if (armed && armedTick <= first.tick) return;
     armed?.cancel();
     armedTick = first.tick;
-    armed = clock.after(Math.max(0, Math.ceil(originMs + first.tick * grainMs - clock.monotonicMs())), fire);
+    armed = clock.after(Math.max(0, originMs + first.tick * grainMs - clock.monotonicMs()), fire);
   }
 
   /** First collects all that is due, then runs it: a task that sets or cancels timers meets a wheel at rest. */
   function fire(): void {
     armed = undefined;
     armedTick = Infinity;
-    const nowTick = Math.floor((clock.monotonicMs() - originMs) / grainMs);
+    // A millionth of a tick of slack: a sum of fractions that falls short by one bit must not mean another wake-up.
+    const nowTick = Math.floor((clock.monotonicMs() - originMs) / grainMs + 1e-6);
     const due = new Entry(undefined, onCancel);
     for (let first = earliest(); first && first.tick <= nowTick; first = earliest()) {
       reached = Math.max(reached, first.tick);
