@@ -10,7 +10,8 @@ import { definitionOf, execute, isRefused, Lane, Invocation, type NodePart, bind
 import { durationMs, Fault, jsonLogger, lifecycle, metricsRegistry, systemClock, systemRandom, uuidv7Ids, type Clock, type Duration, type Lifecycle, type Logger, type Metrics, type Random } from "../kernel/index.ts";
 import type { SqlConnection, Store } from "../store/index.ts";
 import type { App } from "./app.ts";
-import { openStore, storeUrl, type Engines } from "./engines.ts";
+import { openStore } from "../sqlite/index.ts";
+import { storeUrl, type Engines } from "./engines.ts";
 import { live, type Live } from "./live.ts";
 import { makeObserver } from "./observer.ts";
 import type { HttpServer, Peer } from "./server.ts";
@@ -66,7 +67,7 @@ export async function start(app: App, options: StartOptions = {}): Promise<Node>
   const metrics = metricsRegistry();
   const logger = jsonLogger({ clock, write: options.log ?? ((line) => void process.stderr.write(`${line}\n`)), level: logLevel(process.env["TRESTLE_LOG"]) });
   const components = app.components; // duplicate names show here, before anything is opened
-  const store = await openStore(where, clock);
+  const store = await openStore(where.url, { clock, random });
   try {
     return await RunningNode.start(app, components, options, { store, clock, random, metrics, logger }, where.file);
   } catch (fault) {
