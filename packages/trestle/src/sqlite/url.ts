@@ -9,7 +9,7 @@ export function parseStoreUrl(url: string): Pick<SqliteOptions, "path"> & { read
   if (url === "memory:" || url === "sqlite::memory:") return { path: ":memory:", durability: "full" };
   const match = /^sqlite:(?:\/\/)?([^?#]+)(?:\?(.*))?$/.exec(url);
   if (!match) throw notAUrl(url, "it must be memory: or sqlite:<path>");
-  const path = decodeURIComponent(match[1] as string);
+  const path = match[1] as string;
   let durability: Durability = "full";
   for (const [name, value] of new URLSearchParams(match[2] ?? "")) {
     if (name !== "synchronous") throw notAUrl(url, `there is no option ${name}`);
