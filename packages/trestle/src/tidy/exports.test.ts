@@ -1,0 +1,64 @@
+import { test } from "node:test";
+import { allFiles, atLeast, coreFolder, exists, isTestCode, none, packages, partsOf, read, sources } from "./repository.ts";
+
+test("every subpath and every bin of a package leads to a file of its own", () => {
+  const wrong: string[] = [];
+  let inspected = 0;
+  for (const { folder, manifest } of packages) {
+    const doors = [...Object.entries(manifest.exports ?? {}), ...Object.entries(manifest.bin ?? {})];
+    for (const [door, target] of doors) {
+      inspected++;
+      if (typeof target !== "string") wrong.push(`${folder} ${door}: give one path to a source; the packer adds types and dist`);
+      else if (!/^\.\/src\/.*\.ts$/.test(target)) wrong.push(`${folder} ${door}: ${target} is not below ./src`);
+      else if (!exists(`${folder}/${target}`)) wrong.push(`${folder} ${door}: ${target} does not exist`);
+    }
+    if (manifest.exports?.["."] === undefined) wrong.push(`${folder} has no "." export`);
+  }
+
+  atLeast(8, inspected, "subpaths");
+  none(wrong, "package.json exports:");
+});
+
+test("an index.ts names what it exports", () => {
+  const indexes = sources.filter((path) => path.endsWith("/index.ts"));
+  const wrong = indexes.filter((path) => /^\s*export\s+(type\s+)?\*(?!\s+as\b)/m.test(partsOf(path).code));
+
+  atLeast(14, indexes.length, "index files");
+  none(wrong, "export names, not stars:");
+});
+
+test("only applications have a default export", () => {
+  const inspected = [...sources, ...allFiles.filter((path) => path.startsWith("benchmarks/") && path.endsWith(".ts"))];
+  const wrong = inspected.filter((path) => /^\s*export\s+default\b/m.test(partsOf(path).code) || /\bas\s+default\b/.test(partsOf(path).code));
+
+  atLeast(90, inspected.length, "sources");
+  none(wrong, "a default export is for an app's file in examples/:");
+});
+
+test("every module folder of the core has an index.ts, and a README.md that says what the module does not promise and its limits", () => {
+  const folders = [...new Set(sources.filter((path) => !isTestCode(path)).map(coreFolder))].filter(
+    (folder) => folder !== undefined && folder !== "",
+  ) as string[];
+  const wrong = folders
+    .flatMap((folder) => ["README.md", "index.ts"].map((file) => `packages/trestle/src/${folder}/${file}`))
+    .flatMap((path) => {
+      if (!exists(path)) return [`${path} is missing`];
+      if (path.endsWith(".ts")) return [];
+      return [/not promise/i, /limit/i].filter((topic) => !topic.test(read(path))).map((topic) => `${path} has nothing about ${topic.source}`);
+    });
+
+  atLeast(12, folders.length, "module folders");
+  none(wrong, "every module says what it is:");
+});
+
+test("every package, example and benchmark has a README.md", () => {
+  const folders = [
+    ...new Set(allFiles.filter((path) => /^(packages|examples|benchmarks)\/[^/]+\/package\.json$/.test(path)).map((path) => path.replace("/package.json", ""))),
+  ];
+
+  atLeast(4, folders.length, "workspaces");
+  none(
+    folders.map((folder) => `${folder}/README.md`).filter((path) => !exists(path)),
+    "missing:",
+  );
+});
