@@ -8,8 +8,7 @@
  */
 import { createHash } from "node:crypto";
 import { Fault, type Clock, type Timer } from "../kernel/index.ts";
-import { limits, type Change, type Commit, type CommitOutcome, type Reader, type SqlConnection, type Store, type StoreStats } from "../store/index.ts";
-import { checkCommit, checkId, checkKey } from "./check.ts";
+import { checkCommit, checkId, checkKey, limits, type Change, type Commit, type CommitOutcome, type Reader, type SqlConnection, type Store, type StoreStats } from "../store/index.ts";
 import { isFailure, toFault, type BatchReply, type Operation, type Result } from "./operation.ts";
 import { overran, type Writer } from "./writer.ts";
 

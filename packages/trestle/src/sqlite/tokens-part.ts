@@ -7,13 +7,12 @@
  * time and at most twice its class. A read asks the tables that exist: two for each class in use. The newest answer holds,
  * so a clock that was set back changes nothing.
  */
-import type { StoreKey } from "../store/index.ts";
+import { limits, type StoreKey } from "../store/index.ts";
 import type { LaneState } from "./lane-state.ts";
 import type { Prepared } from "./statements.ts";
 
 const hourMs = 3_600_000;
 const classesMs: readonly number[] = [hourMs, 24 * hourMs, 7 * 24 * hourMs, 30 * 24 * hourMs];
-export const tokenKeepMsMax = 30 * 24 * hourMs;
 
 export interface TokenWindow {
   readonly table: string;
@@ -21,7 +20,7 @@ export interface TokenWindow {
   readonly number: number;
 }
 
-const classOf = (keepForMs: number): number => classesMs.find((ms) => keepForMs <= ms) ?? tokenKeepMsMax;
+const classOf = (keepForMs: number): number => classesMs.find((ms) => keepForMs <= ms) ?? limits.tokenKeepMsMax;
 const tableOf = (classMs: number, number: number): string => `trestle_tokens_${classMs / hourMs}_${number}`;
 
 /** The windows that exist, newest first. `sql` is any connection's. */

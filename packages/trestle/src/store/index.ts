@@ -1,4 +1,5 @@
 /** The store port: what a commit is, what an engine answers. */
+export { checkCommit, checkId, checkKey } from "./check.ts";
 export { commitIdRetentionMs, limits } from "./limits.ts";
 export { keyPrefix, parseKey, storeKey } from "./key.ts";
 export type { StoreKey } from "./key.ts";

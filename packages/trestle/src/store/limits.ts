@@ -16,6 +16,8 @@ export const limits = {
   pageRowsMax: 1_000,
   /** Jobs one claim takes at the most. */
   claimJobsMax: 512,
+  /** A token is kept for 30 days at the most. */
+  tokenKeepMsMax: 30 * 24 * 3_600_000,
 } as const;
 
 /** How long a commit id is remembered; an older id is refused unread. FINDINGS F6. */

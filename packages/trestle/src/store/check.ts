@@ -1,7 +1,10 @@
-/** What a commit must be before it is let in: sizes, names, ids. Wrong use is a fault that names the rule and the value. */
+/**
+ * What a commit must be before it is let in: sizes, names, ids. Wrong use is a fault that names the rule and the value. The same
+ * for every engine, so that a commit one of them takes is not refused by the next.
+ */
 import { Fault, mintedAtMs } from "../kernel/index.ts";
-import { limits, type Commit, type Statement, type Write } from "../store/index.ts";
-import { tokenKeepMsMax } from "./tokens-part.ts";
+import type { Commit, Statement, Write } from "./commit.ts";
+import { limits } from "./limits.ts";
 
 /** Bytes of framing counted for each write, so that a million empty ones are not free. */
 const writeBytes = 32;
@@ -58,7 +61,7 @@ function checkWrite(write: Write): number {
       return sizeBytes + (merge.kind === "set-once" ? merge.value.byteLength : 8);
     }
     case "token":
-      if (!(write.keepForMs > 0 && write.keepForMs <= tokenKeepMsMax)) throw Fault.create("token.keep-out-of-range", `keepForMs must be above 0 and at most ${tokenKeepMsMax} (30 days), got ${write.keepForMs}`, "Keep it for a shorter time, or use a record.", { details: { key: write.key } });
+      if (!(write.keepForMs > 0 && write.keepForMs <= limits.tokenKeepMsMax)) throw Fault.create("token.keep-out-of-range", `keepForMs must be above 0 and at most ${limits.tokenKeepMsMax} (30 days), got ${write.keepForMs}`, "Keep it for a shorter time, or use a record.", { details: { key: write.key } });
       return checkKey(write.key, "token.key") + write.value.byteLength;
     case "append": {
       let sizeBytes = checkKey(write.stream, "append.stream");
