@@ -7,7 +7,11 @@ export interface JsonAnswer {
   readonly body: unknown;
 }
 export interface JsonClient {
-  ask(method: "GET" | "POST" | "PUT", path: string, options?: { readonly body?: unknown; readonly headers?: Readonly<Record<string, string>>; readonly timeoutMs?: number }): Promise<JsonAnswer>;
+  ask(
+    method: "GET" | "POST" | "PUT",
+    path: string,
+    options?: { readonly body?: unknown; readonly headers?: Readonly<Record<string, string>>; readonly timeoutMs?: number },
+  ): Promise<JsonAnswer>;
   /** The body of a 2xx; anything else throws with what was answered. */
   get<T>(path: string): Promise<T>;
   close(): void;
@@ -18,19 +22,35 @@ export function jsonClient(url: string, connections: number): JsonClient {
   const { hostname, port } = new URL(url);
 
   const client: JsonClient = {
-    ask: (method, path, { body, headers = {}, timeoutMs = 30_000 } = {}) => new Promise((resolve, reject) => {
-      const text = body === undefined ? undefined : JSON.stringify(body);
-      const asked = request({ agent, hostname, port, method, path, timeout: timeoutMs, headers: { ...headers, ...(text === undefined ? {} : { "content-type": "application/json", "content-length": Buffer.byteLength(text) }) } }, (response) => {
-        const chunks: Buffer[] = [];
-        response.on("data", (chunk: Buffer) => chunks.push(chunk));
-        response.once("error", reject);
-        response.once("close", () => { if (!response.complete) reject(new Error("the connection closed in the middle of an answer")); });
-        response.once("end", () => resolve({ status: response.statusCode ?? 0, headers: response.headers, body: parsed(Buffer.concat(chunks).toString("utf8")) }));
-      });
-      asked.once("timeout", () => asked.destroy(new Error(`no answer in ${timeoutMs} ms`)));
-      asked.once("error", reject);
-      asked.end(text);
-    }),
+    ask: (method, path, { body, headers = {}, timeoutMs = 30_000 } = {}) =>
+      new Promise((resolve, reject) => {
+        const text = body === undefined ? undefined : JSON.stringify(body);
+        const asked = request(
+          {
+            agent,
+            hostname,
+            port,
+            method,
+            path,
+            timeout: timeoutMs,
+            headers: { ...headers, ...(text === undefined ? {} : { "content-type": "application/json", "content-length": Buffer.byteLength(text) }) },
+          },
+          (response) => {
+            const chunks: Buffer[] = [];
+            response.on("data", (chunk: Buffer) => chunks.push(chunk));
+            response.once("error", reject);
+            response.once("close", () => {
+              if (!response.complete) reject(new Error("the connection closed in the middle of an answer"));
+            });
+            response.once("end", () =>
+              resolve({ status: response.statusCode ?? 0, headers: response.headers, body: parsed(Buffer.concat(chunks).toString("utf8")) }),
+            );
+          },
+        );
+        asked.once("timeout", () => asked.destroy(new Error(`no answer in ${timeoutMs} ms`)));
+        asked.once("error", reject);
+        asked.end(text);
+      }),
     async get<T>(path: string) {
       const { status, body } = await client.ask("GET", path);
       if (status < 200 || status > 299) throw new Error(`GET ${url}${path} answered ${status}: ${JSON.stringify(body)}`);

@@ -27,9 +27,22 @@ test("books that agree have no violations", () => {
 });
 
 const disagreements: readonly [name: string, change: Partial<Observed>, says: RegExp][] = [
-  ["two orders under one key", { orders: [order, { ...order, id: other }], charges: [charge, { ...charge, orderId: other }], messages: [message, { ...message, id: "m2", text: other }], stockAfter: new Map([["TRE-001", 996]]) }, /key k1 has 2 orders/],
+  [
+    "two orders under one key",
+    {
+      orders: [order, { ...order, id: other }],
+      charges: [charge, { ...charge, orderId: other }],
+      messages: [message, { ...message, id: "m2", text: other }],
+      stockAfter: new Map([["TRE-001", 996]]),
+    },
+    /key k1 has 2 orders/,
+  ],
   ["an answered order that is not there", { orders: [], charges: [], messages: [], stockAfter: agreed.stockBefore }, /does not exist/],
-  ["one key, two answers", { asked: [{ key: "k1", customer: "Ada 1", items: [{ sku: "TRE-001", quantity: 2 }], ids: new Set([id, other]) }] }, /answered with 2 orders/],
+  [
+    "one key, two answers",
+    { asked: [{ key: "k1", customer: "Ada 1", items: [{ sku: "TRE-001", quantity: 2 }], ids: new Set([id, other]) }] },
+    /answered with 2 orders/,
+  ],
   ["a shipped order nobody paid for", { charges: [] }, /has 0 captured charges/],
   ["an order charged twice", { charges: [charge, { ...charge, seq: 2, key: "k2", paymentId: "pay_2" }] }, /charged 2 times/],
   ["a charge of another amount", { charges: [{ ...charge, amountCents: 1 }] }, /was charged 1/],

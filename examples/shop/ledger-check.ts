@@ -36,7 +36,16 @@ export interface Observed {
 
 export interface LedgerCheck {
   readonly violations: readonly string[];
-  readonly counts: { readonly orders: number; readonly shipped: number; readonly cancelled: number; readonly unfinished: number; readonly captured: number; readonly declined: number; readonly mails: number; readonly mailedTwice: number };
+  readonly counts: {
+    readonly orders: number;
+    readonly shipped: number;
+    readonly cancelled: number;
+    readonly unfinished: number;
+    readonly captured: number;
+    readonly declined: number;
+    readonly mails: number;
+    readonly mailedTwice: number;
+  };
 }
 
 export function checkLedgers(observed: Observed): LedgerCheck {
@@ -49,9 +58,11 @@ export function checkLedgers(observed: Observed): LedgerCheck {
   for (const asked of observed.asked) {
     const placed = byCustomer.get(asked.customer) ?? [];
     if (asked.ids.size > 1) violations.push(`key ${asked.key} was answered with ${asked.ids.size} orders: ${[...asked.ids].join(", ")}`);
-    if (asked.ids.size > 0 && placed.length !== 1) violations.push(`key ${asked.key} has ${placed.length} orders, not 1: ${placed.map(({ id }) => id).join(", ")}`);
+    if (asked.ids.size > 0 && placed.length !== 1)
+      violations.push(`key ${asked.key} has ${placed.length} orders, not 1: ${placed.map(({ id }) => id).join(", ")}`);
     if (asked.ids.size === 0 && placed.length > 1) violations.push(`key ${asked.key}, never answered, has ${placed.length} orders`);
-    for (const id of asked.ids) if (!placed.some((order) => order.id === id)) violations.push(`order ${id} was answered under key ${asked.key} and does not exist`);
+    for (const id of asked.ids)
+      if (!placed.some((order) => order.id === id)) violations.push(`order ${id} was answered under key ${asked.key} and does not exist`);
   }
 
   for (const order of orders) {
@@ -59,11 +70,14 @@ export function checkLedgers(observed: Observed): LedgerCheck {
     if (captured.length > 1) violations.push(`order ${order.id} was charged ${captured.length} times`);
     if (order.status === "paid" || order.status === "shipped") {
       if (captured.length !== 1) violations.push(`order ${order.id} is ${order.status} and has ${captured.length} captured charges`);
-      else if (captured[0]?.amountCents !== order.totalCents) violations.push(`order ${order.id} costs ${order.totalCents} and was charged ${captured[0]?.amountCents}`);
-      if (order.paymentId !== undefined && captured[0] && captured[0].paymentId !== order.paymentId) violations.push(`order ${order.id} names payment ${order.paymentId}, the ledger ${captured[0].paymentId}`);
+      else if (captured[0]?.amountCents !== order.totalCents)
+        violations.push(`order ${order.id} costs ${order.totalCents} and was charged ${captured[0]?.amountCents}`);
+      if (order.paymentId !== undefined && captured[0] && captured[0].paymentId !== order.paymentId)
+        violations.push(`order ${order.id} names payment ${order.paymentId}, the ledger ${captured[0].paymentId}`);
     }
     if (order.status === "cancelled" && captured.length > 0) violations.push(`order ${order.id} is cancelled and was charged all the same`);
-    if ((order.status === "placed" || order.status === "paid") && !observed.undetermined.has(order.id)) violations.push(`order ${order.id} is stuck: ${order.status}`);
+    if ((order.status === "placed" || order.status === "paid") && !observed.undetermined.has(order.id))
+      violations.push(`order ${order.id} is stuck: ${order.status}`);
   }
   for (const charge of charges) {
     if (charge.status === "captured" && !ours.has(charge.orderId)) violations.push(`payment ${charge.paymentId} belongs to no order (${charge.orderId})`);
@@ -76,9 +90,14 @@ export function checkLedgers(observed: Observed): LedgerCheck {
   return {
     violations,
     counts: {
-      orders: orders.length, shipped: withStatus("shipped"), cancelled: withStatus("cancelled"), unfinished: withStatus("placed", "paid"),
-      captured: charges.filter(({ status }) => status === "captured").length, declined: charges.filter(({ status }) => status === "declined").length,
-      mails: messages.length, mailedTwice,
+      orders: orders.length,
+      shipped: withStatus("shipped"),
+      cancelled: withStatus("cancelled"),
+      unfinished: withStatus("placed", "paid"),
+      captured: charges.filter(({ status }) => status === "captured").length,
+      declined: charges.filter(({ status }) => status === "declined").length,
+      mails: messages.length,
+      mailedTwice,
     },
   };
 }
@@ -118,7 +137,8 @@ function checkStock({ asked, orders, stockBefore, stockAfter, undetermined }: Ob
     const after = stockAfter.get(sku) ?? Number.NaN;
     const expected = before - (taken.get(sku) ?? 0);
     if (after < 0) violations.push(`${sku} has a stock of ${after}`);
-    if (after !== expected && !uncertain.has(sku)) violations.push(`${sku}: ${before} before, ${taken.get(sku) ?? 0} taken, so ${expected} should be left, and ${after} are`);
+    if (after !== expected && !uncertain.has(sku))
+      violations.push(`${sku}: ${before} before, ${taken.get(sku) ?? 0} taken, so ${expected} should be left, and ${after} are`);
   }
 }
 

@@ -52,7 +52,11 @@ export function keepSideProcess({ system, script, port, portVariable, notBeforeM
   /** In a process group of its own: Ctrl-C is for the shop, which ends it after its own last call. */
   function run(): Promise<number | string> {
     return new Promise((resolve) => {
-      const started = spawn(process.execPath, [fileURLToPath(script), "--with-starter"], { env: { ...process.env, [portVariable]: String(port) }, stdio: ["pipe", "ignore", "inherit"], detached: true });
+      const started = spawn(process.execPath, [fileURLToPath(script), "--with-starter"], {
+        env: { ...process.env, [portVariable]: String(port) },
+        stdio: ["pipe", "ignore", "inherit"],
+        detached: true,
+      });
       child = started;
       started.once("error", (error) => resolve(error.message));
       started.once("exit", (code, signal) => {

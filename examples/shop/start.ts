@@ -25,9 +25,19 @@ export async function runShop(app: App = shopApp): Promise<void> {
   const readyMs = performance.now();
 
   const stopOnce = stopping(node, () => sides);
-  const keep = (system: string, folder: string, portVariable: string, url: string): SideProcess[] => environment[portVariable.replace("PORT", "URL")] === undefined
-    ? [keepSideProcess({ system, script: new URL(`./${folder}/main.ts`, import.meta.url), port: Number(new URL(url).port), portVariable, notBeforeMs: 50, onGivenUp: (why) => void stopOnce(3, why) })]
-    : [];
+  const keep = (system: string, folder: string, portVariable: string, url: string): SideProcess[] =>
+    environment[portVariable.replace("PORT", "URL")] === undefined
+      ? [
+          keepSideProcess({
+            system,
+            script: new URL(`./${folder}/main.ts`, import.meta.url),
+            port: Number(new URL(url).port),
+            portVariable,
+            notBeforeMs: 50,
+            onGivenUp: (why) => void stopOnce(3, why),
+          }),
+        ]
+      : [];
   const sides = [...keep("trestle-example-payments", "payments", "PAYMENTS_PORT", paymentsUrl), ...keep("trestle-example-mail", "mail", "MAIL_PORT", mailUrl)];
 
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => void stopOnce(0));
@@ -75,7 +85,11 @@ function portFrom(variable: string, otherwise: number): number {
   const text = process.env[variable];
   const port = text === undefined || text === "" ? otherwise : Number(text);
   if (Number.isInteger(port) && port >= 0 && port <= 65_535) return port;
-  throw Fault.create("shop.bad-port", `${variable} must be a port from 0 to 65535, not ${JSON.stringify(text)}`, `set ${variable} to a port, or leave it out for ${otherwise}`);
+  throw Fault.create(
+    "shop.bad-port",
+    `${variable} must be a port from 0 to 65535, not ${JSON.stringify(text)}`,
+    `set ${variable} to a port, or leave it out for ${otherwise}`,
+  );
 }
 
 /** A fault says what to do; a stack trace would not. */

@@ -37,10 +37,11 @@ export function openDurableLedger(file: string, schema: string): DurableLedger {
 
   return {
     database,
-    write: <T>(work: () => T) => new Promise<T>((resolve, reject) => {
-      if (waiting.length === 0) setImmediate(flush);
-      waiting.push({ work, resolve: resolve as (result: unknown) => void, reject });
-    }),
+    write: <T>(work: () => T) =>
+      new Promise<T>((resolve, reject) => {
+        if (waiting.length === 0) setImmediate(flush);
+        waiting.push({ work, resolve: resolve as (result: unknown) => void, reject });
+      }),
     close: () => database.close(),
   };
 }

@@ -73,10 +73,18 @@ export async function serveForeignSystem<S extends object>(system: ForeignSystem
   }
 
   const instruments: readonly (ForeignRoute<S> | (Omit<ForeignRoute<S>, "method"> & { readonly method: "PUT" }))[] = [
-    { method: "GET", path: /^\/_identity$/, misbehaves: false, answer: () => ({ status: 200, body: { system: system.name, data: system.dataFile, pid: process.pid } }) },
+    {
+      method: "GET",
+      path: /^\/_identity$/,
+      misbehaves: false,
+      answer: () => ({ status: 200, body: { system: system.name, data: system.dataFile, pid: process.pid } }),
+    },
     { method: "GET", path: /^\/_stub$/, misbehaves: false, answer: () => ({ status: 200, body: behaviour.stub }) },
     {
-      method: "PUT", path: /^\/_stub$/, misbehaves: false, answer: ({ body }) => {
+      method: "PUT",
+      path: /^\/_stub$/,
+      misbehaves: false,
+      answer: ({ body }) => {
         const parsed = parseStub(body, system.stubOptions);
         if (!parsed.ok) return problem(400, "bad-stub", parsed.problem);
         behaviour = misbehaviour(parsed.value);
@@ -90,18 +98,21 @@ export async function serveForeignSystem<S extends object>(system: ForeignSystem
     const here = routes.filter((route) => route.path.test(path));
     const found = here.find((route) => route.method === method);
     if (found) return found;
-    return here.length > 0 ? problem(405, "wrong-method", `${path} takes ${here.map((route) => route.method).join(", ")}, not ${method}`) : problem(404, "no-such-path", `nothing is at ${path}`);
+    return here.length > 0
+      ? problem(405, "wrong-method", `${path} takes ${here.map((route) => route.method).join(", ")}, not ${method}`)
+      : problem(404, "no-such-path", `nothing is at ${path}`);
   }
 
   await new Promise<void>((resolve, reject) => server.once("error", reject).listen(port, resolve));
   return {
     url: `http://localhost:${(server.address() as AddressInfo).port}`,
     server,
-    close: () => new Promise((resolve) => {
-      server.close(() => resolve());
-      server.closeIdleConnections();
-      setTimeout(() => server.closeAllConnections(), 500).unref();
-    }),
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        server.closeIdleConnections();
+        setTimeout(() => server.closeAllConnections(), 500).unref();
+      }),
   };
 }
 
@@ -110,11 +121,15 @@ export function problem(status: number, code: string, detail: string): Answer {
 }
 
 /** One page of a table that is only ever added to: `?cursor` is the number after which to go on, `?limit` 1 to 10,000. */
-export function ledgerPage(query: URLSearchParams, read: (after: number, limit: number) => { readonly items: readonly { readonly seq: number }[]; readonly total: number }): Answer {
+export function ledgerPage(
+  query: URLSearchParams,
+  read: (after: number, limit: number) => { readonly items: readonly { readonly seq: number }[]; readonly total: number },
+): Answer {
   const after = Number(query.get("cursor") ?? 0);
   const limit = Number(query.get("limit") ?? 10_000);
   if (!Number.isSafeInteger(after) || after < 0) return problem(400, "bad-cursor", `cursor must be one that this ledger gave, not ${query.get("cursor")}`);
-  if (!Number.isSafeInteger(limit) || limit < 1 || limit > 10_000) return problem(400, "bad-limit", `limit must be an integer from 1 to 10000, not ${query.get("limit")}`);
+  if (!Number.isSafeInteger(limit) || limit < 1 || limit > 10_000)
+    return problem(400, "bad-limit", `limit must be an integer from 1 to 10000, not ${query.get("limit")}`);
   const { items, total } = read(after, limit);
   const last = items.at(-1);
   return { status: 200, body: { items, total, ...(items.length === limit && last ? { next: String(last.seq) } : {}) } };
@@ -122,7 +137,9 @@ export function ledgerPage(query: URLSearchParams, read: (after: number, limit: 
 
 function respond(response: ServerResponse, { status, body }: Answer): void {
   const text = JSON.stringify(body);
-  response.writeHead(status, { "content-type": status >= 400 ? "application/problem+json" : "application/json", "content-length": Buffer.byteLength(text) }).end(text);
+  response
+    .writeHead(status, { "content-type": status >= 400 ? "application/problem+json" : "application/json", "content-length": Buffer.byteLength(text) })
+    .end(text);
 }
 
 async function readJson(request: IncomingMessage): Promise<Checked<unknown>> {

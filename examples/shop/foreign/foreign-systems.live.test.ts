@@ -21,20 +21,30 @@ function temporaryDirectory(): { readonly path: string; [Symbol.dispose](): void
 
 async function run(folder: "payments" | "mail", data: string, port = "0"): Promise<Process> {
   const variable = folder === "mail" ? "MAIL_PORT" : "PAYMENTS_PORT";
-  const child = spawn(process.execPath, [fileURLToPath(new URL(`../${folder}/main.ts`, import.meta.url))], { env: { ...process.env, TRESTLE_DATA: data, [variable]: port }, stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(process.execPath, [fileURLToPath(new URL(`../${folder}/main.ts`, import.meta.url))], {
+    env: { ...process.env, TRESTLE_DATA: data, [variable]: port },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   const exited = new Promise<number | string>((resolve) => child.once("exit", (code, signal) => resolve(code ?? signal ?? "gone")));
   const said: string[] = [];
   child.stderr.on("data", (chunk: Buffer) => said.push(chunk.toString("utf8")));
   const url = await Promise.race([
     new Promise<string>((resolve) => child.stdout.once("data", (chunk: Buffer) => resolve(chunk.toString("utf8").trim()))),
-    exited.then((code) => { throw new Error(`exit ${code}: ${said.join("")}`); }),
+    exited.then((code) => {
+      throw new Error(`exit ${code}: ${said.join("")}`);
+    }),
   ]);
   const client = jsonClient(url, 64);
-  const end = async (signal: NodeJS.Signals) => { client.close(); child.kill(signal); return exited; };
+  const end = async (signal: NodeJS.Signals) => {
+    client.close();
+    child.kill(signal);
+    return exited;
+  };
   return { url, client, end, [Symbol.asyncDispose]: async () => void (await end("SIGKILL")) };
 }
 
-const charge = (client: JsonClient, key: string, amountCents = 100) => client.ask("POST", "/charges", { body: { orderId: `order-${key}`, amountCents }, headers: { "idempotency-key": key } });
+const charge = (client: JsonClient, key: string, amountCents = 100) =>
+  client.ask("POST", "/charges", { body: { orderId: `order-${key}`, amountCents }, headers: { "idempotency-key": key } });
 
 test("a charge is made once per key, whatever is asked at once and again after a kill", async () => {
   using data = temporaryDirectory();
@@ -78,9 +88,15 @@ test("a stubbed failure strikes before the effect or after it, and the key tells
   await payments.client.ask("PUT", "/_stub", { body: {} });
   const healed = await Promise.all(Array.from({ length: 40 }, (_, number) => charge(payments.client, `f${number}`)));
 
-  assert.equal(failed.every(({ status }) => status === 500), true);
+  assert.equal(
+    failed.every(({ status }) => status === 500),
+    true,
+  );
   assert.equal(total > 5 && total < 35, true, `${total} of 40 took effect`);
-  assert.equal(healed.every(({ status }) => status === 200), true);
+  assert.equal(
+    healed.every(({ status }) => status === 200),
+    true,
+  );
   assert.equal((await payments.client.get<{ total: number }>("/ledger")).total, 40);
 });
 
@@ -103,7 +119,7 @@ const badCalls: readonly [name: string, method: "POST" | "PUT" | "GET", path: st
   ["a body of a megabyte", "POST", "/charges", { orderId: "o".repeat(1 << 20), amountCents: 1 }, { "idempotency-key": "b4" }, 400],
   ["a stub option that does not exist", "PUT", "/_stub", { failrate: 1 }, {}, 400],
   ["a stub value out of range", "PUT", "/_stub", { latencyMs: -1 }, {}, 400],
-  ["a stub inherited from the prototype", "PUT", "/_stub", JSON.parse("{\"__proto__\":1}"), {}, 400],
+  ["a stub inherited from the prototype", "PUT", "/_stub", JSON.parse('{"__proto__":1}'), {}, 400],
   ["a wrong method", "PUT", "/charges", {}, {}, 405],
   ["a path that does not exist", "GET", "/nothing", undefined, {}, 404],
   ["a cursor it never gave", "GET", "/ledger?cursor=x", undefined, {}, 400],
@@ -124,14 +140,18 @@ test("what it cannot take is answered with a problem, and changes nothing", asyn
 test("a message id is sent once by a sink that honours ids, and each time by one that does not", async () => {
   using data = temporaryDirectory();
   await using mail = await run("mail", data.path);
-  const send = (id: string) => mail.client.ask("POST", "/messages", { body: { to: "ada@example.com", subject: "s", text: "t" }, headers: { "message-id": id } });
+  const send = (id: string) =>
+    mail.client.ask("POST", "/messages", { body: { to: "ada@example.com", subject: "s", text: "t" }, headers: { "message-id": id } });
 
   await Promise.all([send("a"), send("a"), send("a")]);
   await mail.client.ask("PUT", "/_stub", { body: { honourIds: false } });
   await Promise.all([send("b"), send("b")]);
 
   const { items } = await mail.client.get<{ items: { id: string }[] }>("/messages?to=ada%40example.com");
-  assert.deepEqual(items.map(({ id }) => id), ["a", "b", "b"]);
+  assert.deepEqual(
+    items.map(({ id }) => id),
+    ["a", "b", "b"],
+  );
   assert.equal((await mail.client.get<{ total: number }>("/ledger")).total, 3);
 });
 
@@ -141,7 +161,7 @@ test("a ledger comes in pages that lose nothing", async () => {
   await Promise.all(Array.from({ length: 25 }, (_, number) => charge(payments.client, `p${number}`)));
 
   const keys: string[] = [];
-  for (let cursor: string | undefined = "0"; cursor !== undefined; ) {
+  for (let cursor: string | undefined = "0"; cursor !== undefined;) {
     const page: { items: { key: string }[]; next?: string } = await payments.client.get(`/ledger?limit=10&cursor=${cursor}`);
     keys.push(...page.items.map(({ key }) => key));
     cursor = page.next;

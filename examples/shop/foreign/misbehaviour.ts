@@ -43,8 +43,12 @@ export function misbehaviour<S extends Stub>(stub: S): Misbehaviour<S> {
 }
 
 /** The whole stub from a request's body: what is left out returns to its default. `more` checks the options of one system. */
-export function parseStub<More extends object>(body: unknown, more: { readonly [K in keyof More]: (value: unknown) => Checked<More[K]> }): Checked<Stub & Partial<More>> {
-  if (typeof body !== "object" || body === null || Array.isArray(body)) return { ok: false, problem: "the body must be a JSON object such as {\"latencyMs\":50,\"failRate\":0.1,\"hang\":false}" };
+export function parseStub<More extends object>(
+  body: unknown,
+  more: { readonly [K in keyof More]: (value: unknown) => Checked<More[K]> },
+): Checked<Stub & Partial<More>> {
+  if (typeof body !== "object" || body === null || Array.isArray(body))
+    return { ok: false, problem: 'the body must be a JSON object such as {"latencyMs":50,"failRate":0.1,"hang":false}' };
   const checks: { readonly [name: string]: (value: unknown) => Checked<unknown> } = { ...stubChecks, ...more };
   const stub: Record<string, unknown> = { ...wellBehaved };
 
@@ -59,7 +63,8 @@ export function parseStub<More extends object>(body: unknown, more: { readonly [
 }
 
 export function numberWithin(min: number, max: number): (value: unknown) => Checked<number> {
-  return (value) => typeof value === "number" && value >= min && value <= max ? { ok: true, value } : { ok: false, problem: `must be a number from ${min} to ${max}` };
+  return (value) =>
+    typeof value === "number" && value >= min && value <= max ? { ok: true, value } : { ok: false, problem: `must be a number from ${min} to ${max}` };
 }
 
 export function trueOrFalse(value: unknown): Checked<boolean> {
@@ -81,7 +86,7 @@ const stubChecks = {
     const share = numberWithin(0, 1)(value);
     return share.ok ? share : { ok: false, problem: "must be true, false or a share from 0 to 1" };
   },
-  seed: (value: unknown): Checked<number> => Number.isSafeInteger(value) ? { ok: true, value: Number(value) } : { ok: false, problem: "must be an integer" },
+  seed: (value: unknown): Checked<number> => (Number.isSafeInteger(value) ? { ok: true, value: Number(value) } : { ok: false, problem: "must be an integer" }),
 };
 
 /** mulberry32 (Tommy Ettinger): 32 bits of state are enough to pick fates. */

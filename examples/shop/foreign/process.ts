@@ -10,11 +10,20 @@ import { serveForeignSystem, type ForeignSystem, type RunningForeignSystem } fro
 
 const lingerMs = 15_000;
 
-export async function runForeignProcess<S extends object>(options: { readonly portVariable: string; readonly defaultPort: number; readonly open: (dataDirectory: string) => { readonly system: ForeignSystem<S>; close(): void } }): Promise<void> {
+export async function runForeignProcess<S extends object>(options: {
+  readonly portVariable: string;
+  readonly defaultPort: number;
+  readonly open: (dataDirectory: string) => { readonly system: ForeignSystem<S>; close(): void };
+}): Promise<void> {
   const port = portFrom(options.portVariable, options.defaultPort);
   const opened = attempt(() => options.open(resolve(process.env["TRESTLE_DATA"] ?? ".trestle")), "its data cannot be opened");
   const running = await serveForeignSystem(opened.system, port).catch((error: NodeJS.ErrnoException) =>
-    giveUp(error.code === "EADDRINUSE" ? `port ${port} is taken: stop what listens there, or set ${options.portVariable} to another` : `it cannot listen on port ${port}: ${error.message}`));
+    giveUp(
+      error.code === "EADDRINUSE"
+        ? `port ${port} is taken: stop what listens there, or set ${options.portVariable} to another`
+        : `it cannot listen on port ${port}: ${error.message}`,
+    ),
+  );
 
   process.stdout.write(`${running.url}\n`);
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => void end());
@@ -29,10 +38,14 @@ export async function runForeignProcess<S extends object>(options: { readonly po
 
 function endAfterStarter(running: RunningForeignSystem, end: () => Promise<void>): void {
   let askedAtMs = performance.now();
-  running.server.on("request", () => { askedAtMs = performance.now(); });
+  running.server.on("request", () => {
+    askedAtMs = performance.now();
+  });
   process.stdin.resume().once("close", () => {
     askedAtMs = performance.now();
-    setInterval(() => { if (performance.now() - askedAtMs > lingerMs) void end(); }, 1_000);
+    setInterval(() => {
+      if (performance.now() - askedAtMs > lingerMs) void end();
+    }, 1_000);
   });
   process.stdin.once("end", () => process.stdin.destroy());
 }

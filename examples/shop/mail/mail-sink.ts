@@ -37,7 +37,7 @@ const schema = `
   ) STRICT;
   CREATE INDEX IF NOT EXISTS message_by_id ON message (id);
   CREATE INDEX IF NOT EXISTS message_by_recipient ON message (recipient, seq)`;
-const columns = "seq, id, recipient AS \"to\", subject, text, at_ms AS atMs";
+const columns = 'seq, id, recipient AS "to", subject, text, at_ms AS atMs';
 
 export function openMailSink(dataDirectory: string): { readonly system: ForeignSystem<MailStub>; close(): void } {
   const dataFile = join(dataDirectory, "mail.db");
@@ -55,9 +55,13 @@ export function openMailSink(dataDirectory: string): { readonly system: ForeignS
     stubOptions: { honourIds: trueOrFalse },
     routes: [
       {
-        method: "POST", path: /^\/messages$/, misbehaves: true, answer: ({ headers, body, stub }) => {
+        method: "POST",
+        path: /^\/messages$/,
+        misbehaves: true,
+        answer: ({ headers, body, stub }) => {
           const id = headers["message-id"] ?? headers["idempotency-key"];
-          if (typeof id !== "string" || id === "" || id.length > 255) return problem(400, "no-message-id", "a message needs a Message-Id (or Idempotency-Key) of 1 to 255 characters");
+          if (typeof id !== "string" || id === "" || id.length > 255)
+            return problem(400, "no-message-id", "a message needs a Message-Id (or Idempotency-Key) of 1 to 255 characters");
           const letter = parseLetter(body);
           if (!letter.ok) return problem(422, "bad-message", letter.problem);
           const { to, subject, text } = letter.value;
@@ -68,23 +72,36 @@ export function openMailSink(dataDirectory: string): { readonly system: ForeignS
         },
       },
       {
-        method: "GET", path: /^\/messages\/([^/]+)$/, misbehaves: true, answer: ({ params: [id = ""] }) => {
+        method: "GET",
+        path: /^\/messages\/([^/]+)$/,
+        misbehaves: true,
+        answer: ({ params: [id = ""] }) => {
           const message = byId.get(id);
           return message ? { status: 200, body: message } : problem(404, "no-such-message", `no message was ever sent under ${id}`);
         },
       },
       {
-        method: "GET", path: /^\/messages$/, misbehaves: true, answer: ({ query }) => {
+        method: "GET",
+        path: /^\/messages$/,
+        misbehaves: true,
+        answer: ({ query }) => {
           const to = query.get("to");
           if (to === null || to === "") return problem(400, "no-recipient", "say whose messages: ?to=ada@example.com");
-          return ledgerPage(query, (after, limit) => ({ items: received.all(to, after, limit) as unknown as SentMessage[], total: Number(countReceived.get(to)?.["total"]) }));
+          return ledgerPage(query, (after, limit) => ({
+            items: received.all(to, after, limit) as unknown as SentMessage[],
+            total: Number(countReceived.get(to)?.["total"]),
+          }));
         },
       },
       {
-        method: "GET", path: /^\/ledger$/, misbehaves: false, answer: ({ query }) => ledgerPage(query, (after, limit) => ({
-          items: all.all(after, limit) as unknown as SentMessage[],
-          total: Number(countAll.get()?.["total"]),
-        })),
+        method: "GET",
+        path: /^\/ledger$/,
+        misbehaves: false,
+        answer: ({ query }) =>
+          ledgerPage(query, (after, limit) => ({
+            items: all.all(after, limit) as unknown as SentMessage[],
+            total: Number(countAll.get()?.["total"]),
+          })),
       },
     ],
   };

@@ -49,7 +49,9 @@ export function openPayments(dataDirectory: string): { readonly system: ForeignS
   const dataFile = join(dataDirectory, "payments.db");
   const ledger = openDurableLedger(dataFile, schema);
   const byKey = ledger.database.prepare(`SELECT ${columns} FROM charge WHERE key = ?`);
-  const add = ledger.database.prepare("INSERT INTO charge (key, order_id, amount_cents, status, payment_id, reason, asked, at_ms) VALUES (?, ?, ?, ?, ?, ?, 1, ?)");
+  const add = ledger.database.prepare(
+    "INSERT INTO charge (key, order_id, amount_cents, status, payment_id, reason, asked, at_ms) VALUES (?, ?, ?, ?, ?, ?, 1, ?)",
+  );
   const askAgain = ledger.database.prepare("UPDATE charge SET asked = asked + 1 WHERE key = ?");
   const page = ledger.database.prepare(`SELECT ${columns} FROM charge WHERE seq > ? ORDER BY seq LIMIT ?`);
   const count = ledger.database.prepare("SELECT count(*) AS total FROM charge");
@@ -76,24 +78,35 @@ export function openPayments(dataDirectory: string): { readonly system: ForeignS
     stubOptions: { declineRate: numberWithin(0, 1) },
     routes: [
       {
-        method: "POST", path: /^\/charges$/, misbehaves: true, answer: ({ headers, body, stub }) => {
+        method: "POST",
+        path: /^\/charges$/,
+        misbehaves: true,
+        answer: ({ headers, body, stub }) => {
           const key = headers["idempotency-key"];
-          if (typeof key !== "string" || key === "" || key.length > 255) return problem(400, "no-idempotency-key", "a charge needs an Idempotency-Key of 1 to 255 characters");
+          if (typeof key !== "string" || key === "" || key.length > 255)
+            return problem(400, "no-idempotency-key", "a charge needs an Idempotency-Key of 1 to 255 characters");
           const parsed = parseCharge(body);
           return parsed.ok ? ledger.write(() => charge(key, parsed.value, stub.declineRate ?? 0)) : problem(422, "bad-charge", parsed.problem);
         },
       },
       {
-        method: "GET", path: /^\/charges\/([^/]+)$/, misbehaves: true, answer: ({ params: [key = ""] }) => {
+        method: "GET",
+        path: /^\/charges\/([^/]+)$/,
+        misbehaves: true,
+        answer: ({ params: [key = ""] }) => {
           const entry = entryOf(key);
           return entry ? answerOf(entry) : problem(404, "no-such-charge", `nothing was ever charged under ${key}`);
         },
       },
       {
-        method: "GET", path: /^\/ledger$/, misbehaves: false, answer: ({ query }) => ledgerPage(query, (after, limit) => ({
-          items: page.all(after, limit) as unknown as LedgerEntry[],
-          total: Number(count.get()?.["total"]),
-        })),
+        method: "GET",
+        path: /^\/ledger$/,
+        misbehaves: false,
+        answer: ({ query }) =>
+          ledgerPage(query, (after, limit) => ({
+            items: page.all(after, limit) as unknown as LedgerEntry[],
+            total: Number(count.get()?.["total"]),
+          })),
       },
     ],
   };
@@ -101,12 +114,16 @@ export function openPayments(dataDirectory: string): { readonly system: ForeignS
 }
 
 function answerOf(entry: LedgerEntry): Answer {
-  return { status: 200, body: entry.status === "captured" ? { status: entry.status, paymentId: entry.paymentId } : { status: entry.status, reason: entry.reason } };
+  return {
+    status: 200,
+    body: entry.status === "captured" ? { status: entry.status, paymentId: entry.paymentId } : { status: entry.status, reason: entry.reason },
+  };
 }
 
 function parseCharge(body: unknown): Checked<Charge> {
   const { orderId, amountCents } = (typeof body === "object" && body !== null ? body : {}) as Record<string, unknown>;
   if (typeof orderId !== "string" || orderId === "" || orderId.length > 100) return { ok: false, problem: "orderId must be a text of 1 to 100 characters" };
-  if (typeof amountCents !== "number" || !Number.isSafeInteger(amountCents) || amountCents < 0) return { ok: false, problem: "amountCents must be an integer of at least 0" };
+  if (typeof amountCents !== "number" || !Number.isSafeInteger(amountCents) || amountCents < 0)
+    return { ok: false, problem: "amountCents must be an integer of at least 0" };
   return { ok: true, value: { orderId, amountCents } };
 }

@@ -7,7 +7,11 @@ const price = (cents) => money.format(cents / 100);
 
 const kept = {
   read(name, otherwise) {
-    try { return JSON.parse(localStorage.getItem(name)) ?? otherwise; } catch { return otherwise; }
+    try {
+      return JSON.parse(localStorage.getItem(name)) ?? otherwise;
+    } catch {
+      return otherwise;
+    }
   },
   write(name, value) {
     if (value === undefined) localStorage.removeItem(name);
@@ -41,7 +45,8 @@ function tell(place, message, { waiting = false, again } = {}) {
 async function fetchJson(path, options) {
   const response = await fetch(path, options);
   const body = await response.json().catch(() => undefined);
-  if (!response.ok) throw Object.assign(new Error(body?.detail ?? body?.title ?? `the shop answered ${response.status}`), { status: response.status, problem: body });
+  if (!response.ok)
+    throw Object.assign(new Error(body?.detail ?? body?.title ?? `the shop answered ${response.status}`), { status: response.status, problem: body });
   return body;
 }
 
@@ -72,9 +77,13 @@ function productCard({ sku, name, priceCents, about }) {
   const picture = element("div", { className: "picture" }, drawing(sku));
   const add = element("button", { type: "button", textContent: "Add", onclick: () => change(sku, +1) });
   add.setAttribute("aria-label", `Add ${name} to the cart`);
-  const card = element("article", { className: "product" }, picture,
+  const card = element(
+    "article",
+    { className: "product" },
+    picture,
     element("div", { className: "about" }, element("h3", { textContent: name }), element("p", { textContent: about ?? "" })),
-    element("div", { className: "buy" }, element("span", { className: "price", textContent: price(priceCents) }), add));
+    element("div", { className: "buy" }, element("span", { className: "price", textContent: price(priceCents) }), add),
+  );
   card.dataset.sku = sku;
   return card;
 }
@@ -101,10 +110,18 @@ function showCart() {
   byId("cart-empty").hidden = lines.length > 0;
   byId("checkout").hidden = lines.length === 0;
   byId("cart-total").textContent = price(total);
-  byId("cart-lines").replaceChildren(...lines.map(([sku, quantity]) => {
-    const { name, priceCents } = products.get(sku);
-    return element("li", {}, element("span", { textContent: name }), stepper(sku, name, quantity), element("span", { className: "price", textContent: price(quantity * priceCents) }));
-  }));
+  byId("cart-lines").replaceChildren(
+    ...lines.map(([sku, quantity]) => {
+      const { name, priceCents } = products.get(sku);
+      return element(
+        "li",
+        {},
+        element("span", { textContent: name }),
+        stepper(sku, name, quantity),
+        element("span", { className: "price", textContent: price(quantity * priceCents) }),
+      );
+    }),
+  );
 }
 
 function stepper(sku, name, quantity) {
@@ -129,7 +146,7 @@ checkout.addEventListener("submit", (event) => {
   const items = [...cart].filter(([sku]) => products.has(sku)).map(([sku, quantity]) => ({ sku, quantity }));
   kept.write("me", { customer, email });
   kept.write("pending", { key: newKey(), order: { customer, email, items } });
-  place();
+  void place();
 });
 
 /** Asks under the kept key until there is an answer: however often it is asked, there is one order. */
@@ -142,7 +159,12 @@ async function place(attempt = 1) {
   if (attempt === 1) tell(byId("order-problem"));
 
   try {
-    const { id } = await fetchJson("/orders", { method: "POST", headers: { "content-type": "application/json", "idempotency-key": pending.key }, body: JSON.stringify(pending.order), signal: AbortSignal.timeout(10_000) });
+    const { id } = await fetchJson("/orders", {
+      method: "POST",
+      headers: { "content-type": "application/json", "idempotency-key": pending.key },
+      body: JSON.stringify(pending.order),
+      signal: AbortSignal.timeout(10_000),
+    });
     kept.write("pending");
     kept.write("letters", { ...kept.read("letters", {}), [id]: pending.order.email });
     cart.clear();
@@ -155,7 +177,9 @@ async function place(attempt = 1) {
     const isFinal = error.status >= 400 && error.status < 500 && ![408, 409, 429].includes(error.status);
     if (!isFinal) {
       const waitMs = Math.min(8_000, 500 * 2 ** (attempt - 1));
-      tell(byId("order-problem"), `No answer yet. Your order is kept and will be placed once; asking again in ${Math.ceil(waitMs / 1000)} s.`, { waiting: true });
+      tell(byId("order-problem"), `No answer yet. Your order is kept and will be placed once; asking again in ${Math.ceil(waitMs / 1000)} s.`, {
+        waiting: true,
+      });
       setTimeout(() => place(attempt + 1), waitMs);
       return;
     }
@@ -190,21 +214,37 @@ async function showOrders({ older = false } = {}) {
 function drawOrders() {
   byId("orders-empty").hidden = newestFirst.length > 0;
   byId("more-orders").hidden = !olderOrders;
-  byId("order-rows").replaceChildren(...newestFirst.map((id) => {
-    const order = shownOrders.get(id);
-    return element("li", {}, element("button", { type: "button", onclick: () => { location.hash = `order/${id}`; } },
-      element("span", { className: "mono", textContent: shortId(id) }),
-      element("span", { className: "who", textContent: order.customer }),
-      element("span", { className: "price", textContent: price(order.totalCents) }),
-      element("span", { className: `chip ${order.status}`, textContent: order.status })));
-  }));
+  byId("order-rows").replaceChildren(
+    ...newestFirst.map((id) => {
+      const order = shownOrders.get(id);
+      return element(
+        "li",
+        {},
+        element(
+          "button",
+          {
+            type: "button",
+            onclick: () => {
+              location.hash = `order/${id}`;
+            },
+          },
+          element("span", { className: "mono", textContent: shortId(id) }),
+          element("span", { className: "who", textContent: order.customer }),
+          element("span", { className: "price", textContent: price(order.totalCents) }),
+          element("span", { className: `chip ${order.status}`, textContent: order.status }),
+        ),
+      );
+    }),
+  );
 }
 
 const shortId = (id) => `#${id.slice(-6)}`;
 const isFinal = (order) => order.status === "shipped" || order.status === "cancelled";
 
 byId("more-orders").addEventListener("click", () => showOrders({ older: true }));
-setInterval(() => { if (!document.hidden && [...shownOrders.values()].some((order) => !isFinal(order))) void showOrders(); }, 2_000);
+setInterval(() => {
+  if (!document.hidden && [...shownOrders.values()].some((order) => !isFinal(order))) void showOrders();
+}, 2_000);
 
 // ---- one order, live ------------------------------------------------------------------------------------------------
 
@@ -226,7 +266,9 @@ async function openOrder(id) {
     drawDetail(await fetchJson(`/orders/${id}`));
     watch(id);
   } catch (error) {
-    tell(byId("detail-problem"), error.status === 404 ? "There is no such order." : `The order cannot be shown: ${error.message}.`, { again: () => openOrder(id) });
+    tell(byId("detail-problem"), error.status === 404 ? "There is no such order." : `The order cannot be shown: ${error.message}.`, {
+      again: () => openOrder(id),
+    });
   }
 }
 
@@ -241,7 +283,9 @@ function watch(id) {
   stream.onerror = () => {
     live("Connection lost, trying again…", "off");
     if (stream.readyState !== EventSource.CLOSED) return;
-    setTimeout(() => { if (watching === stream) watch(id); }, 2_000);
+    setTimeout(() => {
+      if (watching === stream) watch(id);
+    }, 2_000);
   };
 }
 
@@ -268,9 +312,17 @@ function drawDetail(order) {
   byId("detail-reason").textContent = order.reason ? `We are sorry: ${order.reason}.` : "";
   byId("detail-payment").hidden = !order.paymentId;
   byId("detail-payment").textContent = order.paymentId ? `Payment ${order.paymentId}` : "";
-  byId("detail-lines").replaceChildren(...(order.items ?? []).map(({ sku, quantity }) => element("li", {},
-    element("span", { textContent: products.get(sku)?.name ?? sku }), element("span", { className: "quiet", textContent: `× ${quantity}` }),
-    element("span", { className: "price", textContent: products.has(sku) ? price(quantity * products.get(sku).priceCents) : "" }))));
+  byId("detail-lines").replaceChildren(
+    ...(order.items ?? []).map(({ sku, quantity }) =>
+      element(
+        "li",
+        {},
+        element("span", { textContent: products.get(sku)?.name ?? sku }),
+        element("span", { className: "quiet", textContent: `× ${quantity}` }),
+        element("span", { className: "price", textContent: products.has(sku) ? price(quantity * products.get(sku).priceCents) : "" }),
+      ),
+    ),
+  );
 
   if (!isFinal(order)) return;
   closeWatch();
@@ -281,10 +333,14 @@ function drawDetail(order) {
 function drawTrack({ status }) {
   const steps = status === "cancelled" ? ["placed", "cancelled"] : ["placed", "paid", "shipped"];
   const reached = steps.indexOf(status);
-  byId("track").replaceChildren(...steps.map((step, index) => element("li", {
-    textContent: step[0].toUpperCase() + step.slice(1),
-    className: step === "cancelled" ? "cancelled" : index <= reached ? "reached" : index === reached + 1 ? "next" : "",
-  })));
+  byId("track").replaceChildren(
+    ...steps.map((step, index) =>
+      element("li", {
+        textContent: step[0].toUpperCase() + step.slice(1),
+        className: step === "cancelled" ? "cancelled" : index <= reached ? "reached" : index === reached + 1 ? "next" : "",
+      }),
+    ),
+  );
   byId("track").dataset.status = status;
 }
 
@@ -296,11 +352,26 @@ async function showLetters(id, attempt = 1) {
   const letters = items.filter(({ text }) => text.includes(id));
   if (!location.hash.endsWith(id)) return;
   byId("letters").hidden = false;
-  byId("letter-list").replaceChildren(...letters.map(({ to, subject, text }) => element("div", { className: "letter" },
-    element("span", { className: "quiet", textContent: `To ${to}` }), element("strong", { textContent: subject }), element("p", { textContent: text }))));
+  byId("letter-list").replaceChildren(
+    ...letters.map(({ to, subject, text }) =>
+      element(
+        "div",
+        { className: "letter" },
+        element("span", { className: "quiet", textContent: `To ${to}` }),
+        element("strong", { textContent: subject }),
+        element("p", { textContent: text }),
+      ),
+    ),
+  );
   if (letters.length > 0) return;
   byId("letter-list").replaceChildren(element("p", { className: "quiet", textContent: "The letter is on its way to the mail server…" }));
-  if (attempt < 60) setTimeout(() => { if (location.hash.endsWith(id)) void showLetters(id, attempt + 1); }, Math.min(5_000, 250 * attempt));
+  if (attempt < 60)
+    setTimeout(
+      () => {
+        if (location.hash.endsWith(id)) void showLetters(id, attempt + 1);
+      },
+      Math.min(5_000, 250 * attempt),
+    );
 }
 
 detail.addEventListener("close", () => {
@@ -308,7 +379,9 @@ detail.addEventListener("close", () => {
   if (location.hash.startsWith("#order/")) history.replaceState(null, "", location.pathname);
 });
 detail.querySelector(".close").addEventListener("click", () => detail.close());
-detail.addEventListener("click", (event) => { if (event.target === detail) detail.close(); });
+detail.addEventListener("click", (event) => {
+  if (event.target === detail) detail.close();
+});
 
 function follow() {
   const [, id] = /^#order\/([0-9a-f-]{36})$/.exec(location.hash) ?? [];

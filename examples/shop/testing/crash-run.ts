@@ -5,7 +5,7 @@
  * been died, the load stops placing orders, waits until the last one has ended, and checks the books.
  */
 import { seededChance } from "../foreign/misbehaviour.ts";
-import { runLoad, type LoadReport } from "../load.ts";
+import { runLoad, type LoadReport } from "../closed-loop.ts";
 import type { ShopProcesses } from "./shop-processes.ts";
 
 export interface CrashRun {
@@ -24,14 +24,23 @@ export interface CrashReport extends LoadReport {
   readonly deaths: number;
 }
 
-export async function loadThroughCrashes(shop: ShopProcesses, { deaths, seed, concurrency, livesMs = { min: 100, max: 700 }, afterDeath, ...rest }: CrashRun): Promise<CrashReport> {
+export async function loadThroughCrashes(
+  shop: ShopProcesses,
+  { deaths, seed, concurrency, livesMs = { min: 100, max: 700 }, afterDeath, ...rest }: CrashRun,
+): Promise<CrashReport> {
   const chance = seededChance(seed);
   let died = 0;
   await shop.start();
 
   const loading = runLoad({
-    url: shop.url, paymentsUrl: shop.paymentsUrl, mailUrl: shop.mailUrl, orders: 100_000, concurrency, seed,
-    stopWhen: () => died === deaths, ...rest,
+    url: shop.url,
+    paymentsUrl: shop.paymentsUrl,
+    mailUrl: shop.mailUrl,
+    orders: 100_000,
+    concurrency,
+    seed,
+    stopWhen: () => died === deaths,
+    ...rest,
   });
   const dying = (async () => {
     while (died < deaths) {
@@ -42,7 +51,9 @@ export async function loadThroughCrashes(shop: ShopProcesses, { deaths, seed, co
       died++;
     }
   })();
-  dying.catch(() => { died = deaths; });
+  dying.catch(() => {
+    died = deaths;
+  });
   const [report] = await Promise.all([loading, dying]);
   return { ...report, deaths: died };
 }

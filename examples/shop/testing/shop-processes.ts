@@ -42,10 +42,15 @@ export async function shopProcesses({ script = new URL("../start.ts", import.met
   let shop: ChildProcess | undefined;
 
   function run(file: URL, more: Readonly<Record<string, string>>): ChildProcess {
-    const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", fileURLToPath(file)], { env: { ...shared, ...more }, stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", fileURLToPath(file)], {
+      env: { ...shared, ...more },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
     running.add(child);
     child.once("exit", () => running.delete(child));
-    child.stderr?.on("data", (chunk: Buffer) => { stderr = (stderr + chunk.toString("utf8")).slice(-100_000); });
+    child.stderr?.on("data", (chunk: Buffer) => {
+      stderr = (stderr + chunk.toString("utf8")).slice(-100_000);
+    });
     return child;
   }
 
@@ -81,7 +86,10 @@ export async function shopProcesses({ script = new URL("../start.ts", import.met
   const port = await freePort();
 
   return {
-    url: `http://localhost:${port}`, paymentsUrl, mailUrl, directory,
+    url: `http://localhost:${port}`,
+    paymentsUrl,
+    mailUrl,
+    directory,
     stderr: () => stderr,
     async start() {
       const beganAtMs = performance.now();
@@ -92,7 +100,7 @@ export async function shopProcesses({ script = new URL("../start.ts", import.met
     async kill() {
       if (shop) await ended(shop, "SIGKILL");
     },
-    terminate: async () => shop ? ended(shop, "SIGTERM") : "not started",
+    terminate: async () => (shop ? ended(shop, "SIGTERM") : "not started"),
     async stub(system, options) {
       const answer = await fetch(`${system === "mail" ? mailUrl : paymentsUrl}/_stub`, { method: "PUT", body: JSON.stringify(options) });
       if (!answer.ok) throw new Error(`the stub of ${system} answered ${answer.status}: ${await answer.text()}`);

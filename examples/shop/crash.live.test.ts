@@ -1,0 +1,43 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { loadThroughCrashes, type CrashReport } from "./testing/crash-run.ts";
+import { shopProcesses } from "./testing/shop-processes.ts";
+
+const seed = Number(process.env["SEED"] ?? Date.now() % 1_000_000);
+const replay = `SEED=${seed} npm test -- examples/shop/crash`;
+const deaths = 20;
+
+function says({ orders, answers, check, unanswered }: CrashReport): string {
+  return `${replay}\n${orders} orders, answers ${JSON.stringify(answers)}, ${JSON.stringify(check.counts)}\n${[...unanswered, ...check.violations].slice(0, 30).join("\n")}`;
+}
+
+test(`[one-commit] 20 times kill -9 during load: every key one order, every paid order one charge, every end one mail, stock adds up (seed ${seed})`, async (t) => {
+  await using shop = await shopProcesses();
+
+  const report = await loadThroughCrashes(shop, { deaths, seed, concurrency: 16 });
+
+  t.diagnostic(says(report));
+  assert.equal(report.deaths, deaths);
+  assert.equal(report.orders > deaths * 10, true, `only ${report.orders} orders were placed: ${replay}`);
+  assert.deepEqual(report.unanswered, [], replay);
+  assert.deepEqual(report.check.violations, [], replay);
+});
+
+test(`a mail sink that does not honour ids gets repeats only from the send window, each under its one id (seed ${seed})`, async (t) => {
+  await using shop = await shopProcesses();
+  await shop.stub("mail", { honourIds: false, latencyMs: 5 });
+
+  const report = await loadThroughCrashes(shop, { deaths: 5, seed: seed + 1, concurrency: 16, mailedTwiceMax: 5 * 64 });
+
+  t.diagnostic(says(report));
+  assert.deepEqual(report.check.violations, [], replay);
+});
+
+test(`negative control: with order, job and answer in three commits the same run breaks the books (seed ${seed})`, async (t) => {
+  await using shop = await shopProcesses({ script: new URL("./testing/two-writes.ts", import.meta.url) });
+
+  const report = await loadThroughCrashes(shop, { deaths, seed, concurrency: 32, endWithinMs: 10_000 });
+
+  t.diagnostic(says(report));
+  assert.notDeepEqual(report.check.violations, [], `nothing was found wrong, so the check is blind: ${replay}`);
+});
