@@ -1,10 +1,18 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { commitCases, type Case } from "../conformance/index.ts";
 import { systemClock, systemRandom, uuidv7Ids } from "../kernel/index.ts";
 import { openSqlite } from "./index.ts";
 
-/** Binds cases to node:test, one store for all of them. */
-function runCases<Subject>(engine: string, cases: readonly Case<Subject>[], makeSubject: () => Promise<{ readonly subject: Subject; readonly close: () => Promise<void> }>): void {
+interface Opened<Subject> {
+  readonly subject: Subject;
+  readonly close: () => Promise<void>;
+}
+
+/** Binds cases to node:test, a fresh store for each. */
+function runCases<Subject>(engine: string, cases: readonly Case<Subject>[], makeSubject: () => Promise<Opened<Subject>>): void {
   for (const { name, guarantee, run } of cases) {
     test(`${name} (${engine}, ${guarantee})`, async () => {
       const { subject, close } = await makeSubject();
@@ -17,7 +25,19 @@ function runCases<Subject>(engine: string, cases: readonly Case<Subject>[], make
   }
 }
 
+const ids = uuidv7Ids(systemClock, systemRandom);
 runCases("memory", commitCases, async () => {
   const store = await openSqlite({ path: ":memory:" });
-  return { subject: { store, ids: uuidv7Ids(systemClock, systemRandom) }, close: () => store.close() };
+  return { subject: { store, ids }, close: () => store.close() };
+});
+runCases("file", commitCases, async () => {
+  const directory = mkdtempSync(join(tmpdir(), "trestle-store-"));
+  const store = await openSqlite({ path: join(directory, "store.db") });
+  return {
+    subject: { store, ids },
+    close: async () => {
+      await store.close();
+      rmSync(directory, { recursive: true });
+    },
+  };
 });

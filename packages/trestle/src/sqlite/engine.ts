@@ -19,7 +19,9 @@ export interface EngineOptions {
   readonly reader: Reader;
   readonly clock: Clock;
   readonly backup: (path: string) => Promise<void>;
-  /** After the writer has closed: connections and locks of the main thread. */
+  /** Connections of the main thread: before the writer's, which as the last one folds the log into the file. */
+  readonly beforeClose: () => void;
+  /** Locks. */
   readonly afterClose: () => void;
 }
 
@@ -262,6 +264,7 @@ export function engineStore(options: EngineOptions): SqliteStore {
       closing ??= (async () => {
         idle?.cancel();
         if (waiting.length || inFlight || transacting) await new Promise<void>((resolve) => (drained = resolve));
+        options.beforeClose();
         await writer.close();
         options.afterClose();
         listeners.clear();

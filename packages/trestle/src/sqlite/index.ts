@@ -1,5 +1,5 @@
 /** The embedded engine of the store, on node:sqlite. */
-export { openSqlite } from "./open.ts";
+export { openSqlite, openSqliteStore } from "./open.ts";
 export type { SqliteOptions } from "./open.ts";
 export type { Durability } from "./connection.ts";
 export type { SqliteStore } from "./engine.ts";

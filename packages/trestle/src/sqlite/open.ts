@@ -1,37 +1,68 @@
 /** Opens a store: in memory, or in a file of which this process becomes the one owner. */
+import { closeSync, existsSync, openSync, readSync, realpathSync } from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
 import { backup as copyDatabase, DatabaseSync } from "node:sqlite";
-import { systemClock, type Clock } from "../kernel/index.ts";
+import { Fault, systemClock, type Clock } from "../kernel/index.ts";
 import type { Store } from "../store/index.ts";
-import { openForWriting, type Durability } from "./connection.ts";
+import { openFault, openForReading, openForWriting, type Durability } from "./connection.ts";
 import { engineStore, type SqliteStore } from "./engine.ts";
+import type { TransactionSeam } from "./lane.ts";
+import { takeOwnership } from "./ownership.ts";
 import { openReader } from "./reader.ts";
+import { threadWriter } from "./thread-writer.ts";
 import type { UserSql } from "./user-sql.ts";
 import { inlineWriter } from "./writer.ts";
-import type { TransactionSeam } from "./lane.ts";
 
 export interface SqliteOptions {
-  /** A file, made when it is not there; or `:memory:`. */
+  /** A file, made when it is not there; or `:memory:`. Its directory must exist. */
   readonly path: string;
-  /** Default: the machine's. */
+  /** Default: the machine's. The store's clock is `clock.wallMs()` of the process that owns the file. */
   readonly clock?: Clock;
   /** `full` (default): an acknowledged commit survives a power loss. `normal`: it survives a crash of the process only, and `commit.durable` is not among the guarantees. */
   readonly durability?: Durability;
-  /** For a simulator: where a batch begins and ends. Only with `:memory:`. */
+  /** The lane on the caller's thread instead of one of its own: for one-shot commands. Default: in a thread, and inline for `:memory:`. */
+  readonly inline?: boolean;
+  /** For a simulator: where a batch begins and ends. Only inline. */
   readonly seam?: (db: DatabaseSync) => TransactionSeam;
 }
 
-const guaranteed = ["commit.atomic", "commit.serializable-over-keys", "commit.once-per-id", "log.gapless", "log.immutable", "queue.fifo-per-key", "queue.finishes-with-effect", "records.compare-and-set", "records.expire", "tokens.keep", "sql.same-commit"] as const;
-const ofFiles = ["commit.survives-crash", "queue.redelivers-after-crash"] as const;
+/** What every store of this engine holds, and what one in a file holds beyond. */
+const always = ["commit.atomic", "commit.serializable-over-keys", "commit.once-per-id", "log.gapless", "log.immutable", "queue.fifo-per-key", "queue.finishes-with-effect", "records.compare-and-set", "records.expire", "tokens.keep", "sql.same-commit"] as const;
+const inFiles = ["commit.survives-crash", "queue.redelivers-after-crash"] as const;
 
+/**
+ * Faults: `store.in-use`, `store.not-writable`, `store.corrupt`, `store.newer-format`, `store.not-a-store`, `store.network-file-system`,
+ * `store.disk-full`, `store.io-error`, `store.setting-refused`, `store.open-differs`.
+ */
 export async function openSqlite(options: SqliteOptions): Promise<Store> {
-  return openMemory(options);
+  return openSqliteStore(options);
+}
+
+/** The same, with what is this engine's own. */
+export async function openSqliteStore(options: SqliteOptions): Promise<SqliteStore> {
+  return options.path === ":memory:" ? openMemory(options) : openShared(options);
 }
 
 function openMemory(options: SqliteOptions): SqliteStore {
   const clock = options.clock ?? systemClock;
   const writer = inlineWriter({ open: () => openForWriting(":memory:", "full"), ...(options.seam && { seam: options.seam }) }, clock);
   const { db, user } = writer.lane;
-  const queryOnly: UserSql = {
+  const store: SqliteStore = engineStore({
+    engine: "memory",
+    guarantees: new Set<string>(always),
+    writer,
+    reader: openReader({ db, clock, epoch: writer.epoch, user: queryOnly(db, user), whenReadable: () => store.whenNoTransaction() }),
+    clock,
+    backup: (path) => backupInto(db, path),
+    beforeClose: () => undefined,
+    afterClose: () => undefined,
+  });
+  return store;
+}
+
+/** The user's SQL on the writing connection, for reads. */
+function queryOnly(db: DatabaseSync, user: UserSql): UserSql {
+  return {
     ...user,
     run(statement) {
       db.exec("pragma query_only = 1");
@@ -42,15 +73,130 @@ function openMemory(options: SqliteOptions): SqliteStore {
       }
     },
   };
-  const store: SqliteStore = engineStore({
-    engine: "memory",
-    guarantees: new Set<string>(guaranteed),
-    writer,
-    reader: openReader({ db, clock, epoch: writer.epoch, user: queryOnly, whenReadable: () => store.whenNoTransaction() }),
-    clock,
-    backup: async (path) => void (await copyDatabase(db, path)),
-    afterClose: () => undefined,
-  });
-  return store;
 }
-export { guaranteed, ofFiles };
+
+// ---- files ----------------------------------------------------------------------------------------------------------
+
+interface Shared {
+  readonly durability: Durability;
+  readonly store: Promise<SqliteStore>;
+  users: number;
+  /** Set by the last one to leave; whoever comes next waits for it, and opens anew. */
+  closing: Promise<void> | undefined;
+}
+
+/** Files this process has open, by their real path: opening one again shares its writer. */
+const openFiles = new Map<string, Shared>();
+
+async function openShared(options: SqliteOptions): Promise<SqliteStore> {
+  const path = realPath(options.path);
+  const durability = options.durability ?? "full";
+  for (let left = openFiles.get(path); left?.closing; left = openFiles.get(path)) await left.closing;
+  const known = openFiles.get(path);
+  if (known && known.durability !== durability) {
+    throw Fault.create("store.open-differs", `${path} is open in this process with durability ${known.durability}, and was asked for with ${durability}`, "Open one file with one durability.", { details: { path } });
+  }
+  const shared: Shared = known ?? { durability, store: openFile(path, durability, options), users: 0, closing: undefined };
+  openFiles.set(path, shared);
+  shared.users++;
+  const leave = async (store: SqliteStore | undefined) => {
+    if (--shared.users > 0) return;
+    shared.closing = Promise.resolve(store?.close()).finally(() => void (openFiles.get(path) === shared && openFiles.delete(path)));
+    await shared.closing;
+  };
+  let store: SqliteStore;
+  try {
+    store = await shared.store;
+  } catch (error) {
+    await leave(undefined);
+    throw error;
+  }
+  let closed: Promise<void> | undefined;
+  return { ...store, close: () => (closed ??= leave(store)) };
+}
+
+async function openFile(path: string, durability: Durability, options: SqliteOptions): Promise<SqliteStore> {
+  const clock = options.clock ?? systemClock;
+  refuseOtherFormats(path);
+  const ownership = takeOwnership(path);
+  try {
+    const inline = options.inline || options.seam !== undefined;
+    const writer = inline ? inlineWriter({ open: () => openForWriting(path, durability), ...(options.seam && { seam: options.seam }) }, clock) : await threadWriter({ path, durability });
+    let db: DatabaseSync;
+    try {
+      db = openForReading(path);
+    } catch (error) {
+      await writer.close();
+      throw error;
+    }
+    return engineStore({
+      engine: "sqlite",
+      guarantees: new Set<string>([...always, ...inFiles, ...(durability === "full" ? ["commit.durable"] : [])]),
+      writer,
+      reader: openReader({ db, clock, epoch: writer.epoch }),
+      clock,
+      backup: (target) => backupFile(path, target),
+      beforeClose: () => db.close(),
+      afterClose: () => ownership.release(),
+    });
+  } catch (error) {
+    ownership.release();
+    throw error;
+  }
+}
+
+/** Two names of one file are one file. */
+function realPath(path: string): string {
+  const absolute = resolve(path);
+  try {
+    return existsSync(absolute) ? realpathSync(absolute) : join(realpathSync(dirname(absolute)), basename(absolute));
+  } catch (error) {
+    throw Fault.create("store.not-writable", `${dirname(absolute)} cannot be opened: ${(error as Error).message}`, "Make the directory first, or name another path.", { cause: error, details: { path: absolute } });
+  }
+}
+
+/** Says what is wrong before a lock or a log is laid beside somebody else's file. */
+function refuseOtherFormats(path: string): void {
+  if (!existsSync(path)) return;
+  const head = Buffer.alloc(16);
+  let size: number;
+  try {
+    const file = openSync(path, "r");
+    size = readSync(file, head);
+    closeSync(file);
+  } catch (error) {
+    throw Fault.create("store.not-writable", `${path} cannot be read: ${(error as Error).message}`, "Check that this user may read and write the file.", { cause: error, details: { path } });
+  }
+  if (size > 0 && head.toString("latin1") !== "SQLite format 3\u0000") throw Fault.create("store.corrupt", `${path} is damaged, or is not a SQLite file`, "Keep a copy of it, and restore the last backup.", { details: { path } });
+}
+
+/**
+ * A copy through a read transaction of its own, which holds one snapshot however long the copy takes: without it SQLite would
+ * start over after each commit. The copy is marked, so that it opens with a new epoch.
+ */
+async function backupFile(path: string, target: string): Promise<void> {
+  const db = openForReading(path);
+  try {
+    db.exec("begin");
+    db.prepare("select 1 from trestle_meta limit 1").get();
+    await backupInto(db, target);
+  } finally {
+    db.close();
+  }
+}
+
+async function backupInto(db: DatabaseSync, target: string): Promise<void> {
+  if (existsSync(target)) throw Fault.create("store.backup-exists", `${target} exists`, "Name a new file; a backup never overwrites one.", { details: { target } });
+  try {
+    await copyDatabase(db, target, { rate: 512 });
+    const copy = new DatabaseSync(target, { timeout: 0 });
+    try {
+      copy.exec("insert or replace into trestle_meta (name, value) values ('restored', 1)");
+      copy.exec("pragma wal_checkpoint(truncate)");
+    } finally {
+      copy.close();
+    }
+  } catch (error) {
+    throw openFault(target, error);
+  }
+}

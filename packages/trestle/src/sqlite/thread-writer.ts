@@ -1,0 +1,79 @@
+/** The lane in a worker thread, seen from the main thread. */
+import { Worker } from "node:worker_threads";
+import { Fault } from "../kernel/index.ts";
+import type { SqlResult } from "../store/index.ts";
+import { toFault } from "./operation.ts";
+import { packOne, packOperations, unpackReply, type Packed } from "./wire.ts";
+import type { Answer, Question, WriterData } from "./writer-thread.ts";
+import type { TransactionEnd, Writer } from "./writer.ts";
+
+interface Pending {
+  readonly resolve: (answer: never) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** Starts the thread; rejects with what kept the file from being opened. */
+export async function threadWriter(data: WriterData): Promise<Writer> {
+  const worker = new Worker(new URL(import.meta.url.endsWith(".ts") ? "./writer-thread.ts" : "./writer-thread.js", import.meta.url), {
+    workerData: data,
+    name: "trestle-writer",
+    // Nothing of the host's command line belongs into this thread: a test runner's or profiler's flags would run in it too.
+    execArgv: [],
+  });
+  // Answers come in the order of the questions.
+  const pending: Pending[] = [];
+  let epoch = 0;
+  let gone: unknown;
+  let closed = false;
+
+  worker.on("message", (answer: Answer) => {
+    const { resolve, reject } = pending.shift() as Pending;
+    if ("failed" in answer) reject("statement" in answer.failed ? Object.assign(new Error(answer.failed.message), { errcode: answer.failed.errcode }) : toFault(answer.failed));
+    else resolve(("answer" in answer ? answer.answer : unpackReply(answer, epoch)) as never);
+    // An idle store keeps no process alive; one that owes an answer does.
+    if (pending.length === 0) worker.unref();
+  });
+  const lose = (cause: unknown) => {
+    if (gone !== undefined) return;
+    gone = cause;
+    // What was on its way may have been committed.
+    const fault = Fault.create("commit.unknown", `the writer thread ended: ${(cause as Error).message}`, "Open the store again, and submit the same commits again.", { cause });
+    for (const { reject } of pending.splice(0)) reject(fault);
+  };
+  worker.on("error", lose);
+  worker.on("exit", (code) => lose(new Error(`exit code ${code}`)));
+
+  const waits = <T>() => new Promise<T>((resolve, reject) => void pending.push({ resolve: resolve as (answer: never) => void, reject }));
+  function ask<T>(question: Question, transfer: ArrayBuffer[] = []): Promise<T> {
+    if (gone !== undefined) return Promise.reject(Fault.create("store.closed", `the writer thread has ended: ${(gone as Error).message}`, "Open the store again.", { cause: gone }));
+    worker.ref();
+    const answer = waits<T>();
+    worker.postMessage(question, transfer);
+    return answer;
+  }
+  const packedTransfer = (packed: Packed | undefined): ArrayBuffer[] => (packed ? [packed.bytes] : []);
+
+  epoch = await waits<number>();
+  return {
+    epoch,
+    batchesInFlightMax: 2,
+    apply(operations, nowMs) {
+      const packed = packOperations(operations);
+      return ask({ ask: "apply", packed, nowMs }, [packed.bytes]);
+    },
+    begin: (nowMs, withinMs) => ask({ ask: "begin", nowMs, withinMs }),
+    execute: (statement) => ask<SqlResult>({ ask: "execute", statement }),
+    end(commit) {
+      const packed = commit && packOne(commit);
+      return ask<TransactionEnd>({ ask: "end", commit: packed }, packedTransfer(packed));
+    },
+    abandon: () => (gone === undefined ? ask({ ask: "abandon" }) : undefined),
+    dropEvents: (upTo) => ask({ ask: "dropEvents", upTo }),
+    async close() {
+      if (closed) return;
+      closed = true;
+      if (gone === undefined) await ask({ ask: "close" });
+      await worker.terminate();
+    },
+  };
+}
