@@ -3,12 +3,12 @@
  * SIGTERM, exit code 3 when this machine does not let it run.
  *
  * With `--with-starter` it outlives whoever started it (a shop under `kill -9` finds its payments still there when it comes
- * back) but not for long: fifteen seconds after standard input has closed and nobody has asked anything, it ends.
+ * back) but not for long: fifteen seconds (LINGER_MS) after standard input has closed and nobody has asked anything, it ends.
  */
 import { resolve } from "node:path";
 import { serveForeignSystem, type ForeignSystem, type RunningForeignSystem } from "./foreign-server.ts";
 
-const lingerMs = 15_000;
+const lingerMs = Number(process.env["LINGER_MS"] ?? 15_000);
 
 export async function runForeignProcess<S extends object>(options: {
   readonly portVariable: string;

@@ -1,0 +1,144 @@
+import assert from "node:assert/strict";
+import { spawn, type ChildProcess } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { freePort } from "./testing/shop-processes.ts";
+
+interface Place {
+  readonly ports: { readonly shop: number; readonly payments: number; readonly mail: number };
+  readonly directory: string;
+  start(): { readonly child: ChildProcess; readonly exited: Promise<number | string>; stderr(): string; stdout(): string };
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** Where one shop lives: its ports and its directory. Whatever still runs there at the end is ended. */
+async function place(): Promise<Place> {
+  const directory = mkdtempSync(join(tmpdir(), "trestle-start-"));
+  const ports = { shop: await freePort(), payments: await freePort(), mail: await freePort() };
+  const children: ChildProcess[] = [];
+  return {
+    ports,
+    directory,
+    start() {
+      const { PAYMENTS_URL: _p, MAIL_URL: _m, ...inherited } = process.env;
+      const env = {
+        ...inherited,
+        TRESTLE_DATA: directory,
+        PORT: String(ports.shop),
+        PAYMENTS_PORT: String(ports.payments),
+        MAIL_PORT: String(ports.mail),
+        LINGER_MS: "1500",
+        NODE_COMPILE_CACHE: process.env["NODE_COMPILE_CACHE"] ?? join(tmpdir(), "trestle-compile-cache"),
+      };
+      const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", fileURLToPath(new URL("./start.ts", import.meta.url))], {
+        env,
+        stdio: ["ignore", "pipe", "pipe"],
+      });
+      children.push(child);
+      const said = { stdout: "", stderr: "" };
+      for (const from of ["stdout", "stderr"] as const) child[from].on("data", (chunk: Buffer) => (said[from] += chunk.toString("utf8")));
+      const exited = new Promise<number | string>((resolve) => child.once("exit", (code, signal) => resolve(code ?? signal ?? "gone")));
+      return { child, exited, stderr: () => said.stderr, stdout: () => said.stdout };
+    },
+    async [Symbol.asyncDispose]() {
+      for (const child of children) child.kill("SIGKILL");
+      for (const port of [ports.payments, ports.mail]) {
+        const pid = await identity(port);
+        if (pid !== undefined) process.kill(pid, "SIGKILL");
+      }
+      rmSync(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+async function identity(port: number): Promise<number | undefined> {
+  try {
+    const { pid } = (await (await fetch(`http://localhost:${port}/_identity`)).json()) as { pid: number };
+    return pid;
+  } catch {
+    return undefined;
+  }
+}
+
+async function eventually<T>(what: string, look: () => Promise<T | undefined> | T | undefined, withinMs = 15_000): Promise<T> {
+  const untilMs = performance.now() + withinMs;
+  for (;;) {
+    const seen = await look();
+    if (seen !== undefined) return seen;
+    if (performance.now() > untilMs) throw new Error(`${what}: not in ${withinMs} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+async function answered(port: number): Promise<true | undefined> {
+  try {
+    return (await fetch(`http://localhost:${port}/products`)).ok || undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+test("the shop brings its payments and mail along, brings them back when they die, finds them after its own death, and takes them with it", async () => {
+  await using shop = await place();
+  const { ports } = shop;
+  const first = shop.start();
+  const payments = await eventually("payments", () => identity(ports.payments));
+  const mail = await eventually("mail", () => identity(ports.mail));
+
+  process.kill(payments, "SIGKILL");
+  const reborn = await eventually("payments again", async () => {
+    const pid = await identity(ports.payments);
+    return pid === payments ? undefined : pid;
+  });
+
+  first.child.kill("SIGKILL");
+  await first.exited;
+  assert.equal(await identity(ports.mail), mail, "mail outlives a killed shop for a while");
+  const second = shop.start();
+  await eventually("the second shop", () => answered(ports.shop));
+  await new Promise((resolve) => setTimeout(resolve, 2_500)); // longer than an orphan lives
+  assert.equal(await identity(ports.mail), mail, "the second shop uses what runs");
+  assert.equal(await identity(ports.payments), reborn);
+
+  second.child.kill("SIGTERM");
+  assert.equal(await second.exited, 0, second.stderr());
+  await eventually("payments and mail to end", async () =>
+    (await identity(ports.payments)) === undefined && (await identity(ports.mail)) === undefined ? true : undefined,
+  );
+
+  assert.match(first.stdout(), new RegExp(`http://localhost:${ports.shop}[^]*/_trestle[^]*curl`));
+  assert.match(first.stderr(), /ready in \d+ ms/);
+});
+
+test("a taken port is named, with exit code 3", async () => {
+  await using shop = await place();
+  const taken = createServer();
+  await new Promise<void>((resolve) => taken.listen(shop.ports.shop, "localhost", resolve));
+
+  const { exited, stderr } = shop.start();
+  const code = await exited;
+  await new Promise((resolve) => taken.close(resolve));
+
+  assert.equal(code, 3);
+  assert.match(stderr(), new RegExp(String(shop.ports.shop)));
+});
+
+test("from the second start on the first answer comes within 300 ms", async (t) => {
+  await using shop = await place();
+  const tookMs: number[] = [];
+  for (let round = 0; round < 6; round++) {
+    const beganAtMs = performance.now();
+    const { child, exited } = shop.start();
+    await eventually("an answer", () => answered(shop.ports.shop));
+    tookMs.push(Math.round(performance.now() - beganAtMs));
+    child.kill("SIGTERM");
+    await exited;
+  }
+
+  t.diagnostic(`first answers after ${tookMs.join(", ")} ms`);
+  assert.equal(Math.min(...tookMs.slice(1)) < 300, true, `${tookMs.join(", ")} ms`);
+});
