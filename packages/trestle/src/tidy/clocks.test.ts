@@ -15,7 +15,7 @@ const banned = [
   /\bprocess\s*\.\s*(hrtime|uptime)\b/,
   /\bAbortSignal\s*\.\s*timeout\b/,
 ];
-const bannedModules = /\bfrom\s*"(node:timers|node:timers\/promises|timers|node:perf_hooks)"/;
+const bannedModules = /\bfrom\s*"((?:node:)?timers(?:\/promises)?)"|\{[^}]*\b(performance)\b[^}]*\}\s*from\s*"node:perf_hooks"/;
 
 function offences(code: string, uncommented: string): string[] {
   const found: string[] = [];
@@ -27,7 +27,7 @@ function offences(code: string, uncommented: string): string[] {
   }
   for (const { number, text } of lines(uncommented)) {
     const match = bannedModules.exec(text);
-    if (match) found.push(`${number}: ${match[1]}`);
+    if (match) found.push(`${number}: ${match[1] ?? match[2]}`);
   }
   return found;
 }

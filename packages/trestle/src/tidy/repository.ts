@@ -44,7 +44,7 @@ export const sources: readonly string[] = allFiles.filter((path) => /^packages\/
 
 /** Code that exists for tests, measurements or gates only, and is not published. */
 export function isTestCode(path: string): boolean {
-  return /\.(test|bench|types)\.ts$/.test(path) || /(^|\/)(testing|tidy)\//.test(path);
+  return /\.(test|bench|types)\.ts$/.test(path) || /(^|\/)(testing|tidy)(\/|\.ts$)/.test(path);
 }
 
 export function read(path: string): string {

@@ -36,7 +36,7 @@ test("a test's name is a promise, not a number or a function's name", () => {
   none(wrong, "a name of fewer than three words promises nothing:");
 });
 
-test("ids in test names are written [MSG-12] or [F6], so that they can be counted", () => {
+test("ids of rows and findings stand in brackets in test names, so that they can be counted", () => {
   const wrong: string[] = [];
   for (const path of tests) {
     for (const { number, text } of lines(partsOf(path).uncommented)) {

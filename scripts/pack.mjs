@@ -1,0 +1,59 @@
+/**
+ * `npm run pack [-- --out <folder>]`: builds every package and writes its tarball, one name per line on stdout.
+ * In the repository `exports` lead to `src`, so that nothing needs a build; npm has no way to publish other ones, so each package is
+ * packed from a staging folder with a package.json of its own: exports and bins lead to `dist`, and only what a user needs is left.
+ */
+import { spawnSync } from "node:child_process";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { build, packageFolders } from "./build.mjs";
+import { command, environment, root, SetupError } from "./setup.mjs";
+
+await command(() => {
+  const at = process.argv.indexOf("--out");
+  const out = resolve(at === -1 ? join(root, "results", "packages") : (process.argv[at + 1] ?? "."));
+  mkdirSync(out, { recursive: true });
+  build();
+  for (const name of packageFolders) process.stdout.write(`${pack(name, out)}\n`);
+});
+
+function pack(name, out) {
+  const folder = join(root, "packages", name);
+  const stage = mkdtempSync(join(tmpdir(), "trestle-pack-"));
+  try {
+    writeFileSync(join(stage, "package.json"), `${JSON.stringify(published(JSON.parse(readFileSync(join(folder, "package.json"), "utf8"))), null, 2)}\n`);
+    cpSync(join(folder, "dist"), join(stage, "dist"), { recursive: true, filter: (path) => !path.endsWith(".tsbuildinfo") });
+    for (const file of ["README.md", "CHANGELOG.md", "LICENSE"]) {
+      const own = join(folder, file);
+      cpSync(existsSync(own) ? own : join(root, file), join(stage, file));
+    }
+    const run = spawnSync("npm", ["pack", "--json", "--ignore-scripts", "--loglevel=error", "--pack-destination", out], {
+      cwd: stage,
+      encoding: "utf8",
+      env: environment(),
+    });
+    if (run.status !== 0) throw new SetupError(`npm pack failed for ${name}: ${run.stderr}`);
+    const answer = JSON.parse(run.stdout);
+    return (Array.isArray(answer) ? answer[0] : Object.values(answer)[0]).filename;
+  } finally {
+    rmSync(stage, { recursive: true, force: true });
+  }
+}
+
+/** The manifest as users get it. Doors into `src/testing` are for this repository only. */
+function published(manifest) {
+  const { scripts: _scripts, devDependencies: _devDependencies, private: _private, exports = {}, bin, ...rest } = manifest;
+  const compiled = (path) => path.replace(/^\.\/src\//, "./dist/").replace(/\.ts$/, ".js");
+  const doors = Object.entries(exports).filter(([, target]) => !target.includes("/testing"));
+  return {
+    ...rest,
+    exports: {
+      ...Object.fromEntries(doors.map(([door, target]) => [door, { types: compiled(target).replace(/\.js$/, ".d.ts"), default: compiled(target) }])),
+      "./package.json": "./package.json",
+    },
+    ...(bin && { bin: Object.fromEntries(Object.entries(bin).map(([command, target]) => [command, compiled(target)])) }),
+    files: ["dist", "CHANGELOG.md"],
+    sideEffects: false,
+  };
+}
