@@ -1,0 +1,3 @@
+/** Values from the environment, read and checked when a node starts. */
+export { setting, settingValue } from "./setting.ts";
+export type { SchemaSettingSpec, Setting, SettingSpec } from "./setting.ts";

@@ -1,0 +1,87 @@
+/**
+ * sql: the user's own tables, in the store's database. What a handler runs joins its one commit (`sql.same-commit`); parameters
+ * are bound, never pasted.
+ *
+ * Reading is a snapshot of what is durable: not a precondition, and blind to what this handler itself has staged. `expect` reads and
+ * makes the rows a precondition: when another commit has changed them, this one is refused and the handler runs again (FINDINGS F9).
+ */
+import { declareComponent, parseOrFault, type Annotations, type Component, type Invocation, type Out, type Schema, type Usable } from "../component/index.ts";
+import { rowsDigest, type SqlValue, type Statement } from "../store/index.ts";
+import { readMigrations } from "./migrations.ts";
+
+/** `migrations` is a folder of `*.sql` files: each is applied once, in order of name, before the node starts. */
+export function sql(name: string, spec: SqlSpec): Sql {
+  const { migrations, ...annotations } = spec;
+  return declareComponent<Sql>("sql", name, {
+    annotations, uses: {}, edge: "write", role: "any",
+    bind: (invocation) => new BoundSql(name, invocation),
+    prepare: async (node) => node.store.migrate(name, await readMigrations(name, migrations)),
+  });
+}
+
+export interface SqlSpec extends Annotations {
+  /** A path, from the working directory of the process when it is relative; or a `file:` URL (`import.meta.resolve("./migrations")`). */
+  readonly migrations: string;
+}
+
+export interface Sql extends Component<"sql">, Usable<SqlView, SqlHandle> {}
+
+export interface SqlView {
+  /** A snapshot of what is durable; each row parsed by `row`. */
+  rows<S extends Schema>(row: S): SqlQuery<S>;
+}
+export interface SqlHandle extends SqlView {
+  /** Reads, and expects the same rows at the commit. */
+  expect<S extends Schema>(row: S): SqlQuery<S>;
+  /** Joins the commit. Parameters are bound, never pasted. Fault at the commit: `commit.statement-failed`. */
+  run(text: TemplateStringsArray, ...values: readonly SqlValue[]): void;
+}
+export type SqlQuery<S extends Schema> = (text: TemplateStringsArray, ...values: readonly SqlValue[]) => Promise<readonly Out<S>[]>;
+type Row = Readonly<Record<string, SqlValue>>;
+
+class BoundSql {
+  readonly #name: string;
+  readonly #invocation: Invocation;
+
+  constructor(name: string, invocation: Invocation) {
+    this.#name = name;
+    this.#invocation = invocation;
+  }
+
+  rows(row: Schema) {
+    return async (text: TemplateStringsArray, ...values: readonly SqlValue[]): Promise<readonly unknown[]> => this.#parse(row, await this.#read(this.#statement(text, values)));
+  }
+
+  expect(row: Schema) {
+    return async (text: TemplateStringsArray, ...values: readonly SqlValue[]): Promise<readonly unknown[]> => {
+      const statement = this.#statement(text, values);
+      const rows = await this.#read(statement);
+      this.#invocation.expect({ kind: "rows", statement, digest: rowsDigest(rows) });
+      return this.#parse(row, rows);
+    };
+  }
+
+  run(text: TemplateStringsArray, ...values: readonly SqlValue[]): void {
+    this.#invocation.sql(this.#statement(text, values));
+  }
+
+  #read(statement: Statement): Promise<readonly Row[]> {
+    const { text, parameters } = statement;
+    // v8.serialize in the journal keeps bytes and bigints; the identity only has to tell questions apart.
+    return this.#invocation.recall(`sql ${text} ${JSON.stringify(parameters, asText)}`, () => this.#invocation.node.store.read.rows(statement));
+  }
+
+  #parse(row: Schema, rows: readonly Row[]): Promise<readonly unknown[]> {
+    return Promise.all(rows.map((one, at) => parseOrFault(row, one, `row ${at} of sql "${this.#name}"`)));
+  }
+
+  #statement(text: TemplateStringsArray, parameters: readonly SqlValue[]): Statement {
+    const numbered = this.#invocation.node.store.dialect === "postgres";
+    return { text: text.reduce((before, part, at) => before + (numbered ? `$${at}` : "?") + part), parameters };
+  }
+}
+
+function asText(_key: string, value: unknown): unknown {
+  if (typeof value === "bigint") return `${value}n`;
+  return value instanceof Uint8Array ? `bytes ${Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString("base64")}` : value;
+}
