@@ -22,9 +22,25 @@ export interface BatchRow {
   readonly head: string;
 }
 
-const record = 1, token = 2, stream = 3;
+const record = 1,
+  token = 2,
+  stream = 3;
 type SlotKind = typeof record | typeof token | typeof stream;
-const op = { version: 1, writtenHere: 2, writtenBefore: 3, unchanged: 5, put: 10, remove: 11, token: 12, append: 13, add: 20, max: 21, min: 22, union: 23, setOnce: 24 } as const;
+const op = {
+  version: 1,
+  writtenHere: 2,
+  writtenBefore: 3,
+  unchanged: 5,
+  put: 10,
+  remove: 11,
+  token: 12,
+  append: 13,
+  add: 20,
+  max: 21,
+  min: 22,
+  union: 23,
+  setOnce: 24,
+} as const;
 
 /**
  * `inDoubt`: ids whose outcome somebody was left without. A refusal of them is written down, so that it stays the answer.
@@ -55,10 +71,37 @@ export function encodeBatch(commits: readonly Commit[], inDoubt: (id: CommitId) 
   };
 
   const per = { id: [] as string[], last: [] as number[], writes: [] as boolean[], inDoubt: [] as boolean[], keys: [] as string[] };
-  const ops = { kind: [] as number[], slot: [] as number[], number: [] as number[], ref: [] as number[], length: [] as number[], until: [] as (number | null)[], key: [] as string[], commit: [] as number[] };
+  const ops = {
+    kind: [] as number[],
+    slot: [] as number[],
+    number: [] as number[],
+    ref: [] as number[],
+    length: [] as number[],
+    until: [] as (number | null)[],
+    key: [] as string[],
+    commit: [] as number[],
+  };
   const merges = { text: [] as string[], low: [] as number[], high: [] as number[] };
-  const events = { commit: [] as number[], slot: [] as number[], id: [] as string[], type: [] as string[], from: [] as number[], length: [] as number[], meta: [] as number[] };
-  const jobs = { commit: [] as number[], id: [] as string[], queue: [] as string[], from: [] as number[], length: [] as number[], due: [] as number[], priority: [] as number[], key: [] as (string | null)[], unique: [] as (string | null)[] };
+  const events = {
+    commit: [] as number[],
+    slot: [] as number[],
+    id: [] as string[],
+    type: [] as string[],
+    from: [] as number[],
+    length: [] as number[],
+    meta: [] as number[],
+  };
+  const jobs = {
+    commit: [] as number[],
+    id: [] as string[],
+    queue: [] as string[],
+    from: [] as number[],
+    length: [] as number[],
+    due: [] as number[],
+    priority: [] as number[],
+    key: [] as (string | null)[],
+    unique: [] as (string | null)[],
+  };
   const older: string[] = [];
   const prefixes: string[] = [];
   const place = new Map(commits.map((commit, at) => [commit.id, at + 1]));
@@ -75,7 +118,8 @@ export function encodeBatch(commits: readonly Commit[], inDoubt: (id: CommitId) 
       ops.key.push(key);
       ops.commit.push(at);
     };
-    const bytes = (kind: number, key: string, onSlot: number, value: Uint8Array, until: number | null = null) => operation(kind, key, onSlot, store(value), 0, value.byteLength, until);
+    const bytes = (kind: number, key: string, onSlot: number, value: Uint8Array, until: number | null = null) =>
+      operation(kind, key, onSlot, store(value), 0, value.byteLength, until);
     const expectVersion = (key: string, onSlot: number, version: Version) => {
       if (typeof version === "number") return operation(op.version, key, onSlot, version);
       const here = place.get(version);
@@ -147,14 +191,43 @@ export function encodeBatch(commits: readonly Commit[], inDoubt: (id: CommitId) 
 
   return {
     parameters: [
-      commitIdRetentionMs, Buffer.concat(chunks),
-      per.id, per.last, per.writes, per.inDoubt, per.keys,
-      slots.kind, slots.key, slots.merges,
-      older, prefixes,
-      ops.kind, ops.slot, ops.number, ops.ref, ops.length, ops.until,
-      merges.text, merges.low, merges.high,
-      events.commit, events.slot, events.id, events.type, events.from, events.length, events.meta,
-      jobs.commit, jobs.id, jobs.queue, jobs.from, jobs.length, jobs.due, jobs.priority, jobs.key, jobs.unique,
+      commitIdRetentionMs,
+      Buffer.concat(chunks),
+      per.id,
+      per.last,
+      per.writes,
+      per.inDoubt,
+      per.keys,
+      slots.kind,
+      slots.key,
+      slots.merges,
+      older,
+      prefixes,
+      ops.kind,
+      ops.slot,
+      ops.number,
+      ops.ref,
+      ops.length,
+      ops.until,
+      merges.text,
+      merges.low,
+      merges.high,
+      events.commit,
+      events.slot,
+      events.id,
+      events.type,
+      events.from,
+      events.length,
+      events.meta,
+      jobs.commit,
+      jobs.id,
+      jobs.queue,
+      jobs.from,
+      jobs.length,
+      jobs.due,
+      jobs.priority,
+      jobs.key,
+      jobs.unique,
     ],
     outcomes(row) {
       const conflicts = new Map<number, Set<string>>();
@@ -163,7 +236,12 @@ export function encodeBatch(commits: readonly Commit[], inDoubt: (id: CommitId) 
         const keys = conflicts.get(at) ?? new Set();
         conflicts.set(at, keys.add(ops.key[failed - 1] as string));
       }
-      const stops = new Map(row.stopped.map((stopped, at) => [ops.commit[stopped - 1] as number, { key: ops.key[stopped - 1] as string, kind: ops.kind[stopped - 1], standing: row.standing[at] as string }]));
+      const stops = new Map(
+        row.stopped.map((stopped, at) => [
+          ops.commit[stopped - 1] as number,
+          { key: ops.key[stopped - 1] as string, kind: ops.kind[stopped - 1], standing: row.standing[at] as string },
+        ]),
+      );
       return commits.map((_, at): CommitOutcome => {
         switch (row.status[at]) {
           case 0:
@@ -174,7 +252,11 @@ export function encodeBatch(commits: readonly Commit[], inDoubt: (id: CommitId) 
             return { ok: false, refused: "guard", key: stops.get(at)?.key as string, value: Number(stops.get(at)?.standing) };
           case 4: {
             const stop = stops.get(at);
-            return { ok: false, refused: "statement", message: `a merge on ${stop?.key} needs ${stop?.kind === op.union ? "a JSON array of texts" : "a JSON number"}, and the record holds something else` };
+            return {
+              ok: false,
+              refused: "statement",
+              message: `a merge on ${stop?.key} needs ${stop?.kind === op.union ? "a JSON array of texts" : "a JSON number"}, and the record holds something else`,
+            };
           }
           default:
             return { ok: false, refused: "resolved" };

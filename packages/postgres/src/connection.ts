@@ -1,6 +1,5 @@
 /**
- * One connection that comes back: opened on first use, opened again after it was lost. Statements wait for each other, as they
- * do on the wire.
+ * One connection that comes back: opened on first use, opened again after it was lost. One statement at a time.
  */
 import pg from "pg";
 import { Fault } from "trestle/kernel";
@@ -23,6 +22,7 @@ export function connection(options: ConnectionOptions): Connection {
   let client: Promise<pg.Client> | undefined;
   let current: pg.Client | undefined;
   let closed = false;
+  let turn: Promise<void> = Promise.resolve();
 
   function open(): Promise<pg.Client> {
     if (closed) throw Fault.create("store.closed", "The store is closed.", "Do not use it after close().");
@@ -46,17 +46,36 @@ export function connection(options: ConnectionOptions): Connection {
     } catch (error) {
       client = undefined;
       await fresh.end().catch(() => undefined);
-      throw Fault.create("store.unreachable", `PostgreSQL could not be reached: ${(error as Error).message}`, "Check the URL, the role and that the server runs.", { cause: error });
+      throw Fault.create(
+        "store.unreachable",
+        `PostgreSQL could not be reached: ${(error as Error).message}`,
+        "Check the URL, the role and that the server runs.",
+        { cause: error },
+      );
     }
   }
 
   return {
     async query<Row extends object>(statement: { readonly name?: string; readonly text: string; readonly values?: readonly unknown[] }) {
-      const opened = await open();
-      const { rows } = await opened.query<Row>({ ...statement, values: [...(statement.values ?? [])] });
-      return rows;
+      const before = turn;
+      let done = () => {};
+      turn = new Promise((resolve) => (done = resolve));
+      await before;
+      try {
+        const opened = await open();
+        try {
+          return (await opened.query<Row>({ ...statement, values: [...(statement.values ?? [])] })).rows;
+        } catch (error) {
+          // The server's last words arrive before the socket ends: whoever comes next must not be sent into it.
+          if (!wasRolledBack(error) && current === opened) client = current = undefined;
+          throw error;
+        }
+      } finally {
+        done();
+      }
     },
     async close() {
+      await turn;
       closed = true;
       const opened = await client?.catch(() => undefined);
       await opened?.end();

@@ -11,11 +11,10 @@
  */
 import { readFile } from "node:fs/promises";
 import { Fault, systemClock, type Clock } from "trestle/kernel";
-import { commitIdRetentionMs, limits, type Commit, type CommitId, type CommitOutcome, type Store } from "trestle/store";
+import { checkCommit, checkId, commitIdRetentionMs, limits, type Commit, type CommitId, type CommitOutcome, type Store } from "trestle/store";
 import { flushBarrier } from "./barrier.ts";
 import { batchStatement, encodeBatch, type BatchRow } from "./batch.ts";
 import { connection, wasRolledBack, type Connection } from "./connection.ts";
-import { commitBytes } from "./measure.ts";
 import { commitReader, type CommitReader } from "./reads.ts";
 
 export interface PostgresCommits extends Pick<Store, "engine" | "dialect" | "guarantees" | "epoch" | "commit" | "resolve" | "stats" | "close"> {
@@ -43,7 +42,12 @@ const doubtsMax = 10_000;
 /** Opens the store, making its schema when it is not there. Faults with `postgres.schema-name`, `store.unreachable`. */
 export async function postgresCommits(options: PostgresCommitsOptions): Promise<PostgresCommits> {
   const { url, schema = "trestle", clock = systemClock } = options;
-  if (!/^[a-z_][a-z0-9_]{0,62}$/.test(schema)) throw Fault.create("postgres.schema-name", `schema must match [a-z_][a-z0-9_]*, at most 63 letters; it is ${JSON.stringify(schema)}.`, "Choose a plain lower-case name.");
+  if (!/^[a-z_][a-z0-9_]{0,62}$/.test(schema))
+    throw Fault.create(
+      "postgres.schema-name",
+      `schema must match [a-z_][a-z0-9_]* and have at most 63 letters, got ${JSON.stringify(schema)}`,
+      "Choose a plain lower-case name.",
+    );
 
   const lane = connection({ url, schema, name: "trestle lane" });
   const flusher = connection({ url, schema, name: "trestle flush" });
@@ -65,7 +69,10 @@ export async function postgresCommits(options: PostgresCommitsOptions): Promise<
 
   async function send(batch: readonly Waiting[]): Promise<void> {
     counts.batches++;
-    const encoded = encodeBatch(batch.map((one) => one.commit), (id) => inDoubt.has(id));
+    const encoded = encodeBatch(
+      batch.map((one) => one.commit),
+      (id) => inDoubt.has(id),
+    );
     let row: BatchRow;
     try {
       row = (await lane.query<BatchRow>({ name: "commit", text: batchStatement, values: encoded.parameters }))[0] as BatchRow;
@@ -82,7 +89,12 @@ export async function postgresCommits(options: PostgresCommitsOptions): Promise<
     } else if (!wasRolledBack(error)) {
       for (const one of batch) one.reject(doubt(one.commit.id, error));
     } else if (error.code === "55P03") {
-      const fault = Fault.create("store.overloaded", "The lane was held by somebody else for too long; nothing was applied.", "Look for a session that holds the store's advisory lock.", { cause: error });
+      const fault = Fault.create(
+        "store.overloaded",
+        "The lane was held by somebody else for too long; nothing was applied.",
+        "Look for a session that holds the store's advisory lock.",
+        { cause: error },
+      );
       for (const one of batch) one.reject(fault);
     } else if (batch.length > 1) {
       for (const one of batch) await send([one]);
@@ -90,7 +102,14 @@ export async function postgresCommits(options: PostgresCommitsOptions): Promise<
       // Data exceptions: the bytes of a merge were not what it needs. Its own fault, and nothing of it was applied.
       batch[0]?.resolve({ ok: false, refused: "statement", message: error.message });
     } else {
-      batch[0]?.reject(Fault.create("postgres.commit-failed", `PostgreSQL could not apply this commit (${error.code}): ${error.message}`, "Read the cause; nothing of the commit was applied.", { cause: error }));
+      batch[0]?.reject(
+        Fault.create(
+          "postgres.commit-failed",
+          `PostgreSQL could not apply this commit (${error.code}): ${error.message}`,
+          "Read the cause; nothing of the commit was applied.",
+          { cause: error },
+        ),
+      );
     }
   }
 
@@ -117,7 +136,12 @@ export async function postgresCommits(options: PostgresCommitsOptions): Promise<
       if (inDoubt.size <= doubtsMax) break;
       inDoubt.delete(oldest);
     }
-    return Fault.create("commit.unknown", `The connection was lost before the outcome of commit ${id} arrived: ${(cause as Error).message}`, "Ask resolve(id), or submit the same commit again.", { cause, details: { id } });
+    return Fault.create(
+      "commit.unknown",
+      `The connection was lost before the outcome of commit ${id} arrived: ${(cause as Error).message}`,
+      "Ask resolve(id), or submit the same commit again.",
+      { cause, details: { id } },
+    );
   }
 
   async function pump(): Promise<void> {
@@ -148,7 +172,8 @@ export async function postgresCommits(options: PostgresCommitsOptions): Promise<
       if (closing) throw Fault.create("store.closed", "The store is closed.", "Do not use it after close().");
       const known = pending.get(commit.id);
       if (known) return known;
-      const bytes = commitBytes(commit);
+      const bytes = checkCommit(commit);
+      checkWithinProof(commit);
       if (waiting.length >= limits.waitingCommitsMax) {
         throw Fault.create("store.overloaded", `${limits.waitingCommitsMax} commits wait for the lane already.`, "Try again later; send fewer at once.");
       }
@@ -167,9 +192,14 @@ export async function postgresCommits(options: PostgresCommitsOptions): Promise<
     },
 
     async resolve(id) {
+      checkId(id, "id");
       let row: { readonly epoch: number; readonly n: string | null } | undefined;
       try {
-        [row] = await resolving.query<{ epoch: number; n: string | null }>({ name: "resolve", text: "select * from resolve_commit_v1($1, $2)", values: [commitIdRetentionMs, id] });
+        [row] = await resolving.query<{ epoch: number; n: string | null }>({
+          name: "resolve",
+          text: "select * from resolve_commit_v1($1, $2)",
+          values: [commitIdRetentionMs, id],
+        });
         await barrier.all();
       } catch (error) {
         if (Fault.is(error)) throw error;
@@ -191,13 +221,27 @@ export async function postgresCommits(options: PostgresCommitsOptions): Promise<
   return store;
 }
 
+/** What needs a queue with claims, or user tables, is a fault instead of half a commit. */
+function checkWithinProof(commit: Commit): void {
+  const beyond = [...commit.expects, ...commit.writes].find(({ kind }) => ["claim", "rows", "finish", "cancel", "redrive", "sql"].includes(kind));
+  if (beyond)
+    throw Fault.create(
+      "postgres.beyond-the-proof",
+      `this package applies commits over log, records, tokens and new jobs; "${beyond.kind}" needs a whole engine`,
+      "Use the SQLite engine.",
+      { details: { kind: beyond.kind } },
+    );
+}
+
 /** Makes the schema when it, or this version of the functions, is missing. Answers the epoch. */
 async function prepare(lane: Connection, schema: string): Promise<number> {
   const text = async (name: string) => readFile(new URL(`./sql/${name}.sql`, import.meta.url), "utf8");
   const [present] = await lane.query<{ present: boolean }>({ text: `select to_regproc('${schema}.resolve_commit_v1') is not null as present` });
   if (!present?.present) {
     // One text is one transaction. The lock keeps two processes that start together from making the same things.
-    await lane.query({ text: `select pg_advisory_xact_lock(1953657701); create schema if not exists ${schema}; set local search_path = ${schema};\n${(await Promise.all(["schema", "parts", "commit-batch"].map(text))).join("\n")}` });
+    await lane.query({
+      text: `select pg_advisory_xact_lock(1953657701); create schema if not exists ${schema}; set local search_path = ${schema};\n${(await Promise.all(["schema", "parts", "commit-batch"].map(text))).join("\n")}`,
+    });
   }
   const [row] = await lane.query<{ epoch: number }>({ text: "select epoch from store" });
   return row?.epoch as number;

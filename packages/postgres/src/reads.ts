@@ -32,8 +32,20 @@ const statements = {
 } as const;
 
 // 64-bit numbers arrive as text; ours stay far below 2^53.
-interface Seen { readonly newest: string | null }
-interface EventCells { readonly position: string; readonly stream: string; readonly version: string; readonly id: string; readonly type: string; readonly data: Buffer; readonly meta: Buffer | null; readonly at_ms: string; readonly n: string }
+interface Seen {
+  readonly newest: string | null;
+}
+interface EventCells {
+  readonly position: string;
+  readonly stream: string;
+  readonly version: string;
+  readonly id: string;
+  readonly type: string;
+  readonly data: Buffer;
+  readonly meta: Buffer | null;
+  readonly at_ms: string;
+  readonly n: string;
+}
 
 export function commitReader(connection: Connection, barrier: FlushBarrier): CommitReader {
   async function ask<Row extends object>(name: keyof typeof statements, values: readonly unknown[]): Promise<readonly (Row & Seen)[]> {
@@ -47,7 +59,15 @@ export function commitReader(connection: Connection, barrier: FlushBarrier): Com
     async records(keys) {
       const rows = await ask<{ key: string | null; value: Buffer; version: string; created: string; expires_at_ms: string | null }>("records", [keys]);
       return rows.map((row): RecordRow | undefined =>
-        row.key === null ? undefined : { key: row.key, value: row.value, version: Number(row.version), created: Number(row.created), expiresAtMs: row.expires_at_ms === null ? undefined : Number(row.expires_at_ms) },
+        row.key === null
+          ? undefined
+          : {
+              key: row.key,
+              value: row.value,
+              version: Number(row.version),
+              created: Number(row.created),
+              expiresAtMs: row.expires_at_ms === null ? undefined : Number(row.expires_at_ms),
+            },
       );
     },
     async token(key) {
@@ -65,15 +85,28 @@ export function commitReader(connection: Connection, barrier: FlushBarrier): Com
       const rows = await ask<{ [Cell in keyof EventCells]: EventCells[Cell] | null } & { epoch: number }>("log", [after.position, wanted]);
       const epoch = rows[0]?.epoch ?? 0;
       if (after.position > 0 && after.epoch !== epoch) {
-        throw Fault.create("log.diverged", `The log is in epoch ${epoch}, and the position asked for is of epoch ${after.epoch}.`, "Read from the start of this epoch; what was read before may have been undone.");
+        throw Fault.create(
+          "log.diverged",
+          `The log is in epoch ${epoch}, and the position asked for is of epoch ${after.epoch}.`,
+          "Read from the start of this epoch; what was read before may have been undone.",
+        );
       }
       const events = rows.filter((row): row is EventCells & Seen & { epoch: number } => row.position !== null).map(eventRow);
       const last = events.at(-1)?.position ?? after.position;
-      return { events: components ? events.filter((event) => components.includes(event.stream.slice(0, event.stream.indexOf("/")))) : events, next: { epoch, position: last }, atEnd: events.length < wanted };
+      return {
+        events: components ? events.filter((event) => components.includes(event.stream.slice(0, event.stream.indexOf("/")))) : events,
+        next: { epoch, position: last },
+        atEnd: events.length < wanted,
+      };
     },
     async commits({ after, limit }) {
       const rows = await ask<{ n: string; id: string; at_ms: string; keys: readonly string[] }>("commits", [after, Math.min(limit, limits.pageRowsMax)]);
-      return rows.map((row): CommitRow => ({ n: Number(row.n), id: row.id, atMs: Number(row.at_ms), keys: row.keys.filter((key) => key[0] !== "j").map((key) => key.slice(1)) }));
+      return rows.map((row): CommitRow => ({
+        n: Number(row.n),
+        id: row.id,
+        atMs: Number(row.at_ms),
+        keys: row.keys.filter((key) => key[0] !== "j").map((key) => key.slice(1)),
+      }));
     },
     async head() {
       const [row] = await ask<{ epoch: number; position: string | null }>("head", []);
@@ -83,5 +116,15 @@ export function commitReader(connection: Connection, barrier: FlushBarrier): Com
 }
 
 function eventRow(cells: EventCells): EventRow {
-  return { position: Number(cells.position), stream: cells.stream, version: Number(cells.version), id: cells.id, type: cells.type, data: cells.data, meta: cells.meta ?? undefined, atMs: Number(cells.at_ms), commit: Number(cells.n) };
+  return {
+    position: Number(cells.position),
+    stream: cells.stream,
+    version: Number(cells.version),
+    id: cells.id,
+    type: cells.type,
+    data: cells.data,
+    meta: cells.meta ?? undefined,
+    atMs: Number(cells.at_ms),
+    commit: Number(cells.n),
+  };
 }

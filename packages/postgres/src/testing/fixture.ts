@@ -1,0 +1,66 @@
+/** One server for the tests of a file, and a store of its own for each test. */
+import { after, before } from "node:test";
+import pg from "pg";
+import { systemClock, systemRandom, uuidv7Ids } from "trestle/kernel";
+import type { Commit, Expectation, Write } from "trestle/store";
+import { postgresCommits, type PostgresCommits } from "../postgres-commits.ts";
+import { postgresMissing, startServer, type TestServer, type TestServerOptions } from "./server.ts";
+
+export interface Fixture {
+  /** Pass it as `skip`: the reason why there is no server, or false. */
+  readonly skip: string | false;
+  readonly server: TestServer;
+  /** Opens a store in this schema, or in a new one. Closed after the tests of the file. */
+  open(schema?: string): Promise<PostgresCommits & { readonly schema: string }>;
+  /** A session of its own, as another process would have it, closed after the tests of the file. It sees the tables of this schema. */
+  session(schema: string, settings?: string): Promise<pg.Client>;
+}
+
+/** Call it once, at the top of a test file. */
+export async function fixture(options?: TestServerOptions): Promise<Fixture> {
+  const missing = await postgresMissing();
+  let server: TestServer | undefined;
+  let schemas = 0;
+  const opened: { end(): Promise<void> }[] = [];
+  if (missing === undefined) {
+    before(async () => void (server = await startServer(options)));
+    after(async () => {
+      await Promise.all(opened.map((one) => one.end().catch(() => undefined)));
+      await server?.close();
+    });
+  }
+  return {
+    skip: missing ?? false,
+    get server() {
+      return server as TestServer;
+    },
+    async open(schema = `s${++schemas}`) {
+      const store = await postgresCommits({ url: (server as TestServer).url, schema });
+      opened.push({ end: () => store.close() });
+      return Object.assign(Object.create(store) as PostgresCommits, { schema });
+    },
+    async session(schema, settings = "") {
+      const client = new pg.Client({ connectionString: (server as TestServer).url, options: settings });
+      client.on("error", () => undefined);
+      await client.connect();
+      opened.push({ end: () => client.end() });
+      await client.query(`set search_path = ${schema}`);
+      return client;
+    },
+  };
+}
+
+const ids = uuidv7Ids(systemClock, systemRandom);
+export const newId = (): string => ids.next();
+export const bytes = (text: string): Buffer => Buffer.from(text);
+
+export function commitOf(writes: readonly Write[], expects: readonly Expectation[] = [], id = newId()): Commit {
+  return { id, expects, writes };
+}
+export const put = (key: string, value: string): Write => ({ kind: "put", key, value: bytes(value) });
+export const append = (stream: string, ...data: readonly string[]): Write => ({
+  kind: "append",
+  stream,
+  events: data.map((text) => ({ id: newId(), type: "Happened", data: bytes(text) })),
+});
+export const enqueue = (payload: string): Write => ({ kind: "enqueue", job: { id: newId(), queue: "work", payload: bytes(payload), priority: 1 } });
