@@ -1,0 +1,242 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Fault, seededRandom, virtualClock } from "../kernel/index.ts";
+import type { VirtualClock } from "../kernel/index.ts";
+import { breaker } from "./index.ts";
+import type { Breaker, BreakerOptions, BreakerPass } from "./index.ts";
+
+function setUp(options: Partial<BreakerOptions> = {}): { clock: VirtualClock; edges: string[]; one: Breaker } {
+  const clock = virtualClock();
+  const edges: string[] = [];
+  const one = breaker({ clock, name: "payments", minimumCalls: 4, cooldownMs: 1_000, windowMs: 10_000, onChange: (from, to) => edges.push(`${from}→${to}`), ...options });
+  return { clock, edges, one };
+}
+
+function calls(one: Breaker, outcomes: string): void {
+  for (const outcome of outcomes) {
+    const pass = one.tryEnter();
+    if (outcome === "f") pass?.failed();
+    else if (outcome === "s") pass?.succeeded();
+    else pass?.abandoned();
+  }
+}
+
+// Not narrowed by an assertion: the state is another one the next time.
+const kindOf = (one: Breaker): string => one.state.kind;
+
+test("[RES-03] a breaker opens when enough of enough calls failed, and not before", () => {
+  const { one, edges } = setUp();
+  calls(one, "fff");
+  assert.equal(kindOf(one), "closed");
+  calls(one, "f");
+  assert.equal(kindOf(one), "open");
+  assert.deepEqual(edges, ["closed→open"]);
+
+  const half = setUp().one;
+  calls(half, "sssff");
+  assert.equal(kindOf(half), "closed");
+  calls(half, "f");
+  assert.equal(kindOf(half), "open");
+
+  const byASuccess = setUp({ failureRate: 0.7 }).one;
+  calls(byASuccess, "fffs");
+  assert.equal(kindOf(byASuccess), "open", "3 of 4 is over 0.7, whichever came last");
+});
+
+test("[RES-03] calls that reach a dead dependency stop after the threshold and what was in flight", () => {
+  const { one } = setUp({ minimumCalls: 20 });
+  const inFlight = Array.from({ length: 7 }, () => one.tryEnter() as BreakerPass);
+  let reached = inFlight.length;
+  for (let i = 0; i < 1_000; i++) {
+    const pass = one.tryEnter();
+    if (!pass) continue;
+    reached++;
+    pass.failed();
+  }
+  for (const pass of inFlight) pass.failed();
+  assert.equal(reached, 20 + 7);
+  assert.equal(kindOf(one), "open");
+});
+
+test("an open breaker declines with a fault that says when to come back", async () => {
+  const { clock, one } = setUp();
+  calls(one, "ffff");
+  await clock.advance(400);
+  assert.equal(one.tryEnter(), undefined);
+  assert.throws(() => one.enter(), (thrown: unknown) => Fault.is(thrown, "breaker.open") && thrown.message.includes("payments") && thrown.details["retryAfterMs"] === 600);
+});
+
+test("[RES-03] after the cool-down exactly the allowed probes pass", async () => {
+  const { clock, one } = setUp({ probes: 3 });
+  calls(one, "ffff");
+  await clock.advance(999);
+  assert.equal(one.tryEnter(), undefined);
+  await clock.advance(1);
+  const passes = Array.from({ length: 50 }, () => one.tryEnter()).filter((pass) => pass !== undefined);
+  assert.equal(passes.length, 3);
+  assert.throws(() => one.enter(), (thrown: unknown) => Fault.is(thrown, "breaker.open"));
+  passes[0]?.succeeded();
+  assert.equal(one.tryEnter(), undefined, "a probe that succeeded does not make room for another");
+});
+
+test("[RES-03] healed closes, still failing opens again", async () => {
+  const { clock, one, edges } = setUp({ probes: 2 });
+  calls(one, "ffff");
+  await clock.advance(1_000);
+  calls(one, "sf");
+  assert.equal(kindOf(one), "open");
+  await clock.advance(1_000);
+  calls(one, "ss");
+  assert.equal(kindOf(one), "closed");
+  assert.deepEqual(edges, ["closed→open", "open→half-open", "half-open→open", "open→half-open", "half-open→closed"]);
+  calls(one, "fff");
+  assert.equal(kindOf(one), "closed", "what failed before it closed is forgotten");
+});
+
+test("a probe whose caller went away gives its place to another", async () => {
+  const { clock, one } = setUp();
+  calls(one, "ffff");
+  await clock.advance(1_000);
+  const gone = one.tryEnter();
+  assert.equal(one.tryEnter(), undefined);
+  gone?.abandoned();
+  gone?.failed();
+  one.tryEnter()?.succeeded();
+  assert.equal(kindOf(one), "closed");
+});
+
+test("a probe that never answers has failed when its time is over", async () => {
+  const { clock, one } = setUp({ probeWithinMs: 300 });
+  calls(one, "ffff");
+  await clock.advance(1_000);
+  const hangs = one.tryEnter();
+  await clock.advance(299);
+  assert.equal(kindOf(one), "half-open");
+  await clock.advance(1);
+  hangs?.succeeded();
+  assert.equal(kindOf(one), "open");
+});
+
+test("outcomes of a time that is over are not counted", async () => {
+  const { clock, one } = setUp();
+  const late = Array.from({ length: 10 }, () => one.tryEnter() as BreakerPass);
+  calls(one, "ffff");
+  await clock.advance(1_000);
+  assert.equal(kindOf(one), "half-open");
+  late[0]?.succeeded();
+  late[1]?.failed();
+  assert.equal(kindOf(one), "half-open");
+  calls(one, "s");
+  for (const pass of late.slice(2)) pass.failed();
+  assert.equal(kindOf(one), "closed");
+});
+
+test("failures older than the window are forgotten", async () => {
+  const { clock, one } = setUp();
+  calls(one, "fff");
+  await clock.advance(10_000);
+  calls(one, "sssf");
+  assert.equal(kindOf(one), "closed");
+  await clock.advance(8_000);
+  calls(one, "ff");
+  assert.equal(kindOf(one), "open", "3 of the 6 within the window");
+});
+
+test("the window's sums are those of its calls, whatever the times", async () => {
+  const random = seededRandom("window");
+  for (let round = 0; round < 200; round++) {
+    const clock = virtualClock();
+    await clock.advance(random.uint32() % 100_000);
+    // Never opens by the rate alone: it opens exactly when the minimum is reached, so the minimum measures the number of calls it still knows.
+    const times: number[] = [];
+    let openedAt = 0;
+    const one = breaker({ clock, windowMs: 1_000, minimumCalls: 10, failureRate: 0.001, onChange: () => (openedAt = times.length) });
+    while (openedAt === 0 && times.length < 500) {
+      await clock.advance(random.uint32() % 300);
+      times.push(clock.monotonicMs());
+      one.tryEnter()?.failed();
+      const bucket = Math.floor(clock.monotonicMs() / 100);
+      const known = times.filter((time) => Math.floor(time / 100) > bucket - 10).length;
+      assert.equal(openedAt !== 0, known >= 10, `after ${times.length} calls, ${known} within the window`);
+    }
+  }
+});
+
+test("a success that was too slow counts as a failure", async () => {
+  const { clock, one } = setUp({ slowerThanMs: 100 });
+  const passes = Array.from({ length: 4 }, () => one.tryEnter() as BreakerPass);
+  await clock.advance(101);
+  for (const pass of passes) pass.succeeded();
+  assert.equal(kindOf(one), "open");
+});
+
+test("options outside their range are faults", () => {
+  const clock = virtualClock();
+  for (const options of [{ failureRate: 0 }, { failureRate: 1.1 }, { minimumCalls: 0 }, { probes: 0 }, { windowMs: 0 }, { cooldownMs: -1 }, { probeWithinMs: Number.NaN }]) assert.throws(() => breaker({ clock, ...options }), (thrown: unknown) => Fault.is(thrown, "option.out-of-range") && thrown.message.includes(`breaker.${Object.keys(options)[0]}`));
+});
+
+const seeds = process.env["TRESTLE_SEED"] === undefined ? Array.from({ length: 10_000 }, (_, i) => `breaker-${i}`) : [process.env["TRESTLE_SEED"]];
+test("[RES-03] 10,000 random sequences: only the diagram's edges appear, each for its reason, and probes are never more than allowed", async () => {
+  const reasons = new Map<string, number>();
+  for (const seed of seeds) {
+    const replay = `replay: TRESTLE_SEED=${seed} node --test ${import.meta.filename}`;
+    const random = seededRandom(seed);
+    const pick = (n: number) => random.uint32() % n;
+    // A clock without promises: 10,000 sequences of 60 steps.
+    let nowMs = pick(10_000);
+    const clock = { wallMs: () => nowMs, monotonicMs: () => nowMs, after: () => ({ cancel: () => undefined }), soon: () => undefined };
+    const options = { failureRate: [0.1, 0.5, 1][pick(3)] as number, minimumCalls: 1 + pick(8), windowMs: [50, 500][pick(2)] as number, cooldownMs: pick(100), probes: 1 + pick(3), probeWithinMs: 1 + pick(200) };
+    let step = "";
+    let probesPassed = 0;
+    let sinceMs = nowMs;
+    let known = "closed";
+    const one = breaker({
+      clock, ...options,
+      onChange(from, to) {
+        assert.equal(from, known, replay);
+        const edge = `${from}→${to}`;
+        if (edge === "closed→open") assert.match(step, /^(succeeded|failed)$/, replay);
+        else if (edge === "open→half-open") assert.ok(nowMs - sinceMs >= options.cooldownMs, replay);
+        else if (edge === "half-open→closed") assert.ok(step === "succeeded" && probesPassed >= options.probes, replay);
+        else if (edge === "half-open→open") assert.ok(step === "failed" || nowMs - sinceMs >= options.probeWithinMs, replay);
+        else assert.fail(`no such edge: ${edge}; ${replay}`);
+        reasons.set(edge, (reasons.get(edge) ?? 0) + 1);
+        known = to;
+        sinceMs = nowMs;
+        probesPassed = 0;
+        probesOut.clear();
+      },
+    });
+    const out: BreakerPass[] = [];
+    const probesOut = new Set<BreakerPass>();
+    const probesDone = new Set<BreakerPass>();
+    for (let i = 0; i < 60; i++) {
+      const action = pick(10);
+      if (action < 4) {
+        step = "enter";
+        const before = one.state.kind;
+        const pass = one.tryEnter();
+        assert.equal(before === "open" ? pass === undefined : true, true, replay);
+        if (pass) out.push(pass);
+        else assert.notEqual(before, "closed", replay);
+        if (pass && before === "half-open") {
+          probesPassed++;
+          probesOut.add(pass);
+        }
+        assert.ok(probesOut.size <= options.probes, replay);
+      } else if (action < 8 && out.length > 0) {
+        const [pass] = out.splice(pick(out.length), 1) as [BreakerPass];
+        step = ["succeeded", "failed", "failed", "abandoned"][pick(4)] as string;
+        if (step === "abandoned") probesOut.delete(pass); // its place is free again, and another may pass
+        else probesDone.add(pass);
+        pass[step as "succeeded" | "failed" | "abandoned"]();
+        pass.failed(); // what is said twice is not heard
+      } else {
+        step = "wait";
+        nowMs += pick(120);
+      }
+      assert.equal(one.state.kind, known, replay);
+    }
+  }
+  if (seeds.length > 1) for (const edge of ["closed→open", "open→half-open", "half-open→closed", "half-open→open"]) assert.ok((reasons.get(edge) ?? 0) > 500, `${edge} was seen ${reasons.get(edge) ?? 0} times`);
+});

@@ -1,0 +1,101 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer, request } from "node:http";
+import type { Server } from "node:http";
+import type { AddressInfo, Socket } from "node:net";
+import { test } from "node:test";
+import type { TestContext } from "node:test";
+import { Fault, sleep, systemClock, systemRandom, timingWheel } from "../kernel/index.ts";
+import { breaker, callWith } from "./index.ts";
+
+const always = { retryable: () => true };
+
+async function listening(t: TestContext, server: Server): Promise<{ readonly url: string; readonly sockets: Set<Socket> }> {
+  const sockets = new Set<Socket>();
+  server.on("connection", (socket) => {
+    sockets.add(socket);
+    socket.on("close", () => sockets.delete(socket));
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  // The system clock's timers do not keep a process alive; a listening server does.
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/`, sockets };
+}
+
+/** The status of a GET on a socket of its own. Not `fetch`: its pool opens a new idle socket in place of each one that an abort closed. */
+function statusOf(url: string, signal: AbortSignal): Promise<number> {
+  return new Promise((resolve, reject) => {
+    request(url, { signal, agent: false }, (response) => {
+      response.resume();
+      resolve(response.statusCode as number);
+    }).on("error", reject).end();
+  });
+}
+
+async function until(what: string, holds: () => boolean): Promise<void> {
+  for (let i = 0; i < 200 && !holds(); i++) await sleep(systemClock, 10);
+  assert.ok(holds(), what);
+}
+
+for (const [name, clock] of [["the system clock", systemClock], ["a timing wheel", timingWheel(systemClock, { grainMs: 5 })]] as const) {
+  test(`[RES-02] a dependency that accepts and never answers costs its caller the timeout and no socket, and sees the abort (${name})`, async (t) => {
+    let asked = 0;
+    let aborted = 0;
+    const { url, sockets } = await listening(t, createServer((incoming) => {
+      asked++;
+      incoming.on("close", () => aborted++);
+    }));
+    const policy = { clock, random: systemRandom, timeoutMs: 200 };
+
+    const calls = Array.from({ length: 10 }, async () => {
+      const startMs = systemClock.monotonicMs();
+      const outcome = await callWith(policy, ({ signal }) => statusOf(url, signal), always).catch((thrown: unknown) => thrown);
+      return { outcome, tookMs: systemClock.monotonicMs() - startMs };
+    });
+    for (const { outcome, tookMs } of await Promise.all(calls)) {
+      assert.ok(Fault.is(outcome, "deadline.exceeded"), String(outcome));
+      assert.ok(tookMs >= 199 && tookMs <= 250, `${tookMs} ms`);
+    }
+    assert.equal(asked, 10);
+    await until("the dependency saw each abort", () => aborted === 10);
+    await until("no socket is left open", () => sockets.size === 0);
+  });
+}
+
+test("[RES-03] a dependency at 100 % errors is left alone, probed when the cool-down is over, and used again once healed", async (t) => {
+  let reached = 0;
+  let healthy = false;
+  const { url } = await listening(t, createServer((incoming, response) => {
+    reached++;
+    incoming.resume();
+    response.writeHead(healthy ? 200 : 500).end();
+  }));
+  const edges: string[] = [];
+  const one = breaker({ clock: systemClock, minimumCalls: 10, cooldownMs: 300, probes: 2, onChange: (from, to) => edges.push(`${from}→${to}`) });
+  const call = () => callWith({ clock: systemClock, random: systemRandom, timeoutMs: 5_000, breaker: one }, async ({ signal }) => {
+    const status = await statusOf(url, signal);
+    if (status >= 500) throw new Error(String(status));
+  }, always).then(() => "ok", (thrown: unknown) => (Fault.is(thrown, "breaker.open") ? "declined" : "failed"));
+
+  const lanes = await Promise.all(Array.from({ length: 4 }, async () => {
+    const outcomes: string[] = [];
+    for (let i = 0; i < 50; i++) outcomes.push(await call());
+    return outcomes;
+  }));
+  assert.ok(reached >= 10 && reached <= 10 + 4, `${reached} calls: the threshold and what was in flight`);
+  assert.equal(lanes.flat().filter((outcome) => outcome === "declined").length, 200 - reached);
+
+  await sleep(systemClock, 310);
+  const before = reached;
+  await Promise.all(Array.from({ length: 20 }, call));
+  assert.equal(reached - before, 2, "exactly the allowed probes");
+  healthy = true;
+  await sleep(systemClock, 310);
+  assert.deepEqual(await Promise.all([call(), call()]), ["ok", "ok"]);
+  assert.deepEqual(await Promise.all(Array.from({ length: 20 }, call)), new Array(20).fill("ok"));
+  assert.deepEqual(edges, ["closed→open", "open→half-open", "half-open→open", "open→half-open", "half-open→closed"]);
+});

@@ -1,0 +1,13 @@
+/** Resilience: calls to what may fail, with a timeout, retries within a budget, a breaker and a bulkhead. */
+export { backoffMs } from "./backoff.ts";
+export type { Backoff } from "./backoff.ts";
+export { breaker } from "./breaker.ts";
+export type { Breaker, BreakerOptions, BreakerPass, BreakerState } from "./breaker.ts";
+export { retryBudget } from "./budget.ts";
+export type { RetryBudget, RetryBudgetOptions } from "./budget.ts";
+export { bulkhead } from "./bulkhead.ts";
+export type { Bulkhead } from "./bulkhead.ts";
+export { callWith, retryAfterMs } from "./call.ts";
+export type { CallDecisions, CallPolicy, RetryOptions } from "./call.ts";
+export { attemptWithin } from "./timeout.ts";
+export type { Attempt, AttemptBounds } from "./timeout.ts";
