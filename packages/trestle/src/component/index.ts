@@ -20,7 +20,7 @@ export { indexEntries, listPage } from "./page.ts";
 export type { Page, PageQuery } from "./page.ts";
 export { parse, parseNow, parseOrFault } from "./schema.ts";
 export type { In, Issue, Out, Parsed, Payload, Schema } from "./schema.ts";
-export { pendingEvent, readEvent, sourceOf, stageEvent } from "./source.ts";
+export { pendingEvent, readEvent, sourceOf, stageEvent, traceOf } from "./source.ts";
 export type { AnyEvent, Event, EventSchemas, Source, SourceInterior, When } from "./source.ts";
 export { WorkContext } from "./work-context.ts";
 export { changesOf, resumeIdOf, withResumeId } from "./watch.ts";

@@ -2,7 +2,7 @@
  * Whatever has events to follow: an aggregate, a topic. This file says what an event is to its reader, how it lies in the
  * log, and what a follower may ask of a source.
  */
-import { Fault, type Instant } from "../kernel/index.ts";
+import { currentContext, Fault, type Instant } from "../kernel/index.ts";
 import { parseKey, type EventRow, type NewEvent } from "../store/index.ts";
 import { decode, encode } from "./codec.ts";
 import type { Component } from "./component.ts";
@@ -61,11 +61,17 @@ export function stageEvent(invocation: Invocation, source: Component, stream: st
   if (!schema) throw Fault.create("event.unknown-type", `${source.kind} "${source.name}" has no event ${JSON.stringify(type)}`, "Declare the event with its schema.");
   const what = `event ${type} of ${source.kind} "${source.name}"`;
   const id = invocation.newId();
-  const meta: Meta = { by: invocation.frame.id };
+  const trace = currentContext().traceparent;
+  const meta: Meta = { by: invocation.frame.id, ...(trace === undefined ? {} : { trace }) };
   return {
     staged: { source, stream, key, type, id, data, parsed: parseNow(schema, data, what), version },
     encoded: { id, type, data: encode(data ?? {}, what), meta: encode(meta, what) },
   };
+}
+
+/** The span in which an event was recorded, where one was. */
+export function traceOf(row: EventRow): string | undefined {
+  return row.meta && (decode(row.meta) as Meta).trace;
 }
 
 /** What an in-commit follower sees. */

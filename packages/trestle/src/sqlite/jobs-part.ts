@@ -44,7 +44,7 @@ const redriven = "update trestle_jobs set state = ?, place = ?, due = ?, attempt
 const extendLease = "update trestle_jobs set lease = ? where id = ? and state = 2 and epoch = ? and n = ? and cancelled = 0";
 const take = "update trestle_jobs set state = 2, attempt = attempt + 1, epoch = ?, n = ?, lease = ?, holder = ? where seq = ?";
 /** Plans that may not change: each walks one partial index in its order, without a sort (checked by jobs-part.test.ts). */
-export const claimPlan = "select seq, id, key, attempt, sent, payload from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 order by priority, place limit ?";
+export const claimPlan = "select seq, id, key, attempt, sent, payload, n from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 order by priority, place limit ?";
 const anyReady = "select 1 from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 limit 1";
 export const jobPlans = { claimPlan, nextBehind, headOfKey, dueOfQueue, dueOfKey, nextDue, nextLease, overdue, twin, byId, anyReady };
 
@@ -217,10 +217,10 @@ export function jobsPart(state: LaneState): JobsPart {
       for (const { queue, limit } of request.queues) {
         const wanted = Math.max(0, Math.min(limit, limits.claimJobsMax - jobs.length));
         const rows = wanted === 0 ? [] : sql(claimPlan).all(queue, wanted);
-        for (const [seq, id, key, attempt, sent, payload] of rows as unknown as [number, Uint8Array, string | null, number, number, Uint8Array][]) {
+        for (const [seq, id, key, attempt, sent, payload, heldBefore] of rows as unknown as [number, Uint8Array, string | null, number, number, Uint8Array, number | null][]) {
           const held = fence();
           sql(take).run(held.epoch, held.n, leaseUntilMs, request.holder, seq);
-          jobs.push({ id: idText(id), fence: held, queue, payload, key: key ?? undefined, attempt: attempt + 1, sentAtMs: sent, leaseUntilMs });
+          jobs.push({ id: idText(id), fence: held, queue, payload, key: key ?? undefined, attempt: attempt + 1, again: heldBefore !== null, sentAtMs: sent, leaseUntilMs });
         }
         if (rows.length === wanted && sql(anyReady).get(queue)) dueAt(state.nowMs);
         else if (dueBounds.has(queue)) {

@@ -379,7 +379,7 @@ function packResult(packer: Packer, result: Result, epoch: number): void {
     packFence(packer, job.fence);
     packer.add(job.queue);
     packer.bytes(job.payload);
-    for (const item of [job.key, job.attempt, job.sentAtMs, job.leaseUntilMs]) packer.add(item);
+    for (const item of [job.key, job.attempt, job.again, job.sentAtMs, job.leaseUntilMs]) packer.add(item);
   }
 }
 
@@ -410,6 +410,7 @@ export function unpackReply(packed: Packed, epoch: number): BatchReply {
           payload: (from.bytes() as Uint8Array).slice(),
           key: from.next<string | undefined>(),
           attempt: from.next<number>(),
+          again: from.next<boolean>(),
           sentAtMs: from.next<number>(),
           leaseUntilMs: from.next<number>(),
         }));

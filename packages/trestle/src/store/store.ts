@@ -76,6 +76,8 @@ export interface ClaimedJob extends Claim {
   readonly key: string | undefined;
   /** 1 for the first. */
   readonly attempt: number;
+  /** It was handed out before, whatever `attempt` says (later, redrive): its journal may exist. */
+  readonly again: boolean;
   readonly sentAtMs: number;
   readonly leaseUntilMs: number;
 }
