@@ -2,3 +2,8 @@
 export type { Case, CaseTools } from "./case.ts";
 export { commitCases } from "./commit.ts";
 export type { CommitSubject } from "./commit.ts";
+export { logCases } from "./log.ts";
+export { queueCases } from "./queue.ts";
+export type { StoreSubject } from "./queue.ts";
+export { recordCases, tokenCases } from "./records.ts";
+export { sqlCases, transactionCases } from "./transaction.ts";
