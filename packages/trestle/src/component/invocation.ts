@@ -105,7 +105,7 @@ export class Invocation implements TurnTaker {
     this.mode = frame.mode;
     this.#journal = frame.journal ?? { version: 0, segments: [] };
     this.#replayed = this.#journal.segments[0];
-    this.#segment = this.#replayed ?? newSegment(frame.startedAtMs);
+    this.#segment = this.#replayed ?? newSegment(frame.node.clock.wallMs(), frame.startedAtMs);
   }
 
   // ---- handles ------------------------------------------------------------------------------------------------------
@@ -154,8 +154,8 @@ export class Invocation implements TurnTaker {
   /** A UUIDv7, the same on every attempt: from the invocation's id, its start and a count. */
   newId(): string {
     this.assertOpen();
-    const startedAtMs = this.#journal.segments[0]?.atMs ?? this.frame.startedAtMs;
-    return uuidv7Named(startedAtMs, `${this.frame.id}#${this.#minted++}`);
+    const startedAtMs = this.#journal.segments[0]?.startedAtMs ?? this.frame.startedAtMs;
+    return uuidv7Named(Math.floor(startedAtMs), `${this.frame.id}#${this.#minted++}`);
   }
 
   // ---- reading ------------------------------------------------------------------------------------------------------
@@ -419,7 +419,7 @@ export class Invocation implements TurnTaker {
   #nextSegment(): void {
     this.#at += 1;
     this.#replayed = this.#journal.segments[this.#at];
-    this.#segment = this.#replayed ?? newSegment(this.node.clock.wallMs());
+    this.#segment = this.#replayed ?? newSegment(this.node.clock.wallMs(), this.frame.startedAtMs);
     this.#clear();
   }
 

@@ -18,6 +18,8 @@ export interface Journal {
 export interface Segment {
   /** Wall time when the segment began: what `now()` says in it. */
   readonly atMs: number;
+  /** When the invocation came into being: what ids minted in it carry. A job may have waited long before its first run. */
+  readonly startedAtMs: number;
   /** Records as first read; `null` for absent. */
   readonly reads: Map<StoreKey, Uint8Array | null>;
   /** Versions of streams as first read. */
@@ -42,8 +44,8 @@ export function journalKey(invocation: string): StoreKey {
   return storeKey("~journal", undefined, invocation);
 }
 
-export function newSegment(atMs: number): Segment {
-  return { atMs, reads: new Map(), streams: new Map(), recalls: new Map(), call: undefined, answer: undefined };
+export function newSegment(atMs: number, startedAtMs: number): Segment {
+  return { atMs, startedAtMs, reads: new Map(), streams: new Map(), recalls: new Map(), call: undefined, answer: undefined };
 }
 
 export function encodeJournal(segments: readonly Segment[], component: string): Uint8Array {
