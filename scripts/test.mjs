@@ -169,14 +169,16 @@ function verdicts(events, ended, overdue, job, left) {
     else if (event.skip === true || event.skip === "")
       tests.push({ ...test, status: "failed", error: "is skipped without a reason: pass the reason as `skip`" });
     else if (event.skip !== undefined && event.skip !== false) tests.push({ ...test, status: "skipped", reason: event.skip });
-    else if (failed && event.inside) tests.push({ ...test, status: "failed", error: "a test inside it failed" });
+    else if (failed && event.inside)
+      continue; // the test inside it has been counted
     else tests.push(failed ? { ...test, status: "failed", error: event.error } : test);
   }
   const wrong = (error) => tests.push({ name: "(the file)", status: "failed", durationMs: 0, error: [error, ...notes].join("\n") });
   const complete = events.some((event) => event.type === "test:summary");
   if (overdue)
     wrong(`did not end within ${limitMs[job.kind] / 1000} s; running then: ${[...open.values()].join(", ") || "nothing (an open handle keeps it alive)"}`);
-  else if (!complete) wrong(`ended before its tests did: ${ended.text}`);
+  else if (!complete)
+    wrong(events.length === 0 && ended.code === 0 ? "holds no test, or ended before its tests did" : `ended before its tests did: ${ended.text}`);
   else if (ended.code !== 0 && !tests.some((test) => test.status === "failed")) wrong(ended.text);
   else if (tests.length === 0) wrong("holds no test");
   if (left.length > 0) wrong(`left processes running: ${left.join(", ")}`);
