@@ -61,6 +61,33 @@ test("starting, draining and stopping twice happen once", async () => {
   assert.deepEqual(seen, ["start a", "drain a", "stop a"]);
 });
 
+test("a second drain or stop ends when the first does", async () => {
+  const clock = virtualClock();
+  const slow = () => new Promise<void>((resolve) => void clock.after(50, () => resolve()));
+  const life = lifecycle([{ name: "a", drain: slow, stop: slow }], clock);
+  await life.start();
+
+  const ends: [string, number][] = [];
+  const note = (what: string) => () => void ends.push([what, clock.monotonicMs()]);
+  void life.drain(100).then(note("drain"));
+  void life.drain(100).then(note("drain"));
+  await clock.advance(60);
+  void life.stop().then(note("stop"));
+  void life.stop().then(note("stop"));
+  await clock.advance(60);
+  assert.deepEqual(ends, [["drain", 50], ["drain", 50], ["stop", 110], ["stop", 110]]);
+});
+
+test("a drain before the start does nothing", async () => {
+  const seen: string[] = [];
+  const life = lifecycle([recorded(seen, "a")], virtualClock());
+  await life.drain(10);
+  assert.equal(life.state, "idle");
+  await life.start();
+  await life.drain(10);
+  assert.deepEqual(seen, ["start a", "drain a"]);
+});
+
 test("stopping before the start touches no part, and what was stopped does not start", async () => {
   const seen: string[] = [];
   const life = lifecycle([recorded(seen, "a")], virtualClock());

@@ -72,6 +72,8 @@ test("whatever the facts are, a line comes out that parses and has a bound", () 
   assert.deepEqual([last()["self"], last()["list"]], ["[cyclic]", ["[cyclic]"]]);
   logger.log("info", "m", { get a() { throw new Error("no read"); }, b: 1 });
   assert.deepEqual([last()["a"], last()["b"]], ["[unreadable: no read]", 1]);
+  logger.log("info", "m", { a: { b: { c: { d: { e: { f: { g: 1 } } } } } } });
+  assert.deepEqual(last()["a"], { b: { c: { d: { e: { f: "[deep]" } } } } });
   const shared = { a: 1 };
   logger.log("info", "m", { one: shared, two: shared });
   assert.deepEqual([last()["one"], last()["two"]], [{ a: 1 }, { a: 1 }]);

@@ -117,6 +117,19 @@ test("a probe that never answers has failed when its time is over", async () => 
   assert.equal(kindOf(one), "open");
 });
 
+test("a probe that answered in time is not held against the next one", async () => {
+  const { clock, one } = setUp({ probes: 2, probeWithinMs: 300 });
+  calls(one, "ffff");
+  await clock.advance(1_000);
+  calls(one, "s");
+  await clock.advance(200);
+  const second = one.tryEnter();
+  await clock.advance(299);
+  assert.equal(kindOf(one), "half-open");
+  second?.succeeded();
+  assert.equal(kindOf(one), "closed");
+});
+
 test("outcomes of a time that is over are not counted", async () => {
   const { clock, one } = setUp();
   const late = Array.from({ length: 10 }, () => one.tryEnter() as BreakerPass);

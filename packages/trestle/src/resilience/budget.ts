@@ -41,7 +41,7 @@ export function retryBudget(options: RetryBudgetOptions): RetryBudget {
     tokens = Math.min(burst, tokens + (floorPerSecond * (nowMs - filledMs)) / 1_000);
     filledMs = nowMs;
   };
-  // Five deposits of a fifth must make one retry, whatever binary fractions make of it.
+  // Ten deposits of a tenth must make one retry, whatever binary fractions make of it.
   const enough = 1 - 1e-9;
   return {
     share,
@@ -50,7 +50,7 @@ export function retryBudget(options: RetryBudgetOptions): RetryBudget {
       return Math.floor(tokens + 1e-9);
     },
     deposit() {
-      tokens = Math.min(burst, tokens + share);
+      tokens += share; // more than the burst is cut off when someone looks
     },
     tryWithdraw() {
       fill();

@@ -97,13 +97,13 @@ test("a budget that is spent is a fault with the failure as its cause", async ()
   assert.deepEqual([outcome.cause, attempts], [error, 2]);
 });
 
-test("a budget fills by calls and by time, up to its burst, and five fifths make one", async () => {
+test("a budget fills by calls and by time, up to its burst, and ten tenths make one", async () => {
   const clock = virtualClock();
-  const budget = retryBudget({ clock, share: 0.2, floorPerSecond: 2, burst: 3 });
+  const budget = retryBudget({ clock, share: 0.1, floorPerSecond: 2, burst: 3 });
   for (let i = 0; i < 3; i++) assert.equal(budget.tryWithdraw(), true);
   assert.equal(budget.tryWithdraw(), false);
 
-  for (let i = 0; i < 5; i++) budget.deposit();
+  for (let i = 0; i < 10; i++) budget.deposit();
   assert.deepEqual([budget.left, budget.tryWithdraw(), budget.tryWithdraw()], [1, true, false]);
   await clock.advance(500);
   assert.equal(budget.left, 1);
@@ -262,6 +262,16 @@ test("the breaker hears what the failure says about the other side", async () =>
   assert.equal(await failuresUntilOpen({ ...always, signal: late.signal }, () => { late.abort(Fault.create("deadline.exceeded", "m", "r")); return never(); }), "open", "the caller's signal aborted because time was over");
 });
 
+test("a caller whose signal says that time was over gets that, and takes nothing out of the budget", async () => {
+  const clock = virtualClock();
+  const budget = retryBudget({ clock, floorPerSecond: 0, burst: 1 });
+  const caller = new AbortController();
+  const reason = Fault.create("deadline.exceeded", "m", "r");
+  const { policy } = setUp({ clock, retry: { attempts: 3, budget } });
+  await assert.rejects(callWith(policy, () => { caller.abort(reason); return never(); }, { ...always, signal: caller.signal }), reason);
+  assert.equal(budget.left, 1);
+});
+
 test("a signal asked for after its attempt was cut short has aborted already", async () => {
   const { clock, policy } = setUp({ timeoutMs: 10 });
   let reason: unknown;
@@ -284,6 +294,7 @@ test("a call leaves neither timers nor listeners behind", async () => {
   const { policy } = setUp({ clock: counted, timeoutMs: 100, retry: { attempts: 3, fromMs: 10 } });
   const decisions = { ...always, signal: caller.signal };
   await callWith(policy, () => 1, decisions);
+  assert.deepEqual([open, getEventListeners(caller.signal, "abort").length], [0, 0]);
   await after(clock, callWith(policy, () => { throw new Error("x"); }, decisions), 1_000);
   await after(clock, callWith(policy, never, decisions), 1_000);
   assert.deepEqual([open, getEventListeners(caller.signal, "abort").length], [0, 0]);
