@@ -119,12 +119,16 @@ test("every worker and every file that the compiled code looks for beside itself
   none(missing, "not in the package:");
 });
 
-test("the example of the README runs on the installed packages", () => {
+test("the example of the README runs on the installed packages, in memory and on a file with its writer thread", () => {
   const example = /^```ts run\s*\n([\s\S]*?)^```/m.exec(read("README.md"))?.[1];
   assert.ok(example !== undefined, "README.md has no block marked ```ts run");
+  assert.ok(example.includes('store: "memory:"'));
   writeFileSync(join(project, "example.ts"), example);
+  writeFileSync(join(project, "on-file.ts"), example.replace('store: "memory:"', 'store: "sqlite:./example.db"'));
 
   run(process.execPath, ["--disable-warning=ExperimentalWarning", "example.ts"], project);
+  run(process.execPath, ["--disable-warning=ExperimentalWarning", "on-file.ts"], project);
+  assert.ok(existsSync(join(project, "example.db")));
 });
 
 test("the command trestle is installed and answers", () => {
