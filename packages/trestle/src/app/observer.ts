@@ -70,7 +70,11 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
   function componentSeries(component: string): ComponentSeries {
     const known = components.get(component);
     if (known) return known;
-    const made: ComponentSeries = { operations: new Map(), attempts: metrics.histogram("trestle_attempts_per_commit", { component }, countBuckets), attemptsMax: 0 };
+    const made: ComponentSeries = {
+      operations: new Map(),
+      attempts: metrics.histogram("trestle_attempts_per_commit", { component }, countBuckets),
+      attemptsMax: 0,
+    };
     metrics.gauge("trestle_attempts_per_commit_max", { component }, () => made.attemptsMax);
     components.set(component, made);
     return made;
@@ -79,7 +83,12 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
   function operationSeries(component: string, operations: ComponentSeries["operations"], operation: string): OperationSeries {
     if (operations.size >= operationsMax && operation !== other) return operations.get(other) ?? operationSeries(component, operations, other);
     const ended = (end: End) => metrics.counter("trestle_invocations_total", { component, operation, end });
-    const made: OperationSeries = { ends: { ok: ended("ok"), refused: ended("refused"), fault: ended("fault") }, duration: metrics.histogram("trestle_invocation_duration_seconds", { component, operation }), window: new TrafficWindow(), total: 0 };
+    const made: OperationSeries = {
+      ends: { ok: ended("ok"), refused: ended("refused"), fault: ended("fault") },
+      duration: metrics.histogram("trestle_invocation_duration_seconds", { component, operation }),
+      window: new TrafficWindow(),
+      total: 0,
+    };
     operations.set(operation, made);
     return made;
   }
@@ -129,7 +138,10 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
         components: new Map(
           [...components].map(([name, { operations }]) => [
             name,
-            { traffic: traffic([...operations.values()].map(({ window }) => window)), operations: new Map([...operations].map(([operation, { window, total }]) => [operation, { ...traffic([window]), total }])) },
+            {
+              traffic: traffic([...operations.values()].map(({ window }) => window)),
+              operations: new Map([...operations].map(([operation, { window, total }]) => [operation, { ...traffic([window]), total }])),
+            },
           ]),
         ),
         edges: [...edges].flatMap(([from, ofFrom]) =>

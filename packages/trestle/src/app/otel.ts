@@ -43,9 +43,20 @@ export function spanSource(load: () => Promise<Api> = () => import("@opentelemet
   };
 }
 
-function startSpan(api: Api, tracer: Tracer, name: string, attributes: Readonly<Record<string, string | number>>, parent: string | undefined): Span | undefined {
+function startSpan(
+  api: Api,
+  tracer: Tracer,
+  name: string,
+  attributes: Readonly<Record<string, string | number>>,
+  parent: string | undefined,
+): Span | undefined {
   const { trace, context, ROOT_CONTEXT, SpanKind, SpanStatusCode } = api;
-  const kinds: Readonly<Record<string, number>> = { service: SpanKind.SERVER, queue: SpanKind.CONSUMER, subscription: SpanKind.CONSUMER, external: SpanKind.CLIENT };
+  const kinds: Readonly<Record<string, number>> = {
+    service: SpanKind.SERVER,
+    queue: SpanKind.CONSUMER,
+    subscription: SpanKind.CONSUMER,
+    external: SpanKind.CLIENT,
+  };
   const { traceparent, tracestate } = currentContext();
   const named = parseTraceparent(parent ?? traceparent);
   const active = trace.getSpanContext(context.active());
@@ -54,9 +65,19 @@ function startSpan(api: Api, tracer: Tracer, name: string, attributes: Readonly<
   const around = activeIsNearer
     ? context.active()
     : named
-      ? trace.setSpanContext(ROOT_CONTEXT, { traceId: named.traceId, spanId: named.spanId, traceFlags: named.sampled ? 1 : 0, isRemote: true, ...(tracestate === undefined ? {} : { traceState: api.createTraceState(tracestate) }) })
+      ? trace.setSpanContext(ROOT_CONTEXT, {
+          traceId: named.traceId,
+          spanId: named.spanId,
+          traceFlags: named.sampled ? 1 : 0,
+          isRemote: true,
+          ...(tracestate === undefined ? {} : { traceState: api.createTraceState(tracestate) }),
+        })
       : ROOT_CONTEXT;
-  const span: OtelSpan = tracer.startSpan(name, { kind: kinds[String(attributes["trestle.kind"])] ?? SpanKind.INTERNAL, attributes: { ...attributes } }, around);
+  const span: OtelSpan = tracer.startSpan(
+    name,
+    { kind: kinds[String(attributes["trestle.kind"])] ?? SpanKind.INTERNAL, attributes: { ...attributes } },
+    around,
+  );
   const { traceId, spanId, traceFlags } = span.spanContext();
   if (!api.isSpanContextValid(span.spanContext())) return undefined;
   return {
@@ -79,7 +100,9 @@ function startSpan(api: Api, tracer: Tracer, name: string, attributes: Readonly<
  */
 export function traceOf(headers: { get(name: string): string | null }, random: Random): Pick<AmbientContext, "traceparent" | "tracestate"> {
   const incoming = incomingTrace(headers.get("traceparent") ?? undefined, headers.get("tracestate") ?? undefined);
-  return incoming ? { traceparent: incoming.traceparent, tracestate: incoming.tracestate } : { traceparent: formatTraceparent(newTrace(random, false)), tracestate: undefined };
+  return incoming
+    ? { traceparent: incoming.traceparent, tracestate: incoming.tracestate }
+    : { traceparent: formatTraceparent(newTrace(random, false)), tracestate: undefined };
 }
 
 /** Headers that pass the current trace on to another system. */

@@ -1,0 +1,300 @@
+/**
+ * The node's own endpoints, under `/_trestle`: the console's page, metrics, health, the graph, the state of the node, queues and what
+ * may be done with their jobs. docs/reference/operations.md lists them. Loaded at the first request for one of them.
+ *
+ * Health is open to everyone and says nothing but the state; everything else goes through access.ts.
+ */
+import type { NodeServices } from "../component/index.ts";
+import { expositionContentType, Fault, type Metrics } from "../kernel/index.ts";
+import { limits, type QueueDepth } from "../store/index.ts";
+import { access, type Access, type Peer } from "./access.ts";
+import type { Graph } from "./graph.ts";
+import { graphView, type GraphView } from "./graph-view.ts";
+import type { NodeObserver } from "./observer.ts";
+import { pageFile } from "./page-files.ts";
+import { problem } from "./problem.ts";
+import { processMetrics } from "./process-metrics.ts";
+import { jobStates, keptStates, queueAdmin, whichJobs, type QueueAdmin } from "./queue-admin.ts";
+
+/** What a running node shows of itself. */
+export interface OperationsView {
+  readonly app: string;
+  readonly graph: Graph;
+  readonly node: NodeServices;
+  readonly metrics: Metrics;
+  /** `undefined`: all. */
+  readonly roles?: readonly string[] | undefined;
+  readonly startedAtMs: number;
+  phase(): "idle" | "starting" | "ready" | "draining" | "stopping" | "stopped";
+  /** Default: the setting `TRESTLE_TOKEN`. */
+  readonly token?: string | undefined;
+}
+
+/** Answers requests for `/_trestle` and below; `undefined` for any other. Never throws. */
+export type Operations = (request: Request, peer: Peer) => Promise<Response | undefined>;
+
+const bodyBytesMax = 65_536;
+const storeAnswersWithinMs = 2_000;
+
+export function operations(view: OperationsView): Operations {
+  const { node } = view;
+  const admit = access(view.token ?? node.setting("TRESTLE_TOKEN"));
+  const admin = queueAdmin(node.store, node.ids);
+  const declared = view.graph.components.filter(({ kind }) => kind === "queue").map(({ name }) => name);
+  const depths = remembered(view, () => admin.depths(declared));
+  const scrape = storeMetrics(view, depths);
+  processMetrics(view.metrics, node.clock);
+
+  const routes: Readonly<Record<string, Readonly<Record<string, (request: Request) => Promise<Response>>>>> = {
+    "": { GET: (request) => page(request, "index.html") },
+    "/metrics": { GET: async () => new Response(await scrape(), { headers: { "content-type": expositionContentType, "cache-control": "no-store" } }) },
+    "/graph.json": { GET: async () => json(await graphOf(view, depths)) },
+    "/status.json": { GET: async () => json(await statusOf(view, admin, depths)) },
+  };
+
+  async function answer(request: Request, peer: Peer, path: string): Promise<Response> {
+    const method = request.method === "HEAD" ? "GET" : request.method;
+    if (path === "/health/live" || path === "/health/ready") return method === "GET" ? health(view, path) : notAllowed(request, "GET, HEAD");
+    const refused = letIn(admit, request, peer);
+    if (refused) return refused;
+    const methods = routes[path];
+    if (methods) return methods[method]?.(request) ?? notAllowed(request, "GET, HEAD");
+    if (path.startsWith("/assets/")) return method === "GET" ? page(request, path.slice("/assets/".length)) : notAllowed(request, "GET, HEAD");
+    const [, queue, act] = /^\/queues\/([a-z][a-z0-9-]{0,63})\/(jobs|redrive|retry|cancel)$/.exec(path) ?? [];
+    if (queue === undefined || act === undefined) return notFound(path);
+    if (act === "jobs") return method === "GET" ? jobsOf(admin, queue, new URL(request.url).searchParams) : notAllowed(request, "GET, HEAD");
+    return method === "POST" ? actOn(view, admin, queue, act as Act, request) : notAllowed(request, "POST");
+  }
+
+  return async (request, peer) => {
+    const { pathname } = new URL(request.url);
+    if (pathname !== "/_trestle" && !pathname.startsWith("/_trestle/")) return undefined;
+    const path = pathname.slice("/_trestle".length).replace(/\/$/, "");
+    try {
+      const response = await answer(request, peer, path);
+      return request.method === "HEAD" && response.body !== null ? new Response(null, response) : response;
+    } catch (thrown) {
+      return problemOf(view, thrown, path);
+    }
+  };
+}
+
+function letIn(admit: Access, request: Request, peer: Peer): Response | undefined {
+  return admit(request, peer, request.method === "GET" || request.method === "HEAD" ? "look" : "act");
+}
+
+// ---- health ---------------------------------------------------------------------------------------------------------
+
+/** live: the process answers. ready: it is in service, and its store answers; a supervisor restarts on the first, a balancer looks at the second. */
+async function health(view: OperationsView, path: string): Promise<Response> {
+  const phase = view.phase();
+  if (path === "/health/live") return json({ status: "live", phase });
+  if (phase !== "ready") return json({ status: "not-ready", phase }, 503, { "retry-after": "1" });
+  return (await storeAnswers(view.node))
+    ? json({ status: "ready", phase })
+    : json({ status: "not-ready", phase, why: "the store does not answer" }, 503, { "retry-after": "1" });
+}
+
+function storeAnswers({ store, clock }: NodeServices): Promise<boolean> {
+  return new Promise((resolve) => {
+    const timer = clock.after(storeAnswersWithinMs, () => resolve(false));
+    const done = (answers: boolean) => {
+      timer.cancel();
+      resolve(answers);
+    };
+    store.read.head().then(
+      () => done(true),
+      () => done(false),
+    );
+  });
+}
+
+// ---- looking --------------------------------------------------------------------------------------------------------
+
+async function graphOf(view: OperationsView, depths: () => Promise<readonly QueueDepth[]>): Promise<GraphView> {
+  const { observer, clock } = view.node;
+  const observed = "observed" in observer ? (observer as NodeObserver).observed() : { components: new Map(), edges: [] };
+  return graphView({ app: view.app, phase: view.phase(), atMs: clock.wallMs(), graph: view.graph, observed, depths: await depths() });
+}
+
+async function statusOf(view: OperationsView, admin: QueueAdmin, depths: () => Promise<readonly QueueDepth[]>) {
+  const { node } = view;
+  const { store, clock } = node;
+  const [queues, head, kept] = await Promise.all([depths(), store.read.head(), admin.kept(100)]);
+  const roles = view.roles ?? [...new Set(view.graph.components.map(({ role }) => role))].filter((role) => role !== "any").sort();
+  return {
+    app: view.app,
+    node: {
+      id: node.id,
+      pid: process.pid,
+      roles,
+      phase: view.phase(),
+      startedAtMs: view.startedAtMs,
+      uptimeMs: Math.max(0, clock.wallMs() - view.startedAtMs),
+      runtime: process.version,
+    },
+    store: { engine: store.engine, ...head, stats: store.stats(), guarantees: [...store.guarantees].sort() },
+    queues,
+    kept,
+    keptTotal: queues.reduce((sum, depth) => sum + keptStates.reduce((ofQueue, state) => ofQueue + depth[state], 0), 0),
+  };
+}
+
+async function jobsOf(admin: QueueAdmin, queue: string, query: URLSearchParams): Promise<Response> {
+  const state = query.get("state");
+  if (state !== null && !jobStates.some((known) => known === state))
+    return problem(400, "queue.bad-selection", "Bad request", `state must be one of ${jobStates.join(", ")}, got ${JSON.stringify(state.slice(0, 60))}`);
+  const limit = Number(query.get("limit") ?? 100);
+  if (!Number.isInteger(limit) || limit < 1 || limit > limits.pageRowsMax)
+    return problem(
+      400,
+      "queue.bad-selection",
+      "Bad request",
+      `limit must be an integer from 1 to ${limits.pageRowsMax}, got ${JSON.stringify(query.get("limit")?.slice(0, 60))}`,
+    );
+  const after = query.get("after");
+  if (after !== null && !/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(after))
+    return problem(400, "queue.bad-selection", "Bad request", "after must be the id of a job");
+  const jobs = await admin.jobs({
+    queue,
+    limit,
+    ...(state === null ? {} : { state: state as (typeof jobStates)[number] }),
+    ...(after === null ? {} : { after }),
+  });
+  return json({ queue, jobs, next: jobs.length === limit ? jobs.at(-1)?.id : undefined });
+}
+
+async function page(request: Request, name: string): Promise<Response> {
+  return (await pageFile(name, request)) ?? notFound(`/assets/${name}`);
+}
+
+// ---- acting ---------------------------------------------------------------------------------------------------------
+
+type Act = "redrive" | "retry" | "cancel";
+
+async function actOn(view: OperationsView, admin: QueueAdmin, queue: string, act: Act, request: Request): Promise<Response> {
+  if (view.phase() !== "ready") return problem(503, "console.not-ready", "Not ready", `the node is ${view.phase()}`, { headers: { "retry-after": "1" } });
+  const body = await bodyOf(request);
+  if (body instanceof Response) return body;
+  if (act === "retry" && body.ids === undefined)
+    throw Fault.create("queue.bad-selection", "retry takes ids: the jobs to try again", "Use redrive for all jobs of a state.");
+  const which = act === "cancel" ? whichJobs(body, { states: jobStates }) : whichJobs(body, { states: keptStates, otherwise: "dead" });
+  const acted = act === "cancel" ? await admin.cancel(queue, which) : await admin.redrive(queue, which);
+  view.node
+    .log("console", { traceparent: undefined, tenant: undefined })
+    .info(`jobs ${act === "cancel" ? "cancelled" : "put back"} by hand`, { queue, jobs: acted.jobs, ...("state" in which ? { state: which.state } : {}) });
+  return json(acted);
+}
+
+async function bodyOf(request: Request): Promise<{ readonly ids?: unknown; readonly state?: unknown } | Response> {
+  if (!/^application\/json\b/i.test(request.headers.get("content-type") ?? ""))
+    return problem(
+      415,
+      "console.not-json",
+      "Unsupported media type",
+      `the body must be application/json, got ${JSON.stringify(request.headers.get("content-type"))}`,
+    );
+  const bytes: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of request.body ?? []) {
+    size += chunk.byteLength;
+    if (size > bodyBytesMax) return problem(413, "console.body-too-large", "Content too large", `the body may have ${bodyBytesMax} bytes`);
+    bytes.push(chunk);
+  }
+  const text = Buffer.concat(bytes).toString("utf8");
+  try {
+    const body: unknown = text === "" ? {} : JSON.parse(text);
+    if (typeof body === "object" && body !== null && !Array.isArray(body)) return body;
+  } catch {
+    // answered below
+  }
+  return problem(400, "console.not-json", "Bad request", 'the body must be a JSON object: {"ids": [...]} or {"state": "dead"}');
+}
+
+// ---- metrics --------------------------------------------------------------------------------------------------------
+
+/** Brings what the store counts into the registry, and answers the page for a scraper. */
+function storeMetrics(view: OperationsView, depths: () => Promise<readonly QueueDepth[]>): () => Promise<string> {
+  const { metrics, node } = view;
+  const counted = { commits: 0, refused: 0, batches: 0 };
+  const counters = {
+    commits: metrics.counter("trestle_store_commits_total"),
+    refused: metrics.counter("trestle_store_commits_refused_total"),
+    batches: metrics.counter("trestle_store_batches_total"),
+  };
+  metrics.describe("trestle_store_commits_total", "Commits that were applied and are durable.");
+  metrics.describe("trestle_store_commits_refused_total", "Commits whose expectations did not hold.");
+  metrics.describe("trestle_store_batches_total", "Storage transactions: each takes along what waits.");
+  metrics.describe("trestle_store_waiting", "Commits waiting for the lane.");
+  metrics.describe("trestle_queue_jobs", "Jobs by queue and state.");
+  metrics.describe("trestle_queue_oldest_age_seconds", "Age of the oldest job that is due and waits.");
+  metrics.describe("trestle_node_info", "Always 1; says which node this is.");
+  metrics.gauge("trestle_store_waiting", {}, () => node.store.stats().waiting);
+  metrics.gauge("trestle_node_info", { app: view.app, node: node.id, runtime: process.version, engine: node.store.engine }, () => 1);
+  metrics.gauge("trestle_node_ready", {}, () => (view.phase() === "ready" ? 1 : 0));
+  metrics.gauge("trestle_node_started_seconds", {}, () => view.startedAtMs / 1_000);
+  let latest = new Map<string, QueueDepth>();
+  const gauged = new Set<string>();
+
+  return async () => {
+    const stats = node.store.stats();
+    for (const name of ["commits", "refused", "batches"] as const) {
+      counters[name].add(stats[name] - counted[name]);
+      counted[name] = stats[name];
+    }
+    latest = new Map((await depths()).map((depth) => [depth.queue, depth]));
+    for (const queue of latest.keys()) {
+      if (gauged.has(queue)) continue;
+      gauged.add(queue);
+      for (const state of jobStates) metrics.gauge("trestle_queue_jobs", { queue, state }, () => latest.get(queue)?.[state] ?? 0);
+      metrics.gauge("trestle_queue_oldest_age_seconds", { queue }, () => (latest.get(queue)?.oldestAgeMs ?? 0) / 1_000);
+    }
+    return metrics.exposition();
+  };
+}
+
+/**
+ * Depths are counted, and counting a long queue takes time on the thread that serves: it is asked at most once a second, and for no more
+ * than a twentieth of the time.
+ */
+function remembered<T>(view: OperationsView, ask: () => Promise<T>): () => Promise<T> {
+  const { clock } = view.node;
+  let answer: Promise<T> | undefined;
+  let untilMs = 0;
+  return () => {
+    const fromMs = clock.monotonicMs();
+    if (answer && fromMs < untilMs) return answer;
+    const asking = ask();
+    answer = asking;
+    untilMs = Infinity;
+    asking.then(
+      () => void (untilMs = clock.monotonicMs() + Math.max(1_000, (clock.monotonicMs() - fromMs) * 20)),
+      () => void (untilMs = 0),
+    );
+    return asking;
+  };
+}
+
+// ---- answers --------------------------------------------------------------------------------------------------------
+
+function json(body: object, status = 200, headers: Readonly<Record<string, string>> = {}): Response {
+  return new Response(`${JSON.stringify(body)}\n`, { status, headers: { "content-type": "application/json", "cache-control": "no-store", ...headers } });
+}
+
+const notFound = (path: string) =>
+  problem(404, "console.no-such-page", "Not found", `there is nothing at /_trestle${path.slice(0, 200)}`, { remedy: "Open /_trestle for the console." });
+const notAllowed = (request: Request, allow: string) =>
+  problem(405, "console.method-not-allowed", "Method not allowed", `${request.method} is not for this path`, { headers: { allow } });
+
+function problemOf(view: OperationsView, thrown: unknown, path: string): Response {
+  if (Fault.is(thrown))
+    return problem(
+      thrown.code === "queue.bad-selection" ? 400 : 503,
+      thrown.code,
+      thrown.code === "queue.bad-selection" ? "Bad request" : "Not possible now",
+      thrown.message,
+      { remedy: thrown.remedy },
+    );
+  view.node.log("console", { traceparent: undefined, tenant: undefined }).error("an endpoint of the console failed", { path, error: thrown });
+  return problem(500, "console.failed", "Internal error", "the console ran into an error; the node's log has it");
+}
