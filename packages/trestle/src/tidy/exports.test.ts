@@ -51,14 +51,15 @@ test("every module folder of the core has an index.ts, and a README.md that says
   none(wrong, "every module says what it is:");
 });
 
-test("every package, example and benchmark has a README.md", () => {
-  const folders = [
-    ...new Set(allFiles.filter((path) => /^(packages|examples|benchmarks)\/[^/]+\/package\.json$/.test(path)).map((path) => path.replace("/package.json", ""))),
-  ];
+test("every package and benchmark has a README.md, and the list of examples names each", () => {
+  const folders = allFiles
+    .filter((path) => /^(packages|benchmarks)\/[^/]+\/(package\.json|bench\.ts)$/.test(path))
+    .map((path) => path.split("/").slice(0, 2).join("/"));
+  const missing = [...new Set(folders)].map((folder) => `${folder}/README.md`).filter((path) => !exists(path));
+  const examples = [...new Set(allFiles.flatMap((path) => /^examples\/([^/]+)\//.exec(path)?.[1] ?? []))];
+  const list = read("examples/README.md");
 
-  atLeast(4, folders.length, "workspaces");
-  none(
-    folders.map((folder) => `${folder}/README.md`).filter((path) => !exists(path)),
-    "missing:",
-  );
+  atLeast(3, folders.length, "packages and benchmarks");
+  atLeast(6, examples.length, "examples");
+  none([...missing, ...examples.filter((name) => !list.includes(`${name}/`)).map((name) => `examples/README.md does not name ${name}/`)], "missing:");
 });
