@@ -92,7 +92,11 @@ export function openLane(options: LaneOptions): Lane {
   function attach(): void {
     db = options.open();
     seam = options.seam?.(db) ?? { begin: run("begin immediate"), commit: run("commit"), rollback: run("rollback") };
+    // Reopened in the middle of a batch: it is still the same batch.
+    const before = state as LaneState | undefined;
     state = laneState(db);
+    state.nowMs = before?.nowMs ?? 0;
+    for (const queue of before?.queues ?? []) state.queues.add(queue);
     jobs = jobsPart(state);
     user = userSql(db);
     reload();

@@ -1,0 +1,335 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { test } from "node:test";
+import { seededRandom, uuidv7Ids, virtualClock } from "../kernel/index.ts";
+import { commitIdRetentionMs, type Claims, type Commit, type CommitOutcome, type Expectation, type Write } from "../store/index.ts";
+import { openForWriting } from "./connection.ts";
+import { openLane, type Lane, type LaneOptions } from "./lane.ts";
+import { isFailure, type Operation, type Result } from "./operation.ts";
+
+const clock = virtualClock();
+const ids = uuidv7Ids(clock, seededRandom("lane"));
+const bytes = (text: string) => new TextEncoder().encode(text);
+const commitOf = (writes: readonly Write[], expects: readonly Expectation[] = []): Commit => ({ id: ids.next(), expects, writes });
+const put = (key: string, value = "x"): Write => ({ kind: "put", key, value: bytes(value) });
+const sql = (text: string): Write => ({ kind: "sql", statement: { text, parameters: [] } });
+const operation = (commit: Commit): Operation => ({ kind: "commit", commit });
+const told = (result: Result): string => (isFailure(result) ? result.code : (result as CommitOutcome).ok ? "applied" : ((result as { refused: string }).refused));
+
+function withFile(name: string, run: (path: string) => void): void {
+  const directory = mkdtempSync(join(tmpdir(), `trestle-lane-${name}-`));
+  try {
+    run(join(directory, "store.db"));
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+function withLane(run: (lane: Lane, path: string) => void, options: Partial<LaneOptions> = {}): void {
+  withFile("file", (path) => {
+    const lane = openLane({ open: () => openForWriting(path, "full"), ...options });
+    try {
+      run(lane, path);
+    } finally {
+      lane.close();
+    }
+  });
+}
+const apply = (lane: Lane, commits: readonly Commit[]) => lane.apply(commits.map(operation), clock.wallMs()).results.map(told);
+const has = (lane: Lane, key: string) => lane.db.prepare("select 1 from trestle_records where key = ?").get(key) !== undefined;
+const migrate = (lane: Lane, text: string) => assert.deepEqual(lane.apply([{ kind: "migrate", component: "t", name: text.slice(0, 20), text, digest: text }], clock.wallMs()).results, [undefined]);
+
+// ---- a batch is never half applied ----------------------------------------------------------------------------------------
+
+test("[F5] INSERT OR ROLLBACK in the middle of a batch refuses its own commit; the others are applied, each whole", () => {
+  withLane((lane) => {
+    migrate(lane, "create table u (x unique); insert into u values (1)");
+    const commits = [commitOf([put("a//1"), put("a//2")]), commitOf([put("b//1"), sql("insert or rollback into u values (1)"), put("b//2")]), commitOf([put("c//1"), put("c//2")])];
+
+    assert.deepEqual(apply(lane, commits), ["applied", "statement", "applied"]);
+
+    assert.deepEqual(["a//1", "a//2", "b//1", "b//2", "c//1", "c//2"].map((key) => has(lane, key)), [true, true, false, false, true, true]);
+    assert.deepEqual(apply(lane, commits), ["applied", "statement", "applied"], "and again under the same ids");
+    assert.equal(lane.n, 2);
+  });
+});
+
+test("[F5] RAISE(ROLLBACK) in a trigger of the user's does the same", () => {
+  withLane((lane) => {
+    migrate(lane, "create table u (x); create trigger no before insert on u begin select raise(rollback, 'not today'); end");
+
+    assert.deepEqual(apply(lane, [commitOf([put("a//1")]), commitOf([put("b//1"), sql("insert into u values (1)")]), commitOf([put("c//1")])]), ["applied", "statement", "applied"]);
+
+    assert.deepEqual(["a//1", "b//1", "c//1"].map((key) => has(lane, key)), [true, false, true]);
+  });
+});
+
+test("[F5] a deferred foreign key that fails at COMMIT refuses its own commit only, also one made in the same batch", () => {
+  withLane((lane) => {
+    migrate(lane, "create table parent (x integer primary key); create table child (x references parent deferrable initially deferred)");
+    const batch = () => [commitOf([put(`a//${ids.next()}`)]), commitOf([put("b//1"), sql("insert into child values (99)")]), commitOf([sql("insert into child values (7)"), sql("insert or ignore into parent values (7)")])];
+    assert.deepEqual(apply(lane, batch()), ["applied", "statement", "applied"]);
+    assert.deepEqual(has(lane, "b//1"), false);
+
+    const made = [commitOf([put("c//1")]), commitOf([sql("create table later (x references parent deferrable initially deferred)"), sql("insert into later values (98)")]), commitOf([put("d//1")])];
+
+    assert.deepEqual(apply(lane, made), ["applied", "statement", "applied"]);
+    assert.deepEqual([has(lane, "c//1"), has(lane, "d//1")], [true, true]);
+  });
+});
+
+test("[F5] a user's COMMIT is refused before it runs, and nothing of its batch becomes durable early", () => {
+  withLane((lane, path) => {
+    const seen: boolean[] = [];
+    const other = new DatabaseSync(path, { readOnly: true });
+    lane.db.function("look", () => {
+      seen.push(other.prepare("select 1 from trestle_records").get() !== undefined);
+      return 1;
+    });
+
+    const results = apply(lane, [commitOf([put("a//1")]), commitOf([sql("commit")]), commitOf([put("b//1"), sql("select look()")])]);
+
+    assert.deepEqual(results, ["applied", "statement", "applied"]);
+    assert.deepEqual(seen, [false]);
+    other.close();
+  });
+});
+
+test("[F5] the store is full in the middle of a batch of 64, 50 times: each commit is whole or absent, and its caller knows which", () => {
+  const random = seededRandom("full");
+  let full = 0;
+  for (let round = 0; round < 50; round++) {
+    withFile("full", (path) => {
+      const opened = openForWriting(path, "full");
+      opened.exec(`pragma max_page_count = ${Number(opened.prepare("pragma page_count").get()?.["page_count"]) + 1 + Math.floor(random.next() * 60)}`);
+      let first: DatabaseSync | undefined = opened;
+      const lane = openLane({ open: () => [first, (first = undefined)][0] ?? openForWriting(path, "full") });
+      const commits = Array.from({ length: 64 }, (_, i) => commitOf([put(`a//${i}`, "x".repeat(100)), put(`b//${i}`, "y".repeat(Math.floor(random.next() * 9_000))), { kind: "append", stream: `s//${i}`, events: [{ id: ids.next(), type: "T", data: bytes("{}") }] }]));
+
+      const results = apply(lane, commits);
+      lane.close();
+
+      const reopened = openLane({ open: () => openForWriting(path, "full") });
+      results.forEach((result, i) => {
+        assert.ok(result === "applied" || result === "store.disk-full", result);
+        const parts = [has(reopened, `a//${i}`), has(reopened, `b//${i}`), reopened.db.prepare("select 1 from trestle_events where stream = ?").get(`s//${i}`) !== undefined];
+        assert.deepEqual(parts, Array(3).fill(result === "applied"), `commit ${i} of round ${round} was told ${result}`);
+      });
+      full += results.filter((result) => result !== "applied").length;
+      const positions = reopened.db.prepare("select position from trestle_events order by position").all().map((row) => row["position"]);
+      assert.deepEqual(positions, positions.map((_, i) => i + 1), "positions have no gap");
+      reopened.close();
+    });
+  }
+  assert.ok(full > 50, `the store was full for ${full} commits`);
+});
+
+for (const [what, committed] of [["never reached the file", false], ["was durable all the same", true]] as const) {
+  test(`[F5] COMMIT fails on I/O and ${what}: the ids in the file decide, and every caller hears the truth`, () => {
+    let failures = 1;
+    const lied: string[] = [];
+    withLane(
+      (lane) => {
+        apply(lane, [commitOf([put("before//1")])]);
+        failures = 0;
+        const commits = [commitOf([put("a//1"), { kind: "merge", key: "count//", merge: { kind: "add", amount: 1 } }]), commitOf([{ kind: "merge", key: "count//", merge: { kind: "add", amount: 1 } }])];
+
+        assert.deepEqual(apply(lane, commits), ["applied", "applied"]);
+
+        assert.equal(lied.length, 1);
+        assert.equal(new TextDecoder().decode(lane.db.prepare("select value from trestle_records where key = 'count//'").get()?.["value"] as Uint8Array), "2");
+        assert.deepEqual(apply(lane, commits), ["applied", "applied"], "the same outcomes under the same ids");
+      },
+      {
+        seam: (db) => ({
+          begin: () => db.exec("begin immediate"),
+          commit() {
+            if (failures++ !== 0) return db.exec("commit");
+            lied.push("once");
+            if (committed) db.exec("commit");
+            throw Object.assign(new Error("disk I/O error"), { errcode: 1034 });
+          },
+          rollback: () => db.exec("rollback"),
+        }),
+      },
+    );
+  });
+}
+
+test("[F6] COMMIT fails on I/O again and again: a refusal is written under the id before the caller hears that it was not applied", () => {
+  let broken = false;
+  let commitsLeft = 0;
+  withLane(
+    (lane) => {
+      const commit = commitOf([put("a//1")]);
+      [broken, commitsLeft] = [true, 2];
+
+      assert.deepEqual(apply(lane, [commit]), ["store.io-error"]);
+
+      broken = false;
+      assert.equal(has(lane, "a//1"), false);
+      assert.deepEqual(apply(lane, [commit]), ["resolved"], "what the caller was told stays true");
+    },
+    {
+      seam: (db) => ({
+        begin: () => db.exec("begin immediate"),
+        commit() {
+          if (broken && commitsLeft-- > 0) throw Object.assign(new Error("disk I/O error"), { errcode: 1034 });
+          db.exec("commit");
+        },
+        rollback: () => db.exec("rollback"),
+      }),
+    },
+  );
+});
+
+test("[F6] when not even that can be written the caller hears commit.unknown, and asking again later decides it", () => {
+  let broken = false;
+  withLane(
+    (lane) => {
+      const commit = commitOf([put("a//1")]);
+      broken = true;
+
+      assert.deepEqual(apply(lane, [commit]), ["commit.unknown"]);
+
+      broken = false;
+      assert.deepEqual(lane.apply([{ kind: "resolve", id: commit.id }], clock.wallMs()).results.map(told), ["resolved"]);
+      assert.deepEqual(apply(lane, [commit]), ["resolved"]);
+    },
+    {
+      seam: (db) => ({
+        begin: () => db.exec("begin immediate"),
+        commit() {
+          if (broken) throw Object.assign(new Error("disk I/O error"), { errcode: 1034 });
+          db.exec("commit");
+        },
+        rollback: () => db.exec("rollback"),
+      }),
+    },
+  );
+});
+
+test("[F14] a simulator can make `durable` a savepoint of its own: power loss takes back what was applied, whole commits at a time", () => {
+  const db = openForWriting(":memory:", "full");
+  db.exec("savepoint durable");
+  const lane = openLane({ open: () => db, seam: () => ({ begin: () => db.exec("savepoint batch"), commit: () => db.exec("release batch"), rollback: () => db.exec("rollback to batch; release batch") }) });
+  assert.deepEqual(apply(lane, [commitOf([put("a//1")]), commitOf([put("b//1")], [{ kind: "record", key: "a//1", version: 0 }])]), ["applied", "conflict"]);
+  db.exec("release durable; savepoint durable");
+  assert.deepEqual(apply(lane, [commitOf([put("c//1")])]), ["applied"]);
+
+  db.exec("rollback to durable");
+
+  assert.deepEqual(["a//1", "b//1", "c//1"].map((key) => has(lane, key)), [true, false, false]);
+  lane.close();
+});
+
+// ---- numbers over retention ---------------------------------------------------------------------------------------------
+
+test("[F10] positions and numbers go on after retention removed every event and commit row, also over a restart", () => {
+  withFile("retention", (path) => {
+    let lane = openLane({ open: () => openForWriting(path, "full") });
+    const append = (stream: string): Write => ({ kind: "append", stream, events: [{ id: ids.next(), type: "T", data: bytes("") }] });
+    apply(lane, [commitOf([append("s//1")]), commitOf([append("s//2")])]);
+    const n = lane.n;
+    lane.dropEvents(2);
+    lane.apply([{ kind: "tend" }], clock.wallMs() + commitIdRetentionMs + 1);
+    assert.deepEqual([lane.db.prepare("select count(*) c from trestle_events").get()?.["c"], lane.db.prepare("select count(*) c from trestle_commits").get()?.["c"]], [0, 0]);
+    lane.close();
+
+    lane = openLane({ open: () => openForWriting(path, "full") });
+    apply(lane, [commitOf([append("s//3")])]);
+
+    assert.equal(lane.n, n + 1);
+    assert.deepEqual(lane.db.prepare("select position from trestle_events").all().map((row) => row["position"]), [3]);
+    lane.close();
+  });
+});
+
+test("[EVS-01] an event can be changed or removed by nobody but retention", () => {
+  withLane((lane) => {
+    apply(lane, [commitOf([{ kind: "append", stream: "s//1", events: [{ id: ids.next(), type: "T", data: bytes("") }] }])]);
+
+    assert.throws(() => lane.db.exec("update trestle_events set type = 'U'"), /immutable/);
+    assert.throws(() => lane.db.exec("delete from trestle_events"), /immutable/);
+    lane.dropEvents(1);
+
+    assert.equal(lane.db.prepare("select count(*) c from trestle_events").get()?.["c"], 0);
+    assert.throws(() => (apply(lane, [commitOf([{ kind: "append", stream: "s//2", events: [{ id: ids.next(), type: "T", data: bytes("") }] }])]), lane.db.exec("delete from trestle_events")), /immutable/, "maintenance has ended");
+  });
+});
+
+test("expired records, old commit rows and resolved ids go away in bounded steps that ride on batches", () => {
+  withLane((lane) => {
+    const startMs = clock.wallMs();
+    const many = (count: number, write: (i: number) => Write) => lane.apply(Array.from({ length: count }, (_, i) => operation(commitOf([write(i)]))), startMs);
+    many(400, (i) => ({ kind: "put", key: `e//${i}`, value: bytes("x"), expiresAtMs: startMs + 10, index: [{ field: "f", value: i }] }));
+    lane.apply(Array.from({ length: 100 }, (): Operation => ({ kind: "resolve", id: ids.next() })), startMs);
+    const count = (table: string) => Number(lane.db.prepare(`select count(*) c from ${table}`).get()?.["c"]);
+    const rows = () => [count("trestle_records"), count("trestle_entries"), count("trestle_commits"), count("trestle_resolved")];
+    assert.deepEqual(rows(), [400, 400, 400, 100]);
+    const laterMs = startMs + commitIdRetentionMs + 1;
+
+    const steps: number[][] = [];
+    for (let i = 0; i < 12; i++) {
+      lane.apply([{ kind: "extend", claims: [], leaseMs: 1 }], laterMs);
+      steps.push(rows());
+    }
+
+    assert.ok((steps[0]?.[0] ?? 0) >= 300, "a step is small");
+    assert.deepEqual(steps.at(-1), [0, 0, 0, 0]);
+  });
+});
+
+test("[F10] unchanged since a number that has been trimmed counts as changed", () => {
+  withLane((lane) => {
+    apply(lane, [commitOf([put("a//1")]), commitOf([put("b//1")])]);
+    const laterMs = clock.wallMs() + commitIdRetentionMs + 1;
+    lane.apply([{ kind: "tend" }], laterMs);
+    const later = uuidv7Ids({ ...clock, wallMs: () => laterMs }, seededRandom("later"));
+    const expecting = (since: number) => lane.apply([operation({ id: later.next(), expects: [{ kind: "unchanged", prefix: "z//", since }], writes: [put("x//1")] })], laterMs).results.map(told);
+
+    assert.deepEqual(expecting(1), ["conflict"]);
+    assert.deepEqual(expecting(lane.n), ["applied"]);
+  });
+});
+
+// ---- queue: crash and plans ------------------------------------------------------------------------------------------------
+
+test("[F17.15] after a crash running jobs are handed out again at once, under a higher fence, as heads of their keys; cancelled ones are not", () => {
+  withFile("crash", (path) => {
+    let lane = openLane({ open: () => openForWriting(path, "full") });
+    const job = (name: string, key?: string): Write => ({ kind: "enqueue", job: { id: ids.next(), queue: "q", payload: bytes(name), priority: 1, ...(key && { key }) } });
+    const claim = (): { id: string; name: string; attempt: number; n: number }[] => {
+      const [result] = lane.apply([{ kind: "claim", request: { holder: "h", leaseMs: 3_600_000, queues: [{ queue: "q", limit: 10 }] } }], clock.wallMs()).results;
+      return (result as Claims).jobs.map(({ id, payload, attempt, fence }) => ({ id, name: new TextDecoder().decode(payload), attempt, n: fence.n }));
+    };
+    apply(lane, [commitOf([job("k1", "k"), job("k2", "k"), job("stop")])]);
+    const before = claim();
+    assert.deepEqual(before.map(({ name }) => name), ["k1", "stop"]);
+    apply(lane, [commitOf([{ kind: "cancel", job: (before[1] as { id: string }).id }])]);
+    lane.db.close();
+
+    lane = openLane({ open: () => openForWriting(path, "full") });
+    const after = claim();
+
+    assert.deepEqual(after.map(({ name, attempt }) => [name, attempt]), [["k1", 2]]);
+    assert.ok((after[0]?.n ?? 0) > (before[0]?.n ?? Infinity));
+    lane.close();
+  });
+});
+
+test("[F10] a fence is never given twice, even when the claim was the last thing before the crash", () => {
+  withFile("fence", (path) => {
+    const fences: number[] = [];
+    for (let i = 0; i < 3; i++) {
+      const lane = openLane({ open: () => openForWriting(path, "full") });
+      if (i === 0) apply(lane, [commitOf([{ kind: "enqueue", job: { id: ids.next(), queue: "q", payload: bytes(""), priority: 1 } }])]);
+      const [result] = lane.apply([{ kind: "claim", request: { holder: "h", leaseMs: 1_000, queues: [{ queue: "q", limit: 1 }] } }], clock.wallMs()).results;
+      fences.push((result as Claims).jobs[0]?.fence.n ?? -1);
+      lane.db.close();
+    }
+    assert.deepEqual(fences, [...new Set(fences)].sort((a, b) => a - b));
+  });
+});
