@@ -117,7 +117,7 @@ async function runOnce<T>(work: Work<T>, invocation: Invocation, scope: AbortSco
   if (scope.signal.aborted && fault !== undefined && work.signal?.aborted) {
     // Stopped from outside: whoever stopped it decides what becomes of the work.
     invocation.settle();
-    return { kind: "done", result: { kind: "failed", fault }, end: "fault", fault };
+    return { kind: "done", result: { kind: "failed", fault }, end: Fault.is(fault, "stream.closed") ? "ok" : "fault", fault };
   }
   if (conclusion === undefined) {
     conclusion = work.fail?.(fault, invocation);
@@ -134,6 +134,7 @@ async function runOnce<T>(work: Work<T>, invocation: Invocation, scope: AbortSco
     return { kind: "done", result: fault === undefined ? { kind: "answered", answer: answer as T } : { kind: "failed", fault }, end: conclusion.end, fault };
   }
   const { keep, writes = [], expects = [], journal = "drop" } = conclusion;
+  if (fault !== undefined && journal === "save") invocation.forgetFault(fault);
   let outcome;
   try {
     outcome = await invocation.commit({ keep, judge: keep || invocation.restsOnReads, writes, expects, journal });

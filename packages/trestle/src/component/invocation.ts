@@ -96,6 +96,8 @@ export class Invocation implements TurnTaker {
   #unsaved = false;
   #saving = false;
   readonly #occurrences = new Map<string, number>();
+  /** The faults that calls of this run ended with. */
+  readonly #faults = new Map<unknown, Segment>();
   #minted = 0;
   #random: Random | undefined;
 
@@ -357,8 +359,12 @@ export class Invocation implements TurnTaker {
     const passing = this.#gate.then(() => this.#pass(point));
     this.#gate = passing.catch(() => undefined);
     const { segment, resumed } = await passing;
-    if (segment.answer) return revive(segment.answer) as T;
-    return this.#ask(point, segment, resumed);
+    if (!segment.answer) return this.#ask(point, segment, resumed);
+    if (segment.answer.kind === "value") return segment.answer.value as T;
+    const { code, message, remedy } = segment.answer;
+    const fault = Fault.create(code as `${string}.${string}`, message, remedy);
+    this.#faults.set(fault, segment);
+    throw fault;
   }
 
   async #pass(point: CallIdentity): Promise<{ readonly segment: Segment; readonly resumed: boolean }> {
@@ -389,7 +395,10 @@ export class Invocation implements TurnTaker {
       return value;
     } catch (fault) {
       if (point.isUnknown(fault)) this.#unknown = fault;
-      else if (Fault.is(fault)) this.#remember(segment, { kind: "fault", code: fault.code, message: fault.message, remedy: fault.remedy });
+      else if (Fault.is(fault)) {
+        this.#faults.set(fault, segment);
+        this.#remember(segment, { kind: "fault", code: fault.code, message: fault.message, remedy: fault.remedy });
+      }
       throw fault;
     }
   }
@@ -460,6 +469,20 @@ export class Invocation implements TurnTaker {
   /** A call of an earlier or this run is unanswered: it may have happened. */
   get unanswered(): CallIdentity | undefined {
     return this.#journal.segments.find((segment) => segment.answer === undefined)?.call;
+  }
+
+  /**
+   * The run ends with this fault, and will be run again. When it is what a call ended with, the handler let it pass instead of
+   * deciding on it, so the next run makes the call again (under the same key) rather than failing by what it remembers.
+   */
+  forgetFault(fault: unknown): void {
+    for (let cause = fault; cause !== undefined && cause !== null; cause = (cause as { readonly cause?: unknown }).cause) {
+      const segment = this.#faults.get(cause);
+      if (!segment) continue;
+      segment.answer = undefined;
+      this.#unsaved = true;
+      return;
+    }
   }
 
   /** The journal as it stands, for another run in this process. */
@@ -566,9 +589,4 @@ const boundTo = new WeakMap<object, Component>();
 /** The component behind a handle, for `commitSeparately`. */
 export function componentOf(handle: object): Component | undefined {
   return boundTo.get(handle);
-}
-
-function revive(answer: Answer): unknown {
-  if (answer.kind === "value") return answer.value;
-  throw Fault.create(answer.code as `${string}.${string}`, answer.message, answer.remedy);
 }
