@@ -1,0 +1,139 @@
+/**
+ * external: a system that is not ours, behind a timeout, retries with a budget, and a breaker. Its mutations are
+ * recovery points: what the handler wrote before the call is committed with the intent to call; the answer is
+ * remembered; after a crash the handler resumes there, and asks again with the same idempotency key.
+ */
+import { declareComponent, parseOrFault, type Annotations, type Component, type In, type Invocation, type Mode, type NodeServices, type Out, type Schema, type Usable } from "../component/index.ts";
+import type { Duration } from "../kernel/index.ts";
+import type { Setting } from "../setting/index.ts";
+import { rulesOf, Side } from "./side.ts";
+import type { Wire } from "./wire.ts";
+
+export function external<O extends { readonly [operation: string]: AnyOperation }>(name: string, spec: ExternalSpec, operations: O): External<{ [K in keyof O]: O[K] }> {
+  const { url, timeout, retry, breaker, ...annotations } = spec;
+  const rules = rulesOf(name, { url, timeout, retry, breaker });
+  const table = operations as unknown as Readonly<Record<string, DeclaredOperation>>;
+  const side = (node: NodeServices): Side => node.local(component, () => new Side(rules, node));
+  const component = declareComponent<External<{ [K in keyof O]: O[K] }>>("external", name, {
+    annotations, uses: {}, edge: "call", role: "any",
+    ...(typeof url === "object" ? { follows: [url] } : {}),
+    bind: (invocation) => bound(name, table, side(invocation.node), invocation),
+    live: (node) => outside(name, table, side(node), node),
+  });
+  return component;
+}
+
+export interface ExternalSpec extends Annotations {
+  readonly url?: string | Setting<string>;
+  /** Of one attempt; default 5s. The caller's deadline wins when it is shorter. */
+  readonly timeout?: Duration;
+  /** Default: 3 attempts, retries held to 20% of the calls. */
+  readonly retry?: false | { readonly attempts?: number; readonly budget?: `${number}%` };
+  /** Default: opens when half of at least 20 calls in 10 s failed, for 5s. */
+  readonly breaker?: false | { readonly failureRate?: number; readonly cooldown?: Duration };
+}
+
+/** One operation. `returns` parses what came back: an answer of the wrong shape is a fault, not a surprise later. */
+export function mutation<S extends Schema, R extends Schema>(spec: MutationSpec<S, R>, call: (input: In<S>, wire: Wire) => Promise<unknown>): Mutation<In<S>, Out<R>> {
+  const { input, returns, key, lookup, outcome } = spec;
+  return declared({ changes: true, input, returns, key: key as DeclaredOperation["key"], lookup: lookup as DeclaredOperation["lookup"], mayRepeat: outcome === "may-repeat", call: call as DeclaredOperation["call"] });
+}
+
+export interface MutationSpec<S extends Schema, R extends Schema> {
+  readonly input: S;
+  readonly returns: R;
+  /** Idempotency key for the other side. Default: derived from the handler's invocation, stable over retries and crashes. */
+  readonly key?: (input: In<S>) => string;
+  /**
+   * Asks the other side what became of a call: its answer, or `undefined` when it knows of none. Asked before the call is made
+   * again after a crash, and when a call ended without an answer. If it cannot be asked, the call is not made.
+   */
+  readonly lookup?: (input: In<S>, wire: Wire) => Promise<unknown>;
+  /** `may-repeat`: doing it twice does no harm, so a call without an answer is an ordinary failure. Default: it is an unknown outcome (`external.outcome-unknown`), and the handler does not go on. */
+  readonly outcome?: "may-repeat";
+}
+
+/** Allowed in every handler, no recovery point, free to retry. */
+export function query<S extends Schema, R extends Schema>(spec: { readonly input: S; readonly returns: R }, call: (input: In<S>, wire: Wire) => Promise<unknown>): Query<In<S>, Out<R>> {
+  return declared({ changes: false, input: spec.input, returns: spec.returns, key: undefined, lookup: undefined, mayRepeat: true, call: call as DeclaredOperation["call"] });
+}
+
+export interface AnyOperation {
+  readonly "~operation": true;
+}
+/** Changes the other side: a recovery point. */
+export interface Mutation<Input, Result> extends AnyOperation {
+  readonly changes: true;
+  readonly input: Input;
+  readonly result: Result;
+}
+/** Only looks. */
+export interface Query<Input, Result> extends AnyOperation {
+  readonly changes: false;
+  readonly input: Input;
+  readonly result: Result;
+}
+
+export interface External<Operations> extends Component<"external">, Usable<ExternalHandle<Operations, "read">, ExternalHandle<Operations, "write">, ExternalHandle<Operations, "durable">> {}
+export type ExternalHandle<Operations, M extends Mode> = {
+  readonly [K in keyof Operations]: Operations[K] extends Query<infer Input, infer Result> ? (input: Input) => Promise<Result>
+    : Operations[K] extends Mutation<infer Input, infer Result> ? (M extends "durable" ? (input: Input) => Promise<Result> : OnlyInADurableHandler)
+    : never;
+};
+
+/**
+ * Not callable here. Changing something outside needs a handler that will be finished even if this process dies: make the
+ * route `idempotent`, or move the call into a queue, subscription or workflow.
+ */
+export interface OnlyInADurableHandler {
+  readonly "make this route `idempotent`, or call from a queue, subscription or workflow": never;
+}
+
+// ---- at run time ------------------------------------------------------------------------------------------------------
+
+export interface DeclaredOperation {
+  readonly changes: boolean;
+  readonly input: Schema;
+  readonly returns: Schema;
+  readonly key: ((input: unknown) => string) | undefined;
+  readonly lookup: ((input: unknown, wire: Wire) => Promise<unknown>) | undefined;
+  readonly mayRepeat: boolean;
+  readonly call: (input: unknown, wire: Wire) => Promise<unknown>;
+}
+
+// The declared type exists for inference; the value is the operation's parts.
+function declared(operation: DeclaredOperation): never {
+  return operation as never;
+}
+
+function bound(name: string, table: Readonly<Record<string, DeclaredOperation>>, side: Side, invocation: Invocation): object {
+  const asked = new Map<string, number>();
+  const handle: Record<string, (input: unknown) => Promise<unknown>> = {};
+  for (const [operation, declaration] of Object.entries(table)) {
+    const title = `${name}.${operation}`;
+    handle[operation] = async (input) => {
+      invocation.assertOpen();
+      await parseOrFault(declaration.input, input, `input of ${title}`);
+      const { signal, id } = invocation.frame;
+      if (!declaration.changes) return invocation.recall(`${title} ${JSON.stringify(input)}`, () => side.ask(operation, declaration, input, `${id}:${title}`, signal));
+      const occurrence = asked.get(operation) ?? 0;
+      asked.set(operation, occurrence + 1);
+      const key = declaration.key?.(input) ?? `${id}:${title}:${occurrence}`;
+      return invocation.recoveryPoint({
+        operation: title, key,
+        run: (resumed) => side.change(operation, declaration, input, key, signal, resumed),
+        isUnknown: (fault) => !declaration.mayRepeat && side.isUnknown(fault),
+      });
+    };
+  }
+  return handle;
+}
+
+/** Outside handlers: one call each, with a key of its own; nobody finishes it when this process dies. */
+function outside(name: string, table: Readonly<Record<string, DeclaredOperation>>, side: Side, node: NodeServices): object {
+  return Object.fromEntries(Object.entries(table).map(([operation, declaration]) => [operation, async (input: unknown) => {
+    await parseOrFault(declaration.input, input, `input of ${name}.${operation}`);
+    const key = declaration.key?.(input) ?? node.ids.next();
+    return declaration.changes ? side.change(operation, declaration, input, key, undefined, false) : side.ask(operation, declaration, input, key, undefined);
+  }]));
+}

@@ -1,0 +1,209 @@
+/**
+ * The other side as one node sees it: its address, its breaker, its retry budget, and what each failure means.
+ *
+ * The outcome of a mutation is *unknown* as soon as one attempt may have reached the other side and none was answered: an attempt that
+ * timed out, was reset, or got a 5xx. That a later attempt found the door shut does not make it known. Only an answer does.
+ */
+import { parseOrFault, type NodeServices } from "../component/index.ts";
+import { durationMs, Fault, integerWithin, numberWithin, shareOf, withContext, type Duration } from "../kernel/index.ts";
+import { breaker, callWith, retryBudget, type Attempt, type Breaker, type CallPolicy, type RetryOptions } from "../resilience/index.ts";
+import { settingValue, type Setting } from "../setting/index.ts";
+import type { DeclaredOperation } from "./external.ts";
+import { wire, type Wire } from "./wire.ts";
+
+export interface Rules {
+  readonly name: string;
+  readonly url: string | Setting<string> | undefined;
+  readonly timeoutMs: number;
+  readonly attempts: number;
+  readonly budgetShare: number;
+  readonly breaker: { readonly failureRate: number | undefined; readonly cooldownMs: number } | undefined;
+}
+
+export interface RulesSpec {
+  readonly url: string | Setting<string> | undefined;
+  readonly timeout: Duration | undefined;
+  readonly retry: false | { readonly attempts?: number; readonly budget?: `${number}%` } | undefined;
+  readonly breaker: false | { readonly failureRate?: number; readonly cooldown?: Duration } | undefined;
+}
+
+export function rulesOf(name: string, spec: RulesSpec): Rules {
+  const of = `external "${name}"`;
+  const retry = spec.retry === false ? { attempts: 1 } : (spec.retry ?? {});
+  if (typeof spec.url === "string") assertUrl(spec.url, `${of}: url`);
+  return {
+    name, url: spec.url,
+    timeoutMs: durationMs(spec.timeout ?? "5s", `${of}: timeout`),
+    attempts: integerWithin(retry.attempts ?? 3, `${of}: retry.attempts`, { least: 1, most: 100 }),
+    budgetShare: shareOf(retry.budget ?? "20%", `${of}: retry.budget`),
+    breaker: spec.breaker === false ? undefined : {
+      failureRate: spec.breaker?.failureRate === undefined ? undefined : numberWithin(spec.breaker.failureRate, `${of}: breaker.failureRate`, { least: 0.01, most: 1 }),
+      cooldownMs: durationMs(spec.breaker?.cooldown ?? "5s", `${of}: breaker.cooldown`),
+    },
+  };
+}
+
+export class Side {
+  readonly #rules: Rules;
+  readonly #node: NodeServices;
+  readonly #breaker: Breaker | undefined;
+  readonly #policy: CallPolicy;
+
+  constructor(rules: Rules, node: NodeServices) {
+    this.#rules = rules;
+    this.#node = node;
+    const { clock, random } = node;
+    const { name, timeoutMs, attempts, budgetShare } = rules;
+    if (rules.breaker) {
+      const { failureRate, cooldownMs } = rules.breaker;
+      this.#breaker = breaker({ clock, name, cooldownMs, ...(failureRate === undefined ? {} : { failureRate }) });
+    }
+    const retry: RetryOptions | false = attempts === 1 ? false : { attempts, budget: retryBudget({ clock, share: budgetShare }) };
+    this.#policy = { clock, random, timeoutMs, retry, breaker: this.#breaker };
+  }
+
+  get breaker(): Breaker | undefined {
+    return this.#breaker;
+  }
+
+  /** A question that changes nothing. Faults: `external.unreachable`, `external.refused`, `external.answer-invalid`, and the policy's. */
+  ask(operation: string, { call, returns }: DeclaredOperation, input: unknown, key: string, signal: AbortSignal | undefined): Promise<unknown> {
+    return this.#observed(operation, async () => this.#parsed(operation, returns, await this.#askWith(operation, (wires) => call(input, wires), key, signal)));
+  }
+
+  /** A call that may change something. `resumed`: it may have been made already. */
+  change(operation: string, declaration: DeclaredOperation, input: unknown, key: string, signal: AbortSignal | undefined, resumed: boolean): Promise<unknown> {
+    return this.#observed(operation, async () => {
+      const { call, returns, lookup } = declaration;
+      const known = async () => (lookup ? this.#askWith(operation, (wires) => lookup(input, wires), key, signal) : undefined);
+      if (resumed && lookup) {
+        const answer = await known().catch((cause: unknown) => {
+          throw this.#unknown(operation, cause, "whether it was called before could not be asked");
+        });
+        if (answer !== undefined) return this.#parsed(operation, returns, answer);
+      }
+      let answer: unknown;
+      try {
+        answer = await this.#call(operation, (wires) => call(input, wires), key, signal);
+      } catch (fault) {
+        if (!lookup || !this.isUnknown(fault)) throw fault;
+        // Nothing known there is no proof: the call may still be on its way.
+        const found = await known().catch(() => undefined);
+        if (found === undefined) throw fault;
+        answer = found;
+      }
+      return this.#parsed(operation, returns, answer);
+    });
+  }
+
+  /** Whether this fault leaves open if the other side has acted. */
+  isUnknown(fault: unknown): boolean {
+    return Fault.is(fault, "external.outcome-unknown") || Fault.is(fault, "external.answer-invalid");
+  }
+
+  async #call(operation: string, run: (wires: Wire) => Promise<unknown>, key: string, signal: AbortSignal | undefined): Promise<unknown> {
+    // Attempts that may have reached them: every one, until it has failed in a way that says otherwise.
+    let reached = 0;
+    try {
+      return await this.#attempts(operation, async (wires) => {
+        reached += 1;
+        try {
+          return await run(wires);
+        } catch (thrown) {
+          const fault = this.#told(operation, thrown);
+          if (!this.isUnknown(fault)) reached -= 1;
+          throw fault;
+        }
+      }, key, signal);
+    } catch (fault) {
+      const definite = Fault.is(fault, "external.refused") && !isLater(fault);
+      if (definite || this.isUnknown(fault)) throw fault;
+      if (reached > 0) throw this.#unknown(operation, fault, "it may have acted on it");
+      throw this.#notSent(operation, fault);
+    }
+  }
+
+  async #askWith(operation: string, run: (wires: Wire) => Promise<unknown>, key: string, signal: AbortSignal | undefined): Promise<unknown> {
+    try {
+      return await this.#attempts(operation, async (wires) => {
+        try {
+          return await run(wires);
+        } catch (thrown) {
+          throw this.#told(operation, thrown);
+        }
+      }, key, signal);
+    } catch (fault) {
+      if (Fault.is(fault, "external.outcome-unknown")) throw Fault.create("external.unreachable", `external "${this.#rules.name}", ${operation}: no answer: ${fault.message}`, "Check that it runs and that its url is right.", { cause: fault, details: fault.details });
+      throw fault;
+    }
+  }
+
+  #attempts(operation: string, run: (wires: Wire) => Promise<unknown>, key: string, signal: AbortSignal | undefined): Promise<unknown> {
+    const who = `external "${this.#rules.name}", ${operation}`;
+    const attempt = (made: Attempt) => run(wire({ who, url: () => this.#url(), key, signal: made.signal, remainingMs: made.remainingMs }));
+    return callWith(this.#policy, attempt, {
+      retryable: (fault) => Fault.is(fault, "external.unreachable") || Fault.is(fault, "external.outcome-unknown") || (Fault.is(fault, "deadline.exceeded") && fault.details["scope"] === "attempt") || isLater(fault),
+      unwell: (fault) => !Fault.is(fault, "external.refused"),
+      ...(signal ? { signal } : {}),
+    });
+  }
+
+  async #parsed(operation: string, returns: DeclaredOperation["returns"], answer: unknown): Promise<unknown> {
+    try {
+      return await parseOrFault(returns, answer, `the answer of external "${this.#rules.name}", ${operation},`);
+    } catch (cause) {
+      throw Fault.create("external.answer-invalid", (cause as Error).message, "Correct `returns`, or what the call makes of the answer.", { cause });
+    }
+  }
+
+  /** What user code threw: ours says what it means, anything else may have happened after the call. */
+  #told(operation: string, thrown: unknown): unknown {
+    if (Fault.is(thrown)) return thrown;
+    return Fault.create("external.outcome-unknown", `external "${this.#rules.name}", ${operation} threw: ${thrown instanceof Error ? thrown.message : String(thrown)}; it may have acted on the call`, "Throw a fault that says what is known: external.refused, external.unreachable.", { cause: thrown });
+  }
+
+  #unknown(operation: string, cause: unknown, why: string): Fault {
+    return Fault.create("external.outcome-unknown", `external "${this.#rules.name}", ${operation}: ${why} (${cause instanceof Error ? cause.message : String(cause)})`, "Ask it what became of the call before doing anything else, or call again with the same key.", { cause });
+  }
+
+  #notSent(operation: string, cause: unknown): unknown {
+    if (!Fault.is(cause) || cause.code === "external.unreachable" || cause.code === "external.refused") return cause;
+    return Fault.create("external.unreachable", `external "${this.#rules.name}", ${operation} was not called: ${cause.message}`, cause.remedy, { cause, details: cause.details });
+  }
+
+  #url(): string {
+    const { url, name } = this.#rules;
+    if (url === undefined) throw Fault.create("external.no-url", `external "${name}" has no url, so wire.get and its like have nowhere to go`, "Give it a `url`, or use only your own client in its calls.");
+    if (typeof url === "string") return url;
+    const value = settingValue(url, this.#node);
+    assertUrl(value, `external "${name}": url, from setting ${url.name},`);
+    return value;
+  }
+
+  async #observed(operation: string, run: () => Promise<unknown>): Promise<unknown> {
+    const { observer, clock } = this.#node;
+    const { name } = this.#rules;
+    const startedMs = clock.monotonicMs();
+    const span = observer.span(`${name} ${operation}`, { "trestle.kind": "external", "trestle.component": name });
+    try {
+      const answer = await (span ? withContext({ traceparent: span.traceparent }, run) : run());
+      span?.end();
+      observer.invoked(name, operation, "ok", clock.monotonicMs() - startedMs, 1);
+      return answer;
+    } catch (fault) {
+      span?.end(fault);
+      observer.invoked(name, operation, Fault.is(fault, "external.refused") ? "refused" : "fault", clock.monotonicMs() - startedMs, 1);
+      throw fault;
+    }
+  }
+}
+
+/** Refused for now: nothing was done, and asking again may help. */
+function isLater(fault: unknown): boolean {
+  return Fault.is(fault, "external.refused") && [408, 425, 429].includes(fault.details["status"] as number);
+}
+
+function assertUrl(url: string, option: string): void {
+  if (URL.canParse(url) && /^https?:/.test(url)) return;
+  throw Fault.create("external.bad-url", `${option} must be an absolute http or https URL, got ${JSON.stringify(url)}`, "Write it like https://payments.example.");
+}

@@ -1,0 +1,93 @@
+/**
+ * One HTTP exchange with a foreign system, and what its failure says: whether the other side can have acted on it.
+ * - never sent (no name, no connection): `external.unreachable`.
+ * - sent, no answer (reset, cut off, time over), or 5xx: `external.outcome-unknown`.
+ * - an answer of 3xx or 4xx: `external.refused`, with `details.status`; 408, 425 and 429 may be tried again.
+ */
+import { Fault } from "../kernel/index.ts";
+
+/** What is left of the caller's time, in milliseconds, to whom it may concern. */
+export const deadlineHeader = "trestle-deadline-ms";
+
+export interface Exchange {
+  readonly method: string;
+  readonly url: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body?: string | undefined;
+  readonly signal: AbortSignal;
+}
+export interface Exchanged {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly text: string;
+}
+
+const answerBytesMax = 10_000_000;
+const neverSent = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EAI_NODATA", "EAI_NONAME", "EHOSTUNREACH", "ENETUNREACH", "ENETDOWN", "EADDRNOTAVAIL", "UND_ERR_CONNECT_TIMEOUT", "ERR_INVALID_URL", "ERR_SSL_WRONG_VERSION_NUMBER", "CERT_HAS_EXPIRED", "DEPTH_ZERO_SELF_SIGNED_CERT", "UNABLE_TO_VERIFY_LEAF_SIGNATURE", "SELF_SIGNED_CERT_IN_CHAIN"]);
+
+/** Answers whatever status came. `who` is named in faults. */
+export async function exchange(who: string, asked: Exchange): Promise<Exchanged> {
+  const { method, url, headers, body, signal } = asked;
+  let response: Response;
+  try {
+    response = await fetch(url, { method, headers, signal, redirect: "manual", ...(body === undefined ? {} : { body }) });
+  } catch (cause) {
+    throw failure(who, asked, cause);
+  }
+  try {
+    return { status: response.status, headers: response.headers, text: await textOf(who, response) };
+  } catch (cause) {
+    if (Fault.is(cause)) throw cause;
+    throw failure(who, asked, cause);
+  }
+}
+
+async function textOf(who: string, response: Response): Promise<string> {
+  if (!response.body) return "";
+  const chunks: Uint8Array[] = [];
+  let sizeBytes = 0;
+  for await (const chunk of response.body as ReadableStream<Uint8Array>) {
+    sizeBytes += chunk.byteLength;
+    if (sizeBytes > answerBytesMax) throw Fault.create("external.answer-invalid", `${who} answered more than ${answerBytesMax} bytes`, "Ask for less at a time.");
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks, sizeBytes).toString("utf8");
+}
+
+function failure(who: string, { method, url }: Exchange, cause: unknown): Fault {
+  const codes = codesOf(cause);
+  const why = codes[0] ?? (cause instanceof Error ? cause.message : String(cause));
+  if (codes.length > 0 && codes.every((code) => neverSent.has(code))) {
+    return Fault.create("external.unreachable", `${who} cannot be reached: ${method} ${url} (${why})`, "Check that it runs and that its url is right.", { cause });
+  }
+  return Fault.create("external.outcome-unknown", `${who} did not answer: ${method} ${url} (${why}); it may have acted on it`, "Ask it what became of the call before doing anything else, or call again with the same key.", { cause });
+}
+
+/** The system's own words, through `cause` and what a connection tried at several addresses collects. */
+function codesOf(error: unknown): string[] {
+  if (typeof error !== "object" || error === null) return [];
+  const { code, cause, errors } = error as { readonly code?: unknown; readonly cause?: unknown; readonly errors?: unknown };
+  if (Array.isArray(errors) && errors.length > 0) return errors.flatMap(codesOf);
+  if (typeof code === "string") return [code];
+  return codesOf(cause);
+}
+
+/** The JSON of a 2xx; `undefined` for an empty one. Anything else is a fault. */
+export function jsonOf(who: string, asked: Pick<Exchange, "method" | "url">, { status, headers, text }: Exchanged): unknown {
+  const what = `${asked.method} ${asked.url}`;
+  if (status >= 500) throw Fault.create("external.outcome-unknown", `${who} answered ${status} to ${what}; it may have acted on it`, "Ask it what became of the call before doing anything else, or call again with the same key.", { details: { status, ...retryAfter(headers) } });
+  if (status < 200 || status >= 300) {
+    throw Fault.create("external.refused", `${who} answered ${status} to ${what}: ${text.slice(0, 200)}`, "Correct what was sent, or handle this answer in the call itself.", { details: { status, body: text.slice(0, 2_000), ...retryAfter(headers) } });
+  }
+  if (text === "") return undefined;
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw Fault.create("external.answer-invalid", `${who} answered ${what} with something that is no JSON: ${text.slice(0, 100)}`, "Check the url, and what is really behind it.", { cause });
+  }
+}
+
+function retryAfter(headers: Headers): { readonly retryAfterMs?: number } {
+  const seconds = headers.get("retry-after");
+  return seconds !== null && /^\d{1,6}$/.test(seconds) ? { retryAfterMs: Number(seconds) * 1_000 } : {};
+}

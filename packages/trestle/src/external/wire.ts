@@ -1,0 +1,60 @@
+/** How an operation talks: JSON over HTTP against the external's `url`. */
+import { currentContext, Fault } from "../kernel/index.ts";
+import { deadlineHeader, exchange, jsonOf } from "./transport.ts";
+
+export interface Wire {
+  /** Stable over retries and crashes. Sent as `Idempotency-Key` with everything but `get` and `find`. */
+  readonly key: string;
+  /** Aborts when the attempt's time is over. */
+  readonly signal: AbortSignal;
+  /** JSON over HTTP against the external's `url`, with key, deadline and trace headers. Faults on anything but 2xx. */
+  get(path: string): Promise<unknown>;
+  /** As `get`; `undefined` when there is nothing there (404). */
+  find(path: string): Promise<unknown>;
+  post(path: string, body: unknown): Promise<unknown>;
+  put(path: string, body: unknown): Promise<unknown>;
+  del(path: string): Promise<unknown>;
+}
+
+export interface WireOptions {
+  readonly who: string;
+  /** Asked when it is needed: an external without a url may still talk by other means. */
+  readonly url: () => string;
+  readonly key: string;
+  readonly signal: AbortSignal;
+  readonly remainingMs: number;
+}
+
+export function wire(options: WireOptions): Wire {
+  const { who, url, key, signal, remainingMs } = options;
+  const ask = async (method: string, path: string, body?: unknown): Promise<unknown> => {
+    const { traceparent, tracestate } = currentContext();
+    const asked = {
+      method, url: `${url().replace(/\/$/, "")}${path.startsWith("/") ? path : `/${path}`}`, signal,
+      headers: {
+        accept: "application/json",
+        ...(method === "GET" ? {} : { "idempotency-key": key }),
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+        ...(Number.isFinite(remainingMs) ? { [deadlineHeader]: String(Math.floor(remainingMs)) } : {}),
+        ...(traceparent === undefined ? {} : { traceparent }), ...(tracestate === undefined ? {} : { tracestate }),
+      },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    };
+    return jsonOf(who, asked, await exchange(who, asked));
+  };
+  return {
+    key, signal,
+    get: (path) => ask("GET", path),
+    async find(path) {
+      try {
+        return await ask("GET", path);
+      } catch (fault) {
+        if (Fault.is(fault, "external.refused") && fault.details["status"] === 404) return undefined;
+        throw fault;
+      }
+    },
+    post: (path, body) => ask("POST", path, body),
+    put: (path, body) => ask("PUT", path, body),
+    del: (path) => ask("DELETE", path),
+  };
+}
