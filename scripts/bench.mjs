@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { become, command, root, setUp } from "./setup.mjs";
 
 const folder = join(root, "benchmarks");
-const subjects = existsSync(folder) ? readdirSync(folder).filter((name) => existsSync(join(folder, name, "bench.ts"))) : [];
+// benchmarks/harness is what the subjects share.
+const subjects = existsSync(folder) ? readdirSync(folder).filter((name) => name !== "harness" && existsSync(join(folder, name, "bench.ts"))) : [];
 const [subject, ...args] = process.argv.slice(2);
 
 await command(() => {

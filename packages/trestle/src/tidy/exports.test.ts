@@ -27,12 +27,12 @@ test("an index.ts names what it exports", () => {
   none(wrong, "export names, not stars:");
 });
 
-test("only applications have a default export", () => {
-  const inspected = [...sources, ...allFiles.filter((path) => path.startsWith("benchmarks/") && path.endsWith(".ts"))];
+test("no module of a package has a default export", () => {
+  const inspected = sources; // examples hold apps, benchmarks hold programs that are loaded by name
   const wrong = inspected.filter((path) => /^\s*export\s+default\b/m.test(partsOf(path).code) || /\bas\s+default\b/.test(partsOf(path).code));
 
   atLeast(90, inspected.length, "sources");
-  none(wrong, "a default export is for an app's file in examples/:");
+  none(wrong, "a default export is for an app or a program, outside packages/:");
 });
 
 test("every module folder of the core has an index.ts, and a README.md that says what the module does not promise and its limits", () => {
