@@ -30,7 +30,9 @@ test("a timing wheel over the system clock is never early", async () => {
   const wheel = timingWheel(systemClock);
   const startMs = systemClock.monotonicMs();
   const keepAlive = setTimeout(() => undefined, 5_000);
-  const lateMs = await Promise.all([1, 7, 63, 64, 65, 130].map((delay) => new Promise<number>((resolve) => wheel.after(delay, () => resolve(systemClock.monotonicMs() - startMs - delay)))));
+  const lateMs = await Promise.all(
+    [1, 7, 63, 64, 65, 130].map((delay) => new Promise<number>((resolve) => wheel.after(delay, () => resolve(systemClock.monotonicMs() - startMs - delay)))),
+  );
   clearTimeout(keepAlive);
   for (const late of lateMs) assert.ok(late >= 0, `early by ${-late} ms`);
   assert.equal(wheel.size, 0);

@@ -27,7 +27,10 @@ test("virtual timers fire in order of time, then of creation, each at its own mo
   await clock.advance(50);
   assert.equal(fired.length, 500 - Math.ceil(500 / 7));
   for (const entry of fired) assert.equal(entry.at, entry.due);
-  assert.deepEqual(fired, fired.toSorted((a, b) => a.due - b.due || a.order - b.order));
+  assert.deepEqual(
+    fired,
+    fired.toSorted((a, b) => a.due - b.due || a.order - b.order),
+  );
 });
 
 test("promises and tasks of soon settle between two virtual timers", async () => {

@@ -1,6 +1,7 @@
 /**
  * Time. `wallMs` is for people and storage, `monotonicMs` for durations; nothing outside the kernel reads the machine's clock.
- * A virtual clock stands still until it is told to advance, and then fires what is due in order of time, then of creation.
+ * A virtual clock stands still until it is told to advance, and then fires what is due in order of time, then of creation. It is
+ * one function of more than 60 lines, most of it the heap of its timers.
  */
 export interface Clock {
   /** Milliseconds since 1970. May jump. */
@@ -60,7 +61,11 @@ export interface VirtualClock extends Clock {
 }
 
 export function virtualClock(startWallMs = 1_700_000_000_000): VirtualClock {
-  interface Pending { readonly atMs: number; readonly order: number; task: (() => void) | undefined }
+  interface Pending {
+    readonly atMs: number;
+    readonly order: number;
+    task: (() => void) | undefined;
+  }
   let nowMs = 0;
   let offsetMs = startWallMs;
   let order = 0;

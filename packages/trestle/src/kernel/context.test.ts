@@ -16,10 +16,14 @@ test("what surrounds an invocation follows it through awaits and leaves with it"
 });
 
 test("invocations beside each other do not see each other's context", async () => {
-  const tenants = await Promise.all(["a", "b", "c"].map((tenant) => withContext({ tenant }, async () => {
-    await new Promise((resolve) => setImmediate(resolve));
-    return currentContext().tenant;
-  })));
+  const tenants = await Promise.all(
+    ["a", "b", "c"].map((tenant) =>
+      withContext({ tenant }, async () => {
+        await new Promise((resolve) => setImmediate(resolve));
+        return currentContext().tenant;
+      }),
+    ),
+  );
   assert.deepEqual(tenants, ["a", "b", "c"]);
 });
 

@@ -20,7 +20,16 @@ export interface AmbientContext {
 
 const slot = new AsyncLocalStorage<AmbientContext>();
 
-export const emptyContext: AmbientContext = { deadlineMs: undefined, signal: undefined, tenant: undefined, priority: "normal", attempt: 1, traceparent: undefined, tracestate: undefined, readToken: undefined };
+export const emptyContext: AmbientContext = {
+  deadlineMs: undefined,
+  signal: undefined,
+  tenant: undefined,
+  priority: "normal",
+  attempt: 1,
+  traceparent: undefined,
+  tracestate: undefined,
+  readToken: undefined,
+};
 
 export function currentContext(): AmbientContext {
   return slot.getStore() ?? emptyContext;

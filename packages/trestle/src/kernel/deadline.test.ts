@@ -9,11 +9,19 @@ test("work that is done in time is answered, and leaves neither timer nor listen
   const clock = virtualClock();
   const caller = new AbortController();
   let after = 0;
-  const counted = { ...clock, after: (ms: number, task: () => void) => {
-    after++;
-    const timer = clock.after(ms, task);
-    return { cancel: () => { after--; timer.cancel(); } };
-  } };
+  const counted = {
+    ...clock,
+    after: (ms: number, task: () => void) => {
+      after++;
+      const timer = clock.after(ms, task);
+      return {
+        cancel: () => {
+          after--;
+          timer.cancel();
+        },
+      };
+    },
+  };
 
   assert.equal(await withDeadline(counted, 100, async () => 5, { signal: caller.signal }), 5);
   assert.equal(after, 0);
@@ -41,7 +49,7 @@ test("[RES-02] a deadline is never later than the caller's, and what is called i
     const inside = await withDeadline(clock, 100, () => remainingMs(clock));
     assert.equal(inside, 40);
     assert.equal(await withDeadline(clock, 10, () => remainingMs(clock)), 10);
-    const outcome = withDeadline(clock, 100, () => new Promise<never>(() => undefined)).catch((thrown: unknown) => clock.monotonicMs());
+    const outcome = withDeadline(clock, 100, () => new Promise<never>(() => undefined)).catch(() => clock.monotonicMs());
     await clock.advance(60);
     assert.equal(await outcome, 40);
   });
@@ -53,10 +61,16 @@ test("nothing is started when the time is over already or the caller is gone", a
   const work = () => started++;
 
   await assert.rejects(withDeadline(clock, 0, work), isExceeded);
-  await assert.rejects(withContext({ deadlineMs: 0 }, () => withDeadline(clock, 100, work)), isExceeded);
+  await assert.rejects(
+    withContext({ deadlineMs: 0 }, () => withDeadline(clock, 100, work)),
+    isExceeded,
+  );
   const reason = new Error("gone");
   await assert.rejects(withDeadline(clock, 100, work, { signal: AbortSignal.abort(reason) }), reason);
-  await assert.rejects(withContext({ signal: AbortSignal.abort(reason) }, () => withDeadline(clock, 100, work)), reason);
+  await assert.rejects(
+    withContext({ signal: AbortSignal.abort(reason) }, () => withDeadline(clock, 100, work)),
+    reason,
+  );
   assert.equal(started, 0);
 });
 

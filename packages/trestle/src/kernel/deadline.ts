@@ -15,7 +15,12 @@ export function remainingMs(clock: Clock, context: AmbientContext = currentConte
 
 /** The fault of whoever ran out of time. `scope` says what had the bound: `call`, `attempt`, `handler`. */
 export function deadlineExceeded(boundMs: number, scope: string, cause?: unknown): Fault {
-  return Fault.create("deadline.exceeded", `the ${scope} was not done within ${Math.round(boundMs)} ms`, "Give it more time, or see what it was waiting for; work that ignores its signal goes on after this.", { cause, details: { boundMs, scope } });
+  return Fault.create(
+    "deadline.exceeded",
+    `the ${scope} was not done within ${Math.round(boundMs)} ms`,
+    "Give it more time, or see what it was waiting for; work that ignores its signal goes on after this.",
+    { cause, details: { boundMs, scope } },
+  );
 }
 
 /**
@@ -23,7 +28,12 @@ export function deadlineExceeded(boundMs: number, scope: string, cause?: unknown
  * aborts with `deadline.exceeded`, and that is thrown here at once, also when `work` does not listen: it then goes on by itself, and how
  * it ends is nobody's concern any more. The same happens with the reason of the caller's signal. Nothing is started when the time is over already.
  */
-export async function withDeadline<T>(clock: Clock, withinMs: number, work: (signal: AbortSignal) => T | Promise<T>, options: { readonly signal?: AbortSignal | undefined; readonly scope?: string } = {}): Promise<T> {
+export async function withDeadline<T>(
+  clock: Clock,
+  withinMs: number,
+  work: (signal: AbortSignal) => T | Promise<T>,
+  options: { readonly signal?: AbortSignal | undefined; readonly scope?: string } = {},
+): Promise<T> {
   const context = currentContext();
   const boundMs = Math.min(withinMs, remainingMs(clock, context));
   const scope = options.scope ?? "call";

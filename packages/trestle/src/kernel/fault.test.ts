@@ -7,7 +7,10 @@ test("a fault carries its code, remedy, cause and details", () => {
   const fault = Fault.create("queue.full", "queue.capacity is 5, got a sixth", "Raise queue.capacity.", { cause, details: { capacity: 5 } });
 
   assert.ok(fault instanceof Error);
-  assert.deepEqual([fault.name, fault.code, fault.remedy, fault.message, fault.cause, fault.details], ["Fault", "queue.full", "Raise queue.capacity.", "queue.capacity is 5, got a sixth", cause, { capacity: 5 }]);
+  assert.deepEqual(
+    [fault.name, fault.code, fault.remedy, fault.message, fault.cause, fault.details],
+    ["Fault", "queue.full", "Raise queue.capacity.", "queue.capacity is 5, got a sixth", cause, { capacity: 5 }],
+  );
   assert.equal(Object.hasOwn(Fault.create("a.b", "c", "d"), "cause"), false);
 });
 

@@ -36,7 +36,8 @@ test("the example of RFC 9562, appendix A.6, comes out", () => {
 
 test("a counter's order is the text's order, and each of its 42 bits is in the text", () => {
   const random = seededRandom("counter");
-  const bitsOf = (id: string) => (Number.parseInt(id.slice(15, 18), 16) * 2 ** 14 + (Number.parseInt(id.slice(19, 23), 16) & 0x3fff)) * 2 ** 16 + Number.parseInt(id.slice(24, 28), 16);
+  const bitsOf = (id: string) =>
+    (Number.parseInt(id.slice(15, 18), 16) * 2 ** 14 + (Number.parseInt(id.slice(19, 23), 16) & 0x3fff)) * 2 ** 16 + Number.parseInt(id.slice(24, 28), 16);
   for (let i = 0; i < 2_000; i++) {
     const a = Math.floor(random.next() * 2 ** 42);
     const b = i % 2 === 0 ? Math.floor(random.next() * 2 ** 42) : a + (random.uint32() % 3);
@@ -55,5 +56,13 @@ test("a virtual clock between two milliseconds still gives a well-formed id", as
 });
 
 test("text that is no UUIDv7 was minted at no time", () => {
-  for (const text of ["", "x", "017f22e2-79b0-4cc3-98c4-dc0c0c07398f", "017f22e2-79b0-7cc3-18c4-dc0c0c07398f", "017F22E2-79B0-7CC3-98C4-DC0C0C07398F", "017f22e2-79b0-7cc3-98c4-dc0c0c07398f\n"]) assert.equal(mintedAtMs(text), undefined, JSON.stringify(text));
+  for (const text of [
+    "",
+    "x",
+    "017f22e2-79b0-4cc3-98c4-dc0c0c07398f",
+    "017f22e2-79b0-7cc3-18c4-dc0c0c07398f",
+    "017F22E2-79B0-7CC3-98C4-DC0C0C07398F",
+    "017f22e2-79b0-7cc3-98c4-dc0c0c07398f\n",
+  ])
+    assert.equal(mintedAtMs(text), undefined, JSON.stringify(text));
 });

@@ -7,11 +7,20 @@ const never = () => new Promise<never>(() => undefined);
 
 /** A part that writes down what happens to it; `over` replaces steps. */
 function recorded(seen: string[], name: string, over: Partial<Part> = {}): Part {
-  return { name, start: () => void seen.push(`start ${name}`), drain: () => void seen.push(`drain ${name}`), stop: () => void seen.push(`stop ${name}`), ...over };
+  return {
+    name,
+    start: () => void seen.push(`start ${name}`),
+    drain: () => void seen.push(`drain ${name}`),
+    stop: () => void seen.push(`stop ${name}`),
+    ...over,
+  };
 }
 
 async function outcome(clock: VirtualClock, promise: Promise<void>, byMs = 0): Promise<unknown> {
-  const settled = promise.then(() => "fine", (thrown: unknown) => thrown);
+  const settled = promise.then(
+    () => "fine",
+    (thrown: unknown) => thrown,
+  );
   await clock.advance(byMs);
   return settled;
 }
@@ -19,7 +28,10 @@ async function outcome(clock: VirtualClock, promise: Promise<void>, byMs = 0): P
 test("parts start in order, and drain and stop in reverse", async () => {
   const seen: string[] = [];
   const clock = virtualClock();
-  const life = lifecycle(["a", "b", "c"].map((name) => recorded(seen, name)), clock);
+  const life = lifecycle(
+    ["a", "b", "c"].map((name) => recorded(seen, name)),
+    clock,
+  );
   const states = [life.state];
 
   await life.start();
@@ -38,7 +50,16 @@ test("parts start in order, and drain and stop in reverse", async () => {
 test("a part starts only when the one before it is ready", async () => {
   const seen: string[] = [];
   const clock = virtualClock();
-  const slow = recorded(seen, "slow", { start: () => new Promise((resolve) => void clock.after(50, () => { seen.push("slow is ready"); resolve(); })) });
+  const slow = recorded(seen, "slow", {
+    start: () =>
+      new Promise(
+        (resolve) =>
+          void clock.after(50, () => {
+            seen.push("slow is ready");
+            resolve();
+          }),
+      ),
+  });
   const life = lifecycle([slow, recorded(seen, "next")], clock);
 
   const starting = life.start();
@@ -75,7 +96,12 @@ test("a second drain or stop ends when the first does", async () => {
   void life.stop().then(note("stop"));
   void life.stop().then(note("stop"));
   await clock.advance(60);
-  assert.deepEqual(ends, [["drain", 50], ["drain", 50], ["stop", 110], ["stop", 110]]);
+  assert.deepEqual(ends, [
+    ["drain", 50],
+    ["drain", 50],
+    ["stop", 110],
+    ["stop", 110],
+  ]);
 });
 
 test("a drain before the start does nothing", async () => {
@@ -103,13 +129,16 @@ test("a stop during the start aborts the part that is starting, waits until it g
   const seen: string[] = [];
   const clock = virtualClock();
   const starting = recorded(seen, "b", {
-    start: (signal) => new Promise((_, reject) => signal.addEventListener("abort", () => {
-      seen.push("b hears");
-      clock.after(20, () => {
-        seen.push("b gave up");
-        reject(new Error("gave up"));
-      });
-    })),
+    start: (signal) =>
+      new Promise((_, reject) =>
+        signal.addEventListener("abort", () => {
+          seen.push("b hears");
+          clock.after(20, () => {
+            seen.push("b gave up");
+            reject(new Error("gave up"));
+          });
+        }),
+      ),
   });
   const life = lifecycle([recorded(seen, "a"), starting, recorded(seen, "c")], clock);
 
@@ -139,7 +168,18 @@ test("a part that fails to start stops those before it, and is named with its er
   const seen: string[] = [];
   const cause = new Error("port 3000 is taken");
   const clock = virtualClock();
-  const life = lifecycle([recorded(seen, "a"), recorded(seen, "http", { start: () => { throw cause; } }), recorded(seen, "c")], clock);
+  const life = lifecycle(
+    [
+      recorded(seen, "a"),
+      recorded(seen, "http", {
+        start: () => {
+          throw cause;
+        },
+      }),
+      recorded(seen, "c"),
+    ],
+    clock,
+  );
 
   const fault = await outcome(clock, life.start());
   assert.ok(Fault.is(fault, "lifecycle.part-did-not-start"));
@@ -151,7 +191,13 @@ test("a part that fails to start stops those before it, and is named with its er
 test("a part that hangs in its start is named when its time is over, and its signal aborts", async () => {
   const clock = virtualClock();
   let reason: unknown;
-  const hangs: Part = { name: "hangs", start: (signal) => { signal.addEventListener("abort", () => (reason = signal.reason)); return never(); } };
+  const hangs: Part = {
+    name: "hangs",
+    start: (signal) => {
+      signal.addEventListener("abort", () => (reason = signal.reason));
+      return never();
+    },
+  };
   const life = lifecycle([hangs], clock, { startWithinMs: 1_000, stopWithinMs: 10 });
 
   const fault = await outcome(clock, life.start(), 1_010);
@@ -163,7 +209,20 @@ test("a part that hangs in its start is named when its time is over, and its sig
 test("a part that hangs or throws in its stop is named, and the others are stopped all the same", async () => {
   const seen: string[] = [];
   const clock = virtualClock();
-  const life = lifecycle([recorded(seen, "a"), recorded(seen, "throws", { stop: () => { throw new Error("no"); } }), recorded(seen, "hangs", { stop: never }), recorded(seen, "d")], clock, { stopWithinMs: 200 });
+  const life = lifecycle(
+    [
+      recorded(seen, "a"),
+      recorded(seen, "throws", {
+        stop: () => {
+          throw new Error("no");
+        },
+      }),
+      recorded(seen, "hangs", { stop: never }),
+      recorded(seen, "d"),
+    ],
+    clock,
+    { stopWithinMs: 200 },
+  );
   await life.start();
 
   const startMs = clock.monotonicMs();
@@ -179,12 +238,22 @@ test("a part that hangs or throws in its stop is named, and the others are stopp
 test("a drain is over within its bound for all parts together, and tells the late ones too", async () => {
   const told: [string, number][] = [];
   const clock = virtualClock();
-  const part = (name: string, takesMs: number): Part => ({ name, drain: (withinMs) => { told.push([name, withinMs]); return takesMs === 0 ? undefined : new Promise((resolve) => void clock.after(takesMs, () => resolve())); } });
+  const part = (name: string, takesMs: number): Part => ({
+    name,
+    drain: (withinMs) => {
+      told.push([name, withinMs]);
+      return takesMs === 0 ? undefined : new Promise((resolve) => void clock.after(takesMs, () => resolve()));
+    },
+  });
   const life = lifecycle([part("last", 0), part("slow", 1_000), part("first", 60)], clock);
   await life.start();
 
   const fault = await outcome(clock, life.drain(100), 100);
-  assert.deepEqual(told, [["first", 100], ["slow", 40], ["last", 0]]);
+  assert.deepEqual(told, [
+    ["first", 100],
+    ["slow", 40],
+    ["last", 0],
+  ]);
   assert.ok(Fault.is(fault, "lifecycle.part-did-not-drain"));
   assert.deepEqual(fault.details, { parts: ["slow"] });
   assert.equal(clock.monotonicMs(), 100);
@@ -207,7 +276,21 @@ test("a stop cuts a drain short", async () => {
 test("a part may call back into its lifecycle", async () => {
   const seen: string[] = [];
   const clock = virtualClock();
-  const life = lifecycle([recorded(seen, "a", { start: () => { void life.start(); seen.push("start a"); }, stop: () => { void life.stop(); seen.push("stop a"); } })], clock);
+  const life = lifecycle(
+    [
+      recorded(seen, "a", {
+        start: () => {
+          void life.start();
+          seen.push("start a");
+        },
+        stop: () => {
+          void life.stop();
+          seen.push("stop a");
+        },
+      }),
+    ],
+    clock,
+  );
 
   await life.start();
   await life.stop();
@@ -217,7 +300,19 @@ test("a part may call back into its lifecycle", async () => {
 test("no timer is left behind", async () => {
   const clock = virtualClock();
   let open = 0;
-  const life = lifecycle([{ name: "a", start: () => undefined, drain: () => undefined, stop: () => undefined }], { ...clock, after: (ms, task) => { open++; const timer = clock.after(ms, task); return { cancel: () => { open--; timer.cancel(); } }; } });
+  const life = lifecycle([{ name: "a", start: () => undefined, drain: () => undefined, stop: () => undefined }], {
+    ...clock,
+    after: (ms, task) => {
+      open++;
+      const timer = clock.after(ms, task);
+      return {
+        cancel: () => {
+          open--;
+          timer.cancel();
+        },
+      };
+    },
+  });
   await life.start();
   await life.drain(10);
   await life.stop();

@@ -7,7 +7,7 @@
  * that did not start. `stopped`: final; a stopped lifecycle is not started again.
  *
  * A part that hangs is left behind when its bound is over and is named in the fault; so is a part that throws. Neither keeps
- * the parts after it from being drained or stopped.
+ * the parts after it from being drained or stopped. The state machine is one function of more than 60 lines.
  */
 import type { Clock } from "./clock.ts";
 import { Fault } from "./fault.ts";
@@ -48,7 +48,11 @@ export interface Lifecycle {
   stop(): Promise<void>;
 }
 
-interface Failure { readonly part: string; readonly reason: string; readonly error: unknown }
+interface Failure {
+  readonly part: string;
+  readonly reason: string;
+  readonly error: unknown;
+}
 
 export function lifecycle(parts: readonly Part[], clock: Clock, options: LifecycleOptions = {}): Lifecycle {
   const { startWithinMs = 30_000, stopWithinMs = 5_000 } = options;
@@ -69,13 +73,21 @@ export function lifecycle(parts: readonly Part[], clock: Clock, options: Lifecyc
       const tell = () => giveUp.abort(stoppedWhileStarting(part.name));
       stopAsked.signal.addEventListener("abort", tell, { once: true });
       const start = (async () => part.start?.(giveUp.signal))();
-      startRunning = start.then(() => undefined, () => undefined).then(() => void (startRunning = undefined));
+      startRunning = start
+        .then(
+          () => undefined,
+          () => undefined,
+        )
+        .then(() => void (startRunning = undefined));
       const failure = await within(clock, part.name, startWithinMs, () => start, stopAsked.signal);
       stopAsked.signal.removeEventListener("abort", tell);
       if (stopAsked.signal.aborted) break;
       if (failure) {
         giveUp.abort(didNot("start", [failure]));
-        const stopFault = await stopOnce().then(() => undefined, (thrown: unknown) => thrown);
+        const stopFault = await stopOnce().then(
+          () => undefined,
+          (thrown: unknown) => thrown,
+        );
         throw didNot("start", [failure], stopFault);
       }
     }
@@ -125,7 +137,10 @@ export function lifecycle(parts: readonly Part[], clock: Clock, options: Lifecyc
     },
     start() {
       if (starting) return starting;
-      if (stopping) return Promise.reject(Fault.create("lifecycle.already-stopped", "start() was called after stop()", "Make a new one: what was stopped is not started again."));
+      if (stopping)
+        return Promise.reject(
+          Fault.create("lifecycle.already-stopped", "start() was called after stop()", "Make a new one: what was stopped is not started again."),
+        );
       state = "starting";
       return (starting = soon(startAll));
     },
@@ -153,7 +168,10 @@ function within(clock: Clock, name: string, boundMs: number, step: () => Promise
       resolve(failure);
     };
     const cutShort = () => settle({ part: name, reason: "was cut short by stop()", error: undefined });
-    const timer = boundMs === Infinity ? undefined : clock.after(boundMs, () => settle({ part: name, reason: `was not done after ${Math.round(boundMs)} ms`, error: undefined }));
+    const timer =
+      boundMs === Infinity
+        ? undefined
+        : clock.after(boundMs, () => settle({ part: name, reason: `was not done after ${Math.round(boundMs)} ms`, error: undefined }));
     cut?.addEventListener("abort", cutShort, { once: true });
     // The async wrapper turns a synchronous throw into a rejection; a rejection after the bound is heard here and dropped.
     (async () => step())().then(
@@ -167,10 +185,19 @@ function didNot(what: "start" | "drain" | "stop", failures: readonly Failure[], 
   const list = failures.map((failure) => `"${failure.part}" ${failure.error === undefined ? failure.reason : `threw: ${failure.reason}`}`).join("; ");
   const errors = [...failures.map((failure) => failure.error), stopFault].filter((error) => error !== undefined);
   const cause = errors.length > 1 ? new AggregateError(errors, list) : errors[0];
-  const remedy = { start: "Mend the named part; the parts before it were stopped again.", drain: "Give drain more time, or see what the named part is still doing.", stop: "See what the named part is waiting for; everything else was stopped." }[what];
-  return Fault.create(`lifecycle.part-did-not-${what}`, `did not ${what}: ${list}`, remedy, { cause, details: { parts: failures.map((failure) => failure.part) } });
+  const remedy = {
+    start: "Mend the named part; the parts before it were stopped again.",
+    drain: "Give drain more time, or see what the named part is still doing.",
+    stop: "See what the named part is waiting for; everything else was stopped.",
+  }[what];
+  const code = { start: "lifecycle.part-did-not-start", drain: "lifecycle.part-did-not-drain", stop: "lifecycle.part-did-not-stop" } as const;
+  return Fault.create(code[what], `did not ${what}: ${list}`, remedy, { cause, details: { parts: failures.map((failure) => failure.part) } });
 }
 
 function stoppedWhileStarting(part: string): Fault {
-  return Fault.create("lifecycle.stopped-while-starting", `stop() was called while "${part}" was starting`, "Nothing to mend if the stop was meant; else see who called stop().");
+  return Fault.create(
+    "lifecycle.stopped-while-starting",
+    `stop() was called while "${part}" was starting`,
+    "Nothing to mend if the stop was meant; else see who called stop().",
+  );
 }

@@ -68,7 +68,8 @@ export function jsonLogger(options: LoggerOptions): Logger {
 
 /** A Log that adds `facts` to every record. */
 export function boundLog(logger: Pick<Logger, "log">, facts: object = {}): Log {
-  const at = (level: LogLevel) => (message: string, more?: object) => logger.log(level, message, more === undefined ? facts : more instanceof Error ? { ...facts, error: more } : { ...facts, ...more });
+  const at = (level: LogLevel) => (message: string, more?: object) =>
+    logger.log(level, message, more === undefined ? facts : more instanceof Error ? { ...facts, error: more } : { ...facts, ...more });
   return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
 }
 
@@ -111,14 +112,19 @@ function plainJson(value: unknown, depth: number, above: Set<object>, nodes: { l
 function plainObject(object: object, depth: number, above: Set<object>, nodes: { left: number }): unknown {
   const inner = (value: unknown) => plainJson(value, depth + 1, above, nodes);
   if (object instanceof Error) {
-    const out: Record<string, unknown> = { name: object.name, message: cutText(object.message), stack: object.stack === undefined ? undefined : cutText(object.stack) };
+    const out: Record<string, unknown> = {
+      name: object.name,
+      message: cutText(object.message),
+      stack: object.stack === undefined ? undefined : cutText(object.stack),
+    };
     if (object.cause !== undefined) out["cause"] = inner(object.cause);
     if (object instanceof AggregateError) out["errors"] = inner(object.errors);
     for (const [name, value] of Object.entries(object)) if (!(name in out)) out[name] = inner(value);
     return out;
   }
   if (ArrayBuffer.isView(object)) return `[${object.byteLength} bytes]`;
-  if (Array.isArray(object)) return object.length > bounds.items ? [...object.slice(0, bounds.items).map(inner), `[${object.length} items]`] : object.map(inner);
+  if (Array.isArray(object))
+    return object.length > bounds.items ? [...object.slice(0, bounds.items).map(inner), `[${object.length} items]`] : object.map(inner);
   if (object instanceof Map || object instanceof Set) return inner([...object]);
   const toJson = (object as { readonly toJSON?: unknown }).toJSON;
   if (typeof toJson === "function") return inner(toJson.call(object) as unknown);

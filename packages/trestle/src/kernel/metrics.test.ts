@@ -21,7 +21,9 @@ function parse(page: string): Map<string, number> {
     assert.ok(match, `not a sample: ${line}`);
     const name = match[1] as string;
     assert.ok(types.has(name) || types.has(name.replace(/_(bucket|sum|count)$/, "")), `no TYPE before: ${line}`);
-    const labels = [...(match[2] ?? "").matchAll(/([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\\n]|\\[\\"n])*)"/g)].map(([, label, value]) => `${label}=${JSON.stringify((value as string).replace(/\\([\\"n])/g, (_, char: string) => (char === "n" ? "\n" : char)))}`);
+    const labels = [...(match[2] ?? "").matchAll(/([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\\n]|\\[\\"n])*)"/g)].map(
+      ([, label, value]) => `${label}=${JSON.stringify((value as string).replace(/\\([\\"n])/g, (_, char: string) => (char === "n" ? "\n" : char)))}`,
+    );
     const key = `${name}{${labels.join(",")}}`;
     assert.ok(!series.has(key), `twice: ${key}`);
     series.set(key, match[3] === "+Inf" ? Infinity : Number(match[3]));
@@ -29,7 +31,8 @@ function parse(page: string): Map<string, number> {
   return series;
 }
 
-const histogramOf = (samples: readonly Sample[], name: string) => samples.find((sample) => sample.kind === "histogram" && sample.name === name) as Extract<Sample, { kind: "histogram" }>;
+const histogramOf = (samples: readonly Sample[], name: string) =>
+  samples.find((sample) => sample.kind === "histogram" && sample.name === name) as Extract<Sample, { kind: "histogram" }>;
 
 test("[OBS-01] counters, gauges and histograms come out on one page that a strict reader accepts", () => {
   const metrics = metricsRegistry();
@@ -46,14 +49,17 @@ test("[OBS-01] counters, gauges and histograms come out on one page that a stric
   assert.equal(series.get('jobs_total{outcome="ok",queue="mail"}'), 3);
   assert.equal(series.get('jobs_total{outcome="failed",queue="mail"}'), 1);
   assert.equal(series.get('depth{queue="mail"}'), 12);
-  assert.deepEqual(["0.0001", "0.001", "0.0025", "60", "+Inf"].map((le) => series.get(`wait_seconds_bucket{le="${le}"}`)), [1, 2, 3, 3, 4]);
+  assert.deepEqual(
+    ["0.0001", "0.001", "0.0025", "60", "+Inf"].map((le) => series.get(`wait_seconds_bucket{le="${le}"}`)),
+    [1, 2, 3, 3, 4],
+  );
   assert.equal(series.get("wait_seconds_count{}"), 4);
   assert.ok(Math.abs((series.get("wait_seconds_sum{}") as number) - 61.00215) < 1e-9);
 });
 
 test("label values of any kind come through escaped", () => {
   const metrics = metricsRegistry();
-  const values = ['"', "\\", "\n", '\\"\n\\n', "{a=\"b\"} 1\nfake 2", "ü€𐍈", "", "a,b=c"];
+  const values = ['"', "\\", "\n", '\\"\n\\n', '{a="b"} 1\nfake 2', "ü€𐍈", "", "a,b=c"];
   for (const value of values) metrics.counter("c_total", { v: value }).add();
   metrics.counter("c_total", { v: "lone \ud800 surrogate" }).add();
 
@@ -93,7 +99,10 @@ test("[OBS-01] a million label values end in one overflow series, counted, and n
   assert.equal(series.get('requests_total{overflow="true"}'), 1_000_000 - 100);
   assert.equal(series.get('trestle_metrics_overflow_total{metric="requests_total"}'), 1_000_000 - 100);
   assert.equal(series.size, 102);
-  assert.equal([...series].filter(([key]) => key.startsWith("requests_total")).reduce((sum, [, value]) => sum + value, 0), 1_000_000);
+  assert.equal(
+    [...series].filter(([key]) => key.startsWith("requests_total")).reduce((sum, [, value]) => sum + value, 0),
+    1_000_000,
+  );
 });
 
 test("a gauge too many is left out and counted, and room made is used again", () => {
@@ -101,7 +110,10 @@ test("a gauge too many is left out and counted, and room made is used again", ()
   const remove = metrics.gauge("g", { n: "1" }, () => 1);
   metrics.gauge("g", { n: "2" }, () => 2);
   metrics.gauge("g", { n: "3" }, () => 3)();
-  assert.deepEqual([...parse(metrics.exposition())].map(([key]) => key), ['g{n="1"}', 'g{n="2"}', 'trestle_metrics_overflow_total{metric="g"}']);
+  assert.deepEqual(
+    [...parse(metrics.exposition())].map(([key]) => key),
+    ['g{n="1"}', 'g{n="2"}', 'trestle_metrics_overflow_total{metric="g"}'],
+  );
 
   remove();
   remove();
@@ -119,7 +131,9 @@ test("a gauge registered again reads the new source, and the old one's removal d
 
 test("a gauge that throws is left out; the page stands", () => {
   const metrics = metricsRegistry();
-  metrics.gauge("broken", {}, () => { throw new Error("gone"); });
+  metrics.gauge("broken", {}, () => {
+    throw new Error("gone");
+  });
   metrics.gauge("whole", {}, () => Infinity);
   const series = parse(metrics.exposition());
   assert.deepEqual([...series], [["whole{}", Infinity]]);
@@ -138,7 +152,10 @@ test("[OBS-01] a quantile is off by the width of its bucket at most", () => {
     const exact = values[Math.ceil(q * values.length) - 1] as number;
     const upper = durationBucketsSeconds.findIndex((bound) => exact <= bound);
     const estimate = histogramQuantile(sample, q);
-    assert.ok(estimate >= (durationBucketsSeconds[upper - 1] ?? 0) && estimate <= (durationBucketsSeconds[upper] as number), `q ${q}: exact ${exact}, estimate ${estimate}`);
+    assert.ok(
+      estimate >= (durationBucketsSeconds[upper - 1] ?? 0) && estimate <= (durationBucketsSeconds[upper] as number),
+      `q ${q}: exact ${exact}, estimate ${estimate}`,
+    );
   }
   assert.ok(Number.isNaN(histogramQuantile({ bounds: [1], counts: [0, 0] }, 0.5)));
   assert.equal(histogramQuantile({ bounds: [1, 2], counts: [0, 0, 5] }, 0.5), 2);
@@ -147,13 +164,37 @@ test("[OBS-01] a quantile is off by the width of its bucket at most", () => {
 test("misuse is a fault that names the metric", () => {
   const metrics = metricsRegistry();
   metrics.counter("c_total");
-  assert.throws(() => metrics.histogram("c_total"), (thrown: unknown) => Fault.is(thrown, "telemetry.kind-differs") && thrown.message.includes("c_total"));
-  for (const name of ["", "1a", "a-b", "a b", "ü"]) assert.throws(() => metrics.counter(name), (thrown: unknown) => Fault.is(thrown, "telemetry.bad-name"), name);
-  for (const label of ["", "a-b", "__name__", "1"]) assert.throws(() => metrics.counter("d_total", { [label]: "x" }), (thrown: unknown) => Fault.is(thrown, "telemetry.bad-name"), label);
-  assert.throws(() => metrics.histogram("h", { le: "1" }), (thrown: unknown) => Fault.is(thrown, "telemetry.bad-name"));
-  for (const bounds of [[], [2, 1], [1, 1], [1, Infinity], [Number.NaN]]) assert.throws(() => metrics.histogram("hb", {}, bounds), (thrown: unknown) => Fault.is(thrown, "telemetry.bad-buckets"));
+  assert.throws(
+    () => metrics.histogram("c_total"),
+    (thrown: unknown) => Fault.is(thrown, "telemetry.kind-differs") && thrown.message.includes("c_total"),
+  );
+  for (const name of ["", "1a", "a-b", "a b", "ü"])
+    assert.throws(
+      () => metrics.counter(name),
+      (thrown: unknown) => Fault.is(thrown, "telemetry.bad-name"),
+      name,
+    );
+  for (const label of ["", "a-b", "__name__", "1"])
+    assert.throws(
+      () => metrics.counter("d_total", { [label]: "x" }),
+      (thrown: unknown) => Fault.is(thrown, "telemetry.bad-name"),
+      label,
+    );
+  assert.throws(
+    () => metrics.histogram("h", { le: "1" }),
+    (thrown: unknown) => Fault.is(thrown, "telemetry.bad-name"),
+  );
+  for (const bounds of [[], [2, 1], [1, 1], [1, Infinity], [Number.NaN]])
+    assert.throws(
+      () => metrics.histogram("hb", {}, bounds),
+      (thrown: unknown) => Fault.is(thrown, "telemetry.bad-buckets"),
+    );
 });
 
 test("the fixed buckets rise", () => {
-  for (const bounds of [durationBucketsSeconds, countBuckets]) assert.deepEqual(bounds, [...new Set(bounds)].toSorted((a, b) => a - b));
+  for (const bounds of [durationBucketsSeconds, countBuckets])
+    assert.deepEqual(
+      bounds,
+      [...new Set(bounds)].toSorted((a, b) => a - b),
+    );
 });

@@ -5,6 +5,8 @@
  * Bounded: a name has at most `seriesPerNameMax` series; what would be one more goes into the series `{overflow="true"}` of that name,
  * and `trestle_metrics_overflow_total{metric}` counts how often that was asked for; a gauge too many is left out and counted there too.
  * Label values are cut at 256 characters.
+ *
+ * The registry is one function of more than 60 lines: what it returns shares one map of families.
  */
 import { Fault } from "./fault.ts";
 
@@ -21,14 +23,24 @@ export interface Histogram {
 }
 
 /** Upper bounds in seconds, for durations: 100 us to 60 s. */
-export const durationBucketsSeconds: readonly number[] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+export const durationBucketsSeconds: readonly number[] = [
+  0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
+];
 /** Upper bounds for counts: batch sizes, attempts, rows. */
 export const countBuckets: readonly number[] = [1, 2, 3, 5, 8, 16, 32, 64, 128, 256, 512, 1024, 4096];
 
 export type Sample =
   | { readonly kind: "counter" | "gauge"; readonly name: string; readonly labels: Labels; readonly value: number }
   /** `counts[i]` observations at most `bounds[i]` and above the bound before; the last one is above all bounds. */
-  | { readonly kind: "histogram"; readonly name: string; readonly labels: Labels; readonly bounds: readonly number[]; readonly counts: readonly number[]; readonly sum: number; readonly count: number };
+  | {
+      readonly kind: "histogram";
+      readonly name: string;
+      readonly labels: Labels;
+      readonly bounds: readonly number[];
+      readonly counts: readonly number[];
+      readonly sum: number;
+      readonly count: number;
+    };
 
 export interface Metrics {
   /** The instrument of this name and these labels; the same one each time. Names as Prometheus has them: `trestle_commits_total`. */
@@ -82,7 +94,11 @@ class HistogramSeries implements Histogram {
 
 type Kind = "counter" | "histogram" | "gauge";
 type Series = CounterSeries | HistogramSeries | (() => number);
-interface Family { readonly kind: Kind; readonly bounds: readonly number[]; readonly series: Map<string, { readonly labels: Labels; series: Series }> }
+interface Family {
+  readonly kind: Kind;
+  readonly bounds: readonly number[];
+  readonly series: Map<string, { readonly labels: Labels; series: Series }>;
+}
 
 const overflowLabels: Labels = { overflow: "true" };
 const overflowName = "trestle_metrics_overflow_total";
@@ -91,16 +107,27 @@ const labelCharsMax = 256;
 export function metricsRegistry(options: { readonly seriesPerNameMax?: number } = {}): Metrics {
   const { seriesPerNameMax = 1_000 } = options;
   const families = new Map<string, Family>();
-  const helps = new Map<string, string>([[overflowName, "Series that were refused because their metric has too many; counted in {overflow=\"true\"}."]]);
+  const helps = new Map<string, string>([[overflowName, 'Series that were refused because their metric has too many; counted in {overflow="true"}.']]);
 
   function family(name: string, kind: Kind, bounds: readonly number[]): Family {
     let found = families.get(name);
     if (!found) {
-      if (!/^[a-zA-Z_:][a-zA-Z0-9_:]*$/.test(name)) throw Fault.create("telemetry.bad-name", `a metric name must match [a-zA-Z_:][a-zA-Z0-9_:]*, got ${JSON.stringify(name)}`, "Write it as Prometheus has it: trestle_commits_total.");
-      if (kind === "histogram" && (bounds.length === 0 || bounds.some((bound, i) => !Number.isFinite(bound) || (i > 0 && bound <= (bounds[i - 1] as number))))) throw Fault.create("telemetry.bad-buckets", `the bounds of ${name} must be finite and rising, got [${bounds.join(", ")}]`, "List the upper bounds from the least to the greatest.");
+      if (!/^[a-zA-Z_:][a-zA-Z0-9_:]*$/.test(name))
+        throw Fault.create(
+          "telemetry.bad-name",
+          `a metric name must match [a-zA-Z_:][a-zA-Z0-9_:]*, got ${JSON.stringify(name)}`,
+          "Write it as Prometheus has it: trestle_commits_total.",
+        );
+      if (kind === "histogram" && (bounds.length === 0 || bounds.some((bound, i) => !Number.isFinite(bound) || (i > 0 && bound <= (bounds[i - 1] as number)))))
+        throw Fault.create(
+          "telemetry.bad-buckets",
+          `the bounds of ${name} must be finite and rising, got [${bounds.join(", ")}]`,
+          "List the upper bounds from the least to the greatest.",
+        );
       families.set(name, (found = { kind, bounds, series: new Map() }));
     }
-    if (found.kind !== kind) throw Fault.create("telemetry.kind-differs", `${name} is a ${found.kind} and was asked for as a ${kind}`, "Give the new metric another name.");
+    if (found.kind !== kind)
+      throw Fault.create("telemetry.kind-differs", `${name} is a ${found.kind} and was asked for as a ${kind}`, "Give the new metric another name.");
     return found;
   }
 
@@ -202,7 +229,12 @@ export function metricsRegistry(options: { readonly seriesPerNameMax?: number } 
 function canonical(metric: string, kind: Kind, labels: Labels): { readonly key: string; readonly cut: Labels } {
   const cut: Record<string, string> = {};
   for (const name of Object.keys(labels).toSorted()) {
-    if (!/^[a-zA-Z_][a-zA-Z0-9_]*$/.test(name) || name.startsWith("__") || (kind === "histogram" && name === "le")) throw Fault.create("telemetry.bad-name", `a label name of ${metric} must match [a-zA-Z_][a-zA-Z0-9_]*, not begin with __ and not be le on a histogram, got ${JSON.stringify(name)}`, "Rename the label.");
+    if (!/^[a-zA-Z_][a-zA-Z0-9_]*$/.test(name) || name.startsWith("__") || (kind === "histogram" && name === "le"))
+      throw Fault.create(
+        "telemetry.bad-name",
+        `a label name of ${metric} must match [a-zA-Z_][a-zA-Z0-9_]*, not begin with __ and not be le on a histogram, got ${JSON.stringify(name)}`,
+        "Rename the label.",
+      );
     cut[name] = String(labels[name]).slice(0, labelCharsMax).toWellFormed();
   }
   return { key: JSON.stringify(cut), cut };

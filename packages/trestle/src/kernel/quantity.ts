@@ -38,7 +38,11 @@ export function durationMs(duration: Duration, option: string): number {
     const ms = match ? Number(match[1]) * unitMs[match[2] as keyof typeof unitMs] : Infinity;
     if (ms < Infinity) return ms;
   }
-  throw Fault.create("quantity.not-a-duration", `${option} must be milliseconds (a number, 0 or more) or a text such as "30s" (ms, s, m, h, d), got ${seen(duration)}`, "Write the duration with a unit, for example \"30s\".");
+  throw Fault.create(
+    "quantity.not-a-duration",
+    `${option} must be milliseconds (a number, 0 or more) or a text such as "30s" (ms, s, m, h, d), got ${seen(duration)}`,
+    'Write the duration with a unit, for example "30s".',
+  );
 }
 
 /** Events per second of a rate. */
@@ -46,7 +50,11 @@ export function ratePerSecond(rate: Rate, option: string): number {
   const match = typeof rate === "string" ? /^(\d+(?:\.\d+)?)\/(s|m|h|d)$/.exec(rate) : null;
   const perSecond = match ? (Number(match[1]) * 1_000) / unitMs[match[2] as keyof typeof unitMs] : 0;
   if (perSecond > 0 && perSecond < Infinity) return perSecond;
-  throw Fault.create("quantity.not-a-rate", `${option} must be a rate above 0 such as "50/s" (s, m, h, d), got ${seen(rate)}`, "Write the rate with a unit, for example \"50/s\".");
+  throw Fault.create(
+    "quantity.not-a-rate",
+    `${option} must be a rate above 0 such as "50/s" (s, m, h, d), got ${seen(rate)}`,
+    'Write the rate with a unit, for example "50/s".',
+  );
 }
 
 export function sizeBytes(size: Bytes, option: string): number {
@@ -57,24 +65,40 @@ export function sizeBytes(size: Bytes, option: string): number {
     const bytes = match ? Math.floor(Number(match[1]) * unitBytes[match[2] as keyof typeof unitBytes]) : Infinity;
     if (bytes <= Number.MAX_SAFE_INTEGER) return bytes;
   }
-  throw Fault.create("quantity.not-a-size", `${option} must be bytes (an integer, 0 or more) or a text such as "5MB" (B, kB, MB, GB), got ${seen(size)}`, "Write the size with a unit, for example \"5MB\".");
+  throw Fault.create(
+    "quantity.not-a-size",
+    `${option} must be bytes (an integer, 0 or more) or a text such as "5MB" (B, kB, MB, GB), got ${seen(size)}`,
+    'Write the size with a unit, for example "5MB".',
+  );
 }
 
 /** A share of a percentage such as `"20%"`: 0 to 1. */
 export function shareOf(percent: Percent, option: string): number {
   const match = typeof percent === "string" ? /^(\d+(?:\.\d+)?)%$/.exec(percent) : null;
   if (match && Number(match[1]) <= 100) return Number(match[1]) / 100;
-  throw Fault.create("quantity.not-a-percentage", `${option} must be a percentage from "0%" to "100%", got ${seen(percent)}`, "Write it with its sign, for example \"20%\".");
+  throw Fault.create(
+    "quantity.not-a-percentage",
+    `${option} must be a percentage from "0%" to "100%", got ${seen(percent)}`,
+    'Write it with its sign, for example "20%".',
+  );
 }
 
 /** A number option within a range, both ends included. */
 export function numberWithin(value: number, option: string, range: { readonly least: number; readonly most: number }): number {
   if (typeof value === "number" && value >= range.least && value <= range.most) return value;
-  throw Fault.create("option.out-of-range", `${option} must be a number from ${range.least} to ${range.most}, got ${seen(value)}`, `Set ${option} within the range.`);
+  throw Fault.create(
+    "option.out-of-range",
+    `${option} must be a number from ${range.least} to ${range.most}, got ${seen(value)}`,
+    `Set ${option} within the range.`,
+  );
 }
 
 /** An integer option within a range, both ends included. */
 export function integerWithin(value: number, option: string, range: { readonly least: number; readonly most: number }): number {
   if (Number.isInteger(value) && value >= range.least && value <= range.most) return value;
-  throw Fault.create("option.out-of-range", `${option} must be an integer from ${range.least} to ${range.most}, got ${seen(value)}`, `Set ${option} within the range.`);
+  throw Fault.create(
+    "option.out-of-range",
+    `${option} must be an integer from ${range.least} to ${range.most}, got ${seen(value)}`,
+    `Set ${option} within the range.`,
+  );
 }

@@ -12,7 +12,10 @@ test("the same seed gives the same numbers, another seed others", () => {
   assert.notDeepEqual(draw("a"), draw("b"));
 });
 
-for (const [name, random] of [["seeded", seededRandom(1)], ["system", systemRandom]] as const) {
+for (const [name, random] of [
+  ["seeded", seededRandom(1)],
+  ["system", systemRandom],
+] as const) {
   test(`the ${name} source is even over its whole range`, () => {
     const bins = new Array<number>(16).fill(0);
     const draws = 160_000;

@@ -28,7 +28,10 @@ export function seededRandom(seed: string | number): Random {
   const text = String(seed);
   let hash = 2_166_136_261;
   for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 16_777_619);
-  let a = hash | 0, b = Math.imul(hash, 2_654_435_761) | 0, c = ~hash | 0, counter = 1;
+  let a = hash | 0,
+    b = Math.imul(hash, 2_654_435_761) | 0,
+    c = ~hash | 0,
+    counter = 1;
   const uint32 = () => {
     const sum = (((a + b) | 0) + counter) | 0;
     counter = (counter + 1) | 0;

@@ -73,7 +73,17 @@ export function tracer(options: TracerOptions): Tracer {
         end() {
           if (ended) return;
           ended = true;
-          const finished = { name, traceId: trace.traceId, spanId: trace.spanId, parentSpanId: incoming?.trace.spanId, tracestate: state, startWallMs, durationMs: clock.monotonicMs() - startMs, attributes: gathered, error };
+          const finished = {
+            name,
+            traceId: trace.traceId,
+            spanId: trace.spanId,
+            parentSpanId: incoming?.trace.spanId,
+            tracestate: state,
+            startWallMs,
+            durationMs: clock.monotonicMs() - startMs,
+            attributes: gathered,
+            error,
+          };
           try {
             exporter.export(finished);
           } catch {

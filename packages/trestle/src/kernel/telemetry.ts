@@ -23,7 +23,11 @@ export interface Telemetry {
   log(level: LogLevel, message: string, facts?: object): void;
 }
 
-export function telemetryOf(parts: { readonly metrics: Pick<Metrics, "counter" | "histogram" | "gauge">; readonly tracer: Tracer; readonly logger: Pick<Logger, "log"> }): Telemetry {
+export function telemetryOf(parts: {
+  readonly metrics: Pick<Metrics, "counter" | "histogram" | "gauge">;
+  readonly tracer: Tracer;
+  readonly logger: Pick<Logger, "log">;
+}): Telemetry {
   const { metrics, tracer, logger } = parts;
   return {
     counter: (name, labels) => metrics.counter(name, labels),
@@ -42,6 +46,12 @@ export const silentTelemetry: Telemetry = {
   counter: () => silentCounter,
   histogram: () => silentHistogram,
   gauge: () => () => undefined,
-  span: (_name, _attributes, parent, tracestate) => ({ traceparent: parent, tracestate, setAttribute: () => undefined, fail: () => undefined, end: () => undefined }),
+  span: (_name, _attributes, parent, tracestate) => ({
+    traceparent: parent,
+    tracestate,
+    setAttribute: () => undefined,
+    fail: () => undefined,
+    end: () => undefined,
+  }),
   log: () => undefined,
 };

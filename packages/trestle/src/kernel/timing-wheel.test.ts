@@ -21,7 +21,12 @@ function counting(clock: VirtualClock): Clock & { armed: number; made: number } 
         close();
         task();
       });
-      return { cancel: () => { close(); timer.cancel(); } };
+      return {
+        cancel: () => {
+          close();
+          timer.cancel();
+        },
+      };
     },
   };
   return counted;
@@ -31,10 +36,25 @@ test("timers fire on the first tick at or after their time, in the order they we
   const clock = virtualClock();
   const wheel = timingWheel(clock);
   const fired: [string, number][] = [];
-  for (const [name, delay] of [["c", 5], ["a", 1], ["d", 5], ["b", 4.2], ["far", 4_097], ["e", 5]] as const) wheel.after(delay, () => fired.push([name, clock.monotonicMs()]));
+  for (const [name, delay] of [
+    ["c", 5],
+    ["a", 1],
+    ["d", 5],
+    ["b", 4.2],
+    ["far", 4_097],
+    ["e", 5],
+  ] as const)
+    wheel.after(delay, () => fired.push([name, clock.monotonicMs()]));
 
   await clock.advance(5_000);
-  assert.deepEqual(fired, [["a", 1], ["c", 5], ["d", 5], ["b", 5], ["e", 5], ["far", 4_097]]);
+  assert.deepEqual(fired, [
+    ["a", 1],
+    ["c", 5],
+    ["d", 5],
+    ["b", 5],
+    ["e", 5],
+    ["far", 4_097],
+  ]);
   assert.equal(wheel.size, 0);
 });
 
@@ -68,13 +88,16 @@ test("an empty stretch costs a few wake-ups, not one for each tick", async () =>
 test("a task may cancel a task of the same tick, set new ones, and throw, and the rest still runs", async () => {
   const clock = virtualClock();
   const thrown: unknown[] = [];
-  const wheel = timingWheel({ ...clock, soon: (task) => {
-    try {
-      task();
-    } catch (error) {
-      thrown.push(error);
-    }
-  } });
+  const wheel = timingWheel({
+    ...clock,
+    soon: (task) => {
+      try {
+        task();
+      } catch (error) {
+        thrown.push(error);
+      }
+    },
+  });
   const fired: string[] = [];
   wheel.after(5, () => {
     fired.push("first");
@@ -123,7 +146,8 @@ test("the wheel fires what a sorted list would, in the same order at the same ti
     const set = () => {
       const order = naive.length;
       // Delays of all sizes: half of them near, some beyond four levels.
-      const delay = random.next() < 0.02 ? 0 : Math.floor(2 ** (random.next() * [6, 10, 14, 25][random.uint32() % 4]!)) + (random.next() < 0.3 ? random.next() : 0);
+      const delay =
+        random.next() < 0.02 ? 0 : Math.floor(2 ** (random.next() * [6, 10, 14, 25][random.uint32() % 4]!)) + (random.next() < 0.3 ? random.next() : 0);
       const entry = { atMs: originMs + Math.ceil((clock.monotonicMs() - originMs + delay) / grainMs) * grainMs, order, cancelled: false };
       naive.push(entry);
       const timer = wheel.after(delay, () => {
@@ -144,7 +168,10 @@ test("the wheel fires what a sorted list would, in the same order at the same ti
     }
     await clock.advance(2 ** 27);
 
-    const expected = naive.filter((entry) => !entry.cancelled).toSorted((a, b) => a.atMs - b.atMs || a.order - b.order).map(({ atMs, order }) => ({ atMs: toMicroseconds(atMs), order }));
+    const expected = naive
+      .filter((entry) => !entry.cancelled)
+      .toSorted((a, b) => a.atMs - b.atMs || a.order - b.order)
+      .map(({ atMs, order }) => ({ atMs: toMicroseconds(atMs), order }));
     assert.deepEqual(fired, expected, `replay: TRESTLE_SEED=${seed} node --test ${import.meta.filename}`);
     assert.equal(wheel.size, 0);
   }

@@ -8,7 +8,7 @@
  * Time is cut into ticks of `grainMs`. Level 0 has a slot for each of the 64 ticks of the current block; a slot of level n
  * holds 64^n ticks, and its timers move one or more levels down when its time begins. A timer fires on the first tick at or
  * after its due time: never early, late by less than one grain plus the lateness of the clock below. Timers of one tick fire in
- * the order they were set.
+ * the order they were set. The wheel is one function of more than 60 lines: its steps share the slots and the tick reached.
  */
 import type { Clock, Timer } from "./clock.ts";
 

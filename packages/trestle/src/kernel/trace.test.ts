@@ -1,6 +1,21 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { childTrace, formatTraceparent, formatTracestate, incomingTrace, jsonLogger, metricsRegistry, newTrace, parseTraceparent, parseTracestate, seededRandom, silentTelemetry, telemetryOf, tracer, virtualClock } from "./index.ts";
+import {
+  childTrace,
+  formatTraceparent,
+  formatTracestate,
+  incomingTrace,
+  jsonLogger,
+  metricsRegistry,
+  newTrace,
+  parseTraceparent,
+  parseTracestate,
+  seededRandom,
+  silentTelemetry,
+  telemetryOf,
+  tracer,
+  virtualClock,
+} from "./index.ts";
 import type { FinishedSpan } from "./index.ts";
 
 const traceId = "0af7651916cd43dd8448eb211c80319c";
@@ -17,15 +32,65 @@ test("a traceparent is read and written back", () => {
 });
 
 test("whatever is no traceparent is none", () => {
-  const wrong = [undefined, "", "00", `ff-${traceId}-${spanId}-01`, `${whole}-`, `${whole}-x`, `${whole}.`, `cc-${traceId}-${spanId}-01.x`, whole.toUpperCase(), ` ${whole}`, `${whole} `, `00-${"0".repeat(32)}-${spanId}-01`, `00-${traceId}-${"0".repeat(16)}-01`, `00-${traceId.slice(1)}-${spanId}-01`, `00-${traceId}-${spanId}-1`, `00-${traceId}-${spanId}-0x`, `0-${traceId}-${spanId}-01`, `00_${traceId}_${spanId}_01`, `${whole}\n`, `${whole}, ${whole}`, `cc-${traceId}-${spanId}-01-${"x".repeat(1e6)}`];
+  const wrong = [
+    undefined,
+    "",
+    "00",
+    `ff-${traceId}-${spanId}-01`,
+    `${whole}-`,
+    `${whole}-x`,
+    `${whole}.`,
+    `cc-${traceId}-${spanId}-01.x`,
+    whole.toUpperCase(),
+    ` ${whole}`,
+    `${whole} `,
+    `00-${"0".repeat(32)}-${spanId}-01`,
+    `00-${traceId}-${"0".repeat(16)}-01`,
+    `00-${traceId.slice(1)}-${spanId}-01`,
+    `00-${traceId}-${spanId}-1`,
+    `00-${traceId}-${spanId}-0x`,
+    `0-${traceId}-${spanId}-01`,
+    `00_${traceId}_${spanId}_01`,
+    `${whole}\n`,
+    `${whole}, ${whole}`,
+    `cc-${traceId}-${spanId}-01-${"x".repeat(1e6)}`,
+  ];
   for (const text of wrong) assert.equal(parseTraceparent(text), undefined, JSON.stringify(text)?.slice(0, 100));
 });
 
 test("a tracestate is read in order and written back; one bad entry drops all of it", () => {
-  assert.deepEqual(parseTracestate("rojo=00f067aa0ba902b7 ,\tcongo=t61rcWkgMzE,,1a-_*/=x"), [["rojo", "00f067aa0ba902b7"], ["congo", "t61rcWkgMzE"], ["1a-_*/", "x"]]);
+  assert.deepEqual(parseTracestate("rojo=00f067aa0ba902b7 ,\tcongo=t61rcWkgMzE,,1a-_*/=x"), [
+    ["rojo", "00f067aa0ba902b7"],
+    ["congo", "t61rcWkgMzE"],
+    ["1a-_*/", "x"],
+  ]);
   assert.deepEqual(parseTracestate("tenant@vendor=a b~"), [["tenant@vendor", "a b~"]]);
-  assert.equal(formatTracestate([["a", "1"], ["b", "2"]]), "a=1,b=2");
-  for (const text of [undefined, "", " , ", "A=1", "a", "a=", "=1", "a=1=2", "a=ü", "a=1,a=2", "a@=1", "@a=1", "a =1", `a=${"x".repeat(257)}`, Array.from({ length: 33 }, (_, i) => `k${i}=1`).join(","), "a=1,".repeat(100_000)]) assert.equal(parseTracestate(text), undefined, text?.slice(0, 60));
+  assert.equal(
+    formatTracestate([
+      ["a", "1"],
+      ["b", "2"],
+    ]),
+    "a=1,b=2",
+  );
+  for (const text of [
+    undefined,
+    "",
+    " , ",
+    "A=1",
+    "a",
+    "a=",
+    "=1",
+    "a=1=2",
+    "a=ü",
+    "a=1,a=2",
+    "a@=1",
+    "@a=1",
+    "a =1",
+    `a=${"x".repeat(257)}`,
+    Array.from({ length: 33 }, (_, i) => `k${i}=1`).join(","),
+    "a=1,".repeat(100_000),
+  ])
+    assert.equal(parseTracestate(text), undefined, text?.slice(0, 60));
   assert.equal(parseTracestate(Array.from({ length: 32 }, (_, i) => `k${i}=1`).join(","))?.length, 32);
 });
 
@@ -77,7 +142,19 @@ test("[OBS-03] a span continues its caller's trace, and an exporter gets it when
   span.end();
   const inner = parseTraceparent(span.traceparent);
   assert.equal(inner?.traceId, traceId);
-  assert.deepEqual(finished, [{ name: "POST /orders", traceId, spanId: inner?.spanId, parentSpanId: spanId, tracestate: "a=1", startWallMs: 1_000, durationMs: 12, attributes: { route: "/orders", status: 500 }, error: failure }]);
+  assert.deepEqual(finished, [
+    {
+      name: "POST /orders",
+      traceId,
+      spanId: inner?.spanId,
+      parentSpanId: spanId,
+      tracestate: "a=1",
+      startWallMs: 1_000,
+      durationMs: 12,
+      attributes: { route: "/orders", status: 500 },
+      error: failure,
+    },
+  ]);
 });
 
 test("what the caller does not record is not exported, only passed on", () => {
@@ -91,7 +168,15 @@ test("what the caller does not record is not exported, only passed on", () => {
 });
 
 test("an exporter that throws does not break what it watches", () => {
-  const spans = tracer({ clock: virtualClock(), random: seededRandom(4), exporter: { export: () => { throw new Error("exporter"); } } });
+  const spans = tracer({
+    clock: virtualClock(),
+    random: seededRandom(4),
+    exporter: {
+      export: () => {
+        throw new Error("exporter");
+      },
+    },
+  });
   spans.span("s").end();
 });
 
@@ -100,7 +185,11 @@ test("the seam hands each kind of telemetry to its part, and the silent one take
   const metrics = metricsRegistry();
   const lines: string[] = [];
   const finished: FinishedSpan[] = [];
-  const telemetry = telemetryOf({ metrics, logger: jsonLogger({ clock, write: (line) => lines.push(line) }), tracer: tracer({ clock, random: seededRandom(5), exporter: { export: (span) => finished.push(span) } }) });
+  const telemetry = telemetryOf({
+    metrics,
+    logger: jsonLogger({ clock, write: (line) => lines.push(line) }),
+    tracer: tracer({ clock, random: seededRandom(5), exporter: { export: (span) => finished.push(span) } }),
+  });
   for (const one of [telemetry, silentTelemetry]) {
     one.counter("c_total", { a: "1" }).add();
     one.histogram("h", {}, [1]).record(0.5);

@@ -51,7 +51,8 @@ function hexId(random: Random, words: number): string {
 
 export type Tracestate = readonly (readonly [key: string, value: string])[];
 
-const entryShape = /^([a-z0-9][a-z0-9_\-*/]{0,255}|[a-z0-9][a-z0-9_\-*/]{0,240}@[a-z][a-z0-9_\-*/]{0,13})=([\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e])$/;
+const entryShape =
+  /^([a-z0-9][a-z0-9_\-*/]{0,255}|[a-z0-9][a-z0-9_\-*/]{0,240}@[a-z][a-z0-9_\-*/]{0,13})=([\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e])$/;
 
 /** At most 32 entries, each key once. `undefined` when any of it is not valid: then all of it is dropped. */
 export function parseTracestate(text: string | undefined): Tracestate | undefined {
@@ -79,7 +80,10 @@ export function formatTracestate(state: Tracestate): string {
 }
 
 /** What came in with a message, made safe to pass on. `undefined`: start a trace here. */
-export function incomingTrace(traceparent: string | undefined, tracestate: string | undefined): { readonly trace: TraceContext; readonly traceparent: string; readonly tracestate: string | undefined } | undefined {
+export function incomingTrace(
+  traceparent: string | undefined,
+  tracestate: string | undefined,
+): { readonly trace: TraceContext; readonly traceparent: string; readonly tracestate: string | undefined } | undefined {
   const trace = parseTraceparent(traceparent);
   if (!trace) return undefined;
   const state = parseTracestate(tracestate);

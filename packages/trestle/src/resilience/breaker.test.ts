@@ -8,7 +8,15 @@ import type { Breaker, BreakerOptions, BreakerPass } from "./index.ts";
 function setUp(options: Partial<BreakerOptions> = {}): { clock: VirtualClock; edges: string[]; one: Breaker } {
   const clock = virtualClock();
   const edges: string[] = [];
-  const one = breaker({ clock, name: "payments", minimumCalls: 4, cooldownMs: 1_000, windowMs: 10_000, onChange: (from, to) => edges.push(`${from}→${to}`), ...options });
+  const one = breaker({
+    clock,
+    name: "payments",
+    minimumCalls: 4,
+    cooldownMs: 1_000,
+    windowMs: 10_000,
+    onChange: (from, to) => edges.push(`${from}→${to}`),
+    ...options,
+  });
   return { clock, edges, one };
 }
 
@@ -63,7 +71,10 @@ test("an open breaker declines with a fault that says when to come back", async 
   calls(one, "ffff");
   await clock.advance(400);
   assert.equal(one.tryEnter(), undefined);
-  assert.throws(() => one.enter(), (thrown: unknown) => Fault.is(thrown, "breaker.open") && thrown.message.includes("payments") && thrown.details["retryAfterMs"] === 600);
+  assert.throws(
+    () => one.enter(),
+    (thrown: unknown) => Fault.is(thrown, "breaker.open") && thrown.message.includes("payments") && thrown.details["retryAfterMs"] === 600,
+  );
 });
 
 test("[RES-03] after the cool-down exactly the allowed probes pass", async () => {
@@ -74,7 +85,10 @@ test("[RES-03] after the cool-down exactly the allowed probes pass", async () =>
   await clock.advance(1);
   const passes = Array.from({ length: 50 }, () => one.tryEnter()).filter((pass) => pass !== undefined);
   assert.equal(passes.length, 3);
-  assert.throws(() => one.enter(), (thrown: unknown) => Fault.is(thrown, "breaker.open"));
+  assert.throws(
+    () => one.enter(),
+    (thrown: unknown) => Fault.is(thrown, "breaker.open"),
+  );
   passes[0]?.succeeded();
   assert.equal(one.tryEnter(), undefined, "a probe that succeeded does not make room for another");
 });
@@ -185,7 +199,19 @@ test("a success that was too slow counts as a failure", async () => {
 
 test("options outside their range are faults", () => {
   const clock = virtualClock();
-  for (const options of [{ failureRate: 0 }, { failureRate: 1.1 }, { minimumCalls: 0 }, { probes: 0 }, { windowMs: 0 }, { cooldownMs: -1 }, { probeWithinMs: Number.NaN }]) assert.throws(() => breaker({ clock, ...options }), (thrown: unknown) => Fault.is(thrown, "option.out-of-range") && thrown.message.includes(`breaker.${Object.keys(options)[0]}`));
+  for (const options of [
+    { failureRate: 0 },
+    { failureRate: 1.1 },
+    { minimumCalls: 0 },
+    { probes: 0 },
+    { windowMs: 0 },
+    { cooldownMs: -1 },
+    { probeWithinMs: Number.NaN },
+  ])
+    assert.throws(
+      () => breaker({ clock, ...options }),
+      (thrown: unknown) => Fault.is(thrown, "option.out-of-range") && thrown.message.includes(`breaker.${Object.keys(options)[0]}`),
+    );
 });
 
 const seeds = process.env["TRESTLE_SEED"] === undefined ? Array.from({ length: 10_000 }, (_, i) => `breaker-${i}`) : [process.env["TRESTLE_SEED"]];
@@ -198,13 +224,21 @@ test("[RES-03] 10,000 random sequences: only the diagram's edges appear, each fo
     // A clock without promises: 10,000 sequences of 60 steps.
     let nowMs = pick(10_000);
     const clock = { wallMs: () => nowMs, monotonicMs: () => nowMs, after: () => ({ cancel: () => undefined }), soon: () => undefined };
-    const options = { failureRate: [0.1, 0.5, 1][pick(3)] as number, minimumCalls: 1 + pick(8), windowMs: [50, 500][pick(2)] as number, cooldownMs: pick(100), probes: 1 + pick(3), probeWithinMs: 1 + pick(200) };
+    const options = {
+      failureRate: [0.1, 0.5, 1][pick(3)] as number,
+      minimumCalls: 1 + pick(8),
+      windowMs: [50, 500][pick(2)] as number,
+      cooldownMs: pick(100),
+      probes: 1 + pick(3),
+      probeWithinMs: 1 + pick(200),
+    };
     let step = "";
     let probesPassed = 0;
     let sinceMs = nowMs;
     let known = "closed";
     const one = breaker({
-      clock, ...options,
+      clock,
+      ...options,
       onChange(from, to) {
         assert.equal(from, known, replay);
         const edge = `${from}→${to}`;
@@ -240,7 +274,8 @@ test("[RES-03] 10,000 random sequences: only the diagram's edges appear, each fo
       } else if (action < 8 && out.length > 0) {
         const [pass] = out.splice(pick(out.length), 1) as [BreakerPass];
         step = ["succeeded", "failed", "failed", "abandoned"][pick(4)] as string;
-        if (step === "abandoned") probesOut.delete(pass); // its place is free again, and another may pass
+        if (step === "abandoned")
+          probesOut.delete(pass); // its place is free again, and another may pass
         else probesDone.add(pass);
         pass[step as "succeeded" | "failed" | "abandoned"]();
         pass.failed(); // what is said twice is not heard
@@ -251,5 +286,7 @@ test("[RES-03] 10,000 random sequences: only the diagram's edges appear, each fo
       assert.equal(one.state.kind, known, replay);
     }
   }
-  if (seeds.length > 1) for (const edge of ["closed→open", "open→half-open", "half-open→closed", "half-open→open"]) assert.ok((reasons.get(edge) ?? 0) > 500, `${edge} was seen ${reasons.get(edge) ?? 0} times`);
+  if (seeds.length > 1)
+    for (const edge of ["closed→open", "open→half-open", "half-open→closed", "half-open→open"])
+      assert.ok((reasons.get(edge) ?? 0) > 500, `${edge} was seen ${reasons.get(edge) ?? 0} times`);
 });

@@ -11,7 +11,7 @@
  *
  * There is no other edge. Outcomes of calls that passed in an earlier state are not counted: they tell of a time that is over.
  * There is no timer: the end of a cool-down is noticed by whoever looks next. Counting an outcome takes constant time, and a breaker's
- * memory does not grow.
+ * memory does not grow. The state machine is one function of more than 60 lines.
  */
 import type { Clock } from "../kernel/index.ts";
 import { Fault, integerWithin, numberWithin } from "../kernel/index.ts";
@@ -145,7 +145,12 @@ export function breaker(options: BreakerOptions): Breaker {
       if (entered) return entered;
       // Half-open means that probes are out: how long they take is not known, so ask again after the least of waits.
       const retryAfterMs = state.kind === "open" ? Math.max(0, state.untilMs - clock.monotonicMs()) : 0;
-      throw Fault.create("breaker.open", `${name} is ${state.kind === "open" ? `open: too many calls failed; probes pass in ${Math.ceil(retryAfterMs)} ms` : "half-open: its probes are still out"}`, "Come back later, do without the answer, or see why what is behind it fails.", { details: { name, state: state.kind, retryAfterMs } });
+      throw Fault.create(
+        "breaker.open",
+        `${name} is ${state.kind === "open" ? `open: too many calls failed; probes pass in ${Math.ceil(retryAfterMs)} ms` : "half-open: its probes are still out"}`,
+        "Come back later, do without the answer, or see why what is behind it fails.",
+        { details: { name, state: state.kind, retryAfterMs } },
+      );
     },
   };
 }

@@ -37,7 +37,12 @@ export function bulkhead(options: { readonly running: number; readonly name?: st
     enter() {
       const leave = tryEnter();
       if (leave) return leave;
-      throw Fault.create("bulkhead.full", `${name}: ${inFlight} calls are running, at most ${running} may`, "Come back later, or allow more if what is behind it can take more.", { details: { name, inFlight, running } });
+      throw Fault.create(
+        "bulkhead.full",
+        `${name}: ${inFlight} calls are running, at most ${running} may`,
+        "Come back later, or allow more if what is behind it can take more.",
+        { details: { name, inFlight, running } },
+      );
     },
   };
 }

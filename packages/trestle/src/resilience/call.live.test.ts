@@ -32,7 +32,9 @@ function statusOf(url: string, signal: AbortSignal): Promise<number> {
     request(url, { signal, agent: false }, (response) => {
       response.resume();
       resolve(response.statusCode as number);
-    }).on("error", reject).end();
+    })
+      .on("error", reject)
+      .end();
   });
 }
 
@@ -41,14 +43,20 @@ async function until(what: string, holds: () => boolean): Promise<void> {
   assert.ok(holds(), what);
 }
 
-for (const [name, clock] of [["the system clock", systemClock], ["a timing wheel", timingWheel(systemClock, { grainMs: 5 })]] as const) {
+for (const [name, clock] of [
+  ["the system clock", systemClock],
+  ["a timing wheel", timingWheel(systemClock, { grainMs: 5 })],
+] as const) {
   test(`[RES-02] a dependency that accepts and never answers costs its caller the timeout and no socket, and sees the abort (${name})`, async (t) => {
     let asked = 0;
     let aborted = 0;
-    const { url, sockets } = await listening(t, createServer((incoming) => {
-      asked++;
-      incoming.on("close", () => aborted++);
-    }));
+    const { url, sockets } = await listening(
+      t,
+      createServer((incoming) => {
+        asked++;
+        incoming.on("close", () => aborted++);
+      }),
+    );
     const policy = { clock, random: systemRandom, timeoutMs: 200 };
 
     const calls = Array.from({ length: 10 }, async () => {
@@ -69,23 +77,36 @@ for (const [name, clock] of [["the system clock", systemClock], ["a timing wheel
 test("[RES-03] a dependency at 100 % errors is left alone, probed when the cool-down is over, and used again once healed", async (t) => {
   let reached = 0;
   let healthy = false;
-  const { url } = await listening(t, createServer((incoming, response) => {
-    reached++;
-    incoming.resume();
-    response.writeHead(healthy ? 200 : 500).end();
-  }));
+  const { url } = await listening(
+    t,
+    createServer((incoming, response) => {
+      reached++;
+      incoming.resume();
+      response.writeHead(healthy ? 200 : 500).end();
+    }),
+  );
   const edges: string[] = [];
   const one = breaker({ clock: systemClock, minimumCalls: 10, cooldownMs: 300, probes: 2, onChange: (from, to) => edges.push(`${from}→${to}`) });
-  const call = () => callWith({ clock: systemClock, random: systemRandom, timeoutMs: 5_000, breaker: one }, async ({ signal }) => {
-    const status = await statusOf(url, signal);
-    if (status >= 500) throw new Error(String(status));
-  }, always).then(() => "ok", (thrown: unknown) => (Fault.is(thrown, "breaker.open") ? "declined" : "failed"));
+  const call = () =>
+    callWith(
+      { clock: systemClock, random: systemRandom, timeoutMs: 5_000, breaker: one },
+      async ({ signal }) => {
+        const status = await statusOf(url, signal);
+        if (status >= 500) throw new Error(String(status));
+      },
+      always,
+    ).then(
+      () => "ok",
+      (thrown: unknown) => (Fault.is(thrown, "breaker.open") ? "declined" : "failed"),
+    );
 
-  const lanes = await Promise.all(Array.from({ length: 4 }, async () => {
-    const outcomes: string[] = [];
-    for (let i = 0; i < 50; i++) outcomes.push(await call());
-    return outcomes;
-  }));
+  const lanes = await Promise.all(
+    Array.from({ length: 4 }, async () => {
+      const outcomes: string[] = [];
+      for (let i = 0; i < 50; i++) outcomes.push(await call());
+      return outcomes;
+    }),
+  );
   assert.ok(reached >= 10 && reached <= 10 + 4, `${reached} calls: the threshold and what was in flight`);
   assert.equal(lanes.flat().filter((outcome) => outcome === "declined").length, 200 - reached);
 

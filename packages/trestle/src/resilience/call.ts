@@ -39,7 +39,12 @@ export interface CallPolicy {
   readonly breaker?: Breaker | undefined;
   readonly bulkhead?: Bulkhead | undefined;
   /** Told of every attempt that is over for its caller. Must not throw. */
-  readonly onAttempt?: (ended: { readonly attempt: number; readonly durationMs: number; readonly outcome: "succeeded" | "failed" | "timed-out" | "abandoned" | "declined"; readonly error: unknown }) => void;
+  readonly onAttempt?: (ended: {
+    readonly attempt: number;
+    readonly durationMs: number;
+    readonly outcome: "succeeded" | "failed" | "timed-out" | "abandoned" | "declined";
+    readonly error: unknown;
+  }) => void;
 }
 
 export interface CallDecisions {
@@ -79,9 +84,13 @@ export async function callWith<T>(policy: CallPolicy, operation: (attempt: Attem
     if (leftMs <= 0) throw last ? last.error : deadlineExceeded(0, "call");
     const { pass, leave } = admitted(policy, attempt, last);
 
-    const ended = (outcome: "succeeded" | "failed" | "timed-out" | "abandoned", error: unknown) => policy.onAttempt?.({ attempt, durationMs: clock.monotonicMs() - startMs, outcome, error });
+    const ended = (outcome: "succeeded" | "failed" | "timed-out" | "abandoned", error: unknown) =>
+      policy.onAttempt?.({ attempt, durationMs: clock.monotonicMs() - startMs, outcome, error });
     const withinMs = Math.min(timeoutMs, leftMs);
-    const outcome = await attemptWithin({ clock, attempt, signal, withinMs, scope: leftMs < timeoutMs ? "call" : "attempt", onEnd: () => leave?.() }, operation).then(
+    const outcome = await attemptWithin(
+      { clock, attempt, signal, withinMs, scope: leftMs < timeoutMs ? "call" : "attempt", onEnd: () => leave?.() },
+      operation,
+    ).then(
       (value) => ({ ok: true, value }) as const,
       (error: unknown) => ({ ok: false, error }) as const,
     );
@@ -110,21 +119,34 @@ export async function callWith<T>(policy: CallPolicy, operation: (attempt: Attem
     const askedMs = retryAfterMs(error);
     const waitMs = Math.max(backoffMs(retry, attempt + 1, random), askedMs);
     if (askedMs > retry.retryAfterMsMax || clock.monotonicMs() + waitMs >= deadlineMs) throw error;
-    if (retry.budget && !retry.budget.tryWithdraw()) throw Fault.create("retry.budget-spent", `attempt ${attempt} of ${retry.attempts} failed, and retries are held to ${Math.round(retry.budget.share * 100)} % of the calls`, "See why so many calls fail: see the cause. Retrying more would add to the load.", { cause: error, details: { attempt } });
+    if (retry.budget && !retry.budget.tryWithdraw())
+      throw Fault.create(
+        "retry.budget-spent",
+        `attempt ${attempt} of ${retry.attempts} failed, and retries are held to ${Math.round(retry.budget.share * 100)} % of the calls`,
+        "See why so many calls fail: see the cause. Retrying more would add to the load.",
+        { cause: error, details: { attempt } },
+      );
     if (waitMs > 0) await sleep(clock, waitMs, signal);
     last = { error };
   }
 }
 
 /** The breaker's pass and the bulkhead's place, or a throw: what declined, with what failed before as its cause. */
-function admitted(policy: CallPolicy, attempt: number, last: { readonly error: unknown } | undefined): { readonly pass: BreakerPass | undefined; readonly leave: (() => void) | undefined } {
+function admitted(
+  policy: CallPolicy,
+  attempt: number,
+  last: { readonly error: unknown } | undefined,
+): { readonly pass: BreakerPass | undefined; readonly leave: (() => void) | undefined } {
   let pass: BreakerPass | undefined;
   try {
     pass = policy.breaker?.enter();
     return { pass, leave: policy.bulkhead?.enter() };
   } catch (thrown) {
     pass?.abandoned();
-    const declined = last && Fault.is(thrown) ? Fault.create(thrown.code as `${string}.${string}`, thrown.message, thrown.remedy, { cause: last.error, details: thrown.details }) : thrown;
+    const declined =
+      last && Fault.is(thrown)
+        ? Fault.create(thrown.code as `${string}.${string}`, thrown.message, thrown.remedy, { cause: last.error, details: thrown.details })
+        : thrown;
     policy.onAttempt?.({ attempt, durationMs: 0, outcome: "declined", error: declined });
     throw declined;
   }
