@@ -91,7 +91,7 @@ class RunningNode implements Node {
   readonly #startedAtMs: number;
   readonly #file: string | undefined;
   #server: HttpServer | undefined;
-  #routes: Promise<(request: Request) => Promise<Response>> | undefined;
+  #routes: Promise<(request: Request, peer: Peer) => Promise<Response>> | undefined;
   #operations: Promise<(request: Request, peer: Peer) => Promise<Response | undefined>> | undefined;
   #stopped: Promise<void> | undefined;
 
@@ -210,7 +210,7 @@ class RunningNode implements Node {
       if (answer) return answer;
     }
     this.#routes ??= import("../service/index.ts").then(({ serviceRoutes }) => serviceRoutes(this.#components.filter((component) => component.kind === "service" && this.#runs(component)), this.#services));
-    return (await this.#routes)(request);
+    return (await this.#routes)(request, peer);
   }
 
   #view() {

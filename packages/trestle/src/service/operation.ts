@@ -1,0 +1,148 @@
+/**
+ * An operation: a route with its name, its limits settled and its schemas at hand. Both doors (HTTP and the typed client) ask it the same
+ * way: check what came, run the handler, settle what it answered.
+ */
+import { isRefused, parse, type Context, type Issue, type Mode, type Out, type Parsed, type Schema, type Uses } from "../component/index.ts";
+import { durationMs, Fault } from "../kernel/index.ts";
+import { limitRule, type LimitRule } from "./limit.ts";
+import { headersOf, isReply, type ReplyHeaders } from "./reply.ts";
+import type { AnyHandler, Incoming, Method, RouteDeclaration } from "./route.ts";
+
+export interface Operation {
+  readonly service: string;
+  readonly name: string;
+  /** `shop.placeOrder`: for people, keys and faults. */
+  readonly title: string;
+  readonly method: Method;
+  readonly path: string;
+  readonly mode: Mode;
+  readonly uses: Uses | undefined;
+  readonly handler: AnyHandler;
+  readonly params: Schema | undefined;
+  readonly query: Schema | undefined;
+  readonly body: Schema | undefined;
+  readonly returns: Schema | undefined;
+  readonly refuses: Readonly<Record<string, number>>;
+  readonly idempotent: { readonly keepForMs: number; readonly whenInFlight: "conflict" | "wait" } | undefined;
+  readonly limit: LimitRule | undefined;
+  readonly timeoutMs: number;
+  readonly maxBodyBytes: number;
+  readonly streams: boolean;
+}
+
+const timeoutMsDefault = 30_000;
+/** A stream lives until somebody ends it; a `timeout` of its own ends it earlier. */
+const streamMsDefault = 365 * 86_400_000;
+const keepForMsDefault = 86_400_000;
+const keepForMsMax = 30 * 86_400_000;
+
+export function operationOf(service: string, name: string, route: RouteDeclaration, from: { readonly uses: Uses | undefined; readonly timeoutMs: number | undefined; readonly maxBodyBytes: number }): Operation {
+  const { method, path, spec, handler, streams } = route;
+  const title = `${service}.${name}`;
+  if (!/^[A-Za-z_]\w{0,63}$/.test(name)) {
+    throw Fault.create("service.bad-operation", `the name of an operation of service "${service}" must be an identifier of at most 64 characters, got ${JSON.stringify(name)}`, "Rename it: it is the method of the typed client and part of idempotency keys.");
+  }
+  const { params, query, body, returns, refuses = {}, limit, idempotent = false, timeout, uses } = spec;
+  const keepFor = typeof idempotent === "object" ? idempotent.keepFor : undefined;
+  const keepForMs = keepFor === undefined ? keepForMsDefault : durationMs(keepFor, `${title}: idempotent.keepFor`);
+  if (keepForMs < 1_000 || keepForMs > keepForMsMax) throw Fault.create("option.out-of-range", `${title}: idempotent.keepFor must be from 1s to 30d, got ${JSON.stringify(keepFor)}`, "Choose how long callers may ask again.");
+  return {
+    service, name, title, method, path, handler, params, query, body, returns, refuses, streams,
+    mode: method === "GET" ? "read" : idempotent === false ? "write" : "durable",
+    uses: uses ?? from.uses,
+    idempotent: idempotent === false ? undefined : { keepForMs, whenInFlight: (typeof idempotent === "object" ? idempotent.whenInFlight : undefined) ?? "conflict" },
+    limit: limit && limitRule(limit, `${title}: limit`),
+    timeoutMs: timeout !== undefined ? durationMs(timeout, `${title}: timeout`) : streams ? streamMsDefault : (from.timeoutMs ?? timeoutMsDefault),
+    maxBodyBytes: from.maxBodyBytes,
+  };
+}
+
+// ---- what came ------------------------------------------------------------------------------------------------------
+
+/** A request before its schemas have seen it, from either door. */
+export interface Raw {
+  readonly params: unknown;
+  readonly query: unknown;
+  readonly body: unknown;
+  /** The request as it came, or one like it. Made when the handler looks. */
+  raw(): Request;
+}
+
+export class Arrived implements Incoming<unknown, unknown, unknown> {
+  readonly params: unknown;
+  readonly query: unknown;
+  readonly body: unknown;
+  readonly #raw: Raw;
+
+  constructor(params: unknown, query: unknown, body: unknown, raw: Raw) {
+    this.params = params;
+    this.query = query;
+    this.body = body;
+    this.#raw = raw;
+  }
+
+  get raw(): Request {
+    return this.#raw.raw();
+  }
+}
+
+/** Parses what came. Faults: `request.params-invalid`, `request.query-invalid` (400), `request.body-invalid` (422). */
+export async function check(operation: Operation, raw: Raw): Promise<Arrived> {
+  const params = operation.params ? fits(await parse(operation.params, raw.params), operation, "params", "path") : raw.params;
+  const query = operation.query ? fits(await parse(operation.query, raw.query), operation, "query", "query") : {};
+  const body = operation.body ? fits(await parse(operation.body, raw.body), operation, "body", "body") : undefined;
+  return new Arrived(params, query, body, raw);
+}
+
+function fits(parsed: Parsed<Out<Schema>>, operation: Operation, part: "params" | "query" | "body", called: string): unknown {
+  if (parsed.ok) return parsed.value;
+  const listed = parsed.issues.slice(0, 3).map(({ path, message }) => (path === "" ? message : `${path}: ${message}`)).join("; ");
+  throw Fault.create(`request.${part}-invalid`, `the ${called} does not fit ${operation.title}: ${listed}`, "Correct what is listed under `issues`.", { details: { issues: parsed.issues.slice(0, 20).map(({ path, message }: Issue) => ({ in: called, path, message })) } });
+}
+
+// ---- what was answered ----------------------------------------------------------------------------------------------
+
+export type Answered =
+  | { readonly kind: "body"; readonly status: number; readonly headers: ReplyHeaders | undefined; /** `undefined`: no body. */ readonly text: string | undefined }
+  | { readonly kind: "refused"; readonly status: number; readonly refusal: { readonly ok: false; readonly refused: string } }
+  | { readonly kind: "response"; readonly response: Response };
+
+/** Runs the handler and makes its answer ready for the wire. */
+export function answer(operation: Operation, arrived: Arrived, uses: object, context: Context): Answered | Promise<Answered> {
+  const given = operation.handler(arrived, uses, context);
+  return isThenable(given) ? given.then((value) => settle(operation, value)) : settle(operation, given);
+}
+
+function settle(operation: Operation, given: unknown): Answered | Promise<Answered> {
+  if (given instanceof Response) return { kind: "response", response: given };
+  if (isRefused(given)) {
+    const code = given.refused;
+    const status = Object.hasOwn(operation.refuses, code) ? operation.refuses[code] : undefined;
+    if (status === undefined) throw Fault.create("service.refusal-undeclared", `${operation.title} answered the refusal ${JSON.stringify(code)}, which its \`refuses\` does not declare`, "Declare it with its HTTP status.");
+    return { kind: "refused", status, refusal: { ...given, ok: false, refused: code } };
+  }
+  const reply = isReply(given);
+  const body = reply ? given.body : given;
+  const settled = (): Answered => ({ kind: "body", status: reply ? given.status : 200, headers: reply ? headersOf(given) : undefined, text: reply && body === undefined ? undefined : textOf(operation, body) });
+  if (!operation.returns || (reply && given.status === 204)) return settled();
+  const parsed = parse(operation.returns, body);
+  if (isThenable(parsed)) return parsed.then((known) => (assertReturns(operation, known as Parsed<unknown>), settled()));
+  assertReturns(operation, parsed as Parsed<unknown>);
+  return settled();
+}
+
+function assertReturns(operation: Operation, parsed: Parsed<unknown>): void {
+  if (parsed.ok) return;
+  const listed = parsed.issues.slice(0, 3).map(({ path, message }) => `${path === "" ? "the body" : path}: ${message}`).join("; ");
+  throw Fault.create("service.answer-invalid", `${operation.title} answered a body that its \`returns\` does not describe: ${listed}`, "Correct the handler or the schema.", { details: { issues: parsed.issues } });
+}
+
+function textOf(operation: Operation, body: unknown): string {
+  const text = JSON.stringify(body) as string | undefined;
+  if (text !== undefined) return text;
+  throw Fault.create("service.answer-missing", `${operation.title} answered ${typeof body}, which is no JSON`, "Answer a value, or noContent().");
+}
+
+export function isThenable(value: unknown): value is Promise<unknown> {
+  return value instanceof Promise || (typeof value === "object" && value !== null && typeof (value as { then?: unknown }).then === "function");
+}

@@ -1,0 +1,214 @@
+/**
+ * HTTP in front of services: a fetch-style handler, callable without a socket. Hono's router finds the route; what follows is one
+ * pipeline for all routes: limit, `Accept`, body within its bound, JSON, the operation, the answer. Everything that goes wrong is
+ * `application/problem+json`.
+ */
+import { RegExpRouter } from "hono/router/reg-exp-router";
+import { SmartRouter } from "hono/router/smart-router";
+import { TrieRouter } from "hono/router/trie-router";
+import type { Component, NodeServices, Principal } from "../component/index.ts";
+import { deadlineHeader } from "../external/index.ts";
+import { Fault, incomingTrace, withContext } from "../kernel/index.ts";
+import { assertJsonType, parseJson, parseQuery, readText } from "./body.ts";
+import { parseIdempotencyKey, scopeOf } from "./idempotency-key.ts";
+import { invoke, type Question, type Served } from "./invoke.ts";
+import { limitExceeded, limitHeaders } from "./limit.ts";
+import type { Operation, Raw } from "./operation.ts";
+import { faultResponse, statusOf } from "./problem.ts";
+import { responseOf } from "./reply-wire.ts";
+import { interiorOf } from "./service.ts";
+import { stateOf } from "./state.ts";
+import { eventStream, openStream } from "./stream.ts";
+
+/** Who is at the other end, as far as the server knows. */
+export interface Peer {
+  readonly address?: string | undefined;
+  readonly tenant?: string | undefined;
+  readonly principal?: Principal | undefined;
+}
+export type FetchHandler = (request: Request, peer?: Peer) => Promise<Response>;
+
+const targetCharactersMax = 8_192;
+const methods = ["GET", "POST", "PUT", "PATCH", "DELETE"] as const;
+
+/** Every route of these services. Fault at once: `service.route-taken`. */
+export function serviceRoutes(services: readonly Component[], node: NodeServices): FetchHandler {
+  const router = routerOf(services, node);
+  return async (request, peer = {}) => {
+    let invocation: string | undefined;
+    let title = "";
+    let component = "http";
+    try {
+      const target = targetOf(request.url);
+      const found = find(router, request.method, pathOf(target));
+      title = found.served.operation.title;
+      component = found.served.component.name;
+      const serve = () => answerTo(found, request, target, peer, (id) => (invocation = id));
+      const response = await inCallersContext(request.headers, node, serve);
+      return request.method === "HEAD" ? new Response(null, response) : response;
+    } catch (fault) {
+      if (statusOf(fault) >= 500) node.log(component, { traceparent: undefined, tenant: peer.tenant, ...(invocation === undefined ? {} : { invocation }) }).error(`${title || request.method} failed`, { code: Fault.is(fault) ? fault.code : "service.fault", fault: describe(fault) });
+      return faultResponse(fault, invocation);
+    }
+  };
+}
+
+function describe(fault: unknown): string {
+  return fault instanceof Error ? (fault.stack ?? String(fault)) : String(fault);
+}
+
+// ---- finding the route ------------------------------------------------------------------------------------------------
+
+type ServiceRouter = SmartRouter<Served>;
+interface Found {
+  readonly served: Served;
+  readonly params: Readonly<Record<string, string>>;
+}
+
+function routerOf(services: readonly Component[], node: NodeServices): ServiceRouter {
+  const router: ServiceRouter = new SmartRouter({ routers: [new RegExpRouter(), new TrieRouter()] });
+  const taken = new Map<string, string>();
+  const all = services.flatMap((component) => [...interiorOf(component).operations.values()].map((operation): Served => ({ operation, component, node, state: stateOf(component, node) })));
+  for (const { operation } of all) {
+    const shape = `${operation.method} ${operation.path.replaceAll(/:\w+/g, ":")}`;
+    const by = taken.get(shape);
+    if (by !== undefined) throw Fault.create("service.route-taken", `${operation.method} ${operation.path} is a route of both ${by} and ${operation.title}`, "Give one of them another path.");
+    taken.set(shape, operation.title);
+  }
+  // The router answers what was added first: a word goes before a name.
+  for (const served of all.toSorted((a, b) => specificity(a.operation.path) < specificity(b.operation.path) ? -1 : 1)) router.add(served.operation.method, served.operation.path, served);
+  return router;
+}
+
+function specificity(path: string): string {
+  return path.split("/").map((segment) => (segment.startsWith(":") ? "1" : "0")).join("");
+}
+
+function find(router: ServiceRouter, method: string, path: string): Found {
+  const asked = method === "HEAD" ? "GET" : method;
+  const found = match(router, asked, path);
+  if (found) return found;
+  const allowed = methods.filter((other) => other !== asked && match(router, other, path));
+  if (allowed.length === 0) throw Fault.create("request.no-route", `there is nothing at ${JSON.stringify(path.slice(0, 200))}`, "Check the path.");
+  const allow = [...allowed, ...(allowed.includes("GET") ? ["HEAD"] : [])].join(", ");
+  throw Fault.create("request.method-not-allowed", `${method} is not a method of ${JSON.stringify(path.slice(0, 200))}`, `Use ${allow}.`, { details: { headers: { allow } } });
+}
+
+function match(router: ServiceRouter, method: string, path: string): Found | undefined {
+  const [handlers, stash] = router.match(method, path) as [readonly [Served, Readonly<Record<string, number | string>>][], readonly string[] | undefined];
+  const first = handlers[0];
+  if (!first) return undefined;
+  const [served, places] = first;
+  const params: Record<string, string> = {};
+  for (const name in places) {
+    const place = places[name] as number | string;
+    params[name] = decoded(typeof place === "number" ? (stash?.[place] ?? "") : place);
+  }
+  return { served, params };
+}
+
+function decoded(text: string): string {
+  if (!text.includes("%")) return text;
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw Fault.create("request.malformed", `the path has an escape that is no UTF-8: ${JSON.stringify(text.slice(0, 100))}`, "Encode it with encodeURIComponent.");
+  }
+}
+
+/** Path and query of an absolute URL. */
+function targetOf(url: string): string {
+  const start = url.indexOf("/", url.indexOf("://") + 3);
+  const target = start < 0 ? "/" : url.slice(start);
+  if (target.length > targetCharactersMax) throw Fault.create("request.uri-too-long", `path and query may have at most ${targetCharactersMax} characters, got ${target.length}`, "Ask for less, or send it in a body.");
+  return target;
+}
+
+function pathOf(target: string): string {
+  for (let at = 0; at < target.length; at++) {
+    const code = target.charCodeAt(at);
+    if (code === 0x3f || code === 0x23) return target.slice(0, at);
+  }
+  return target;
+}
+
+// ---- answering --------------------------------------------------------------------------------------------------------
+
+/** The caller's trace and deadline, when it sent any. */
+function inCallersContext(headers: Headers, node: NodeServices, serve: () => Promise<Response>): Promise<Response> {
+  const traceparent = headers.get("traceparent");
+  const deadline = headers.get(deadlineHeader);
+  if (traceparent === null && deadline === null) return serve();
+  const incoming = traceparent === null ? undefined : incomingTrace(traceparent, headers.get("tracestate") ?? undefined);
+  const leftMs = deadline !== null && /^\d{1,10}$/.test(deadline) ? Number(deadline) : undefined;
+  return withContext({ ...(incoming ? { traceparent: incoming.traceparent, tracestate: incoming.tracestate } : {}), ...(leftMs === undefined ? {} : { deadlineMs: node.clock.monotonicMs() + leftMs }) }, serve);
+}
+
+async function answerTo({ served, params }: Found, request: Request, target: string, peer: Peer, onRun: (invocation: string) => void): Promise<Response> {
+  const { operation } = served;
+  const limited = takeFromLimit(served, peer);
+  const accept = request.headers.get("accept");
+  // Before anything is done; what a read answers decides for itself.
+  if (operation.streams) assertAcceptable(accept, "text/event-stream", operation);
+  else if (operation.mode !== "read") assertAcceptable(accept, "application/json", operation);
+  const key = operation.idempotent ? parseIdempotencyKey(request.headers.get("idempotency-key"), operation.title) : undefined;
+  const { text, body } = operation.body ? await bodyOf(operation, request) : nothing;
+  const raw: Raw = { params, query: parseQuery(target), body, raw: () => request };
+  // An idempotent request is finished whether or not its caller waits.
+  const question: Question = { raw, tenant: peer.tenant, principal: peer.principal, scope: scopeOf(peer.principal), key, target, text, signal: operation.idempotent ? undefined : request.signal, onRun };
+
+  if (operation.streams) {
+    const after = request.headers.get("last-event-id");
+    return eventStream(served, await openStream(served, question, after === null || after === "" ? undefined : after));
+  }
+  const outcome = await invoke(served, question);
+  if (outcome.kind === "response") {
+    if (limited) for (const [name, value] of Object.entries(limited)) outcome.response.headers.set(name, value);
+    return outcome.response;
+  }
+  const { answer, replayed } = outcome;
+  if (operation.mode === "read" && answer.body !== undefined) assertAcceptable(accept, answer.headers["content-type"] ?? "application/json", operation);
+  return responseOf(answer, replayed ? { ...limited, "idempotency-replayed": "true" } : limited);
+}
+const nothing = { text: "", body: undefined };
+
+async function bodyOf(operation: Operation, request: Request): Promise<{ readonly text: string; readonly body: unknown }> {
+  const contentType = request.headers.get("content-type");
+  if (contentType !== null) assertJsonType(contentType);
+  const text = await readText(request, operation.maxBodyBytes);
+  if (text !== "") {
+    assertJsonType(contentType);
+    return { text, body: parseJson(text) };
+  }
+  const accepted = await operation.body?.["~standard"].validate(undefined);
+  if (accepted?.issues) throw Fault.create("request.body-missing", `${operation.title} needs a body`, "Send JSON.");
+  return nothing;
+}
+
+function takeFromLimit(served: Served, { address, tenant, principal }: Peer): Record<string, string> | undefined {
+  const buckets = served.state.buckets(served.operation);
+  if (!buckets) return undefined;
+  const { rule } = buckets;
+  const from = `address ${address ?? "unknown"}`;
+  const key = rule.per === "everyone" ? "" : rule.per === "tenant" ? (tenant ?? "") : rule.per === "caller" && principal ? `${principal.kind} ${principal.id}` : from;
+  const taken = buckets.take(key);
+  if (!taken.admitted) throw limitExceeded(served.operation.title, rule, taken);
+  return limitHeaders(rule, taken);
+}
+
+/** RFC 9110, 12.5.1, as far as one type is concerned. */
+function assertAcceptable(accept: string | null, contentType: string, operation: Operation): void {
+  if (accept === null || accept === "*/*" || accept === "") return;
+  const type = (contentType.split(";")[0] as string).trim().toLowerCase();
+  const family = `${type.split("/")[0]}/*`;
+  let best: { readonly specific: number; readonly quality: number } | undefined;
+  for (const part of accept.split(",")) {
+    const [range = "", ...parameters] = part.split(";").map((piece) => piece.trim().toLowerCase());
+    const specific = range === type ? 3 : range === family ? 2 : range === "*/*" ? 1 : 0;
+    if (specific === 0 || (best && best.specific >= specific)) continue;
+    const q = parameters.find((parameter) => parameter.startsWith("q="));
+    best = { specific, quality: q === undefined ? 1 : Number(q.slice(2)) };
+  }
+  if (best && best.quality > 0) return;
+  throw Fault.create("request.not-acceptable", `${operation.title} answers ${type}, which the header Accept does not allow: ${JSON.stringify(accept.slice(0, 100))}`, `Accept ${type}.`);
+}
