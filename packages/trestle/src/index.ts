@@ -7,6 +7,8 @@ export { aggregate, command, projection } from "./events/index.ts";
 export type { Accepted, Aggregate, Projection } from "./events/index.ts";
 export { Fault } from "./kernel/index.ts";
 export type { FaultCode } from "./kernel/index.ts";
+export { queue } from "./messaging/index.ts";
+export type { JobContext, JobEnd, JobRef, Queue, QueueHandle, QueueSpec, QueueView, QueueWork, SendOptions } from "./messaging/index.ts";
 export { records } from "./records/index.ts";
 export type { Records } from "./records/index.ts";
 export { external, mutation, query } from "./external/index.ts";

@@ -1,0 +1,318 @@
+/**
+ * The one claim loop of a node. It takes jobs for every queue that runs here, all queues in one claim, keeps the claims alive
+ * while their jobs are worked on, and hands back what it cannot finish.
+ *
+ * When it claims: when the store tells that a queue has work, when a job falls due (a timer for the earliest one), when a worker
+ * has room again for a queue that had more. Nothing is polled; every third of a lease it looks at all queues once, because a
+ * lease that ran out elsewhere announces itself to nobody.
+ *
+ * States. `open`: claims. `draining`: entered by `drain`, or when the node begins to drain: claims nothing, hands back what has not
+ * begun, waits for what runs until its time is over, then aborts the rest, which hands itself back. `closed`: final.
+ */
+import { decodeJournal, journalKey, type Component, type Journal, type NodeServices } from "../component/index.ts";
+import { Fault, type Timer } from "../kernel/index.ts";
+import { limits, type Claim, type ClaimedJob, type Claims } from "../store/index.ts";
+
+/** Who works on the jobs of one queue. */
+export interface Claimant {
+  readonly queue: string;
+  /** How many jobs it would take now; 0 for none. */
+  room(): number;
+  /** Takes a claimed job over: from here on it is the claimant's to settle. */
+  take(job: ClaimedJob, journal: Journal | undefined): HeldJob;
+  /** Gives back what it has taken and not begun. */
+  handBackWaiting(): void;
+}
+
+/** A job between claim and settlement. */
+export interface HeldJob {
+  readonly claim: ClaimedJob;
+  /** The run is aborted and settles itself. `job.claim-over`, `job.lease-over` or `job.handed-back` says why. */
+  abort(reason: Fault): void;
+  /** Resolves when nothing of it is left on this node. */
+  readonly settled: Promise<void>;
+}
+export const leaseMs = 30_000;
+const heartbeatMs = leaseMs / 3;
+/** Kept back from the time given to a drain, for handing back. */
+const handBackMsMax = 500;
+
+/** A place of the node's own, where the dispatcher is kept. */
+const place: Component = Object.freeze({ kind: "~dispatcher", name: "~dispatcher" });
+
+export function dispatcherOf(node: NodeServices): Dispatcher {
+  return node.local(place, () => new Dispatcher(node));
+}
+
+/** On the monotonic clock and on the wall, counted from before the claim was asked for; over when either says so (FINDINGS F15). */
+interface LeaseEnds {
+  untilMonotonicMs: number;
+  untilWallMs: number;
+}
+interface Held extends LeaseEnds {
+  readonly job: HeldJob;
+}
+
+export class Dispatcher {
+  readonly #node: NodeServices;
+  readonly #claimants = new Map<string, Claimant>();
+  readonly #held = new Map<string, Held>();
+  /** Queues that may have work for us. */
+  readonly #wanting = new Set<Claimant>();
+  #state: "open" | "draining" | "closed" = "open";
+  #forget: (() => void) | undefined;
+  #scheduled = false;
+  #claiming: Promise<void> | undefined;
+  #due: { readonly atMs: number; readonly timer: Timer } | undefined;
+  #heartbeat: Timer | undefined;
+  #offsetMs = 0;
+  #turn = 0;
+  #draining: Promise<void> | undefined;
+  #looking: Promise<boolean> | undefined;
+
+  constructor(node: NodeServices) {
+    this.#node = node;
+  }
+
+  add(claimant: Claimant): void {
+    this.#claimants.set(claimant.queue, claimant);
+    if (!this.#forget) {
+      this.#state = this.#node.draining.aborted ? "draining" : "open";
+      this.#forget = this.#node.store.onChange(({ queues }) => {
+        for (const queue of queues) {
+          const known = this.#claimants.get(queue);
+          if (known) this.want(known);
+        }
+      });
+      this.#node.draining.addEventListener("abort", this.#beginDraining, { once: true });
+      this.#beat();
+    }
+    this.want(claimant);
+  }
+
+  remove(claimant: Claimant): void {
+    this.#claimants.delete(claimant.queue);
+    this.#wanting.delete(claimant);
+    if (this.#claimants.size === 0) this.#close();
+  }
+
+  /** Its queue may have work. */
+  want(claimant: Claimant): void {
+    if (this.#state !== "open") return;
+    this.#wanting.add(claimant);
+    this.#schedule();
+  }
+
+  /** It has room again. */
+  roomIn(claimant: Claimant): void {
+    if (this.#wanting.has(claimant)) this.#schedule();
+  }
+
+  /** The store's clock, as far as this node knows it. */
+  nowMs(): number {
+    return this.#node.clock.wallMs() + this.#offsetMs;
+  }
+
+  /** Nothing is held, and a look at every queue found nothing due. */
+  idle(): Promise<boolean> {
+    return (this.#looking ??= this.#look().finally(() => (this.#looking = undefined)));
+  }
+
+  /** All queues of the node at once: the first call drains, later ones wait for it. */
+  drain(withinMs: number): Promise<void> {
+    return (this.#draining ??= this.#drain(withinMs));
+  }
+
+  // ---- claiming -------------------------------------------------------------------------------------------------------
+
+  #schedule(): void {
+    if (this.#scheduled || this.#claiming || this.#state !== "open") return;
+    this.#scheduled = true;
+    // After what is ready in this turn, so that a burst of freed slots and notices becomes one claim.
+    void Promise.resolve().then(() => {
+      this.#scheduled = false;
+      this.#claiming ??= this.#claim().finally(() => {
+        this.#claiming = undefined;
+        for (const claimant of this.#wanting) if (claimant.room() > 0) return this.#schedule();
+      });
+    });
+  }
+
+  async #claim(): Promise<void> {
+    if (this.#state !== "open") return;
+    const asked: Claimant[] = [];
+    const queues = [];
+    for (const claimant of this.#inTurn()) {
+      const limit = Math.min(claimant.room(), limits.claimJobsMax);
+      if (limit <= 0) continue;
+      asked.push(claimant);
+      queues.push({ queue: claimant.queue, limit });
+    }
+    if (queues.length === 0) return;
+    for (const claimant of asked) this.#wanting.delete(claimant);
+    const leaseEnds: LeaseEnds = { untilMonotonicMs: this.#node.clock.monotonicMs() + leaseMs, untilWallMs: this.#node.clock.wallMs() + leaseMs };
+    let claims: Claims;
+    try {
+      claims = await this.#node.store.claim({ holder: this.#node.id, leaseMs, queues });
+    } catch (fault) {
+      this.#claimFailed(asked, fault);
+      return;
+    }
+    this.#offsetMs = claims.nowMs - this.#node.clock.wallMs();
+    const { jobs, nextDueAtMs, nowMs } = claims;
+    // Due now: a limit cut the answer short, and there is more.
+    if (nextDueAtMs !== undefined && nextDueAtMs <= nowMs && jobs.length > 0) for (const claimant of asked) this.#wanting.add(claimant);
+    else if (nextDueAtMs !== undefined) this.#wakeIn(Math.max(1, nextDueAtMs - nowMs));
+    if (!jobs.some(({ again }) => again)) return this.#handOut(jobs, leaseEnds);
+    this.#handOut(jobs.filter(({ again }) => !again), leaseEnds);
+    await this.#handOutAgain(jobs.filter(({ again }) => again), leaseEnds);
+  }
+
+  /** Each time another queue comes first, so that a busy one cannot use up every claim. */
+  #inTurn(): readonly Claimant[] {
+    const all = [...this.#wanting];
+    const first = this.#turn++ % Math.max(1, all.length);
+    return first === 0 ? all : [...all.slice(first), ...all.slice(0, first)];
+  }
+
+  #handOut(jobs: readonly ClaimedJob[], leaseEnds: LeaseEnds, journals?: ReadonlyMap<string, Journal>): void {
+    for (const claim of jobs) {
+      const claimant = this.#claimants.get(claim.queue);
+      if (claimant) this.#held.set(claim.id, { job: claimant.take(claim, journals?.get(claim.id)), ...leaseEnds });
+      // Otherwise its part was stopped while the claim was on its way: the lease runs out.
+    }
+    if (this.#state !== "open") for (const claimant of this.#claimants.values()) claimant.handBackWaiting();
+  }
+
+  /** Jobs that ran before may have a journal. Without it they must not run: when it cannot be read, their leases run out. */
+  async #handOutAgain(jobs: readonly ClaimedJob[], leaseEnds: LeaseEnds): Promise<void> {
+    const journals = new Map<string, Journal>();
+    try {
+      const rows = await this.#node.store.read.records(jobs.map(({ id }) => journalKey(id)));
+      rows.forEach((row, at) => {
+        if (row) journals.set((jobs[at] as ClaimedJob).id, decodeJournal(row.value, row.version));
+      });
+    } catch (fault) {
+      this.#node.log("~dispatcher", { traceparent: undefined, tenant: undefined }).error("journals could not be read; their jobs wait for the end of their leases", { fault: String(fault), jobs: jobs.length });
+      return;
+    }
+    this.#handOut(jobs, leaseEnds, journals);
+  }
+
+  #claimFailed(asked: readonly Claimant[], fault: unknown): void {
+    if (Fault.is(fault, "store.closed") || this.#state !== "open") return;
+    this.#node.log("~dispatcher", { traceparent: undefined, tenant: undefined }).warn("jobs could not be claimed; trying again", { fault: String(fault) });
+    this.#node.clock.after(1_000, () => {
+      for (const claimant of asked) this.want(claimant);
+    });
+  }
+
+  #wakeIn(delayMs: number): void {
+    const atMs = this.#node.clock.monotonicMs() + delayMs;
+    if (this.#due && this.#due.atMs <= atMs) return;
+    this.#due?.timer.cancel();
+    const timer = this.#node.clock.after(delayMs, () => {
+      this.#due = undefined;
+      this.#wantAll();
+    });
+    this.#due = { atMs, timer };
+  }
+
+  #wantAll(): void {
+    for (const claimant of this.#claimants.values()) this.want(claimant);
+  }
+
+  // ---- holding --------------------------------------------------------------------------------------------------------
+
+  /** Called by a claimant when a job needs no heartbeat any more. */
+  settled(id: string): void {
+    this.#held.delete(id);
+  }
+
+  #beat(): void {
+    this.#heartbeat = this.#node.clock.after(heartbeatMs, () => {
+      this.#beat();
+      void this.#extend();
+      this.#wantAll();
+    });
+  }
+
+  async #extend(): Promise<void> {
+    if (this.#held.size === 0) return;
+    const all = [...this.#held.values()];
+    const monotonicMs = this.#node.clock.monotonicMs();
+    const wallMs = this.#node.clock.wallMs();
+    let extended: readonly boolean[];
+    try {
+      extended = await this.#node.store.extend(all.map(({ job }): Claim => job.claim), leaseMs);
+    } catch (fault) {
+      if (Fault.is(fault, "store.closed")) return;
+      this.#node.log("~dispatcher", { traceparent: undefined, tenant: undefined }).warn("claims could not be extended; trying again", { fault: String(fault), claims: all.length });
+      for (const held of all) if (held.untilMonotonicMs <= this.#node.clock.monotonicMs() || held.untilWallMs <= this.#node.clock.wallMs()) held.job.abort(leaseOver(held.job.claim));
+      return;
+    }
+    all.forEach((held, at) => {
+      if (!extended[at]) return held.job.abort(claimOver(held.job.claim));
+      held.untilMonotonicMs = monotonicMs + leaseMs;
+      held.untilWallMs = wallMs + leaseMs;
+    });
+  }
+
+  // ---- ending ---------------------------------------------------------------------------------------------------------
+
+  readonly #beginDraining = (): void => {
+    if (this.#state === "open") this.#state = "draining";
+    for (const claimant of this.#claimants.values()) claimant.handBackWaiting();
+  };
+
+  async #drain(withinMs: number): Promise<void> {
+    this.#beginDraining();
+    const graceMs = withinMs - Math.min(handBackMsMax, withinMs / 5);
+    let over: (() => void) | undefined;
+    const timer = this.#node.clock.after(graceMs, () => over?.());
+    try {
+      await this.#claiming;
+      const finished = Promise.all([...this.#held.values()].map(({ job }) => job.settled));
+      await Promise.race([finished, new Promise<void>((resolve) => (over = resolve))]);
+    } finally {
+      timer.cancel();
+    }
+    const left = [...this.#held.values()];
+    for (const { job } of left) job.abort(handedBack(job.claim));
+    await Promise.all(left.map(({ job }) => job.settled));
+  }
+
+  async #look(): Promise<boolean> {
+    if (this.#state !== "open") return this.#held.size === 0;
+    if (this.#held.size > 0 || this.#claiming) return false;
+    for (const claimant of this.#claimants.values()) this.#wanting.add(claimant);
+    const asking = (this.#claiming = this.#claim().finally(() => {
+      this.#claiming = undefined;
+      if (this.#wanting.size > 0) this.#schedule();
+    }));
+    await asking;
+    return this.#held.size === 0 && this.#wanting.size === 0;
+  }
+
+  #close(): void {
+    this.#state = "closed";
+    this.#forget?.();
+    this.#forget = undefined;
+    this.#draining = undefined;
+    this.#node.draining.removeEventListener("abort", this.#beginDraining);
+    this.#heartbeat?.cancel();
+    this.#due?.timer.cancel();
+  }
+}
+
+function claimOver({ id, queue }: ClaimedJob): Fault {
+  return Fault.create("job.claim-over", `the claim on job ${id} of queue "${queue}" is over: its lease ran out, or it was cancelled`, "Nothing: whoever holds it now runs it. If it happens often, look for handlers that block the event loop.");
+}
+
+function leaseOver({ id, queue }: ClaimedJob): Fault {
+  return Fault.create("job.lease-over", `the lease on job ${id} of queue "${queue}" ended before it could be extended`, "See why the store does not answer; the job is run again.");
+}
+
+function handedBack({ id, queue }: ClaimedJob): Fault {
+  return Fault.create("job.handed-back", `this node stops; job ${id} of queue "${queue}" goes back to its queue`, "Nothing: another node, or this one when it starts again, runs it.");
+}

@@ -1,0 +1,60 @@
+/**
+ * What lies in a job's payload: the message, and what travels with it without being passed on. JSON:
+ * `{"v":1,"tenant":"acme","by":"<invocation that sent it>","trace":"<traceparent>","data":…}`; absent facts are left out.
+ */
+import { decode, encode, type Invocation } from "../component/index.ts";
+import { currentContext } from "../kernel/index.ts";
+
+export interface Envelope {
+  readonly v: 1;
+  readonly data: unknown;
+  readonly tenant?: string;
+  /** The invocation that sent it. */
+  readonly by?: string;
+  /** W3C traceparent of the span in which it was sent. */
+  readonly trace?: string;
+}
+
+export interface Sender {
+  readonly tenant: string | undefined;
+  readonly by: string | undefined;
+  readonly trace: string | undefined;
+}
+
+const encoder = new TextEncoder();
+
+export function senderOf(invocation: Invocation): Sender {
+  return { tenant: invocation.tenant, by: invocation.frame.id, trace: currentContext().traceparent };
+}
+
+/** `what` is named in the fault when the message is no JSON: `message of queue "mail"`. */
+export function seal(message: unknown, sender: Sender, what: string): Uint8Array {
+  const body = encode(message, what); // by itself, so that a fault names the path within the message
+  let head = '{"v":1';
+  if (sender.tenant !== undefined) head += `,"tenant":${JSON.stringify(sender.tenant)}`;
+  if (sender.by !== undefined) head += `,"by":${JSON.stringify(sender.by)}`;
+  if (sender.trace !== undefined) head += `,"trace":${JSON.stringify(sender.trace)}`;
+  head += ',"data":';
+  const headBytes = encoder.encode(head);
+  const sealed = new Uint8Array(headBytes.byteLength + body.byteLength + 1);
+  sealed.set(headBytes);
+  sealed.set(body, headBytes.byteLength);
+  sealed[sealed.byteLength - 1] = 0x7d; // }
+  return sealed;
+}
+
+/** `undefined` for bytes that no version of this code has written. */
+export function unseal(payload: Uint8Array): Envelope | undefined {
+  try {
+    const envelope = decode(payload) as Partial<Envelope> | null;
+    if (typeof envelope === "object" && envelope !== null && envelope.v === 1 && "data" in envelope) return envelope as Envelope;
+  } catch {
+    // no JSON: answered below
+  }
+  return undefined;
+}
+
+/** A user's key within one tenant, so that no tenant's keys can meet another's. */
+export function tenantKey(tenant: string | undefined, key: string): string {
+  return `${tenant === undefined ? "" : encodeURIComponent(tenant)}/${key}`;
+}

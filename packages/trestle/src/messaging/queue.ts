@@ -1,0 +1,202 @@
+/**
+ * queue: work that will be done, by one worker at a time. Sending is a write of the sender's commit; finishing is a write
+ * of the handler's commit. Guarantees: `queue.redelivers-after-crash`, `queue.finishes-with-effect`, `queue.fifo-per-key`.
+ */
+import { declareComponent, parse, parseNow, type Annotations, type Component, type Handles, type In, type Invocation, type NodeServices, type Out, type Schema, type Usable, type Uses, type WorkSpec } from "../component/index.ts";
+import { durationMs, Fault, integerWithin, type Duration, type Instant } from "../kernel/index.ts";
+import type { JobId } from "../store/index.ts";
+import { Backlog } from "./backlog.ts";
+import { seal, senderOf, tenantKey } from "./envelope.ts";
+import { JobWorkContext, type JobContext, type JobEnd } from "./job-context.ts";
+import type { Handling, JobRun } from "./job-run.ts";
+import { retryOf, type RetrySpec } from "./retry.ts";
+import { Worker } from "./worker.ts";
+
+export function queue<S extends Schema, U extends Uses = {}>(
+  name: string,
+  spec: QueueSpec<S> & QueueWork<U>,
+  handler: (message: Out<S>, uses: Handles<U>, job: JobContext) => JobEnd | Promise<JobEnd>,
+): Queue<In<S>> {
+  const { input, key, capacity = 1_000_000, uses, role = "worker", timeout = "30s", retry, concurrency = 16, ...annotations } = spec;
+  const of = `queue "${name}"`;
+  const settings: Settings = { name, input, key, capacity: integerWithin(capacity, `${of}: capacity`, { least: 1, most: 1_000_000_000 }) };
+  const component: Queue<In<S>> = declareComponent<Queue<In<S>>>("queue", name, {
+    annotations, uses: uses ?? {}, edge: "send", role,
+    bind: (invocation) => new BoundQueue(component, settings, invocation),
+    part: (node) => new Worker(node, handlingOf(component, settings, handler as Handler, {
+      uses, timeoutMs: durationMs(timeout, `${of}: timeout`), retry: retryOf(retry, of), concurrency: concurrencyOf(concurrency, of),
+    }, node)),
+  });
+  // Checked where it is declared, not where it first runs.
+  durationMs(timeout, `${of}: timeout`);
+  retryOf(retry, of);
+  concurrencyOf(concurrency, of);
+  return component;
+}
+
+export interface QueueSpec<S extends Schema> extends Annotations {
+  readonly input: S;
+  /** Messages with the same key are handled one after the other, in order of sending. */
+  readonly key?: (message: Out<S>) => string;
+  /** Backlog at which `send` faults with `queue.full`; default 1,000,000. Sampled: it may be passed by what is sent between two looks. */
+  readonly capacity?: number;
+}
+export interface QueueWork<U extends Uses> extends WorkSpec<U> {
+  /** Default 8 attempts, full jitter from 1s to 5m. */
+  readonly retry?: RetrySpec;
+  /** Handlers that run at once on one node, 1 to 1000; default 16. With 1, the next begins when the last one's commit is durable. */
+  readonly concurrency?: number;
+}
+
+export interface Queue<Input> extends Component<"queue">, Usable<QueueView, QueueHandle<Input>> {}
+
+export interface QueueView {
+  /** `waiting`: due or not. `oldestAgeMs`: of the oldest that is due and waits. */
+  depth(): Promise<{ readonly waiting: number; readonly running: number; readonly dead: number; readonly oldestAgeMs: number }>;
+}
+export interface QueueHandle<Input> extends QueueView {
+  /** Joins the commit; nothing is sent if the commit is not made. */
+  send(message: Input, options?: SendOptions): JobRef;
+  sendMany(messages: Iterable<Input>, options?: SendOptions): readonly JobRef[];
+  /** Removes a job that waits or is kept, tells the handler of a running one through its signal. `false`: there is no such job any more. */
+  cancel(job: JobRef | string): Promise<boolean>;
+}
+export interface SendOptions {
+  readonly in?: Duration;
+  readonly at?: Instant;
+  /** Default `normal`. Orders keys, never the messages of one key. */
+  readonly priority?: "high" | "normal" | "low";
+  /** At most one waiting message with this key; a second one is dropped, and its `JobRef` names nothing. */
+  readonly unique?: string;
+}
+export interface JobRef {
+  readonly id: string;
+}
+
+// ---- the handle -----------------------------------------------------------------------------------------------------
+
+interface Settings {
+  readonly name: string;
+  readonly input: Schema;
+  readonly key: ((message: never) => string) | undefined;
+  readonly capacity: number;
+}
+type Handler = (message: unknown, uses: object, job: JobContext) => unknown;
+
+const priorities = { high: 0, normal: 1, low: 2 } as const;
+
+class BoundQueue implements QueueHandle<unknown> {
+  readonly #component: Component;
+  readonly #settings: Settings;
+  readonly #invocation: Invocation;
+
+  constructor(component: Component, settings: Settings, invocation: Invocation) {
+    this.#component = component;
+    this.#settings = settings;
+    this.#invocation = invocation;
+  }
+
+  send(message: unknown, options: SendOptions = {}): JobRef {
+    const invocation = this.#invocation;
+    const { name, input, key } = this.#settings;
+    const id = invocation.newId(); // also when it is not sent in the end: ids are counted
+    const what = `message of queue "${name}"`;
+    const parsed: unknown = parseNow(input, message, what);
+    const payload = seal(message, senderOf(invocation), what);
+    if (!invocation.replaying) backlogOf(invocation.node, this.#component, this.#settings).add();
+    const dueAtMs = this.#dueAtMs(options);
+    invocation.enqueue({
+      id, queue: name, payload, priority: priorityOf(options.priority, name),
+      ...(dueAtMs === undefined ? {} : { dueAtMs }),
+      ...(key ? { key: tenantKey(invocation.tenant, key(parsed as never)) } : {}),
+      ...(options.unique === undefined ? {} : { unique: tenantKey(invocation.tenant, options.unique) }),
+    });
+    return { id };
+  }
+
+  sendMany(messages: Iterable<unknown>, options?: SendOptions): readonly JobRef[] {
+    return Array.from(messages, (message) => this.send(message, options));
+  }
+
+  async cancel(job: JobRef | string): Promise<boolean> {
+    const id = typeof job === "string" ? job : job.id;
+    const { name } = this.#settings;
+    const there = await this.#invocation.recall(`job ${id} of queue ${name}`, async () => {
+      const before = idBefore(id);
+      if (before === undefined) return false;
+      const [row] = await this.#invocation.node.store.read.jobs({ queue: name, limit: 1, after: before });
+      return row?.id === id;
+    });
+    if (there) this.#invocation.write({ kind: "cancel", job: id });
+    return there;
+  }
+
+  async depth(): Promise<{ readonly waiting: number; readonly running: number; readonly dead: number; readonly oldestAgeMs: number }> {
+    const { name } = this.#settings;
+    const { waiting, running, dead, oldestAgeMs } = await this.#invocation.recall(`depth of queue ${name}`, () => this.#invocation.node.store.read.queue(name));
+    return { waiting, running, dead, oldestAgeMs };
+  }
+
+  #dueAtMs({ in: delay, at }: SendOptions): number | undefined {
+    const { name } = this.#settings;
+    if (delay !== undefined && at !== undefined) throw Fault.create("queue.bad-options", `send to queue "${name}" got both in (${String(delay)}) and at (${at})`, "Say when it is due in one way.");
+    if (at !== undefined) {
+      if (!Number.isFinite(at) || at < 0) throw Fault.create("queue.bad-options", `send to queue "${name}": at must be milliseconds since 1970, got ${String(at)}`, "Pass an instant, or use `in`.");
+      return Math.ceil(at);
+    }
+    return delay === undefined ? undefined : Math.ceil(this.#invocation.node.clock.wallMs() + durationMs(delay, `send to queue "${name}": in`));
+  }
+}
+
+function priorityOf(priority: SendOptions["priority"], name: string): number {
+  const number = priorities[priority ?? "normal"] as number | undefined;
+  if (number !== undefined) return number;
+  throw Fault.create("queue.bad-options", `send to queue "${name}": priority must be high, normal or low, got ${JSON.stringify(priority)}`, "Name one of them.");
+}
+
+/** The UUID just before this one: the store lists jobs after an id. `undefined` when the text is no id. */
+function idBefore(id: JobId): JobId | undefined {
+  if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id)) return undefined;
+  const number = BigInt(`0x${id.replaceAll("-", "")}`);
+  if (number === 0n) return undefined;
+  return (number - 1n).toString(16).padStart(32, "0").replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+}
+
+function backlogOf(node: NodeServices, component: Component, { name, capacity }: Settings): Backlog {
+  return node.local(component, () => new Backlog(node, name, capacity));
+}
+
+// ---- the worker's side ------------------------------------------------------------------------------------------------
+
+function handlingOf(component: Component, settings: Settings, handler: Handler, work: Pick<Handling, "uses" | "timeoutMs" | "retry" | "concurrency">, node: NodeServices): Handling {
+  const { name, input } = settings;
+  const what = `message of queue "${name}"`;
+  const backlog = backlogOf(node, component, settings);
+  const handle = (message: unknown, uses: object, invocation: Invocation, run: JobRun) => handler(message, uses, new JobWorkContext(invocation, run));
+  return {
+    component, queue: name, exhausted: "dead", ...work,
+    operation: () => "",
+    settled: () => backlog.left(),
+    handle(message, uses, _context, invocation, run) {
+      const parsed = parse(input, message);
+      if (parsed instanceof Promise) {
+        return parsed.then((result) => {
+          if (!result.ok) throw run.poison(unfit(what, result.issues));
+          return handle(result.value, uses, invocation, run);
+        });
+      }
+      if (!parsed.ok) throw run.poison(unfit(what, parsed.issues));
+      return handle(parsed.value, uses, invocation, run);
+    },
+  };
+}
+
+/** What a person reads beside a message that its queue cannot read any more. */
+export function unfit(what: string, issues: readonly { readonly path: string; readonly message: string }[]): Fault {
+  const listed = issues.slice(0, 5).map(({ path, message }) => (path === "" ? message : `${path}: ${message}`)).join("; ");
+  return Fault.create("payload.invalid", `${what} does not fit its schema: ${listed}`, "Let the schema accept what was sent before, then put the job back.", { details: { issues } });
+}
+
+export function concurrencyOf(concurrency: number, of: string): number {
+  return integerWithin(concurrency, `${of}: concurrency`, { least: 1, most: 1_000 });
+}

@@ -1,0 +1,144 @@
+/**
+ * The worker of one queue on one node: at most `concurrency` handlers at once. It claims a little ahead of itself when handlers are
+ * quick, so that they need not wait for the next claim: as many jobs as it has lately got through in `aheadMs`.
+ *
+ * A slot is free when its handler has ended, while the commit is still on its way; with `concurrency: 1` only when the commit
+ * is durable, so that the next job finds everything the last one did.
+ */
+import type { Journal, NodePart, NodeServices } from "../component/index.ts";
+import type { ClaimedJob } from "../store/index.ts";
+import { dispatcherOf, type Claimant, type Dispatcher, type HeldJob } from "./dispatcher.ts";
+import { JobRun, type Handling, type RunOwner } from "./job-run.ts";
+
+const aheadMs = 10;
+const aheadJobsMax = 256;
+/** Jobs of one queue that are claimed and not settled: those whose commit is on its way count here, not in `concurrency`. */
+const unsettledJobsMax = 1_024;
+/** A clock that ticks in milliseconds shows quick handlers as 0. */
+const quickestMs = 0.02;
+
+export class Worker implements NodePart, Claimant, RunOwner {
+  readonly name: string;
+  readonly queue: string;
+  readonly node: NodeServices;
+  readonly handling: Handling;
+  readonly #dispatcher: Dispatcher;
+  readonly #waiting: JobRun[] = [];
+  readonly #again: { readonly run: JobRun; readonly resolve: () => void }[] = [];
+  readonly #controllers: AbortController[] = [];
+  #running = 0;
+  #unsettled = 0;
+  #stopped = false;
+  #pumping = false;
+  /** How long a slot is held, on average of late; unknown until the first job. */
+  #heldMs: number | undefined;
+
+  constructor(node: NodeServices, handling: Handling) {
+    this.name = `${handling.component.kind} ${handling.queue}`;
+    this.queue = handling.queue;
+    this.node = node;
+    this.handling = handling;
+    this.#dispatcher = dispatcherOf(node);
+  }
+
+  // ---- as a part of the node --------------------------------------------------------------------------------------------
+
+  start(): Promise<void> {
+    this.#dispatcher.add(this);
+    return Promise.resolve();
+  }
+
+  drain(withinMs: number): Promise<void> {
+    return this.#dispatcher.drain(withinMs);
+  }
+
+  async stop(): Promise<void> {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    await this.#dispatcher.drain(0);
+    this.#dispatcher.remove(this);
+  }
+
+  idle(): Promise<boolean> {
+    return this.#dispatcher.idle();
+  }
+
+  // ---- as a claimant ----------------------------------------------------------------------------------------------------
+
+  room(): number {
+    if (this.#stopped) return 0;
+    const { concurrency } = this.handling;
+    const ahead = this.#heldMs === undefined ? 0 : Math.min(aheadJobsMax, Math.floor((concurrency * aheadMs) / this.#heldMs));
+    return Math.min(concurrency + ahead - this.#running - this.#waiting.length - this.#again.length, unsettledJobsMax - this.#unsettled);
+  }
+
+  take(claim: ClaimedJob, journal: Journal | undefined): HeldJob {
+    const run = new JobRun(this, claim, journal, this.#controllers.pop() ?? new AbortController());
+    this.#unsettled += 1;
+    this.#waiting.push(run);
+    this.#pump();
+    return run;
+  }
+
+  handBackWaiting(): void {
+    for (const run of this.#waiting.splice(0)) run.handBack();
+  }
+
+  // ---- slots ------------------------------------------------------------------------------------------------------------
+
+  nowMs(): number {
+    return this.#dispatcher.nowMs();
+  }
+
+  slotAgain(run: JobRun): Promise<void> {
+    return new Promise((resolve) => {
+      this.#again.push({ run, resolve });
+      this.#pump();
+    });
+  }
+
+  handlerEnded(run: JobRun): void {
+    if (this.handling.concurrency > 1) this.#free(run);
+  }
+
+  settled(run: JobRun): void {
+    this.#free(run);
+    this.#unsettled -= 1;
+    if (!run.signal.aborted) this.#controllers.push(run.controller); // nobody listens to it any more
+    this.#dispatcher.settled(run.id);
+    this.handling.settled?.();
+    this.#dispatcher.roomIn(this);
+  }
+
+  withdraw(run: JobRun): void {
+    const at = this.#waiting.indexOf(run);
+    if (at >= 0) this.#waiting.splice(at, 1);
+  }
+
+  #free(run: JobRun): void {
+    if (!run.holding) return;
+    run.holding = false;
+    this.#running -= 1;
+    const heldMs = Math.max(quickestMs, this.node.clock.monotonicMs() - run.heldSinceMs);
+    this.#heldMs = this.#heldMs === undefined ? heldMs : this.#heldMs + (heldMs - this.#heldMs) / 8;
+    this.#pump();
+    this.#dispatcher.roomIn(this);
+  }
+
+  /** Gives free slots away: first to those that run again, then in the order of claiming. Not re-entered by handlers that end at once. */
+  #pump(): void {
+    if (this.#pumping) return;
+    this.#pumping = true;
+    while (this.#running < this.handling.concurrency) {
+      const again = this.#again.shift();
+      const run = again ? again.run : this.#waiting.shift();
+      if (!run) break;
+      this.#running += 1;
+      run.holding = true;
+      run.heldSinceMs = this.node.clock.monotonicMs();
+      if (again) again.resolve();
+      else run.begin();
+    }
+    this.#pumping = false;
+  }
+}
