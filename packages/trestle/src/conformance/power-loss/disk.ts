@@ -7,7 +7,7 @@
  */
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { shimSource } from "./shim-source.ts";
@@ -43,6 +43,8 @@ export interface Disk {
   allow(bytes: number | undefined): void;
   /** Puts the files into the state of their last fsync. Only after the process was killed. */
   losePower(): void;
+  /** Takes the files as they are for synced: after a test itself has changed them, between two processes. */
+  adopt(): void;
   remove(): void;
 }
 
@@ -76,6 +78,11 @@ export function makeDisk({ library, slowFsyncUs = 0 }: DiskOptions): Disk {
         mkdirSync(dirname(path), { recursive: true });
         copyFileSync(join(shadow, name), path);
       }
+    },
+    adopt() {
+      rmSync(shadow, { recursive: true });
+      mkdirSync(shadow);
+      for (const name of readdirSync(root, { recursive: true, encoding: "utf8" })) if (statSync(join(root, name)).isFile()) copyFileSync(join(root, name), join(shadow, `%${name.replaceAll("/", "%")}`));
     },
     remove: () => rmSync(home, { recursive: true, force: true }),
   };
