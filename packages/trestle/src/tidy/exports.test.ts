@@ -51,15 +51,16 @@ test("every module folder of the core has an index.ts, and a README.md that says
   none(wrong, "every module says what it is:");
 });
 
-test("every package and benchmark has a README.md, and the list of examples names each", () => {
-  const folders = allFiles
-    .filter((path) => /^(packages|benchmarks)\/[^/]+\/(package\.json|bench\.ts)$/.test(path))
-    .map((path) => path.split("/").slice(0, 2).join("/"));
-  const missing = [...new Set(folders)].map((folder) => `${folder}/README.md`).filter((path) => !exists(path));
-  const examples = [...new Set(allFiles.flatMap((path) => /^examples\/([^/]+)\//.exec(path)?.[1] ?? []))];
-  const list = read("examples/README.md");
+test("every package has a README.md, and the lists of examples and benchmarks name each of them", () => {
+  const unnamed = (folder: string, least: number): string[] => {
+    const names = [...new Set(allFiles.flatMap((path) => new RegExp(`^${folder}/([^/]+)/`).exec(path)?.[1] ?? []))];
+    const list = exists(`${folder}/README.md`) ? read(`${folder}/README.md`) : "";
+    atLeast(least, names.length, folder);
+    return names
+      .filter((name) => !list.includes(name) && !exists(`${folder}/${name}/README.md`))
+      .map((name) => `${folder}/README.md does not name ${name}, and it has no README.md of its own`);
+  };
+  const bare = packages.map(({ folder }) => `${folder}/README.md`).filter((path) => !exists(path));
 
-  atLeast(3, folders.length, "packages and benchmarks");
-  atLeast(6, examples.length, "examples");
-  none([...missing, ...examples.filter((name) => !list.includes(`${name}/`)).map((name) => `examples/README.md does not name ${name}/`)], "missing:");
+  none([...bare, ...unnamed("examples", 6), ...unnamed("benchmarks", 4)], "missing:");
 });
