@@ -5,7 +5,20 @@ import { readFile } from "node:fs/promises";
 const folder = new URL("../console/page/", import.meta.url);
 const types = { html: "text/html; charset=utf-8", css: "text/css; charset=utf-8", js: "text/javascript; charset=utf-8", svg: "image/svg+xml" } as const;
 /** What may be asked for: no path comes from outside. */
-export const pageFiles = ["index.html", "console.css", "console.js", "format.js", "graph.js", "layout.js", "icon.svg"] as const;
+export const pageFiles = [
+  "index.html",
+  "console.css",
+  "console.js",
+  "elements.js",
+  "format.js",
+  "graph.js",
+  "kept.js",
+  "layout.js",
+  "node.js",
+  "panel.js",
+  "summary.js",
+  "icon.svg",
+] as const;
 
 interface PageFile {
   readonly bytes: Uint8Array<ArrayBuffer>;

@@ -6,8 +6,8 @@ import { duration, rate } from "./format.js";
 import { layOut, pathThrough } from "./layout.js";
 
 const svgNamespace = "http://www.w3.org/2000/svg";
-const wide = { direction: "right", nodeWidth: 178, nodeHeight: 58, layerGap: 96, nodeGap: 22, perLayerMax: 7 };
-const narrow = { direction: "down", nodeWidth: 158, nodeHeight: 58, layerGap: 58, nodeGap: 14, perLayerMax: 2 };
+const wide = { direction: "right", nodeWidth: 196, nodeHeight: 58, layerGap: 110, nodeGap: 22, perLayerMax: 7 };
+const narrow = { direction: "down", nodeWidth: 146, nodeHeight: 70, layerGap: 52, nodeGap: 12, perLayerMax: 2 };
 const margin = 18;
 
 /** What an operation on an edge looks like, for the legend too. */
@@ -58,7 +58,7 @@ function visible(graph) {
 }
 
 function draw(host, { components, edges }, options, onSelect, selection) {
-  const layout = layOut({ nodes: components.map(({ name }) => ({ id: name })), edges }, options);
+  const layout = layOutInto(host.clientWidth, { nodes: components.map(({ name }) => ({ id: name })), edges }, options);
   const width = layout.width + 2 * margin;
   const height = layout.height + 2 * margin;
   const svg = element("svg", { viewBox: `${-margin} ${-margin} ${width} ${height}`, role: "group", "aria-label": "Components and what they use" });
@@ -110,9 +110,17 @@ function draw(host, { components, edges }, options, onSelect, selection) {
   return { svg, width, height, options, layout, edgeParts, nodeParts };
 }
 
+/** Layers drawn apart as far as the room allows: edges and their labels need it more than the margins do. */
+function layOutInto(room, graph, options) {
+  const layout = layOut(graph, options.direction === "down" ? { ...options, roomAcross: room - 2 * margin } : options);
+  const layers = 1 + Math.max(...layout.nodes.map(({ layer }) => layer));
+  const spare = (room - 2 * margin - layout.width) / Math.max(1, layers - 1);
+  return options.direction === "right" && layers > 1 && spare > 0 ? layOut(graph, { ...options, layerGap: options.layerGap + Math.min(spare, 130) }) : layout;
+}
+
 function fill({ svg, width, height, options, layout, edgeParts, nodeParts }, { components, edges }, selected, room) {
   // As large as the room, but never so small that the texts cannot be read: then the graph scrolls.
-  const scale = Math.min(1.15, Math.max(room / width, options.direction === "right" ? 0.62 : 0.8));
+  const scale = Math.min(1.15, Math.max(room / width, options.direction === "right" ? 0.62 : 0.72));
   svg.setAttribute("width", Math.round(width * scale));
   svg.setAttribute("height", Math.round(height * scale));
 
@@ -142,7 +150,7 @@ function fill({ svg, width, height, options, layout, edgeParts, nodeParts }, { c
       : live
         ? [
             rate(perSecond),
-            p99Ms === undefined || edge.operation === "follow" ? "" : duration(p99Ms),
+            p99Ms === undefined || edge.operation === "follow" || faultsPerSecond > 0 ? "" : duration(p99Ms),
             faultsPerSecond > 0 ? `${rate(faultsPerSecond)} failed` : "",
           ]
         : [];
@@ -208,12 +216,17 @@ function nodeOf({ kind, name }, { x, y }, { nodeWidth: w, nodeHeight: h }) {
   const group = element("g", { class: `node kind-${kind}`, transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})`, tabindex: 0, role: "button" });
   group.append(element("rect", { class: "halo", x: -5, y: -5, width: w + 10, height: h + 10, rx: 14 }));
   for (const { d, className } of outline(kind, w, h)) group.append(element("path", { d, class: className }));
+  const drop = kind === "records" || kind === "sql" ? 3 : 0; // below the rim of the drum
   const inset = kind === "service" ? 20 : kind === "topic" ? 22 : 16;
-  const title = group.appendChild(element("text", { class: "name", x: inset, y: 23 }));
-  title.textContent = name.length > 19 ? `${name.slice(0, 18)}…` : name;
-  const line = group.appendChild(element("text", { class: "rate", x: inset, y: 43 }));
+  const title = group.appendChild(element("text", { class: "name", x: inset, y: 23 + drop }));
+  const charsMax = Math.floor((w - inset - 14) / 7.8);
+  title.textContent = name.length > charsMax ? `${name.slice(0, charsMax - 1)}…` : name;
+  const line = group.appendChild(element("text", { class: "rate", x: inset, y: 43 + drop }));
+  // Beside the rate where there is room, below it where there is not.
+  const below = w < 180;
+  const right = w - (kind === "service" || kind === "topic" ? 18 : kind === "queue" ? 24 : 12);
   const kindText = group.appendChild(
-    element("text", { class: "kind", x: w - (kind === "service" || kind === "topic" ? 18 : kind === "queue" ? 24 : 12), y: 43, "text-anchor": "end" }),
+    element("text", below ? { class: "kind", x: inset, y: 60 } : { class: "kind", x: right, y: 43 + drop, "text-anchor": "end" }),
   );
   const badge = group.appendChild(element("g", { class: "badge", transform: `translate(${w - 8} 0)` }));
   const badgeBox = badge.appendChild(element("rect", { rx: 9, height: 18, y: -9 }));

@@ -5,7 +5,7 @@
 
 /**
  * @param {{ nodes: { id: string }[], edges: { from: string, to: string }[] }} graph edges between unknown nodes are left out
- * @param {{ direction: "right" | "down", nodeWidth: number, nodeHeight: number, layerGap: number, nodeGap: number, perLayerMax: number }} options
+ * @param {{ direction: "right" | "down", nodeWidth: number, nodeHeight: number, layerGap: number, nodeGap: number, perLayerMax: number, roomAcross?: number }} options `roomAcross`: layers that can be are kept this short
  */
 export function layOut(graph, options) {
   const ids = graph.nodes.map(({ id }) => id);
@@ -155,12 +155,14 @@ export function crossings(layers, after) {
   return count;
 }
 
+// No name of a component has a space in it.
+const isWaypoint = (id) => id.includes(" at ");
+
 /** The centre of each id across the layer: drawn to its neighbours, never closer than the gap, order kept. */
-function align(layers, chains, { direction, nodeWidth, nodeHeight, nodeGap }) {
+function align(layers, chains, { direction, nodeWidth, nodeHeight, nodeGap, roomAcross = Infinity }) {
   const { before, after } = neighbours(chains);
-  const isWaypoint = (id) => / at \d+$/.test(id);
   const breadth = direction === "right" ? nodeHeight : nodeWidth;
-  const size = (id) => (isWaypoint(id) ? 14 : breadth);
+  const size = (id) => (isWaypoint(id) ? (direction === "right" ? 14 : 8) : breadth);
   const centre = new Map();
   for (const layer of layers) {
     let at = 0;
@@ -171,6 +173,20 @@ function align(layers, chains, { direction, nodeWidth, nodeHeight, nodeGap }) {
     for (const id of layer) centre.set(id, centre.get(id) - (at - nodeGap) / 2);
   }
   const apart = (a, b) => (size(a) + size(b)) / 2 + (isWaypoint(a) || isWaypoint(b) ? nodeGap / 2 : nodeGap);
+  const lengthOf = (layer) => layer.reduce((sum, id, i) => sum + (i === 0 ? size(id) / 2 : apart(layer[i - 1], id)), size(layer[layer.length - 1]) / 2);
+  const room = Math.max(roomAcross, ...layers.map(lengthOf));
+  const keepWithin = (layer) => {
+    let least = -room / 2 + size(layer[0]) / 2;
+    layer.forEach((id, i) => {
+      least += i === 0 ? 0 : apart(layer[i - 1], id);
+      centre.set(id, Math.max(centre.get(id), least));
+    });
+    let most = room / 2 - size(layer[layer.length - 1]) / 2;
+    for (let i = layer.length - 1; i >= 0; i--) {
+      most -= i === layer.length - 1 ? 0 : apart(layer[i], layer[i + 1]);
+      centre.set(layer[i], Math.min(centre.get(layer[i]), most));
+    }
+  };
   for (let pass = 0; pass < 24; pass++) {
     const down = pass % 2 === 0;
     for (const layer of down ? layers : [...layers].reverse()) {
@@ -184,6 +200,7 @@ function align(layers, chains, { direction, nodeWidth, nodeHeight, nodeGap }) {
       const high = [...wanted];
       for (let i = layer.length - 2; i >= 0; i--) high[i] = Math.min(high[i], high[i + 1] - apart(layer[i], layer[i + 1]));
       layer.forEach((id, i) => centre.set(id, (low[i] + high[i]) / 2));
+      if (room < Infinity) keepWithin(layer);
     }
   }
   return centre;
@@ -193,7 +210,8 @@ function place(layers, chains, across, edges, forward, { direction, nodeWidth, n
   const right = direction === "right";
   const depth = right ? nodeWidth : nodeHeight;
   const breadth = right ? nodeHeight : nodeWidth;
-  const least = Math.min(...layers.flat().map((id) => across.get(id))) - breadth / 2;
+  const half = (id) => (isWaypoint(id) ? 6 : breadth / 2);
+  const least = Math.min(...layers.flat().map((id) => across.get(id) - half(id)));
   const nodes = new Map();
   const along = new Map();
   layers.forEach((layer, i) => {
@@ -233,8 +251,8 @@ function place(layers, chains, across, edges, forward, { direction, nodeWidth, n
     const xy = points.map(([a, c]) => (right ? { x: a, y: c } : { x: c, y: a }));
     return { index: edges[i].index, from: edges[i].from, to: edges[i].to, points: turned ? xy.reverse() : xy };
   });
-  const real = [...nodes.values()].filter(({ id }) => !/ at \d+$/.test(id));
-  const farthest = Math.max(...layers.flat().map((id) => across.get(id))) + breadth / 2;
+  const real = [...nodes.values()].filter(({ id }) => !isWaypoint(id));
+  const farthest = Math.max(...layers.flat().map((id) => across.get(id) + half(id)));
   const length = layers.length * (depth + layerGap) - layerGap;
   return { nodes: real, edges: routed, width: right ? length : farthest, height: right ? farthest : length };
 }
