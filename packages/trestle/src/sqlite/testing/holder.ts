@@ -1,0 +1,13 @@
+/** A process that opens a store and keeps it: `node holder.ts <file>`. Says `open` or the fault's code on stdout. */
+import { writeSync } from "node:fs";
+import { Fault } from "../../kernel/index.ts";
+import { openSqlite } from "../index.ts";
+
+try {
+  const store = await openSqlite({ path: process.argv[2] as string });
+  writeSync(1, "open\n");
+  process.on("SIGTERM", () => void store.close().then(() => process.exit(0)));
+  setInterval(() => undefined, 1_000);
+} catch (error) {
+  writeSync(1, `${Fault.is(error) ? `${error.code} ${error.message}` : String(error)}\n`);
+}
