@@ -3,7 +3,7 @@
  * refusal or fault that rests on reads is checked before it is believed: what the handler saw may never have stood together
  * (FINDINGS F9).
  */
-import { Fault, withContext } from "../kernel/index.ts";
+import { currentContext, Fault, withContext } from "../kernel/index.ts";
 import type { Expectation, Write } from "../store/index.ts";
 import type { Component, Mode, Uses } from "./component.ts";
 import { WorkContext } from "./work-context.ts";
@@ -59,6 +59,7 @@ const runsMax = 1_000;
 export async function execute<T>(work: Work<T>): Promise<Ended<T>> {
   const { node, component, operation } = work;
   const startedMs = node.clock.monotonicMs();
+  const caller = currentContext().component;
   const span = node.observer.span(`${component.name} ${operation}`.trim(), { "trestle.kind": component.kind, "trestle.component": component.name }, work.traceparent);
   const deadlineMs = startedMs + work.timeoutMs;
   const scope = new AbortScope(node, work.timeoutMs, work.signal);
@@ -66,7 +67,7 @@ export async function execute<T>(work: Work<T>): Promise<Ended<T>> {
   let end: Conclusion["end"] = "fault";
   let fault: unknown;
   try {
-    const running = () => withContext({ deadlineMs, signal: undefined, tenant: work.tenant, attempt: work.attempt ?? 1, ...(span ? { traceparent: span.traceparent } : work.traceparent ? { traceparent: work.traceparent } : {}) }, async () => {
+    const running = () => withContext({ component: component.name, deadlineMs, signal: undefined, tenant: work.tenant, attempt: work.attempt ?? 1, ...(span ? { traceparent: span.traceparent } : work.traceparent ? { traceparent: work.traceparent } : {}) }, async () => {
       let journal = work.journal;
       for (;;) {
         runs += 1;
@@ -92,7 +93,9 @@ export async function execute<T>(work: Work<T>): Promise<Ended<T>> {
   } finally {
     scope.close();
     span?.end(end === "fault" ? fault : undefined);
-    node.observer.invoked(component.name, operation, end, node.clock.monotonicMs() - startedMs, runs);
+    const tookMs = node.clock.monotonicMs() - startedMs;
+    node.observer.invoked(component.name, operation, end, tookMs, runs);
+    if (caller !== undefined) node.observer.called?.(caller, component.name, end, tookMs);
   }
 }
 

@@ -5,7 +5,7 @@
  * timed out, was reset, or got a 5xx. That a later attempt found the door shut does not make it known. Only an answer does.
  */
 import { parseOrFault, type NodeServices } from "../component/index.ts";
-import { durationMs, Fault, integerWithin, numberWithin, shareOf, withContext, type Duration } from "../kernel/index.ts";
+import { currentContext, durationMs, Fault, integerWithin, numberWithin, shareOf, withContext, type Duration } from "../kernel/index.ts";
 import { breaker, callWith, retryBudget, type Attempt, type Breaker, type CallPolicy, type RetryOptions } from "../resilience/index.ts";
 import { settingValue, type Setting } from "../setting/index.ts";
 import type { DeclaredOperation } from "./external.ts";
@@ -184,15 +184,21 @@ export class Side {
     const { observer, clock } = this.#node;
     const { name } = this.#rules;
     const startedMs = clock.monotonicMs();
+    const caller = currentContext().component;
+    const ended = (end: "ok" | "refused" | "fault"): void => {
+      const tookMs = clock.monotonicMs() - startedMs;
+      observer.invoked(name, operation, end, tookMs, 1);
+      if (caller !== undefined) observer.called?.(caller, name, end, tookMs);
+    };
     const span = observer.span(`${name} ${operation}`, { "trestle.kind": "external", "trestle.component": name });
     try {
       const answer = await (span ? withContext({ traceparent: span.traceparent }, run) : run());
       span?.end();
-      observer.invoked(name, operation, "ok", clock.monotonicMs() - startedMs, 1);
+      ended("ok");
       return answer;
     } catch (fault) {
       span?.end(fault);
-      observer.invoked(name, operation, Fault.is(fault, "external.refused") ? "refused" : "fault", clock.monotonicMs() - startedMs, 1);
+      ended(Fault.is(fault, "external.refused") ? "refused" : "fault");
       throw fault;
     }
   }

@@ -165,7 +165,8 @@ function fill({ svg, width, height, options, layout, edgeParts, nodeParts }, { c
     part.box.setAttribute("x", -half);
     const spot = freeSpot(part.path, half, taken);
     taken.push(boxAt(spot, half));
-    part.label.setAttribute("transform", `translate(${spot.x.toFixed(1)} ${spot.y.toFixed(1)})`);
+    const x = Math.min(width - margin - half, Math.max(half - margin, spot.x)); // not over the picture's rim
+    part.label.setAttribute("transform", `translate(${x.toFixed(1)} ${spot.y.toFixed(1)})`);
   }
 }
 
