@@ -31,7 +31,9 @@ const floor: Variant = async ({ load, seconds, scratch }) => {
       indexed = indexed | excluded.indexed, value = excluded.value
     returning id, indexed, created`);
   const insertEvent = sql("insert into trestle_events (position, stream, version, n, at, id, type, data, meta) values (?, ?, ?, ?, ?, ?, ?, ?, ?)");
-  const insertJob = sql("insert into trestle_jobs (seq, id, queue, state, priority, place, due, sent, attempt, key, uniq, payload) values (?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?) on conflict (id) do nothing");
+  const insertJob = sql(
+    "insert into trestle_jobs (seq, id, queue, state, priority, place, due, sent, attempt, key, uniq, payload) values (?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?) on conflict (id) do nothing",
+  );
 
   let n = 0;
   let waiting: { readonly order: Order; readonly resolve: () => void }[] = [];

@@ -2,11 +2,10 @@
  * A neighbour of the store: an HTTP route on the same event loop that does not touch it, asked 200 times a second from another process,
  * while `load` callers commit. Open loop: an answer's time counts from when it should have been asked for.
  */
-import { spawn } from "node:child_process";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { fileURLToPath } from "node:url";
-import type { Measured, Variant } from "../harness/bench.ts";
+import type { Variant } from "../harness/bench.ts";
+import { runClient } from "../harness/clients.ts";
 import { copyOfHistory } from "../harness/store-file.ts";
 import { openSqlite } from "../../packages/trestle/src/sqlite/index.ts";
 import { nextOrder, payload } from "./order.ts";
@@ -19,16 +18,18 @@ const neighbour: Variant = async ({ load, seconds, scratch }) => {
   const callers = Array.from({ length: load }, async () => {
     while (running) {
       const { id, key, stream, event, job } = nextOrder();
-      await store.commit({ id, expects: [{ kind: "record", key, version: 0 }], writes: [{ kind: "put", key, value: payload }, { kind: "append", stream, events: [{ id: event, type: "OrderPlaced", data: payload }] }, { kind: "enqueue", job: { id: job, queue: "mail", payload, priority: 1 } }] });
+      await store.commit({
+        id,
+        expects: [{ kind: "record", key, version: 0 }],
+        writes: [
+          { kind: "put", key, value: payload },
+          { kind: "append", stream, events: [{ id: event, type: "OrderPlaced", data: payload }] },
+          { kind: "enqueue", job: { id: job, queue: "mail", payload, priority: 1 } },
+        ],
+      });
     }
   });
-  const measured = await new Promise<Measured>((resolve, reject) => {
-    // Its own clock must not be slowed: it does not inherit the slow fsync.
-    const { LD_PRELOAD: _, ...env } = process.env;
-    const client = spawn(process.execPath, [fileURLToPath(new URL("../harness/open-loop-client.ts", import.meta.url)), `http://127.0.0.1:${(server.address() as AddressInfo).port}/`, "200", String(seconds)], { stdio: ["ignore", "ignore", "inherit", "ipc"], env });
-    client.on("message", (message) => resolve(message as Measured));
-    client.on("exit", (code) => code !== 0 && reject(new Error(`the client ended with ${code}`)));
-  });
+  const measured = await runClient("open-loop-client", `http://127.0.0.1:${(server.address() as AddressInfo).port}/`, 200, seconds);
   running = false;
   await Promise.all(callers);
   server.close();

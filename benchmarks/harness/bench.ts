@@ -62,13 +62,23 @@ export interface Benchmark {
 
 export async function runBenchmark(benchmark: Benchmark): Promise<void> {
   const { values } = parseArgs({
-    options: { json: { type: "boolean" }, quick: { type: "boolean" }, check: { type: "boolean" }, rounds: { type: "string" }, seconds: { type: "string" }, variant: { type: "string" }, load: { type: "string" } },
+    options: {
+      json: { type: "boolean" },
+      quick: { type: "boolean" },
+      check: { type: "boolean" },
+      rounds: { type: "string" },
+      seconds: { type: "string" },
+      variant: { type: "string" },
+      load: { type: "string" },
+    },
   });
   const rounds = Number(values.rounds ?? (values.quick ? 1 : 3));
   const seconds = Number(values.seconds ?? (values.quick ? 1 : (benchmark.seconds ?? 3)));
   const plan = benchmark.variants
     .filter(({ name }) => values.variant === undefined || name === values.variant)
-    .flatMap((variant) => (variant.loads ?? benchmark.loads).filter((load) => values.load === undefined || load === Number(values.load)).map((load) => ({ variant, load })))
+    .flatMap((variant) =>
+      (variant.loads ?? benchmark.loads).filter((load) => values.load === undefined || load === Number(values.load)).map((load) => ({ variant, load })),
+    )
     .sort((a, b) => a.load - b.load);
   const results = new Map<string, Measured[]>(plan.map(({ variant, load }) => [`${variant.name}@${load}`, []]));
   const home = mkdtempSync(join(tmpdir(), "trestle-bench-"));
@@ -78,14 +88,21 @@ export async function runBenchmark(benchmark: Benchmark): Promise<void> {
       for (const { variant, load } of round % 2 ? plan.toReversed() : plan) {
         const measured = await inFreshProcess(variant, load, seconds, home);
         results.get(`${variant.name}@${load}`)?.push(measured);
-        process.stderr.write(`round ${round + 1}/${rounds}  ${`${variant.name}@${load}`.padEnd(24)} ${Math.round(measured.opsPerSec)}/s, p50 ${measured.p50Ms.toFixed(2)} ms, p99 ${measured.p99Ms.toFixed(2)} ms\n`);
+        process.stderr.write(
+          `round ${round + 1}/${rounds}  ${`${variant.name}@${load}`.padEnd(24)} ${Math.round(measured.opsPerSec)}/s, p50 ${measured.p50Ms.toFixed(2)} ms, p99 ${measured.p99Ms.toFixed(2)} ms\n`,
+        );
       }
     }
   } finally {
     rmSync(home, { recursive: true, force: true });
   }
 
-  const variants = [...results].map(([name, runs]) => ({ name, opsPerSec: round3(median(runs.map((run) => run.opsPerSec))), p50Ms: round3(median(runs.map((run) => run.p50Ms))), p99Ms: round3(median(runs.map((run) => run.p99Ms))) }));
+  const variants = [...results].map(([name, runs]) => ({
+    name,
+    opsPerSec: round3(median(runs.map((run) => run.opsPerSec))),
+    p50Ms: round3(median(runs.map((run) => run.p50Ms))),
+    p99Ms: round3(median(runs.map((run) => run.p99Ms))),
+  }));
   const ratios: Record<string, number> = {};
   const verdicts: { readonly text: string; readonly met: boolean }[] = [];
   for (const { over, under, load, of = "opsPerSec", atLeast, atMost } of benchmark.ratios ?? []) {
@@ -104,11 +121,15 @@ export async function runBenchmark(benchmark: Benchmark): Promise<void> {
 
   if (values.json) process.stdout.write(`${JSON.stringify({ subject: benchmark.subject, machine: info, variants, ratios }, undefined, 2)}\n`);
   else {
-    process.stdout.write(`\n${benchmark.subject} on ${info.cpu} x ${info.cores}, ${info.memoryGb} GB, ${info.os}, Node ${info.node}, fsync ${info.fsyncMs} ms; medians of ${rounds} x ${seconds} s\n\n`);
+    process.stdout.write(
+      `\n${benchmark.subject} on ${info.cpu} x ${info.cores}, ${info.memoryGb} GB, ${info.os}, Node ${info.node}, fsync ${info.fsyncMs} ms; medians of ${rounds} x ${seconds} s\n\n`,
+    );
     process.stdout.write(`${"variant@load".padEnd(26)}${"ops/s".padStart(10)}${"p50 ms".padStart(10)}${"p99 ms".padStart(10)}\n`);
-    for (const { name, opsPerSec, p50Ms, p99Ms } of variants) process.stdout.write(`${name.padEnd(26)}${String(Math.round(opsPerSec)).padStart(10)}${p50Ms.toFixed(2).padStart(10)}${p99Ms.toFixed(2).padStart(10)}\n`);
+    for (const { name, opsPerSec, p50Ms, p99Ms } of variants)
+      process.stdout.write(`${name.padEnd(26)}${String(Math.round(opsPerSec)).padStart(10)}${p50Ms.toFixed(2).padStart(10)}${p99Ms.toFixed(2).padStart(10)}\n`);
     process.stdout.write("\n");
-    for (const [name, value] of Object.entries(ratios)) if (!verdicts.some(({ text }) => text.startsWith(`${name} `))) process.stdout.write(`       ${name} = ${value}\n`);
+    for (const [name, value] of Object.entries(ratios))
+      if (!verdicts.some(({ text }) => text.startsWith(`${name} `))) process.stdout.write(`       ${name} = ${value}\n`);
     for (const { text, met } of verdicts) process.stdout.write(`${met ? "met   " : "MISSED"} ${text}\n`);
   }
   for (const reason of benchmark.skipped ?? []) process.stderr.write(`skipped: ${reason}\n`);
@@ -128,10 +149,21 @@ function inFreshProcess(variant: VariantSpec, load: number, seconds: number, hom
   const scratch = join(home, `run-${++processes}`);
   mkdirSync(scratch);
   return new Promise<Measured>((resolve, reject) => {
-    const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", fileURLToPath(new URL("./child.ts", import.meta.url)), fileURLToPath(variant.module), String(load), String(seconds), scratch], {
-      stdio: ["ignore", "ignore", "inherit", "ipc"],
-      env: { ...process.env, ...variant.env },
-    });
+    const child = spawn(
+      process.execPath,
+      [
+        "--disable-warning=ExperimentalWarning",
+        fileURLToPath(new URL("./child.ts", import.meta.url)),
+        fileURLToPath(variant.module),
+        String(load),
+        String(seconds),
+        scratch,
+      ],
+      {
+        stdio: ["ignore", "ignore", "inherit", "ipc"],
+        env: { ...process.env, ...variant.env },
+      },
+    );
     let measured: Measured | undefined;
     const alarm = setTimeout(() => child.kill("SIGKILL"), (seconds + 120) * 1_000);
     child.on("message", (message) => (measured = message as Measured));

@@ -1,0 +1,28 @@
+/** A queue with a handler that does nothing: sent, handed out, acknowledged, each durable. */
+import { join } from "node:path";
+import { app, queue, start } from "trestle";
+import { z } from "zod";
+import type { Variant } from "../harness/bench.ts";
+import { measureCallers } from "../harness/callers.ts";
+
+const trestle: Variant = async ({ load, seconds, scratch }) => {
+  const handled = new Map<number, () => void>();
+  const work = queue("work", { input: z.object({ n: z.number(), text: z.string() }) }, ({ n }) => {
+    handled.get(n)?.();
+    handled.delete(n);
+  });
+  const node = await start(app("bench", [work]), { store: `sqlite:${join(scratch, "store.db")}`, roles: ["worker"], log: () => undefined });
+  const live = node.open(work);
+  const text = "x".repeat(180);
+  const measured = await measureCallers(load, seconds, async (n) => {
+    const done = new Promise<void>((resolve) => handled.set(n, resolve));
+    await live.send({ n, text });
+    await done;
+  });
+  await node.idle();
+  const left = await live.depth();
+  if (left.waiting + left.running + left.dead > 0) throw new Error(`jobs left: ${JSON.stringify(left)}`);
+  await node.stop();
+  return measured;
+};
+export default trestle;
