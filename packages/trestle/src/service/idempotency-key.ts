@@ -4,7 +4,7 @@
  * A key belongs to one operation, tenant and caller: nobody can read another's answer by guessing a key. The draft asks for a quoted
  * string; the same text without quotes, as most clients send it, is the same key.
  */
-import { createHash, hash } from "node:crypto";
+import { hash } from "node:crypto";
 import type { Principal } from "../component/index.ts";
 import { Fault } from "../kernel/index.ts";
 import { storeKey, type StoreKey } from "../store/index.ts";
@@ -33,10 +33,13 @@ export function scopeOf(principal: Principal | undefined): string {
   return principal === undefined ? "anonymous" : `${principal.kind}:${principal.id}`;
 }
 
-/** Where the answer lies: `~request/<tenant>/<service.operation>/<scope>/<key>`. */
+/** Where the answer lies: `~request/<tenant>/<service.operation>/<scope>/<key>`. Long parts are hashed: a store's key has its end. */
 export function tokenKeyOf(operation: string, tenant: string | undefined, scope: string, key: string): StoreKey {
-  const who = encodeURIComponent(scope);
-  return storeKey("~request", tenant, `${operation}/${who.length <= 100 ? who : `sha256:${createHash("sha256").update(scope).digest("hex")}`}/${key}`);
+  return storeKey("~request", tenant, `${operation}/${within(encodeURIComponent(scope), 80)}/${within(key, 120)}`);
+}
+
+function within(text: string, charactersMax: number): string {
+  return text.length <= charactersMax ? text : `sha256:${hash("sha256", text, "base64url")}`;
 }
 
 /** What was asked, so that a key cannot be used for something else: SHA-256 over operation, URL and body, as they came. */

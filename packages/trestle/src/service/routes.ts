@@ -31,7 +31,7 @@ export type FetchHandler = (request: Request, peer?: Peer) => Promise<Response>;
 const targetCharactersMax = 8_192;
 const methods = ["GET", "POST", "PUT", "PATCH", "DELETE"] as const;
 
-/** Every route of these services. Fault at once: `service.route-taken`. */
+/** Every route of these services. */
 export function serviceRoutes(services: readonly Component[], node: NodeServices): FetchHandler {
   const router = routerOf(services, node);
   return async (request, peer = {}) => {
@@ -67,14 +67,7 @@ interface Found {
 
 function routerOf(services: readonly Component[], node: NodeServices): ServiceRouter {
   const router: ServiceRouter = new SmartRouter({ routers: [new RegExpRouter(), new TrieRouter()] });
-  const taken = new Map<string, string>();
   const all = services.flatMap((component) => [...interiorOf(component).operations.values()].map((operation): Served => ({ operation, component, node, state: stateOf(component, node) })));
-  for (const { operation } of all) {
-    const shape = `${operation.method} ${operation.path.replaceAll(/:\w+/g, ":")}`;
-    const by = taken.get(shape);
-    if (by !== undefined) throw Fault.create("service.route-taken", `${operation.method} ${operation.path} is a route of both ${by} and ${operation.title}`, "Give one of them another path.");
-    taken.set(shape, operation.title);
-  }
   // The router answers what was added first: a word goes before a name.
   for (const served of all.toSorted((a, b) => specificity(a.operation.path) < specificity(b.operation.path) ? -1 : 1)) router.add(served.operation.method, served.operation.path, served);
   return router;

@@ -65,7 +65,21 @@ export function interiorOf(component: Component): ServiceInterior {
   return definitionOf(component).interior as ServiceInterior;
 }
 
+/** A place of the node's own: which routes are taken, by whom. */
+const routesTaken: Component = Object.freeze({ kind: "~routes", name: "~routes" });
+
+function takeRoutes(operations: ReadonlyMap<string, Operation>, node: NodeServices): void {
+  const taken = node.local(routesTaken, () => new Map<string, string>());
+  for (const { method, path, title } of operations.values()) {
+    const shape = `${method} ${path.replaceAll(/:\w+/g, ":")}`;
+    const by = taken.get(shape);
+    if (by !== undefined) throw Fault.create("service.route-taken", `${method} ${path} is a route of both ${by} and ${title}`, "Give one of them another path.");
+    taken.set(shape, title);
+  }
+}
+
 function servicePart(component: Component, operations: ReadonlyMap<string, Operation>, durable: boolean, node: NodeServices): NodePart {
+  takeRoutes(operations, node);
   const state = stateOf(component, node);
   const completions = durable ? new Completions(component, operations, node, state) : undefined;
   return {
