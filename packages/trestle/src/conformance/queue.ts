@@ -122,14 +122,14 @@ const cells: readonly Case<StoreSubject>[] = [
     await q.send("one", { key: "k" });
     await q.send("two", { key: "k" });
     const first = await q.one();
-    assert.equal(first.attempt, 1);
+    assert.deepEqual([first.attempt, first.again], [1, false]);
 
     await q.ended(first, { kind: "later", dueAtMs: q.nowMs() + 1_000, reason: "not now" });
     assert.deepEqual(await q.names(), []);
     await subject.clock.advance(1_000);
     const again = await q.one();
 
-    assert.deepEqual([q.nameOf(again.id), again.attempt], ["one", 1]);
+    assert.deepEqual([q.nameOf(again.id), again.attempt, again.again], ["one", 1, true]);
   }),
   aCase("queue.fifo-per-key", "[F17.5] priority orders keys, never the messages of one key", async (subject) => {
     const q = queueOf(subject);
@@ -270,6 +270,21 @@ const cells: readonly Case<StoreSubject>[] = [
     assert.deepEqual(await subject.store.extend([slow, again], 1_000), [false, true]);
     await q.ended(again, { kind: "done" });
     assert.deepEqual(await q.drainInOrder(), ["two"]);
+  }),
+  aCase("queue.fifo-per-key", "[F17.14] a lease can be extended, and shortened", async (subject) => {
+    const q = queueOf(subject);
+    await q.send("long");
+    await q.send("short");
+    const [long, short] = (await q.claim(2, 10_000)) as [ClaimedJob, ClaimedJob];
+    assert.deepEqual([await subject.store.extend([long], 20_000), await subject.store.extend([short], 1_000)], [[true], [true]]);
+
+    await subject.clock.advance(1_000);
+    assert.deepEqual(await q.names(), ["short"]);
+    await subject.clock.advance(18_999);
+    assert.deepEqual(await q.names(), ["short"]);
+    await subject.clock.advance(1);
+
+    assert.deepEqual(await q.names(), ["long"]);
   }),
   aCase("queue.fifo-per-key", "[F17.16] a claim takes at most one message of a key, and each item is ended by itself", async (subject) => {
     const q = queueOf(subject);

@@ -233,6 +233,8 @@ export function jobsPart(state: LaneState): JobsPart {
     },
 
     extend(claims, leaseMs) {
+      // An extension may also be shorter than what was left.
+      leaseBound = Math.min(leaseBound, state.nowMs + leaseMs);
       return claims.map((claim) => sql(extendLease).run(state.nowMs + leaseMs, idBytes(claim.id, scratch), claim.fence.epoch, claim.fence.n) === 1);
     },
   };

@@ -118,9 +118,10 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
     if (order === "newest" && ofHome) (conditions.push("r.home = ?"), parameters.push(home));
     if (after && order === "key") (conditions.push("r.key > ?"), parameters.push(after.key));
     if (after && order === "newest") (conditions.push("r.created <= ?", "(r.created < ? or r.key > ?)"), parameters.push(after.created, after.created, after.key));
-    let from = order === "newest" && ofHome && !where ? "trestle_records r indexed by trestle_records_newest" : "trestle_records r";
+    let from = `trestle_records r indexed by ${order === "newest" && ofHome ? "trestle_records_newest" : "trestle_records_key"}`;
     if (where) {
-      from = ofHome ? "trestle_entries e join trestle_records r on r.id = e.record" : "trestle_records r join trestle_entries e on r.id = e.record";
+      // CROSS JOIN fixes which one leads: the entries of the home, or else the keys.
+      from = ofHome ? "trestle_entries e cross join trestle_records r on r.id = e.record" : "trestle_records r indexed by trestle_records_key cross join trestle_entries e indexed by trestle_entries_record on r.id = e.record";
       conditions.push("e.field = ?", "e.value = ?");
       parameters.push(where.field, where.value);
       if (ofHome) (conditions.push("e.home = ?"), parameters.push(home));
@@ -167,7 +168,7 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
           return { events, next: { epoch, position: last }, atEnd: last >= end };
         }),
       ),
-    commits: ({ after, limit }) => reading(() => sql("select n, id, at, keys from trestle_commits where n > ? and id is not null order by n limit ?").all(after, page(limit)).map(commitRow)),
+    commits: ({ after, limit }) => reading(() => sql("select n, id, at, keys from trestle_commits where n > ? and +id is not null order by n limit ?").all(after, page(limit)).map(commitRow)),
     head: () => reading(() => snapshot(() => ({ epoch, n: Math.max(Number(sql("select max(n) from trestle_commits").get()?.[0] ?? 0), meta("head_n")), position: headPosition() }))),
 
     queue: (queue) => reading(() => snapshot(() => depth(queue))),
