@@ -4,7 +4,7 @@
  * The floor executes the same statements, durable, with the same batching, inline. And, with 2 ms added to every fsync, a route that does not
  * touch the store is asked while 64 callers commit: a writer on the event loop would make it wait for the disk.
  */
-import { runBenchmark } from "../harness/bench.ts";
+import { runBenchmark } from "../harness/benchmark.ts";
 import { slowFsync } from "../harness/slow-fsync.ts";
 import { prepareHistory } from "../harness/store-file.ts";
 

@@ -6,7 +6,7 @@
  * opened by the engine, which must find every commit: a floor that writes something else is no floor.
  */
 import assert from "node:assert/strict";
-import type { Variant } from "../harness/bench.ts";
+import type { Variant } from "../harness/benchmark.ts";
 import { measureCallers } from "../harness/callers.ts";
 import { copyOfHistory } from "../harness/store-file.ts";
 import { openForWriting } from "../../packages/trestle/src/sqlite/connection.ts";

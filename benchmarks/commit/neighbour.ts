@@ -4,7 +4,7 @@
  */
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import type { Variant } from "../harness/bench.ts";
+import type { Variant } from "../harness/benchmark.ts";
 import { runClient } from "../harness/clients.ts";
 import { copyOfHistory } from "../harness/store-file.ts";
 import { openSqlite } from "../../packages/trestle/src/sqlite/index.ts";

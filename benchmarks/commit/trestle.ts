@@ -1,5 +1,5 @@
 /** Through the store port: the writer in its thread, group commit, every refusal possible. */
-import type { Variant } from "../harness/bench.ts";
+import type { Variant } from "../harness/benchmark.ts";
 import { measureCallers } from "../harness/callers.ts";
 import { copyOfHistory } from "../harness/store-file.ts";
 import { openSqlite } from "../../packages/trestle/src/sqlite/index.ts";

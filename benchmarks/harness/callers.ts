@@ -1,9 +1,12 @@
-/** Callers in a closed loop: each asks again as soon as it was answered. The first fifth of the time warms up and is not counted. */
-import type { Measured } from "./bench.ts";
+/** Callers in a closed loop: each asks again as soon as it was answered. What comes before `warmUpMs` is not counted. */
+import type { Measured } from "./benchmark.ts";
+
+/** Until the code in use is compiled: half the time that is measured, and no more than two seconds. */
+export const warmUpMs = (seconds: number): number => Math.min(2_000, seconds * 500);
 
 export async function measureCallers(callers: number, seconds: number, ask: (n: number) => Promise<unknown>): Promise<Measured> {
   const startMs = performance.now();
-  const fromMs = startMs + seconds * 200;
+  const fromMs = startMs + warmUpMs(seconds);
   const untilMs = fromMs + seconds * 1_000;
   const times: number[] = [];
   let n = 0;

@@ -1,7 +1,7 @@
 /** Clients run in a process of their own, so that what they cost is not the server's. */
 import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import type { Measured } from "./bench.ts";
+import type { Measured } from "./benchmark.ts";
 
 /** Runs `closed-loop-client.ts` or `open-loop-client.ts` and answers what it measured. */
 export function runClient(client: "closed-loop-client" | "open-loop-client", ...args: readonly (string | number)[]): Promise<Measured> {

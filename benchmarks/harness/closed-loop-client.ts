@@ -1,18 +1,18 @@
 /**
  * `closed-loop-client.ts <url> <connections> <seconds>`: that many connections, each asking `POST` again as soon as it was answered, with a new
- * Idempotency-Key and order each time. Sends what it measured to its parent; the first fifth of the time is not counted.
+ * Idempotency-Key and order each time. Sends what it measured to its parent; what comes before `warmUpMs` is not counted.
  *
  * It speaks HTTP over plain sockets: on a small machine a heavy client would be most of what is measured. Every answer must be a 2xx.
  */
 import { randomUUID } from "node:crypto";
 import { connect } from "node:net";
-import type { Measured } from "./bench.ts";
-import { percentiles } from "./callers.ts";
+import type { Measured } from "./benchmark.ts";
+import { percentiles, warmUpMs } from "./callers.ts";
 
 const [target, connections, seconds] = process.argv.slice(2) as [string, string, string];
 const url = new URL(target);
 const startMs = performance.now();
-const fromMs = startMs + Number(seconds) * 200;
+const fromMs = startMs + warmUpMs(Number(seconds));
 const untilMs = fromMs + Number(seconds) * 1_000;
 const times: number[] = [];
 

@@ -1,6 +1,6 @@
 /** `open-loop-client.ts <url> <per second> <seconds>`: asks at a steady rate whether or not it was answered; sends what it measured to its parent. */
 import { Agent, get } from "node:http";
-import type { Measured } from "./bench.ts";
+import type { Measured } from "./benchmark.ts";
 import { percentiles } from "./callers.ts";
 
 const [url, rate, seconds] = process.argv.slice(2) as [string, string, string];

@@ -3,7 +3,7 @@ import type { AddressInfo } from "node:net";
 import { randomUUID } from "node:crypto";
 import { serve } from "@hono/node-server";
 import { Hono } from "hono";
-import type { Variant } from "../harness/bench.ts";
+import type { Variant } from "../harness/benchmark.ts";
 import { runClient } from "../harness/clients.ts";
 import { PlaceOrder } from "./order.ts";
 

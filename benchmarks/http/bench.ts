@@ -3,7 +3,7 @@
  *
  * An idempotent POST: validation, key, event, job and stored answer in one durable commit, against Hono and zod that parse, validate and answer.
  */
-import { runBenchmark } from "../harness/bench.ts";
+import { runBenchmark } from "../harness/benchmark.ts";
 
 await runBenchmark({
   subject: "http",

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { aggregate, app, command, created, post, queue, refuse, service, start } from "trestle";
 import { z } from "zod";
-import type { Variant } from "../harness/bench.ts";
+import type { Variant } from "../harness/benchmark.ts";
 import { runClient } from "../harness/clients.ts";
 import { PlaceOrder } from "./order.ts";
 

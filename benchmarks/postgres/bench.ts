@@ -1,6 +1,6 @@
 /** Commits on PostgreSQL against the transaction that people write statement by statement: `npm run bench -- postgres`. */
 import { postgresMissing } from "@trestle/postgres/testing";
-import { runBenchmark } from "../harness/bench.ts";
+import { runBenchmark } from "../harness/benchmark.ts";
 
 const missing = await postgresMissing();
 const variants = ["naive", "trestle"].map((name) => ({ name, module: new URL(`./${name}.ts`, import.meta.url) }));

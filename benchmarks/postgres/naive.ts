@@ -1,6 +1,6 @@
 /** What people write: BEGIN, a statement for each row with a position from a sequence, COMMIT; prepared, a pool of 16. No gapless positions, no commit ids. */
 import pg from "pg";
-import type { Variant } from "../harness/bench.ts";
+import type { Variant } from "../harness/benchmark.ts";
 import { measureCallers } from "../harness/callers.ts";
 import { newId, payload, startPostgres } from "./server.ts";
 

@@ -1,6 +1,6 @@
 /** Commits as values: judged and applied by one function, group by group. */
 import { postgresCommits } from "@trestle/postgres";
-import type { Variant } from "../harness/bench.ts";
+import type { Variant } from "../harness/benchmark.ts";
 import { measureCallers } from "../harness/callers.ts";
 import { newId, payload, startPostgres } from "./server.ts";
 

@@ -4,7 +4,7 @@
  * A caller sends a job and asks again when its handler, which does nothing, has run. Sending, handing out and acknowledging are durable. The floor
  * executes the same statements with the same batching, inline, and has no handlers.
  */
-import { runBenchmark } from "../harness/bench.ts";
+import { runBenchmark } from "../harness/benchmark.ts";
 
 await runBenchmark({
   subject: "queue",

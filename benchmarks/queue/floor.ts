@@ -8,7 +8,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { systemClock, systemRandom, uuidv7Ids } from "trestle/kernel";
-import type { Variant } from "../harness/bench.ts";
+import type { Variant } from "../harness/benchmark.ts";
 import { measureCallers } from "../harness/callers.ts";
 import { openForWriting } from "../../packages/trestle/src/sqlite/connection.ts";
 import { openSqlite } from "../../packages/trestle/src/sqlite/index.ts";

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { app, queue, start } from "trestle";
 import { z } from "zod";
-import type { Variant } from "../harness/bench.ts";
+import type { Variant } from "../harness/benchmark.ts";
 import { measureCallers } from "../harness/callers.ts";
 
 const trestle: Variant = async ({ load, seconds, scratch }) => {

@@ -4,7 +4,7 @@
  * A service with a durable store against bare Hono, both with zod, both with a warm compile cache and their files in memory. Operations per second
  * are starts per second, one after the other.
  */
-import { runBenchmark } from "../harness/bench.ts";
+import { runBenchmark } from "../harness/benchmark.ts";
 
 await runBenchmark({
   subject: "startup",

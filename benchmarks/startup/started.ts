@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { get } from "node:http";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { Measured } from "../harness/bench.ts";
+import type { Measured } from "../harness/benchmark.ts";
 import { percentiles } from "../harness/callers.ts";
 
 const starts = 12;

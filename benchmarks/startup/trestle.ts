@@ -1,4 +1,4 @@
-import type { Variant } from "../harness/bench.ts";
+import type { Variant } from "../harness/benchmark.ts";
 import { measureStarts } from "./started.ts";
 
 const variant: Variant = ({ scratch }) => measureStarts("trestle-server", scratch);

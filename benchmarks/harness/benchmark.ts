@@ -73,7 +73,7 @@ export async function runBenchmark(benchmark: Benchmark): Promise<void> {
     },
   });
   const rounds = Number(values.rounds ?? (values.quick ? 1 : 3));
-  const seconds = Number(values.seconds ?? (values.quick ? 1 : (benchmark.seconds ?? 3)));
+  const seconds = Number(values.seconds ?? (values.quick ? 1 : (benchmark.seconds ?? 4)));
   const plan = benchmark.variants
     .filter(({ name }) => values.variant === undefined || name === values.variant)
     .flatMap((variant) =>
