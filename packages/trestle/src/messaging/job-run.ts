@@ -10,7 +10,7 @@
  *   settled     nothing of it is left on this node.
  */
 import { execute, isRefused, journalKey, type Component, type Conclusion, type Invocation, type Journal, type NodeServices, type Uses, type Work, type WorkContext } from "../component/index.ts";
-import { Fault, sleep } from "../kernel/index.ts";
+import { emptyContext, Fault, sleep, withContext } from "../kernel/index.ts";
 import type { ClaimedJob, Expectation, JobEnd, Write } from "../store/index.ts";
 import type { HeldJob } from "./dispatcher.ts";
 import { unseal, type Envelope } from "./envelope.ts";
@@ -168,9 +168,9 @@ export class JobRun implements Work<unknown>, HeldJob {
     return this.#work ?? Promise.resolve();
   }
 
-  /** Runs the handler. Once. */
+  /** Runs the handler. Once. In a context of its own: whoever woke the worker is not its caller. */
   begin(): void {
-    this.#work = this.#envelope ? this.#perform() : this.#setAside();
+    this.#work = withContext(emptyContext, () => (this.#envelope ? this.#perform() : this.#setAside()));
   }
 
   /** Gives a job back that has not begun. Once. */

@@ -5,7 +5,7 @@
  * while a call to the outside may have happened, else `dead`; the key stays in progress, and a caller who asks again goes on.
  */
 import { decode, type Component, type NodeServices, type Principal } from "../component/index.ts";
-import { Fault } from "../kernel/index.ts";
+import { emptyContext, Fault, withContext } from "../kernel/index.ts";
 import { afterFailure, dispatcherOf, mayHaveCalled, type Claimant, type HeldJob, type Retry } from "../messaging/index.ts";
 import type { ClaimedJob, JobEnd, Write } from "../store/index.ts";
 import { decodeToken } from "./idempotency-key.ts";
@@ -39,7 +39,7 @@ export class Completions implements Claimant {
   take(claim: ClaimedJob): HeldJob {
     this.#working += 1;
     let aborted: Fault | undefined;
-    const settled = this.#finish(claim, () => aborted).catch((fault: unknown) => {
+    const settled = withContext(emptyContext, () => this.#finish(claim, () => aborted)).catch((fault: unknown) => {
       // The claim lapses, and the job is handed out again.
       if (!Fault.is(fault, "store.closed")) this.#node.log(this.#component.name, { traceparent: undefined, tenant: undefined, invocation: claim.id }).error("a request could not be finished", { fault: String(fault) });
     }).finally(() => {
