@@ -7,3 +7,5 @@ export type { Live } from "./live.ts";
 export { open } from "./open.ts";
 export { start } from "./start.ts";
 export type { Node, StartOptions, Transaction } from "./start.ts";
+export { jobStates, keptStates, queueAdmin, whichJobs } from "./queue-admin.ts";
+export type { Acted, JobFacts, KeptState, QueueAdmin, Which } from "./queue-admin.ts";

@@ -5,3 +5,4 @@ export type { Durability } from "./connection.ts";
 export type { SqliteStore } from "./engine.ts";
 export type { TransactionSeam } from "./lane.ts";
 export { openStore, parseStoreUrl } from "./url.ts";
+export { networkFileSystem } from "./ownership.ts";

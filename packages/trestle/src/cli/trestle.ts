@@ -1,0 +1,10 @@
+#!/usr/bin/env node
+// The command `trestle`. It imports nothing before it has looked at Node, so that an old one gets an answer and not a syntax error.
+const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
+if (major < 24 || (major === 24 && minor < 10)) {
+  process.stderr.write(`trestle needs Node 24.10 or newer, this is ${process.version}.\nInstall Node 24, or put a newer node first in PATH.\n`);
+  process.exitCode = 3;
+} else {
+  const { main } = await import("./main.ts");
+  await main(process.argv.slice(2));
+}
