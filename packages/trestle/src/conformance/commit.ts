@@ -1,6 +1,6 @@
 /**
  * What every engine's `commit` must hold, stated over `commit`, `resolve` and reads of records and streams only, so that an
- * engine can be held to it before it has a queue or a log.
+ * engine can be held to it before it has a queue or a log. Over 400 lines because it is one list of cases.
  */
 import assert from "node:assert/strict";
 import { Fault, formatUuidv7, mintedAtMs } from "../kernel/index.ts";
@@ -16,7 +16,11 @@ function commitOf({ ids }: CaseTools, writes: readonly Write[], expects: readonl
 }
 const put = (key: string, value: string): Write => ({ kind: "put", key, value: bytes(value) });
 const absent = (key: string): Expectation => ({ kind: "record", key, version: 0 });
-const append = ({ ids }: CaseTools, stream: string, ...types: string[]): Write => ({ kind: "append", stream, events: types.map((type) => ({ id: ids.next(), type, data: bytes(`{"of":"${type}"}`) })) });
+const append = ({ ids }: CaseTools, stream: string, ...types: string[]): Write => ({
+  kind: "append",
+  stream,
+  events: types.map((type) => ({ id: ids.next(), type, data: bytes(`{"of":"${type}"}`) })),
+});
 
 function accepted(outcome: CommitOutcome): { readonly epoch: number; readonly n: number } {
   assert.equal(outcome.ok, true, `accepted, got ${JSON.stringify(outcome)}`);
@@ -44,7 +48,13 @@ export const commitCases: readonly Case<CommitSubject>[] = [
       assert.deepEqual([text(first?.value), text(second?.value)], ["1", "2"]);
       assert.deepEqual([first?.version, first?.created, second?.version], [n, n, n]);
       const events = await subject.store.read.stream(stream, { after: 0, limit: 10 });
-      assert.deepEqual(events.map(({ type, version, commit, data }) => [type, version, commit, text(data)]), [["First", 1, n, '{"of":"First"}'], ["Second", 2, n, '{"of":"Second"}']]);
+      assert.deepEqual(
+        events.map(({ type, version, commit, data }) => [type, version, commit, text(data)]),
+        [
+          ["First", 1, n, '{"of":"First"}'],
+          ["Second", 2, n, '{"of":"Second"}'],
+        ],
+      );
     },
   },
   {
@@ -54,7 +64,9 @@ export const commitCases: readonly Case<CommitSubject>[] = [
       const [taken, other, stream] = [freshKey(subject), freshKey(subject), freshKey(subject)];
       accepted(await subject.store.commit(commitOf(subject, [put(taken, "first"), append(subject, stream, "First")])));
 
-      const outcome = await subject.store.commit(commitOf(subject, [put(other, "x"), append(subject, stream, "Second")], [absent(taken), absent(other), { kind: "stream", stream, version: 0 }]));
+      const outcome = await subject.store.commit(
+        commitOf(subject, [put(other, "x"), append(subject, stream, "Second")], [absent(taken), absent(other), { kind: "stream", stream, version: 0 }]),
+      );
 
       assert.deepEqual(outcome, { ok: false, refused: "conflict", keys: [taken, stream] });
       assert.equal(await value(subject, other), undefined);
@@ -71,9 +83,15 @@ export const commitCases: readonly Case<CommitSubject>[] = [
 
       const outcomes = await Promise.all(keys.map((key, i) => subject.store.commit(commitOf(subject, [put(key, "x")], i % 3 === 0 ? [absent(taken)] : []))));
 
-      assert.deepEqual(outcomes.map((outcome) => outcome.ok), keys.map((_, i) => i % 3 !== 0));
+      assert.deepEqual(
+        outcomes.map((outcome) => outcome.ok),
+        keys.map((_, i) => i % 3 !== 0),
+      );
       const found = await subject.store.read.records(keys);
-      assert.deepEqual(found.map((record) => record !== undefined), keys.map((_, i) => i % 3 !== 0));
+      assert.deepEqual(
+        found.map((record) => record !== undefined),
+        keys.map((_, i) => i % 3 !== 0),
+      );
     },
   },
   {
@@ -82,7 +100,11 @@ export const commitCases: readonly Case<CommitSubject>[] = [
     async run(subject) {
       const stream = freshKey(subject);
 
-      const outcomes = await Promise.all(Array.from({ length: 32 }, () => subject.store.commit(commitOf(subject, [append(subject, stream, "Started")], [{ kind: "stream", stream, version: 0 }]))));
+      const outcomes = await Promise.all(
+        Array.from({ length: 32 }, () =>
+          subject.store.commit(commitOf(subject, [append(subject, stream, "Started")], [{ kind: "stream", stream, version: 0 }])),
+        ),
+      );
 
       assert.equal(outcomes.filter((outcome) => outcome.ok).length, 1);
       assert.equal(await subject.store.read.streamVersion(stream), 1);
@@ -94,11 +116,19 @@ export const commitCases: readonly Case<CommitSubject>[] = [
     async run(subject) {
       const stream = freshKey(subject);
 
-      await Promise.all(Array.from({ length: 40 }, (_, i) => subject.store.commit(commitOf(subject, [append(subject, stream, `E${i}`, `F${i}`)])).then(accepted)));
+      await Promise.all(
+        Array.from({ length: 40 }, (_, i) => subject.store.commit(commitOf(subject, [append(subject, stream, `E${i}`, `F${i}`)])).then(accepted)),
+      );
 
       const events = await subject.store.read.stream(stream, { after: 0, limit: 100 });
-      assert.deepEqual(events.map(({ version }) => version), Array.from({ length: 80 }, (_, i) => i + 1));
-      assert.ok(events.every((event, i) => i === 0 || event.position > (events[i - 1]?.position ?? 0)), "positions rise with versions");
+      assert.deepEqual(
+        events.map(({ version }) => version),
+        Array.from({ length: 80 }, (_, i) => i + 1),
+      );
+      assert.ok(
+        events.every((event, i) => i === 0 || event.position > (events[i - 1]?.position ?? 0)),
+        "positions rise with versions",
+      );
     },
   },
   {
@@ -160,7 +190,11 @@ export const commitCases: readonly Case<CommitSubject>[] = [
     guarantee: "commit.once-per-id",
     async run(subject) {
       const [key, stream] = [freshKey(subject), freshKey(subject)];
-      const commit = commitOf(subject, [{ kind: "merge", key, merge: { kind: "add", amount: 1 } }, append(subject, stream, "Once")], [{ kind: "stream", stream, version: 0 }]);
+      const commit = commitOf(
+        subject,
+        [{ kind: "merge", key, merge: { kind: "add", amount: 1 } }, append(subject, stream, "Once")],
+        [{ kind: "stream", stream, version: 0 }],
+      );
       const first = await subject.store.commit(commit);
       accepted(first);
 
@@ -216,7 +250,10 @@ export const commitCases: readonly Case<CommitSubject>[] = [
         const key = freshKey(subject);
         const commit = commitOf(subject, [put(key, "x")]);
 
-        const [a, b] = i % 2 ? await Promise.all([subject.store.commit(commit), subject.store.resolve(commit.id)]) : (await Promise.all([subject.store.resolve(commit.id), subject.store.commit(commit)])).reverse();
+        const [a, b] =
+          i % 2
+            ? await Promise.all([subject.store.commit(commit), subject.store.resolve(commit.id)])
+            : (await Promise.all([subject.store.resolve(commit.id), subject.store.commit(commit)])).reverse();
 
         assert.deepEqual(a, b);
         assert.equal(await value(subject, key), a?.ok ? "x" : undefined);
@@ -297,7 +334,9 @@ export const commitCases: readonly Case<CommitSubject>[] = [
       accepted(await subject.store.commit(commitOf(subject, [{ kind: "merge", key, merge: { kind: "add", amount: 30 } }])));
       const marks = Array.from({ length: 100 }, () => freshKey(subject));
 
-      const outcomes = await Promise.all(marks.map((mark) => subject.store.commit(commitOf(subject, [put(mark, "sold"), { kind: "merge", key, merge: { kind: "add", amount: -1, min: 0 } }]))));
+      const outcomes = await Promise.all(
+        marks.map((mark) => subject.store.commit(commitOf(subject, [put(mark, "sold"), { kind: "merge", key, merge: { kind: "add", amount: -1, min: 0 } }]))),
+      );
 
       assert.equal(outcomes.filter((outcome) => outcome.ok).length, 30);
       for (const outcome of outcomes) if (!outcome.ok) assert.deepEqual(outcome, { ok: false, refused: "guard", key, value: 0 });
@@ -310,7 +349,8 @@ export const commitCases: readonly Case<CommitSubject>[] = [
     guarantee: "commit.serializable-over-keys",
     async run(subject) {
       const key = freshKey(subject);
-      const add = (amount: number, range: { min?: number; max?: number } = {}) => subject.store.commit(commitOf(subject, [{ kind: "merge", key, merge: { kind: "add", amount, ...range } }]));
+      const add = (amount: number, range: { min?: number; max?: number } = {}) =>
+        subject.store.commit(commitOf(subject, [{ kind: "merge", key, merge: { kind: "add", amount, ...range } }]));
 
       accepted(await add(7, { max: 7 }));
       assert.deepEqual(await add(1, { max: 7 }), { ok: false, refused: "guard", key, value: 7 });
@@ -328,7 +368,15 @@ export const commitCases: readonly Case<CommitSubject>[] = [
 
       await Promise.all(
         [3, 9, 4].map((number) =>
-          subject.store.commit(commitOf(subject, [merge(most, { kind: "max", value: number }), merge(least, { kind: "min", value: -number }), merge(set, { kind: "union", members: [`m${number}`, "both"] })])).then(accepted),
+          subject.store
+            .commit(
+              commitOf(subject, [
+                merge(most, { kind: "max", value: number }),
+                merge(least, { kind: "min", value: -number }),
+                merge(set, { kind: "union", members: [`m${number}`, "both"] }),
+              ]),
+            )
+            .then(accepted),
         ),
       );
       accepted(await subject.store.commit(commitOf(subject, [merge(once, { kind: "set-once", value: bytes("first") })])));
@@ -355,7 +403,14 @@ export const commitCases: readonly Case<CommitSubject>[] = [
     name: "[F20] payloads come back byte for byte: NUL, halves of surrogates, doubled JSON keys, nothing at all",
     guarantee: "commit.atomic",
     async run(subject) {
-      const payloads = [new Uint8Array([0, 1, 0, 255, 0]), bytes(JSON.stringify("\ud800")), bytes('{"b":1,"a":2,"a":3}'), bytes('"\\u0000"'), new Uint8Array(0), new Uint8Array([0xff, 0xfe, 0xed, 0xa0, 0x80])];
+      const payloads = [
+        new Uint8Array([0, 1, 0, 255, 0]),
+        bytes(JSON.stringify("\ud800")),
+        bytes('{"b":1,"a":2,"a":3}'),
+        bytes('"\\u0000"'),
+        new Uint8Array(0),
+        new Uint8Array([0xff, 0xfe, 0xed, 0xa0, 0x80]),
+      ];
       const keys = payloads.map(() => freshKey(subject));
       const stream = freshKey(subject);
 
@@ -381,7 +436,11 @@ export const commitCases: readonly Case<CommitSubject>[] = [
     name: "[F20] one caller's odd bytes fail nobody else of the burst",
     guarantee: "commit.atomic",
     async run(subject) {
-      const outcomes = await Promise.all(Array.from({ length: 32 }, (_, i) => subject.store.commit(commitOf(subject, [{ kind: "put", key: freshKey(subject), value: i === 7 ? new Uint8Array([0, 0]) : bytes("fine") }]))));
+      const outcomes = await Promise.all(
+        Array.from({ length: 32 }, (_, i) =>
+          subject.store.commit(commitOf(subject, [{ kind: "put", key: freshKey(subject), value: i === 7 ? new Uint8Array([0, 0]) : bytes("fine") }])),
+        ),
+      );
 
       outcomes.forEach(accepted);
     },
@@ -392,10 +451,20 @@ export const commitCases: readonly Case<CommitSubject>[] = [
     async run(subject) {
       const keys = ["é", "e\u0301", "漢字", "😀", "a b%2F/..", "'; drop table x; --", "__proto__", "\n"].map((name) => freshKey(subject, name));
 
-      accepted(await subject.store.commit(commitOf(subject, keys.map((key, i) => put(key, String(i))))));
+      accepted(
+        await subject.store.commit(
+          commitOf(
+            subject,
+            keys.map((key, i) => put(key, String(i))),
+          ),
+        ),
+      );
 
       const records = await subject.store.read.records(keys);
-      assert.deepEqual(records.map((record) => [record?.key, text(record?.value)]), keys.map((key, i) => [key, String(i)]));
+      assert.deepEqual(
+        records.map((record) => [record?.key, text(record?.value)]),
+        keys.map((key, i) => [key, String(i)]),
+      );
     },
   },
   {
@@ -411,7 +480,13 @@ export const commitCases: readonly Case<CommitSubject>[] = [
       await refuses("store.key-not-text", () => subject.store.commit(commitOf(subject, [put(`${key}\ud800`, "")])));
       await refuses("store.key-not-text", () => subject.store.commit(commitOf(subject, [put(`${key}\u0000`, "")])));
       await refuses("store.id-not-uuidv7", () => subject.store.commit({ id: "42", expects: [], writes: [] }));
-      await refuses("event.too-large", () => subject.store.commit(commitOf(subject, [{ kind: "append", stream: key, events: [{ id: subject.ids.next(), type: "Big", data: new Uint8Array(limits.eventBytesMax + 1) }] }])));
+      await refuses("event.too-large", () =>
+        subject.store.commit(
+          commitOf(subject, [
+            { kind: "append", stream: key, events: [{ id: subject.ids.next(), type: "Big", data: new Uint8Array(limits.eventBytesMax + 1) }] },
+          ]),
+        ),
+      );
       await refuses("commit.too-large", () => subject.store.commit(commitOf(subject, [{ kind: "put", key, value: new Uint8Array(limits.commitBytesMax) }])));
       assert.equal(await value(subject, key), undefined);
       assert.equal(await subject.store.read.streamVersion(key), 0);
@@ -450,7 +525,10 @@ export const commitCases: readonly Case<CommitSubject>[] = [
       const numbers: number[] = [];
       for (let i = 0; i < 10; i++) numbers.push(accepted(await subject.store.commit(commitOf(subject, [put(key, String(i))]))).n);
 
-      assert.deepEqual(numbers, [...new Set(numbers)].sort((a, b) => a - b));
+      assert.deepEqual(
+        numbers,
+        [...new Set(numbers)].sort((a, b) => a - b),
+      );
       assert.equal((await subject.store.read.records([key]))[0]?.version, numbers.at(-1));
     },
   },

@@ -5,12 +5,16 @@ import type { EventRow, Position, Write } from "../store/index.ts";
 import { bytes, freshKey, type Case, type CaseTools } from "./case.ts";
 import type { StoreSubject } from "./queue.ts";
 
-const append = ({ ids }: CaseTools, stream: string, count = 1): Write => ({ kind: "append", stream, events: Array.from({ length: count }, (_, i) => ({ id: ids.next(), type: `E${i}`, data: bytes("{}") })) });
+const append = ({ ids }: CaseTools, stream: string, count = 1): Write => ({
+  kind: "append",
+  stream,
+  events: Array.from({ length: count }, (_, i) => ({ id: ids.next(), type: `E${i}`, data: bytes("{}") })),
+});
 const commit = ({ store, ids }: StoreSubject, ...writes: Write[]) => store.commit({ id: ids.next(), expects: [], writes });
 
 async function readAll({ store }: StoreSubject, after: Position, limit: number, components?: readonly string[]): Promise<EventRow[]> {
   const all: EventRow[] = [];
-  for (let at = after; ; ) {
+  for (let at = after; ;) {
     const page = await store.read.log({ after: at, limit, ...(components && { components }) });
     all.push(...page.events);
     if (page.atEnd) return all;
@@ -27,7 +31,11 @@ export const logCases: readonly Case<StoreSubject>[] = [
       const start = await subject.store.read.head();
       await Promise.all(
         Array.from({ length: 60 }, (_, i) =>
-          subject.store.commit({ id: subject.ids.next(), expects: i % 4 === 0 ? [{ kind: "record", key: "conformance//nobody", version: 9 }] : [], writes: [append(subject, freshKey(subject), 1 + (i % 3))] }),
+          subject.store.commit({
+            id: subject.ids.next(),
+            expects: i % 4 === 0 ? [{ kind: "record", key: "conformance//nobody", version: 9 }] : [],
+            writes: [append(subject, freshKey(subject), 1 + (i % 3))],
+          }),
         ),
       );
 
@@ -35,8 +43,14 @@ export const logCases: readonly Case<StoreSubject>[] = [
 
       const head = await subject.store.read.head();
       assert.ok(events.length > 60);
-      assert.deepEqual(events.map(({ position }) => position), Array.from({ length: head.position - start.position }, (_, i) => start.position + i + 1));
-      assert.ok(events.every((event, i) => i === 0 || event.commit >= (events[i - 1]?.commit ?? 0)), "in the order of their commits");
+      assert.deepEqual(
+        events.map(({ position }) => position),
+        Array.from({ length: head.position - start.position }, (_, i) => start.position + i + 1),
+      );
+      assert.ok(
+        events.every((event, i) => i === 0 || event.commit >= (events[i - 1]?.commit ?? 0)),
+        "in the order of their commits",
+      );
     },
   },
   {
@@ -60,7 +74,10 @@ export const logCases: readonly Case<StoreSubject>[] = [
     guarantee: "log.gapless",
     async run(subject) {
       const head = await subject.store.read.head();
-      for (const after of [{ epoch: head.epoch + 1, position: 0 }, { epoch: head.epoch, position: head.position + 1 }]) {
+      for (const after of [
+        { epoch: head.epoch + 1, position: 0 },
+        { epoch: head.epoch, position: head.position + 1 },
+      ]) {
         await assert.rejects(subject.store.read.log({ after, limit: 1 }), (thrown) => Fault.is(thrown, "log.diverged"));
       }
     },
@@ -72,12 +89,22 @@ export const logCases: readonly Case<StoreSubject>[] = [
       const { n: since } = await subject.store.read.head();
       const [a, b, stream, token] = [freshKey(subject), freshKey(subject), freshKey(subject), freshKey(subject)];
       const first = subject.ids.next();
-      await subject.store.commit({ id: first, expects: [], writes: [{ kind: "put", key: a, value: bytes("1") }, append(subject, stream), { kind: "token", key: token, value: bytes("t"), keepForMs: 1_000 }] });
+      await subject.store.commit({
+        id: first,
+        expects: [],
+        writes: [{ kind: "put", key: a, value: bytes("1") }, append(subject, stream), { kind: "token", key: token, value: bytes("t"), keepForMs: 1_000 }],
+      });
       await commit(subject, { kind: "remove", key: a }, { kind: "merge", key: b, merge: { kind: "add", amount: 1 } });
 
       const rows = await subject.store.read.commits({ after: since, limit: 10 });
 
-      assert.deepEqual(rows.map(({ keys }) => keys), [[a, stream, token], [a, b]]);
+      assert.deepEqual(
+        rows.map(({ keys }) => keys),
+        [
+          [a, stream, token],
+          [a, b],
+        ],
+      );
       assert.equal(rows[0]?.id, first);
       assert.equal(rows[0]?.atMs, subject.clock.wallMs());
       assert.ok((rows[1]?.n ?? 0) > (rows[0]?.n ?? 0));
@@ -96,7 +123,10 @@ export const logCases: readonly Case<StoreSubject>[] = [
         heard.n = change.n;
       });
 
-      const outcome = await commit(subject, { kind: "put", key, value: bytes("x") }, append(subject, stream), { kind: "enqueue", job: { id: subject.ids.next(), queue, payload: bytes("x"), priority: 1 } });
+      const outcome = await commit(subject, { kind: "put", key, value: bytes("x") }, append(subject, stream), {
+        kind: "enqueue",
+        job: { id: subject.ids.next(), queue, payload: bytes("x"), priority: 1 },
+      });
       stop();
       await commit(subject, { kind: "put", key: freshKey(subject), value: bytes("x") });
 
@@ -113,7 +143,10 @@ export const logCases: readonly Case<StoreSubject>[] = [
       const page = await subject.store.read.stream(stream, { after: 1, limit: 2 });
       const rest = await subject.store.read.stream(stream, { after: 3, limit: 10 });
 
-      assert.deepEqual([...page, ...rest].map(({ version, atMs }) => [version, atMs]), [2, 3, 4, 5].map((version) => [version, subject.clock.wallMs()]));
+      assert.deepEqual(
+        [...page, ...rest].map(({ version, atMs }) => [version, atMs]),
+        [2, 3, 4, 5].map((version) => [version, subject.clock.wallMs()]),
+      );
       assert.deepEqual(await subject.store.read.stream(stream, { after: 5, limit: 10 }), []);
     },
   },

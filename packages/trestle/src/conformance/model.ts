@@ -36,7 +36,11 @@ export class CommitModel {
 
     const before = this.#state;
     const positionBefore = this.position;
-    this.#state = { records: new Map(before.records), tokens: new Map(before.tokens), streams: new Map([...before.streams].map(([name, events]) => [name, [...events]])) };
+    this.#state = {
+      records: new Map(before.records),
+      tokens: new Map(before.tokens),
+      streams: new Map([...before.streams].map(([name, events]) => [name, [...events]])),
+    };
     this.n++;
     for (const write of commit.writes) {
       const refusal = this.#apply(write);
@@ -46,7 +50,10 @@ export class CommitModel {
       this.n--;
       return refusal;
     }
-    this.#changed.push({ n: this.n, keys: commit.writes.flatMap((write) => (write.kind === "put" || write.kind === "remove" || write.kind === "merge" ? [write.key] : [])) });
+    this.#changed.push({
+      n: this.n,
+      keys: commit.writes.flatMap((write) => (write.kind === "put" || write.kind === "remove" || write.kind === "merge" ? [write.key] : [])),
+    });
     const outcome: CommitOutcome = { ok: true, epoch: 1, n: this.n };
     this.#outcomes.set(commit.id, outcome);
     return outcome;

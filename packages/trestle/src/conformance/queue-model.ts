@@ -42,7 +42,9 @@ export class QueueModel {
   /** What falls due joins: by due time, then by order of sending. */
   tick(nowMs: number): void {
     this.nowMs = nowMs;
-    const due = [...this.#jobs.values()].filter((job) => (job.state === "scheduled" || job.state === "retrying") && job.dueAtMs <= nowMs).sort((a, b) => a.dueAtMs - b.dueAtMs || a.seq - b.seq);
+    const due = [...this.#jobs.values()]
+      .filter((job) => (job.state === "scheduled" || job.state === "retrying") && job.dueAtMs <= nowMs)
+      .sort((a, b) => a.dueAtMs - b.dueAtMs || a.seq - b.seq);
     for (const job of due) {
       if (job.state === "scheduled") this.#line(job).push(job);
       job.state = "joined";
@@ -51,10 +53,27 @@ export class QueueModel {
   }
 
   send(name: string, options: { key?: string; priority: number; unique?: string; dueAtMs?: number }): void {
-    if (options.unique !== undefined && [...this.#jobs.values()].some((job) => job.unique === options.unique && ["scheduled", "joined", "retrying"].includes(job.state))) return;
+    if (
+      options.unique !== undefined &&
+      [...this.#jobs.values()].some((job) => job.unique === options.unique && ["scheduled", "joined", "retrying"].includes(job.state))
+    )
+      return;
     const seq = ++this.#counter;
     const dueAtMs = Math.max(options.dueAtMs ?? this.nowMs, this.nowMs);
-    const job: ModelJob = { name, key: options.key, priority: options.priority, unique: options.unique, state: dueAtMs > this.nowMs ? "scheduled" : "joined", dueAtMs, seq, place: seq, attempt: 0, leaseUntilMs: 0, cancelled: false, claim: 0 };
+    const job: ModelJob = {
+      name,
+      key: options.key,
+      priority: options.priority,
+      unique: options.unique,
+      state: dueAtMs > this.nowMs ? "scheduled" : "joined",
+      dueAtMs,
+      seq,
+      place: seq,
+      attempt: 0,
+      leaseUntilMs: 0,
+      cancelled: false,
+      claim: 0,
+    };
     this.#jobs.set(name, job);
     if (job.state === "joined") this.#line(job).push(job);
   }
@@ -65,7 +84,9 @@ export class QueueModel {
       if (job.cancelled) this.#remove(job);
       else job.state = "joined";
     }
-    const heads = [...this.#lines.values()].flatMap((line) => (line[0]?.state === "joined" ? [line[0]] : [])).sort((a, b) => a.priority - b.priority || a.place - b.place);
+    const heads = [...this.#lines.values()]
+      .flatMap((line) => (line[0]?.state === "joined" ? [line[0]] : []))
+      .sort((a, b) => a.priority - b.priority || a.place - b.place);
     return heads.slice(0, limit).map((job) => {
       job.state = "running";
       job.attempt++;

@@ -1,4 +1,5 @@
-/** The queue's half of the port: claims, fences, leases, and one case for each cell of docs/concepts/queue.md (FINDINGS F17). */
+/** The queue's half of the port: claims, fences, leases, and one case for each cell of docs/concepts/queue.md (FINDINGS F17).
+ * Over 400 lines because it is one list, which is compared with that table. */
 import assert from "node:assert/strict";
 import type { VirtualClock } from "../kernel/index.ts";
 import type { Claim, ClaimedJob, CommitOutcome, JobEnd, NewJob, Store, Write } from "../store/index.ts";
@@ -59,21 +60,31 @@ function queueOf({ store, ids, clock }: StoreSubject) {
 const aCase = (guarantee: string, name: string, run: (subject: StoreSubject) => Promise<void>): Case<StoreSubject> => ({ name, guarantee, run });
 
 const cells: readonly Case<StoreSubject>[] = [
-  aCase("queue.fifo-per-key", "[F17.1] a key's messages are handed out in the order sent, one at a time; keys in the order of their heads", async (subject) => {
-    const q = queueOf(subject);
-    for (const name of ["a1", "b1", "a2", "b2", "a3"]) await q.send(name, { key: name[0] as string });
+  aCase(
+    "queue.fifo-per-key",
+    "[F17] cell 1: a key's messages are handed out in the order sent, one at a time; keys in the order of their heads",
+    async (subject) => {
+      const q = queueOf(subject);
+      for (const name of ["a1", "b1", "a2", "b2", "a3"]) await q.send(name, { key: name[0] as string });
 
-    const first = await q.claim();
-    assert.deepEqual(first.map(({ id }) => q.nameOf(id)), ["a1", "b1"]);
-    assert.deepEqual(await q.names(), [], "the keys are busy");
-    await q.ended(first[1] as ClaimedJob, { kind: "done" });
-    const second = await q.claim();
-    assert.deepEqual(second.map(({ id }) => q.nameOf(id)), ["b2"]);
-    for (const job of [first[0], second[0]]) await q.ended(job as ClaimedJob, { kind: "done" });
+      const first = await q.claim();
+      assert.deepEqual(
+        first.map(({ id }) => q.nameOf(id)),
+        ["a1", "b1"],
+      );
+      assert.deepEqual(await q.names(), [], "the keys are busy");
+      await q.ended(first[1] as ClaimedJob, { kind: "done" });
+      const second = await q.claim();
+      assert.deepEqual(
+        second.map(({ id }) => q.nameOf(id)),
+        ["b2"],
+      );
+      for (const job of [first[0], second[0]]) await q.ended(job as ClaimedJob, { kind: "done" });
 
-    assert.deepEqual(await q.drainInOrder(), ["a2", "a3"]);
-  }),
-  aCase("queue.fifo-per-key", "[F17.1] messages sent to one key by one burst of callers keep the order in which they were sent", async (subject) => {
+      assert.deepEqual(await q.drainInOrder(), ["a2", "a3"]);
+    },
+  ),
+  aCase("queue.fifo-per-key", "[F17] cell 1: messages sent to one key by one burst of callers keep the order in which they were sent", async (subject) => {
     const q = queueOf(subject);
     const names = Array.from({ length: 50 }, (_, i) => `m${i}`);
 
@@ -81,7 +92,7 @@ const cells: readonly Case<StoreSubject>[] = [
 
     assert.deepEqual(await q.drainInOrder(), names);
   }),
-  aCase("queue.fifo-per-key", "[F17.2] done: the next of the key is ready at once, and the job is gone", async (subject) => {
+  aCase("queue.fifo-per-key", "[F17] cell 2: done: the next of the key is ready at once, and the job is gone", async (subject) => {
     const q = queueOf(subject);
     await q.send("one", { key: "k" });
     await q.send("two", { key: "k" });
@@ -92,9 +103,14 @@ const cells: readonly Case<StoreSubject>[] = [
     assert.equal((await subject.store.read.queue(q.queue)).waiting, 0);
     assert.equal((await subject.store.read.jobs({ queue: q.queue, limit: 10 })).length, 1);
   }),
-  aCase("queue.fifo-per-key", "[F17.3] retry: the head blocks its key until it is done, and other keys go on", async (subject) => {
+  aCase("queue.fifo-per-key", "[F17] cell 3: retry: the head blocks its key until it is done, and other keys go on", async (subject) => {
     const q = queueOf(subject);
-    for (const [name, key] of [["a1", "a"], ["a2", "a"], ["b1", "b"]] as const) await q.send(name, { key });
+    for (const [name, key] of [
+      ["a1", "a"],
+      ["a2", "a"],
+      ["b1", "b"],
+    ] as const)
+      await q.send(name, { key });
     await q.ended(await q.one(), { kind: "retry", dueAtMs: q.nowMs() + 5_000, error: "boom" });
 
     assert.deepEqual(await q.names(), ["b1"]);
@@ -107,7 +123,7 @@ const cells: readonly Case<StoreSubject>[] = [
     await q.ended(again, { kind: "done" });
     assert.deepEqual(await q.names(), ["a2"]);
   }),
-  aCase("queue.fifo-per-key", "[F17.3] a retried message without a key takes a new place when it is due", async (subject) => {
+  aCase("queue.fifo-per-key", "[F17] cell 3: a retried message without a key takes a new place when it is due", async (subject) => {
     const q = queueOf(subject);
     await q.send("first");
     await q.ended(await q.one(), { kind: "retry", dueAtMs: q.nowMs() + 1_000, error: "boom" });
@@ -117,7 +133,7 @@ const cells: readonly Case<StoreSubject>[] = [
 
     assert.deepEqual(await q.drainInOrder(), ["second", "first"]);
   }),
-  aCase("queue.fifo-per-key", "[F17.4] later: as a retry, but it does not count as an attempt", async (subject) => {
+  aCase("queue.fifo-per-key", "[F17] cell 4: later: as a retry, but it does not count as an attempt", async (subject) => {
     const q = queueOf(subject);
     await q.send("one", { key: "k" });
     await q.send("two", { key: "k" });
@@ -131,7 +147,7 @@ const cells: readonly Case<StoreSubject>[] = [
 
     assert.deepEqual([q.nameOf(again.id), again.attempt, again.again], ["one", 1, true]);
   }),
-  aCase("queue.fifo-per-key", "[F17.5] priority orders keys, never the messages of one key", async (subject) => {
+  aCase("queue.fifo-per-key", "[F17] cell 5: priority orders keys, never the messages of one key", async (subject) => {
     const q = queueOf(subject);
     await q.send("lazy head", { key: "k", priority: 2 });
     await q.send("urgent behind it", { key: "k", priority: 0 });
@@ -140,7 +156,7 @@ const cells: readonly Case<StoreSubject>[] = [
 
     assert.deepEqual(await q.drainInOrder(), ["urgent", "normal", "lazy head", "urgent behind it"]);
   }),
-  aCase("queue.fifo-per-key", "[F17.6] a message with a due time joins its key when due, not when sent", async (subject) => {
+  aCase("queue.fifo-per-key", "[F17] cell 6: a message with a due time joins its key when due, not when sent", async (subject) => {
     const q = queueOf(subject);
     await q.send("later", { key: "k", dueAtMs: q.nowMs() + 1_000 });
     await q.send("now", { key: "k" });
@@ -149,20 +165,24 @@ const cells: readonly Case<StoreSubject>[] = [
 
     assert.deepEqual(await q.drainInOrder(), ["now", "later", "after"]);
   }),
-  aCase("queue.fifo-per-key", "[F17.6] late messages join in order of their due times, then of sending; priority places them among the keys", async (subject) => {
-    const q = queueOf(subject);
-    const at = q.nowMs() + 1_000;
-    await q.send("k third", { key: "k", dueAtMs: at + 2 });
-    await q.send("k first", { key: "k", dueAtMs: at });
-    await q.send("k second", { key: "k", dueAtMs: at });
-    await q.send("urgent", { dueAtMs: at + 1, priority: 0 });
-    assert.deepEqual(await q.names(), []);
+  aCase(
+    "queue.fifo-per-key",
+    "[F17] cell 6: late messages join in order of their due times, then of sending; priority places them among the keys",
+    async (subject) => {
+      const q = queueOf(subject);
+      const at = q.nowMs() + 1_000;
+      await q.send("k third", { key: "k", dueAtMs: at + 2 });
+      await q.send("k first", { key: "k", dueAtMs: at });
+      await q.send("k second", { key: "k", dueAtMs: at });
+      await q.send("urgent", { dueAtMs: at + 1, priority: 0 });
+      assert.deepEqual(await q.names(), []);
 
-    await subject.clock.advance(1_002);
+      await subject.clock.advance(1_002);
 
-    assert.deepEqual(await q.drainInOrder(), ["urgent", "k first", "k second", "k third"]);
-  }),
-  aCase("queue.fifo-per-key", "[F17.7] dead: it is kept for a person, and its key goes on", async (subject) => {
+      assert.deepEqual(await q.drainInOrder(), ["urgent", "k first", "k second", "k third"]);
+    },
+  ),
+  aCase("queue.fifo-per-key", "[F17] cell 7: dead: it is kept for a person, and its key goes on", async (subject) => {
     const q = queueOf(subject);
     await q.send("poison", { key: "k" });
     await q.send("next", { key: "k" });
@@ -174,9 +194,14 @@ const cells: readonly Case<StoreSubject>[] = [
     assert.deepEqual([text(kept?.payload), kept?.error, kept?.attempt], ["poison", "gave up", 1]);
   }),
   ...(["parked", "undetermined"] as const).map((kind, i) =>
-    aCase("queue.fifo-per-key", `[F17.${8 + i}] ${kind}: it is kept for a person, its key waits, other keys go on`, async (subject) => {
+    aCase("queue.fifo-per-key", `[F17] cell ${8 + i}: ${kind}: it is kept for a person, its key waits, other keys go on`, async (subject) => {
       const q = queueOf(subject);
-      for (const [name, key] of [["a1", "a"], ["a2", "a"], ["b1", "b"]] as const) await q.send(name, { key });
+      for (const [name, key] of [
+        ["a1", "a"],
+        ["a2", "a"],
+        ["b1", "b"],
+      ] as const)
+        await q.send(name, { key });
 
       await q.ended(await q.one(), { kind, error: "who knows" });
 
@@ -188,7 +213,7 @@ const cells: readonly Case<StoreSubject>[] = [
     }),
   ),
   ...(["parked", "undetermined"] as const).map((kind) =>
-    aCase("queue.fifo-per-key", `[F17.10] a ${kind} one that is redriven is still the head, and counts attempts from 0`, async (subject) => {
+    aCase("queue.fifo-per-key", `[F17] cell 10: a ${kind} one that is redriven is still the head, and counts attempts from 0`, async (subject) => {
       const q = queueOf(subject);
       await q.send("one", { key: "k" });
       await q.send("two", { key: "k" });
@@ -203,7 +228,7 @@ const cells: readonly Case<StoreSubject>[] = [
       assert.deepEqual(await q.drainInOrder(), ["two"]);
     }),
   ),
-  aCase("queue.fifo-per-key", "[F17.11] a dead one that is redriven joins the end of its key, and counts attempts from 0", async (subject) => {
+  aCase("queue.fifo-per-key", "[F17] cell 11: a dead one that is redriven joins the end of its key, and counts attempts from 0", async (subject) => {
     const q = queueOf(subject);
     await q.send("one", { key: "k" });
     await q.send("two", { key: "k" });
@@ -218,7 +243,7 @@ const cells: readonly Case<StoreSubject>[] = [
     const again = await q.one();
     assert.deepEqual([q.nameOf(again.id), again.attempt], ["one", 1]);
   }),
-  aCase("queue.fifo-per-key", "[F17.12] cancelled while it waits: it is removed, and a head gives way to the next", async (subject) => {
+  aCase("queue.fifo-per-key", "[F17] cell 12: cancelled while it waits: it is removed, and a head gives way to the next", async (subject) => {
     const q = queueOf(subject);
     const [head, behind] = [await q.send("head", { key: "k" }), await q.send("behind", { key: "k" })];
     await q.send("last", { key: "k" });
@@ -230,7 +255,7 @@ const cells: readonly Case<StoreSubject>[] = [
     assert.deepEqual(await q.drainInOrder(), ["last"]);
     assert.equal((await q.write({ kind: "cancel", job: head })).ok, true, "cancelling what is gone is nothing");
   }),
-  aCase("queue.fifo-per-key", "[F17.12] cancelling one that waits for its retry frees the key", async (subject) => {
+  aCase("queue.fifo-per-key", "[F17] cell 12: cancelling one that waits for its retry frees the key", async (subject) => {
     const q = queueOf(subject);
     await q.send("head", { key: "k" });
     await q.send("next", { key: "k" });
@@ -241,37 +266,45 @@ const cells: readonly Case<StoreSubject>[] = [
 
     assert.deepEqual(await q.names(), ["next"]);
   }),
-  aCase("queue.fifo-per-key", "[F17.13] cancelled while it runs: extend says so, the key waits for the holder, and a retry does not run again", async (subject) => {
-    const q = queueOf(subject);
-    await q.send("running", { key: "k" });
-    await q.send("next", { key: "k" });
-    const held = await q.one();
-    assert.deepEqual(await subject.store.extend([held], 10_000), [true]);
+  aCase(
+    "queue.fifo-per-key",
+    "[F17] cell 13: cancelled while it runs: extend says so, the key waits for the holder, and a retry does not run again",
+    async (subject) => {
+      const q = queueOf(subject);
+      await q.send("running", { key: "k" });
+      await q.send("next", { key: "k" });
+      const held = await q.one();
+      assert.deepEqual(await subject.store.extend([held], 10_000), [true]);
 
-    await q.write({ kind: "cancel", job: held.id });
+      await q.write({ kind: "cancel", job: held.id });
 
-    assert.deepEqual(await subject.store.extend([held], 10_000), [false]);
-    assert.deepEqual(await q.names(), [], "the holder may still be at it");
-    await q.ended(held, { kind: "retry", dueAtMs: q.nowMs(), error: "told to stop" });
-    assert.deepEqual(await q.drainInOrder(), ["next"]);
-  }),
-  aCase("queue.fifo-per-key", "[F17.14] a lease that runs out: run again as the head under a higher fence, and the old holder is refused", async (subject) => {
-    const q = queueOf(subject);
-    await q.send("one", { key: "k" });
-    await q.send("two", { key: "k" });
-    const slow = await q.one(1_000);
-    await subject.clock.advance(1_001);
+      assert.deepEqual(await subject.store.extend([held], 10_000), [false]);
+      assert.deepEqual(await q.names(), [], "the holder may still be at it");
+      await q.ended(held, { kind: "retry", dueAtMs: q.nowMs(), error: "told to stop" });
+      assert.deepEqual(await q.drainInOrder(), ["next"]);
+    },
+  ),
+  aCase(
+    "queue.fifo-per-key",
+    "[F17] cell 14: a lease that runs out: run again as the head under a higher fence, and the old holder is refused",
+    async (subject) => {
+      const q = queueOf(subject);
+      await q.send("one", { key: "k" });
+      await q.send("two", { key: "k" });
+      const slow = await q.one(1_000);
+      await subject.clock.advance(1_001);
 
-    const again = await q.one();
+      const again = await q.one();
 
-    assert.deepEqual([q.nameOf(again.id), again.attempt], ["one", 2]);
-    assert.ok(again.fence.epoch === slow.fence.epoch && again.fence.n > slow.fence.n);
-    assert.deepEqual(await q.end(slow, { kind: "done" }), { ok: false, refused: "fenced", job: slow.id });
-    assert.deepEqual(await subject.store.extend([slow, again], 1_000), [false, true]);
-    await q.ended(again, { kind: "done" });
-    assert.deepEqual(await q.drainInOrder(), ["two"]);
-  }),
-  aCase("queue.fifo-per-key", "[F17.14] a lease can be extended, and shortened", async (subject) => {
+      assert.deepEqual([q.nameOf(again.id), again.attempt], ["one", 2]);
+      assert.ok(again.fence.epoch === slow.fence.epoch && again.fence.n > slow.fence.n);
+      assert.deepEqual(await q.end(slow, { kind: "done" }), { ok: false, refused: "fenced", job: slow.id });
+      assert.deepEqual(await subject.store.extend([slow, again], 1_000), [false, true]);
+      await q.ended(again, { kind: "done" });
+      assert.deepEqual(await q.drainInOrder(), ["two"]);
+    },
+  ),
+  aCase("queue.fifo-per-key", "[F17] cell 14: a lease can be extended, and shortened", async (subject) => {
     const q = queueOf(subject);
     await q.send("long");
     await q.send("short");
@@ -286,12 +319,15 @@ const cells: readonly Case<StoreSubject>[] = [
 
     assert.deepEqual(await q.names(), ["long"]);
   }),
-  aCase("queue.fifo-per-key", "[F17.16] a claim takes at most one message of a key, and each item is ended by itself", async (subject) => {
+  aCase("queue.fifo-per-key", "[F17] cell 16: a claim takes at most one message of a key, and each item is ended by itself", async (subject) => {
     const q = queueOf(subject);
     for (const name of ["a1", "a2", "b1", "c1"]) await q.send(name, { key: name[0] as string });
 
     const batch = await q.claim(3);
-    assert.deepEqual(batch.map(({ id }) => q.nameOf(id)), ["a1", "b1", "c1"]);
+    assert.deepEqual(
+      batch.map(({ id }) => q.nameOf(id)),
+      ["a1", "b1", "c1"],
+    );
     const [a, b, c] = batch as [ClaimedJob, ClaimedJob, ClaimedJob];
     await q.ended(a, { kind: "done" });
     await q.ended(b, { kind: "dead", error: "bad item" });
@@ -301,20 +337,23 @@ const cells: readonly Case<StoreSubject>[] = [
     await subject.clock.advance(1_000);
     assert.deepEqual(await q.drainInOrder(), ["c1"]);
   }),
-  aCase("queue.fifo-per-key", "[F17.17] unique: a second one is dropped while the first waits, and accepted once it runs", async (subject) => {
+  aCase("queue.fifo-per-key", "[F17] cell 17: unique: a second one is dropped while the first waits, and accepted once it runs", async (subject) => {
     const q = queueOf(subject);
     await q.send("first", { unique: "u" });
     await q.send("dropped", { unique: "u" });
     await q.send("other", { unique: "v" });
     const held = await q.claim();
-    assert.deepEqual(held.map(({ id }) => q.nameOf(id)), ["first", "other"]);
+    assert.deepEqual(
+      held.map(({ id }) => q.nameOf(id)),
+      ["first", "other"],
+    );
 
     await q.send("second", { unique: "u" });
     await q.send("dropped too", { unique: "u" });
 
     assert.deepEqual(await q.drainInOrder(), ["second"]);
   }),
-  aCase("queue.fifo-per-key", "[F17.17] unique also counts one that is not due yet, or waits for its retry", async (subject) => {
+  aCase("queue.fifo-per-key", "[F17] cell 17: unique also counts one that is not due yet, or waits for its retry", async (subject) => {
     const q = queueOf(subject);
     await q.send("scheduled", { unique: "u", dueAtMs: q.nowMs() + 1_000 });
     await q.send("dropped", { unique: "u" });
@@ -326,7 +365,7 @@ const cells: readonly Case<StoreSubject>[] = [
 
     assert.deepEqual(await q.drainInOrder(), ["scheduled"]);
   }),
-  aCase("queue.fifo-per-key", "[F17.18] the same message id sent twice is one message", async (subject) => {
+  aCase("queue.fifo-per-key", "[F17] cell 18: the same message id sent twice is one message", async (subject) => {
     const q = queueOf(subject);
     const id = subject.ids.next();
     const job: NewJob = { id, queue: q.queue, payload: bytes("once"), priority: 1 };
@@ -342,7 +381,14 @@ export const queueCases: readonly Case<StoreSubject>[] = [
   ...cells,
   aCase("queue.fifo-per-key", "messages without a key are handed out by priority, then in the order sent", async (subject) => {
     const q = queueOf(subject);
-    for (const [name, priority] of [["n1", 1], ["l1", 2], ["h1", 0], ["n2", 1], ["h2", 0]] as const) await q.send(name, { priority });
+    for (const [name, priority] of [
+      ["n1", 1],
+      ["l1", 2],
+      ["h1", 0],
+      ["n2", 1],
+      ["h2", 0],
+    ] as const)
+      await q.send(name, { priority });
 
     assert.deepEqual(await q.names(), ["h1", "h2", "n1", "n2", "l1"]);
   }),
@@ -353,7 +399,11 @@ export const queueCases: readonly Case<StoreSubject>[] = [
     const key = `conformance//${q.queue}`;
     const effect: Write = { kind: "put", key, value: bytes("effect") };
 
-    const refused = await subject.store.commit({ id: subject.ids.next(), expects: [{ kind: "record", key, version: 99 }], writes: [effect, { kind: "finish", job: held.id, fence: held.fence, end: { kind: "done" } }] });
+    const refused = await subject.store.commit({
+      id: subject.ids.next(),
+      expects: [{ kind: "record", key, version: 99 }],
+      writes: [effect, { kind: "finish", job: held.id, fence: held.fence, end: { kind: "done" } }],
+    });
     assert.equal(refused.ok, false);
     assert.deepEqual(await subject.store.extend([held], 1_000), [true], "still held");
     const both = await q.write(effect, { kind: "finish", job: held.id, fence: held.fence, end: { kind: "done" } });
@@ -367,7 +417,12 @@ export const queueCases: readonly Case<StoreSubject>[] = [
     await q.send("work");
     const held = await q.one();
     const key = `conformance//${q.queue}`;
-    const guarded = () => subject.store.commit({ id: subject.ids.next(), expects: [{ kind: "claim", job: held.id, fence: held.fence }], writes: [{ kind: "put", key, value: bytes("x") }] });
+    const guarded = () =>
+      subject.store.commit({
+        id: subject.ids.next(),
+        expects: [{ kind: "claim", job: held.id, fence: held.fence }],
+        writes: [{ kind: "put", key, value: bytes("x") }],
+      });
 
     assert.equal((await guarded()).ok, true);
     await q.ended(held, { kind: "done" });
@@ -377,7 +432,11 @@ export const queueCases: readonly Case<StoreSubject>[] = [
   aCase("queue.finishes-with-effect", "a refused commit enqueues nothing", async (subject) => {
     const q = queueOf(subject);
 
-    await subject.store.commit({ id: subject.ids.next(), expects: [{ kind: "record", key: "conformance//nobody", version: 5 }], writes: [{ kind: "enqueue", job: { id: subject.ids.next(), queue: q.queue, payload: bytes("x"), priority: 1 } }] });
+    await subject.store.commit({
+      id: subject.ids.next(),
+      expects: [{ kind: "record", key: "conformance//nobody", version: 5 }],
+      writes: [{ kind: "enqueue", job: { id: subject.ids.next(), queue: q.queue, payload: bytes("x"), priority: 1 } }],
+    });
 
     assert.deepEqual(await q.names(), []);
   }),
@@ -419,10 +478,23 @@ export const queueCases: readonly Case<StoreSubject>[] = [
     const [a, b] = [queueOf(subject), queueOf(subject)];
     for (let i = 0; i < 3; i++) (await a.send(`a${i}`), await b.send(`b${i}`));
 
-    const { jobs } = await subject.store.claim({ holder: "case", leaseMs: 1_000, queues: [{ queue: a.queue, limit: 2 }, { queue: b.queue, limit: 1 }] });
+    const { jobs } = await subject.store.claim({
+      holder: "case",
+      leaseMs: 1_000,
+      queues: [
+        { queue: a.queue, limit: 2 },
+        { queue: b.queue, limit: 1 },
+      ],
+    });
 
-    assert.deepEqual(jobs.map(({ queue }) => queue), [a.queue, a.queue, b.queue]);
-    assert.deepEqual(jobs.map(({ payload }) => text(payload)), ["a0", "a1", "b0"]);
+    assert.deepEqual(
+      jobs.map(({ queue }) => queue),
+      [a.queue, a.queue, b.queue],
+    );
+    assert.deepEqual(
+      jobs.map(({ payload }) => text(payload)),
+      ["a0", "a1", "b0"],
+    );
   }),
   aCase("queue.fifo-per-key", "depths count each state, and tell the age of the oldest that is due", async (subject) => {
     const q = queueOf(subject);
@@ -437,7 +509,10 @@ export const queueCases: readonly Case<StoreSubject>[] = [
     const depth = await subject.store.read.queue(q.queue);
 
     assert.deepEqual(depth, { queue: q.queue, waiting: 2, running: 1, dead: 1, parked: 1, undetermined: 0, oldestAgeMs: 2_000 });
-    assert.deepEqual((await subject.store.read.queues()).find(({ queue }) => queue === q.queue), depth);
+    assert.deepEqual(
+      (await subject.store.read.queues()).find(({ queue }) => queue === q.queue),
+      depth,
+    );
   }),
   aCase("queue.fifo-per-key", "jobs are listed by queue and state, in pages", async (subject) => {
     const q = queueOf(subject);
@@ -447,7 +522,10 @@ export const queueCases: readonly Case<StoreSubject>[] = [
     const first = await subject.store.read.jobs({ queue: q.queue, state: "waiting", limit: 3 });
     const rest = await subject.store.read.jobs({ queue: q.queue, state: "waiting", limit: 3, after: (first[2] as { id: string }).id });
 
-    assert.deepEqual([...first, ...rest].map(({ payload, state }) => [text(payload), state]), ["m1", "m2", "m3", "m4"].map((name) => [name, "waiting"]));
+    assert.deepEqual(
+      [...first, ...rest].map(({ payload, state }) => [text(payload), state]),
+      ["m1", "m2", "m3", "m4"].map((name) => [name, "waiting"]),
+    );
     assert.equal((await subject.store.read.jobs({ queue: q.queue, state: "running", limit: 3 })).length, 1);
     assert.equal(rest[0]?.key, "k");
   }),

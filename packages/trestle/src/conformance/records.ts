@@ -4,13 +4,14 @@ import type { CommitOutcome, Expectation, ListQuery, RecordRow, Write } from "..
 import { bytes, text, type Case } from "./case.ts";
 import type { StoreSubject } from "./queue.ts";
 
-const commit = ({ store, ids }: StoreSubject, writes: readonly Write[], expects: readonly Expectation[] = []): Promise<CommitOutcome> => store.commit({ id: ids.next(), expects, writes });
+const commit = ({ store, ids }: StoreSubject, writes: readonly Write[], expects: readonly Expectation[] = []): Promise<CommitOutcome> =>
+  store.commit({ id: ids.next(), expects, writes });
 const fresh = ({ ids }: StoreSubject): string => `case-${ids.next()}`;
 const hourMs = 3_600_000;
 
 async function pages({ store }: StoreSubject, query: ListQuery): Promise<RecordRow[]> {
   const all: RecordRow[] = [];
-  for (let after: ListQuery["after"]; ; ) {
+  for (let after: ListQuery["after"]; ;) {
     const page = await store.read.list({ ...query, ...(after && { after }) });
     all.push(...page);
     if (page.length < query.limit) return all;
@@ -25,7 +26,9 @@ export const recordCases: readonly Case<StoreSubject>[] = [
     async run(subject) {
       const home = `${fresh(subject)}//`;
       const [key, other] = [`${home}a`, `${home}b`];
-      const first = await commit(subject, [{ kind: "put", key, value: bytes("x"), expiresAtMs: subject.clock.wallMs() + 1_000, index: [{ field: "f", value: 1 }] }]);
+      const first = await commit(subject, [
+        { kind: "put", key, value: bytes("x"), expiresAtMs: subject.clock.wallMs() + 1_000, index: [{ field: "f", value: 1 }] },
+      ]);
       assert.ok(first.ok);
       await subject.clock.advance(999);
       assert.equal((await subject.store.read.records([key]))[0]?.expiresAtMs, subject.clock.wallMs() + 1);
@@ -35,12 +38,20 @@ export const recordCases: readonly Case<StoreSubject>[] = [
 
       assert.deepEqual(await subject.store.read.records([key]), [undefined]);
       assert.deepEqual(await subject.store.read.list({ prefix: home, where: { field: "f", value: 1 }, order: "key", limit: 10 }), []);
-      assert.equal((await commit(subject, [{ kind: "put", key: other, value: bytes("") }], [{ kind: "record", key, version: first.n }])).ok, false, "expired is version 0");
+      assert.equal(
+        (await commit(subject, [{ kind: "put", key: other, value: bytes("") }], [{ kind: "record", key, version: first.n }])).ok,
+        false,
+        "expired is version 0",
+      );
       const again = await commit(subject, [{ kind: "put", key, value: bytes("y") }], [{ kind: "record", key, version: 0 }]);
       const [record] = await subject.store.read.records([key]);
       assert.ok(again.ok);
       assert.deepEqual([record?.created, record?.version, record?.expiresAtMs], [again.n, again.n, undefined], "a new life");
-      assert.deepEqual(await subject.store.read.list({ prefix: home, where: { field: "f", value: 1 }, order: "key", limit: 10 }), [], "without the index entries of its last one");
+      assert.deepEqual(
+        await subject.store.read.list({ prefix: home, where: { field: "f", value: 1 }, order: "key", limit: 10 }),
+        [],
+        "without the index entries of its last one",
+      );
     },
   },
   {
@@ -76,12 +87,27 @@ export const recordCases: readonly Case<StoreSubject>[] = [
     async run(subject) {
       const home = `${fresh(subject)}//`;
       const names = ["a", "aa", "ab", "b", "z", "é", "\ue000", "\uffff", "😀", "😁"];
-      await commit(subject, [...names].reverse().map((name): Write => ({ kind: "put", key: home + name, value: bytes(name) })));
-      await commit(subject, [{ kind: "put", key: `${home.slice(0, -1)}!outside`, value: bytes("") }, { kind: "put", key: `${home.slice(0, -1)}0outside`, value: bytes("") }]);
+      await commit(
+        subject,
+        [...names].reverse().map((name): Write => ({ kind: "put", key: home + name, value: bytes(name) })),
+      );
+      await commit(subject, [
+        { kind: "put", key: `${home.slice(0, -1)}!outside`, value: bytes("") },
+        { kind: "put", key: `${home.slice(0, -1)}0outside`, value: bytes("") },
+      ]);
 
-      assert.deepEqual((await pages(subject, { prefix: home, order: "key", limit: 3 })).map(({ value }) => text(value)), names);
-      assert.deepEqual((await pages(subject, { prefix: `${home}a`, order: "key", limit: 2 })).map(({ value }) => text(value)), ["a", "aa", "ab"]);
-      assert.deepEqual((await pages(subject, { prefix: `${home}\uffff`, order: "key", limit: 2 })).map(({ value }) => text(value)), ["\uffff"]);
+      assert.deepEqual(
+        (await pages(subject, { prefix: home, order: "key", limit: 3 })).map(({ value }) => text(value)),
+        names,
+      );
+      assert.deepEqual(
+        (await pages(subject, { prefix: `${home}a`, order: "key", limit: 2 })).map(({ value }) => text(value)),
+        ["a", "aa", "ab"],
+      );
+      assert.deepEqual(
+        (await pages(subject, { prefix: `${home}\uffff`, order: "key", limit: 2 })).map(({ value }) => text(value)),
+        ["\uffff"],
+      );
     },
   },
   {
@@ -89,7 +115,12 @@ export const recordCases: readonly Case<StoreSubject>[] = [
     guarantee: "records.compare-and-set",
     async run(subject) {
       const home = `${fresh(subject)}//`;
-      const put = (name: string): Write => ({ kind: "put", key: home + name, value: bytes(name), index: [{ field: "even", value: name.length % 2 === 0 ? "yes" : "no" }] });
+      const put = (name: string): Write => ({
+        kind: "put",
+        key: home + name,
+        value: bytes(name),
+        index: [{ field: "even", value: name.length % 2 === 0 ? "yes" : "no" }],
+      });
       await commit(subject, [put("c1"), put("b1"), put("a1")]);
       await commit(subject, [put("two")]);
       await commit(subject, [put("d3"), put("e3")]);
@@ -99,9 +130,18 @@ export const recordCases: readonly Case<StoreSubject>[] = [
       const even = await pages(subject, { prefix: home, order: "newest", where: { field: "even", value: "yes" }, limit: 2 });
       const narrow = await pages(subject, { prefix: `${home}b`, order: "newest", limit: 2 });
 
-      assert.deepEqual(newest.map(({ value }) => text(value)), ["d3", "e3", "two", "a1", "b1", "c1"]);
-      assert.deepEqual(even.map(({ value }) => text(value)), ["d3", "e3", "a1", "b1", "c1"]);
-      assert.deepEqual(narrow.map(({ value }) => text(value)), ["b1"]);
+      assert.deepEqual(
+        newest.map(({ value }) => text(value)),
+        ["d3", "e3", "two", "a1", "b1", "c1"],
+      );
+      assert.deepEqual(
+        even.map(({ value }) => text(value)),
+        ["d3", "e3", "a1", "b1", "c1"],
+      );
+      assert.deepEqual(
+        narrow.map(({ value }) => text(value)),
+        ["b1"],
+      );
     },
   },
   {
@@ -109,9 +149,18 @@ export const recordCases: readonly Case<StoreSubject>[] = [
     guarantee: "records.compare-and-set",
     async run(subject) {
       const component = fresh(subject);
-      const put = (tenant: string, name: string, value: string | number): Write => ({ kind: "put", key: `${component}/${tenant}/${name}`, value: bytes(name), index: [{ field: "status", value }, { field: "other", value }] });
+      const put = (tenant: string, name: string, value: string | number): Write => ({
+        kind: "put",
+        key: `${component}/${tenant}/${name}`,
+        value: bytes(name),
+        index: [
+          { field: "status", value },
+          { field: "other", value },
+        ],
+      });
       await commit(subject, [put("", "a", "open"), put("", "b", "open"), put("", "c", 1), put("", "d", "1"), put("t", "e", "open")]);
-      const find = async (value: string | number) => (await pages(subject, { prefix: `${component}//`, where: { field: "status", value }, order: "key", limit: 2 })).map(({ value }) => text(value));
+      const find = async (value: string | number) =>
+        (await pages(subject, { prefix: `${component}//`, where: { field: "status", value }, order: "key", limit: 2 })).map(({ value }) => text(value));
       assert.deepEqual([await find("open"), await find(1), await find("1")], [["a", "b"], ["c"], ["d"]]);
 
       await commit(subject, [put("", "a", "shut"), { kind: "remove", key: `${component}//b` }, { kind: "put", key: `${component}//c`, value: bytes("c") }]);
@@ -125,13 +174,21 @@ export const recordCases: readonly Case<StoreSubject>[] = [
     async run(subject) {
       const home = `${fresh(subject)}//`;
       const since = async () => (await subject.store.read.head()).n;
-      const expecting = (from: number) => commit(subject, [{ kind: "put", key: `${fresh(subject)}//x`, value: bytes("") }], [{ kind: "unchanged", prefix: home, since: from }]);
+      const expecting = (from: number) =>
+        commit(subject, [{ kind: "put", key: `${fresh(subject)}//x`, value: bytes("") }], [{ kind: "unchanged", prefix: home, since: from }]);
       const before = await since();
       assert.equal((await expecting(before)).ok, true);
-      await commit(subject, [{ kind: "put", key: `${home.slice(0, -1)}0`, value: bytes("") }, { kind: "append", stream: `${home}stream`, events: [{ id: subject.ids.next(), type: "T", data: bytes("") }] }]);
+      await commit(subject, [
+        { kind: "put", key: `${home.slice(0, -1)}0`, value: bytes("") },
+        { kind: "append", stream: `${home}stream`, events: [{ id: subject.ids.next(), type: "T", data: bytes("") }] },
+      ]);
       assert.equal((await expecting(before)).ok, true, "a neighbour's key, or a stream, is no record under the prefix");
 
-      for (const write of [{ kind: "put", key: `${home}a`, value: bytes("1") }, { kind: "merge", key: `${home}a`, merge: { kind: "add", amount: 1 } }, { kind: "remove", key: `${home}a` }] as const) {
+      for (const write of [
+        { kind: "put", key: `${home}a`, value: bytes("1") },
+        { kind: "merge", key: `${home}a`, merge: { kind: "add", amount: 1 } },
+        { kind: "remove", key: `${home}a` },
+      ] as const) {
         const from = await since();
         await commit(subject, [write]);
         assert.deepEqual(await expecting(from), { ok: false, refused: "conflict", keys: [home] }, write.kind);
@@ -146,9 +203,14 @@ export const recordCases: readonly Case<StoreSubject>[] = [
       const home = `${fresh(subject)}//`;
       const { n: since } = await subject.store.read.head();
 
-      const outcomes = await Promise.all(["a", "b"].map((name) => commit(subject, [{ kind: "put", key: home + name, value: bytes("") }], [{ kind: "unchanged", prefix: home, since }])));
+      const outcomes = await Promise.all(
+        ["a", "b"].map((name) => commit(subject, [{ kind: "put", key: home + name, value: bytes("") }], [{ kind: "unchanged", prefix: home, since }])),
+      );
 
-      assert.deepEqual(outcomes.map((outcome) => outcome.ok), [true, false]);
+      assert.deepEqual(
+        outcomes.map((outcome) => outcome.ok),
+        [true, false],
+      );
     },
   },
   {
@@ -157,13 +219,19 @@ export const recordCases: readonly Case<StoreSubject>[] = [
     async run(subject) {
       const home = `${fresh(subject)}//`;
       const [a, b] = [`${home}a`, `${home}b`];
-      const first = await commit(subject, [{ kind: "put", key: a, value: bytes("on call") }, { kind: "put", key: b, value: bytes("on call") }]);
+      const first = await commit(subject, [
+        { kind: "put", key: a, value: bytes("on call") },
+        { kind: "put", key: b, value: bytes("on call") },
+      ]);
       assert.ok(first.ok);
       const read: Expectation[] = [a, b].map((key) => ({ kind: "record", key, version: first.n }));
 
       const outcomes = await Promise.all([a, b].map((key) => commit(subject, [{ kind: "put", key, value: bytes("off") }], read)));
 
-      assert.deepEqual(outcomes.map((outcome) => outcome.ok), [true, false]);
+      assert.deepEqual(
+        outcomes.map((outcome) => outcome.ok),
+        [true, false],
+      );
     },
   },
 ];
@@ -174,7 +242,8 @@ export const tokenCases: readonly Case<StoreSubject>[] = [
     guarantee: "tokens.keep",
     async run(subject) {
       const key = `${fresh(subject)}//t`;
-      const put = (value: string, version: number) => commit(subject, [{ kind: "token", key, value: bytes(value), keepForMs: 24 * hourMs }], [{ kind: "token", key, version }]);
+      const put = (value: string, version: number) =>
+        commit(subject, [{ kind: "token", key, value: bytes(value), keepForMs: 24 * hourMs }], [{ kind: "token", key, version }]);
       const first = await put("one", 0);
       assert.ok(first.ok);
       assert.deepEqual(await put("twice", 0), { ok: false, refused: "conflict", keys: [key] });
@@ -188,35 +257,34 @@ export const tokenCases: readonly Case<StoreSubject>[] = [
       assert.deepEqual(await subject.store.read.records([key]), [undefined], "a token is no record");
     },
   },
-  ...[1, 24, 7 * 24, 30 * 24].map(
-    (hours): Case<StoreSubject> => ({
-      name: `[F12] a token kept for ${hours} h is there until then, whenever in its window it was put, and gone after twice that`,
-      guarantee: "tokens.keep",
-      async run(subject) {
-        const keepForMs = hours * hourMs;
-        const keys: { readonly key: string; readonly untilMs: number }[] = [];
-        for (let i = 0; i < 8; i++) {
-          const key = `${fresh(subject)}//${i}`;
-          assert.equal((await commit(subject, [{ kind: "token", key, value: bytes("t"), keepForMs }])).ok, true);
-          keys.push({ key, untilMs: subject.clock.wallMs() + keepForMs });
-          await subject.clock.advance(keepForMs / 8 - 7);
-          await commit(subject, [{ kind: "put", key: `${key}/record`, value: bytes("") }]);
-          for (const each of keys) if (each.untilMs > subject.clock.wallMs()) assert.ok(await subject.store.read.token(each.key), "kept");
-        }
-        await subject.clock.advance(2 * keepForMs);
+  ...[1, 24, 7 * 24, 30 * 24].map((hours): Case<StoreSubject> => ({
+    name: `[F12] a token kept for ${hours} h is there until then, whenever in its window it was put, and gone after twice that`,
+    guarantee: "tokens.keep",
+    async run(subject) {
+      const keepForMs = hours * hourMs;
+      const keys: { readonly key: string; readonly untilMs: number }[] = [];
+      for (let i = 0; i < 8; i++) {
+        const key = `${fresh(subject)}//${i}`;
+        assert.equal((await commit(subject, [{ kind: "token", key, value: bytes("t"), keepForMs }])).ok, true);
+        keys.push({ key, untilMs: subject.clock.wallMs() + keepForMs });
+        await subject.clock.advance(keepForMs / 8 - 7);
+        await commit(subject, [{ kind: "put", key: `${key}/record`, value: bytes("") }]);
+        for (const each of keys) if (each.untilMs > subject.clock.wallMs()) assert.ok(await subject.store.read.token(each.key), "kept");
+      }
+      await subject.clock.advance(2 * keepForMs);
 
-        await commit(subject, [{ kind: "put", key: `${fresh(subject)}//record`, value: bytes("") }]);
+      await commit(subject, [{ kind: "put", key: `${fresh(subject)}//record`, value: bytes("") }]);
 
-        for (const { key } of keys) assert.equal(await subject.store.read.token(key), undefined);
-      },
-    }),
-  ),
+      for (const { key } of keys) assert.equal(await subject.store.read.token(key), undefined);
+    },
+  })),
   {
     name: "[F12] a token put again in the next window, or kept longer, answers its newest value",
     guarantee: "tokens.keep",
     async run(subject) {
       const key = `${fresh(subject)}//t`;
-      const put = async (value: string, keepForMs: number) => assert.equal((await commit(subject, [{ kind: "token", key, value: bytes(value), keepForMs }])).ok, true);
+      const put = async (value: string, keepForMs: number) =>
+        assert.equal((await commit(subject, [{ kind: "token", key, value: bytes(value), keepForMs }])).ok, true);
       await put("one", 24 * hourMs);
       await subject.clock.advance(20 * hourMs);
       await put("two", 24 * hourMs);

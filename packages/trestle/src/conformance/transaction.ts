@@ -7,7 +7,8 @@ import type { StoreSubject } from "./queue.ts";
 
 const sql = (text: string, ...parameters: SqlValue[]): Statement => ({ text, parameters });
 const write = (text: string, ...parameters: SqlValue[]): Write => ({ kind: "sql", statement: sql(text, ...parameters) });
-const commit = ({ store, ids }: StoreSubject, writes: readonly Write[], expects: readonly Expectation[] = []): Promise<CommitOutcome> => store.commit({ id: ids.next(), expects, writes });
+const commit = ({ store, ids }: StoreSubject, writes: readonly Write[], expects: readonly Expectation[] = []): Promise<CommitOutcome> =>
+  store.commit({ id: ids.next(), expects, writes });
 
 /** A table of the case's own. */
 async function table(subject: StoreSubject): Promise<string> {
@@ -43,10 +44,15 @@ export const sqlCases: readonly Case<StoreSubject>[] = [
       const name = `v_${subject.ids.next().replaceAll("-", "")}`;
       await subject.store.migrate(name, [{ name: "1", text: `create table ${name} (a, b, c, d, e, f)` }]);
 
-      assert.equal((await commit(subject, [write(`insert into ${name} values (?, ?, ?, ?, ?, ?)`, "té", 1.5, null, 9_007_199_254_740_993n, true, new Uint8Array([0, 1]))])).ok, true);
+      assert.equal(
+        (await commit(subject, [write(`insert into ${name} values (?, ?, ?, ?, ?, ?)`, "té", 1.5, null, 9_007_199_254_740_993n, true, new Uint8Array([0, 1]))]))
+          .ok,
+        true,
+      );
 
       const [row] = await subject.store.read.rows(sql(`select * from ${name}`));
-      assert.deepEqual({ ...row, f: [...(row?.["f"] as Uint8Array)] }, { a: "té", b: 1.5, c: null, d: 9_007_199_254_740_993n, e: 1, f: [0, 1] });
+      assert.ok(row);
+      assert.deepEqual({ ...row, f: [...(row["f"] as Uint8Array)] }, { a: "té", b: 1.5, c: null, d: 9_007_199_254_740_993n, e: 1, f: [0, 1] });
     },
   },
   {
@@ -77,21 +83,30 @@ export const sqlCases: readonly Case<StoreSubject>[] = [
       ["a trigger on Trestle's tables", "create trigger mine after insert on trestle_records begin select 1; end"],
       ["a table of Trestle's name", "create table trestle_mine (a)"],
     ] as const
-  ).map(
-    ([what, statement]): Case<StoreSubject> => ({
-      name: `[F5] the user's SQL may not use ${what}, and a burst with it loses nobody else`,
-      guarantee: "commit.atomic",
-      async run(subject) {
-        const keys = Array.from({ length: 5 }, () => freshKey(subject));
+  ).map(([what, statement]): Case<StoreSubject> => ({
+    name: `[F5] the user's SQL may not use ${what}, and a burst with it loses nobody else`,
+    guarantee: "commit.atomic",
+    async run(subject) {
+      const keys = Array.from({ length: 5 }, () => freshKey(subject));
 
-        const outcomes = await Promise.all(keys.map((key, i) => commit(subject, [{ kind: "put", key, value: bytes("x") }, ...(i === 2 ? [write(statement)] : [])])));
+      const outcomes = await Promise.all(
+        keys.map((key, i) => commit(subject, [{ kind: "put", key, value: bytes("x") }, ...(i === 2 ? [write(statement)] : [])])),
+      );
 
-        assert.deepEqual(outcomes.map((outcome) => outcome.ok || outcome.refused), [true, true, "statement", true, true]);
-        assert.deepEqual((await subject.store.read.records(keys)).map((record) => record !== undefined), [true, true, false, true, true]);
-        await assert.rejects(subject.store.transaction(async (connection) => ({ result: await connection.execute(sql(statement)) })), (thrown) => Fault.is(thrown, "sql.denied"));
-      },
-    }),
-  ),
+      assert.deepEqual(
+        outcomes.map((outcome) => outcome.ok || outcome.refused),
+        [true, true, "statement", true, true],
+      );
+      assert.deepEqual(
+        (await subject.store.read.records(keys)).map((record) => record !== undefined),
+        [true, true, false, true, true],
+      );
+      await assert.rejects(
+        subject.store.transaction(async (connection) => ({ result: await connection.execute(sql(statement)) })),
+        (thrown) => Fault.is(thrown, "sql.denied"),
+      );
+    },
+  })),
   {
     name: "[F5] one statement is one statement: what follows a semicolon is refused, not dropped",
     guarantee: "sql.same-commit",
@@ -111,7 +126,9 @@ export const sqlCases: readonly Case<StoreSubject>[] = [
     async run(subject) {
       const name = await table(subject);
 
-      await assert.rejects(subject.store.read.rows(sql(`insert into ${name} (label) values ('a') returning id`)), (thrown) => Fault.is(thrown, "sql.not-a-query"));
+      await assert.rejects(subject.store.read.rows(sql(`insert into ${name} (label) values ('a') returning id`)), (thrown) =>
+        Fault.is(thrown, "sql.not-a-query"),
+      );
       await assert.rejects(subject.store.read.rows(sql("select * from nowhere")), (thrown) => Fault.is(thrown, "sql.failed"));
       await assert.rejects(subject.store.read.rows(sql("select * from trestle_meta")), (thrown) => Fault.is(thrown, "sql.denied"));
       assert.deepEqual(await labels(subject, name), []);
@@ -130,8 +147,13 @@ export const sqlCases: readonly Case<StoreSubject>[] = [
       await subject.store.migrate(name, files);
       assert.deepEqual((await subject.store.read.rows(sql(`select label from ${name}`))).length, 2);
 
-      await assert.rejects(subject.store.migrate(name, [{ name: "001.sql", text: `create table ${name} (other)` }]), (thrown) => Fault.is(thrown, "sql.migration-changed"));
-      await assert.rejects(subject.store.migrate(name, [{ name: "003.sql", text: `insert into ${name} values (4); insert into nowhere values (1)` }]), (thrown) => Fault.is(thrown, "sql.migration-failed"));
+      await assert.rejects(subject.store.migrate(name, [{ name: "001.sql", text: `create table ${name} (other)` }]), (thrown) =>
+        Fault.is(thrown, "sql.migration-changed"),
+      );
+      await assert.rejects(
+        subject.store.migrate(name, [{ name: "003.sql", text: `insert into ${name} values (4); insert into nowhere values (1)` }]),
+        (thrown) => Fault.is(thrown, "sql.migration-failed"),
+      );
       await assert.rejects(subject.store.migrate(name, [{ name: "004.sql", text: "delete from trestle_records" }]), (thrown) => Fault.is(thrown, "sql.denied"));
 
       assert.deepEqual((await subject.store.read.rows(sql(`select label from ${name}`))).length, 2);
@@ -150,7 +172,10 @@ export const transactionCases: readonly Case<StoreSubject>[] = [
       const answer = await subject.store.transaction(async (connection) => {
         const inserted = await connection.execute(sql(`insert into ${name} (label) values (?)`, "a"));
         const seen = await connection.execute(sql(`select label from ${name}`));
-        return { result: [inserted.changes, inserted.lastInsertRowid, seen.rows], commit: { id: subject.ids.next(), expects: [], writes: [{ kind: "put", key, value: bytes("x") }] } };
+        return {
+          result: [inserted.changes, inserted.lastInsertRowid, seen.rows],
+          commit: { id: subject.ids.next(), expects: [], writes: [{ kind: "put", key, value: bytes("x") }] },
+        };
       });
 
       assert.deepEqual(answer, [1, 1n, [{ label: "a" }]]);
@@ -176,7 +201,10 @@ export const transactionCases: readonly Case<StoreSubject>[] = [
       await assert.rejects(
         subject.store.transaction(async (connection) => {
           await connection.execute(insert);
-          return { result: 0, commit: { id: subject.ids.next(), expects: [{ kind: "record", key, version: 7 }], writes: [{ kind: "put", key, value: bytes("x") }] } };
+          return {
+            result: 0,
+            commit: { id: subject.ids.next(), expects: [{ kind: "record", key, version: 7 }], writes: [{ kind: "put", key, value: bytes("x") }] },
+          };
         }),
         (thrown) => Fault.is(thrown, "commit.conflict"),
       );
@@ -212,7 +240,9 @@ export const transactionCases: readonly Case<StoreSubject>[] = [
       await assert.rejects(
         subject.store.transaction(async (connection) => {
           await connection.execute(sql(`insert into ${name} (label) values ('mine')`));
-          beside = Promise.all(keys.map((key) => commit(subject, [{ kind: "put", key, value: bytes("x") }, write(`insert into ${name} (label) values (?)`, key)])));
+          beside = Promise.all(
+            keys.map((key) => commit(subject, [{ kind: "put", key, value: bytes("x") }, write(`insert into ${name} (label) values (?)`, key)])),
+          );
           const seen = await connection.execute(sql(`select label from ${name}`));
           assert.deepEqual(seen.rows, [{ label: "mine" }]);
           throw new Error("roll back");
@@ -220,7 +250,10 @@ export const transactionCases: readonly Case<StoreSubject>[] = [
         /roll back/,
       );
 
-      assert.deepEqual((await (beside as Promise<CommitOutcome[]>)).map(({ ok }) => ok), keys.map(() => true));
+      assert.deepEqual(
+        (await (beside as Promise<CommitOutcome[]>)).map(({ ok }) => ok),
+        keys.map(() => true),
+      );
       assert.deepEqual(await labels(subject, name), keys);
     },
   },

@@ -29,7 +29,13 @@ export function openForWriting(path: string, durability: Durability): DatabaseSy
     for (const [name, value, answer] of settings) {
       db.exec(`pragma ${name} = ${value}`);
       const seen = Object.values(db.prepare(`pragma ${name}`).get() ?? {})[0];
-      if (seen !== answer) throw Fault.create("store.setting-refused", `SQLite answered ${name} = ${String(seen)} where the store needs ${answer}`, "Use a local file system that SQLite supports in WAL mode.", { details: { path, name, seen, answer } });
+      if (seen !== answer)
+        throw Fault.create(
+          "store.setting-refused",
+          `SQLite answered ${name} = ${String(seen)} where the store needs ${answer}`,
+          "Use a local file system that SQLite supports in WAL mode.",
+          { details: { path, name, seen, answer } },
+        );
     }
     db.exec(`pragma wal_autocheckpoint = ${checkpointPages}; pragma journal_size_limit = 67108864`);
     prepareSchema(db, path);
@@ -55,7 +61,8 @@ export function openForReading(path: string): DatabaseSync {
 export function openFault(path: string, error: unknown): unknown {
   if (Fault.is(error)) return error;
   const { errcode, message } = error as { errcode?: number; message?: string };
-  const fault = (code: `${string}.${string}`, what: string, remedy: string) => Fault.create(code, `${path} ${what}: ${message}`, remedy, { cause: error, details: { path, errcode } });
+  const fault = (code: `${string}.${string}`, what: string, remedy: string) =>
+    Fault.create(code, `${path} ${what}: ${message}`, remedy, { cause: error, details: { path, errcode } });
   switch ((errcode ?? -1) & 0xff) {
     case 11:
     case 26:

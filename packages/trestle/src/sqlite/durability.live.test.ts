@@ -25,7 +25,10 @@ interface Run {
 }
 
 function start(path: string, durability: "full" | "normal", callers: number, each: number, round: number, env: Readonly<Record<string, string>>): Run {
-  const child = spawn(process.execPath, [committer, path, durability, String(callers), String(each), String(round)], { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(process.execPath, [committer, path, durability, String(callers), String(each), String(round)], {
+    env: { ...process.env, ...env },
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   const told = new Map<string, string>();
   let rest = "";
   let begun!: () => void;
@@ -46,7 +49,12 @@ const pause = (ms: number) => new Promise<void>((resolve) => void setTimeout(res
 
 /** Whether each of the three parts of a commit is there. */
 function partsOf(db: DatabaseSync): (name: string) => boolean[] {
-  const jobs = new Set(db.prepare("select cast(payload as text) as name from trestle_jobs").all().map((row) => row["name"]));
+  const jobs = new Set(
+    db
+      .prepare("select cast(payload as text) as name from trestle_jobs")
+      .all()
+      .map((row) => row["name"]),
+  );
   const [event, record] = [db.prepare("select 1 from trestle_events where stream = ?"), db.prepare("select 1 from trestle_records where key = ?")];
   return (name) => [event.get(`s//${name}`) !== undefined, jobs.has(name), record.get(`r//${name}`) !== undefined];
 }
@@ -60,7 +68,10 @@ async function lostOf(path: string, told: ReadonlyMap<string, string>): Promise<
     const lost: string[] = [];
     for (const [name, answer] of told) {
       const found = parts(name);
-      assert.ok(found.every((part) => part === found[0]), `${name} is half there: ${found.join()}`);
+      assert.ok(
+        found.every((part) => part === found[0]),
+        `${name} is half there: ${found.join()}`,
+      );
       if (answer === "applied" && !found[0]) lost.push(name);
       if (answer !== "applied" && answer !== "commit.unknown") assert.equal(found[0], false, `${name} was told ${answer}, and is there`);
     }
@@ -119,7 +130,10 @@ test("[F11] a power loss under synchronous=NORMAL takes back something: the harn
 test("[F11] a store opened with NORMAL does not say that it is durable", async () => {
   const directory = mkdtempSync(join(tmpdir(), "trestle-normal-"));
   try {
-    for (const [durability, durable] of [["full", true], ["normal", false]] as const) {
+    for (const [durability, durable] of [
+      ["full", true],
+      ["normal", false],
+    ] as const) {
       const store = await openSqlite({ path: join(directory, `${durability}.db`), durability });
       assert.deepEqual([store.guarantees.has("commit.durable"), store.guarantees.has("commit.survives-crash")], [durable, true]);
       await store.close();
@@ -129,36 +143,43 @@ test("[F11] a store opened with NORMAL does not say that it is durable", async (
   }
 });
 
-test(`[F5] the disk fills in the middle of batches of 64, ${rounds + 30} times: each commit is whole or absent, its caller knows which, and the store goes on when there is room`, { skip }, async () => {
-  const disk = newDisk();
-  const path = join(disk.root, "store.db");
-  const all = new Map<string, string>();
-  try {
-    let full = 0;
-    let applied = 0;
-    for (let process = 0; process < 5; process++) {
-      const run = start(path, "full", 64, 1_000_000, process, disk.env);
-      await run.ready;
-      for (let round = 0; round < 10; round++) {
-        const before = run.told.size;
-        disk.allow(1_000 + ((process * 10 + round) * 7_919) % 90_000);
-        for (let waited = 0; waited < 4_000 && ![...run.told.values()].slice(before).some((answer) => answer !== "applied"); waited += 5) await pause(5);
-        full += [...run.told.values()].slice(before).some((answer) => answer !== "applied") ? 1 : 0;
-        disk.allow(undefined);
-        const refusedUntil = run.told.size;
-        for (let waited = 0; waited < 4_000 && ![...run.told.values()].slice(refusedUntil).includes("applied"); waited += 5) await pause(5);
-        assert.ok([...run.told.values()].slice(refusedUntil).includes("applied"), "it goes on when there is room again");
+test(
+  `[F5] the disk fills in the middle of batches of 64, ${rounds + 30} times: each commit is whole or absent, its caller knows which, and the store goes on when there is room`,
+  { skip },
+  async () => {
+    const disk = newDisk();
+    const path = join(disk.root, "store.db");
+    const all = new Map<string, string>();
+    try {
+      let full = 0;
+      let applied = 0;
+      for (let process = 0; process < 5; process++) {
+        const run = start(path, "full", 64, 1_000_000, process, disk.env);
+        await run.ready;
+        for (let round = 0; round < 10; round++) {
+          const before = run.told.size;
+          disk.allow(1_000 + (((process * 10 + round) * 7_919) % 90_000));
+          for (let waited = 0; waited < 4_000 && ![...run.told.values()].slice(before).some((answer) => answer !== "applied"); waited += 5) await pause(5);
+          full += [...run.told.values()].slice(before).some((answer) => answer !== "applied") ? 1 : 0;
+          disk.allow(undefined);
+          const refusedUntil = run.told.size;
+          for (let waited = 0; waited < 4_000 && ![...run.told.values()].slice(refusedUntil).includes("applied"); waited += 5) await pause(5);
+          assert.ok([...run.told.values()].slice(refusedUntil).includes("applied"), "it goes on when there is room again");
+        }
+        run.child.kill("SIGKILL");
+        await run.gone;
+        for (const [name, answer] of run.told) all.set(name, answer);
+        applied += [...run.told.values()].filter((answer) => answer === "applied").length;
+        assert.deepEqual(await lostOf(path, all), []);
       }
-      run.child.kill("SIGKILL");
-      await run.gone;
-      for (const [name, answer] of run.told) all.set(name, answer);
-      applied += [...run.told.values()].filter((answer) => answer === "applied").length;
-      assert.deepEqual(await lostOf(path, all), []);
+      assert.deepEqual(
+        [...new Set(all.values())].filter((answer) => !["applied", "store.disk-full", "store.io-error", "commit.unknown"].includes(answer)),
+        [],
+      );
+      assert.equal(full, 50, "the disk was full in each of 50 rounds");
+      assert.ok(applied > 1_000);
+    } finally {
+      disk.remove();
     }
-    assert.deepEqual([...new Set(all.values())].filter((answer) => !["applied", "store.disk-full", "store.io-error", "commit.unknown"].includes(answer)), []);
-    assert.equal(full, 50, "the disk was full in each of 50 rounds");
-    assert.ok(applied > 1_000);
-  } finally {
-    disk.remove();
-  }
-});
+  },
+);

@@ -8,7 +8,19 @@
  */
 import { createHash } from "node:crypto";
 import { Fault, type Clock, type Timer } from "../kernel/index.ts";
-import { checkCommit, checkId, checkKey, limits, type Change, type Commit, type CommitOutcome, type Reader, type SqlConnection, type Store, type StoreStats } from "../store/index.ts";
+import {
+  checkCommit,
+  checkId,
+  checkKey,
+  limits,
+  type Change,
+  type Commit,
+  type CommitOutcome,
+  type Reader,
+  type SqlConnection,
+  type Store,
+  type StoreStats,
+} from "../store/index.ts";
 import { isFailure, toFault, type BatchReply, type Operation, type Result } from "./operation.ts";
 import { overran, type Writer } from "./writer.ts";
 
@@ -63,7 +75,11 @@ export function engineStore(options: EngineOptions): SqliteStore {
   function submit<T>(operation: Operation, sizeBytes: number): Promise<T> {
     if (closing) return Promise.reject(Fault.create("store.closed", "the store is closed", "Start the node again, or stop using it before it closes."));
     if (waitingCommits >= limits.waitingCommitsMax) {
-      return Promise.reject(Fault.create("store.overloaded", `${limits.waitingCommitsMax} commits wait for the store already`, "Slow down, and try again after a moment.", { details: { waiting: waitingCommits, retryAfterMs: 100 } }));
+      return Promise.reject(
+        Fault.create("store.overloaded", `${limits.waitingCommitsMax} commits wait for the store already`, "Slow down, and try again after a moment.", {
+          details: { waiting: waitingCommits, retryAfterMs: 100 },
+        }),
+      );
     }
     waitingCommits++;
     return new Promise<T>((resolve, reject) => {
@@ -96,7 +112,14 @@ export function engineStore(options: EngineOptions): SqliteStore {
     if (!waiting.length && inFlight === 0 && !transacting) {
       drained?.();
       // One look at what has expired after the last batch; an idle store has no timer of its own beyond that.
-      if (!closing) idle ??= clock.after(idleTendMs, () => void submit({ kind: "tend" }, 0).then(() => ((idle?.cancel(), (idle = undefined)))).catch(() => undefined));
+      if (!closing)
+        idle ??= clock.after(
+          idleTendMs,
+          () =>
+            void submit({ kind: "tend" }, 0)
+              .then(() => (idle?.cancel(), (idle = undefined)))
+              .catch(() => undefined),
+        );
     }
   }
 
@@ -115,11 +138,18 @@ export function engineStore(options: EngineOptions): SqliteStore {
     inFlight++;
     let reply: BatchReply | Promise<BatchReply>;
     try {
-      reply = writer.apply(batch.map(({ operation }) => operation), clock.wallMs());
+      reply = writer.apply(
+        batch.map(({ operation }) => operation),
+        clock.wallMs(),
+      );
     } catch (error) {
       return failed(batch, error);
     }
-    if (reply instanceof Promise) reply.then((done) => settled(batch, done), (error: unknown) => failed(batch, error));
+    if (reply instanceof Promise)
+      reply.then(
+        (done) => settled(batch, done),
+        (error: unknown) => failed(batch, error),
+      );
     else settled(batch, reply);
   }
 
@@ -163,7 +193,10 @@ export function engineStore(options: EngineOptions): SqliteStore {
     for (const listener of listeners) listener(change);
   }
 
-  function transaction<T>(work: (connection: SqlConnection) => Promise<{ readonly result: T; readonly commit?: Commit }>, withinMs = defaultTransactionMs): Promise<T> {
+  function transaction<T>(
+    work: (connection: SqlConnection) => Promise<{ readonly result: T; readonly commit?: Commit }>,
+    withinMs = defaultTransactionMs,
+  ): Promise<T> {
     if (closing) return Promise.reject(Fault.create("store.closed", "the store is closed", "Start the node again, or stop using it before it closes."));
     return new Promise<T>((resolve, reject) => {
       const start = async () => {
@@ -184,7 +217,10 @@ export function engineStore(options: EngineOptions): SqliteStore {
               return await writer.execute(statement);
             } catch (error) {
               if (Fault.is(error)) throw error;
-              throw Fault.create("sql.failed", `the statement failed: ${(error as Error).message}`, "Correct the statement.", { cause: error, details: { text: statement.text } });
+              throw Fault.create("sql.failed", `the statement failed: ${(error as Error).message}`, "Correct the statement.", {
+                cause: error,
+                details: { text: statement.text },
+              });
             }
           },
         };
@@ -197,7 +233,12 @@ export function engineStore(options: EngineOptions): SqliteStore {
           if (end.outcome && !end.outcome.ok) {
             stats.refused++;
             const { refused } = end.outcome;
-            throw Fault.create(refused === "conflict" ? "commit.conflict" : "transaction.refused", `the commit of this transaction was refused (${refused}); everything in it was rolled back`, "Read again and decide again.", { details: { outcome: end.outcome } });
+            throw Fault.create(
+              refused === "conflict" ? "commit.conflict" : "transaction.refused",
+              `the commit of this transaction was refused (${refused}); everything in it was rolled back`,
+              "Read again and decide again.",
+              { details: { outcome: end.outcome } },
+            );
           }
           if (commit) stats.commits++;
           stats.batches++;
@@ -234,7 +275,8 @@ export function engineStore(options: EngineOptions): SqliteStore {
     async claim(request) {
       for (const { queue, limit } of request.queues) {
         checkKey(queue, "claim.queue");
-        if (!Number.isInteger(limit) || limit < 0) throw Fault.create("option.out-of-range", `claim.limit must be an integer, 0 or more, got ${limit}`, "Set claim.limit within the range.");
+        if (!Number.isInteger(limit) || limit < 0)
+          throw Fault.create("option.out-of-range", `claim.limit must be an integer, 0 or more, got ${limit}`, "Set claim.limit within the range.");
       }
       return submit({ kind: "claim", request }, 0);
     },

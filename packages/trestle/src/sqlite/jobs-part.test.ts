@@ -18,7 +18,10 @@ test("[F8] each statement of the queue walks one index in its order, whatever th
     twin: /^SEARCH trestle_jobs USING (COVERING )?INDEX trestle_jobs_uniq \(queue=\? AND uniq=\?\)$/,
     byId: /^SEARCH trestle_jobs USING (COVERING )?INDEX trestle_jobs_id \(id=\?\)$/,
   };
-  const indexes = db.prepare("select name from sqlite_schema where type = 'index' and tbl_name = 'trestle_jobs'").all().map((row) => row["name"] as string);
+  const indexes = db
+    .prepare("select name from sqlite_schema where type = 'index' and tbl_name = 'trestle_jobs'")
+    .all()
+    .map((row) => row["name"] as string);
   assert.ok(indexes.length >= 10);
 
   let looked = 0;
@@ -26,11 +29,20 @@ test("[F8] each statement of the queue walks one index in its order, whatever th
     if (rows !== undefined) {
       db.exec("analyze; delete from sqlite_stat1");
       const insert = db.prepare("insert into sqlite_stat1 (tbl, idx, stat) values ('trestle_jobs', ?, ?)");
-      for (const index of indexes) insert.run(index, `${rows} ${Array(db.prepare(`pragma index_info(${index})`).all().length).fill(Math.max(1, Math.floor(rows / 2))).join(" ")}`);
+      for (const index of indexes)
+        insert.run(
+          index,
+          `${rows} ${Array(db.prepare(`pragma index_info(${index})`).all().length)
+            .fill(Math.max(1, Math.floor(rows / 2)))
+            .join(" ")}`,
+        );
       db.exec("analyze sqlite_schema");
     }
     for (const [name, text] of Object.entries(jobPlans)) {
-      const plan = db.prepare(`explain query plan ${text}`).all().map((row) => row["detail"] as string);
+      const plan = db
+        .prepare(`explain query plan ${text}`)
+        .all()
+        .map((row) => row["detail"] as string);
       assert.equal(plan.length, 1, `${name} with ${rows} rows: ${plan.join("; ")}`);
       assert.match(plan[0] as string, expected[name as keyof typeof jobPlans], `${name} with ${rows} rows`);
       looked++;

@@ -44,7 +44,8 @@ const redriven = "update trestle_jobs set state = ?, place = ?, due = ?, attempt
 const extendLease = "update trestle_jobs set lease = ? where id = ? and state = 2 and epoch = ? and n = ? and cancelled = 0";
 const take = "update trestle_jobs set state = 2, attempt = attempt + 1, epoch = ?, n = ?, lease = ?, holder = ? where seq = ?";
 /** Plans that may not change: each walks one partial index in its order, without a sort (checked by jobs-part.test.ts). */
-export const claimPlan = "select seq, id, key, attempt, sent, payload, n from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 order by priority, place limit ?";
+export const claimPlan =
+  "select seq, id, key, attempt, sent, payload, n from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 order by priority, place limit ?";
 const anyReady = "select 1 from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 limit 1";
 export const jobPlans = { claimPlan, nextBehind, headOfKey, dueOfQueue, dueOfKey, nextDue, nextLease, overdue, twin, byId, anyReady };
 
@@ -99,7 +100,8 @@ export function jobsPart(state: LaneState): JobsPart {
 
   function takeBack(): void {
     if (leaseBound > state.nowMs) return;
-    for (const [seq, queue, key, cancelled] of sql(overdue).all(state.nowMs, stepRows)) takeBackOne(seq as number, queue as string, key as string | null, cancelled as number);
+    for (const [seq, queue, key, cancelled] of sql(overdue).all(state.nowMs, stepRows))
+      takeBackOne(seq as number, queue as string, key as string | null, cancelled as number);
     leaseBound = Number(sql(nextLease).get()?.[0] ?? Infinity);
   }
 
@@ -124,7 +126,8 @@ export function jobsPart(state: LaneState): JobsPart {
     },
 
     releaseAll() {
-      for (const [seq, queue, key, cancelled] of sql("select seq, queue, key, cancelled from trestle_jobs where state = 2").all()) takeBackOne(seq as number, queue as string, key as string | null, cancelled as number);
+      for (const [seq, queue, key, cancelled] of sql("select seq, queue, key, cancelled from trestle_jobs where state = 2").all())
+        takeBackOne(seq as number, queue as string, key as string | null, cancelled as number);
       leaseBound = Infinity;
     },
 
@@ -155,7 +158,22 @@ export function jobsPart(state: LaneState): JobsPart {
         if (sql(headOfKey).get(job.queue, key)) to = behind;
       }
       const seq = ++counter;
-      if (sql(insert).run(seq, idBytes(job.id, scratch), job.queue, to, job.priority, to === scheduled ? 0 : seq, dueAtMs, state.nowMs, key, job.unique ?? null, job.payload) === 0) return;
+      if (
+        sql(insert).run(
+          seq,
+          idBytes(job.id, scratch),
+          job.queue,
+          to,
+          job.priority,
+          to === scheduled ? 0 : seq,
+          dueAtMs,
+          state.nowMs,
+          key,
+          job.unique ?? null,
+          job.payload,
+        ) === 0
+      )
+        return;
       if (to === scheduled) dueBound(job.queue, dueAtMs);
       queues.add(job.queue);
     },
@@ -178,7 +196,14 @@ export function jobsPart(state: LaneState): JobsPart {
       if (end.kind === "retry" || end.kind === "later") {
         const due = Math.max(end.dueAtMs, state.nowMs);
         const waits = due > state.nowMs;
-        sql(endTry).run(waits ? retrying : ready, ++counter, due, end.kind === "later" ? attempt - 1 : attempt, (end.kind === "retry" ? end.error : end.reason) ?? null, seq);
+        sql(endTry).run(
+          waits ? retrying : ready,
+          ++counter,
+          due,
+          end.kind === "later" ? attempt - 1 : attempt,
+          (end.kind === "retry" ? end.error : end.reason) ?? null,
+          seq,
+        );
         if (waits) dueBound(queue, due);
         return undefined;
       }
@@ -217,10 +242,28 @@ export function jobsPart(state: LaneState): JobsPart {
       for (const { queue, limit } of request.queues) {
         const wanted = Math.max(0, Math.min(limit, limits.claimJobsMax - jobs.length));
         const rows = wanted === 0 ? [] : sql(claimPlan).all(queue, wanted);
-        for (const [seq, id, key, attempt, sent, payload, heldBefore] of rows as unknown as [number, Uint8Array, string | null, number, number, Uint8Array, number | null][]) {
+        for (const [seq, id, key, attempt, sent, payload, heldBefore] of rows as unknown as [
+          number,
+          Uint8Array,
+          string | null,
+          number,
+          number,
+          Uint8Array,
+          number | null,
+        ][]) {
           const held = fence();
           sql(take).run(held.epoch, held.n, leaseUntilMs, request.holder, seq);
-          jobs.push({ id: idText(id), fence: held, queue, payload, key: key ?? undefined, attempt: attempt + 1, again: heldBefore !== null, sentAtMs: sent, leaseUntilMs });
+          jobs.push({
+            id: idText(id),
+            fence: held,
+            queue,
+            payload,
+            key: key ?? undefined,
+            attempt: attempt + 1,
+            again: heldBefore !== null,
+            sentAtMs: sent,
+            leaseUntilMs,
+          });
         }
         if (rows.length === wanted && sql(anyReady).get(queue)) dueAt(state.nowMs);
         else if (dueBounds.has(queue)) {

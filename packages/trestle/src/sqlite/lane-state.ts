@@ -25,7 +25,12 @@ export function laneState(db: DatabaseSync): LaneState {
 
 /** The numbers as the file has them. `trestle_meta` keeps the head over retention, which may remove the rows that carried it (FINDINGS F10). */
 export function readHead(state: LaneState): void {
-  const meta = new Map(state.sql("select name, value from trestle_meta").all().map(([name, value]) => [name as string, Number(value)]));
+  const meta = new Map(
+    state
+      .sql("select name, value from trestle_meta")
+      .all()
+      .map(([name, value]) => [name as string, Number(value)]),
+  );
   state.epoch = meta.get("epoch") ?? 1;
   state.n = Math.max(Number(state.sql("select max(n) from trestle_commits").get()?.[0] ?? 0), meta.get("head_n") ?? 0);
   state.position = Math.max(Number(state.sql("select max(position) from trestle_events").get()?.[0] ?? 0), meta.get("head_position") ?? 0);

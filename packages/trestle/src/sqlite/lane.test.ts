@@ -17,7 +17,7 @@ const commitOf = (writes: readonly Write[], expects: readonly Expectation[] = []
 const put = (key: string, value = "x"): Write => ({ kind: "put", key, value: bytes(value) });
 const sql = (text: string): Write => ({ kind: "sql", statement: { text, parameters: [] } });
 const operation = (commit: Commit): Operation => ({ kind: "commit", commit });
-const told = (result: Result): string => (isFailure(result) ? result.code : (result as CommitOutcome).ok ? "applied" : ((result as { refused: string }).refused));
+const told = (result: Result): string => (isFailure(result) ? result.code : (result as CommitOutcome).ok ? "applied" : (result as { refused: string }).refused);
 
 function withFile(name: string, run: (path: string) => void): void {
   const directory = mkdtempSync(join(tmpdir(), `trestle-lane-${name}-`));
@@ -39,18 +39,26 @@ function withLane(run: (lane: Lane, path: string) => void, options: Partial<Lane
 }
 const apply = (lane: Lane, commits: readonly Commit[]) => lane.apply(commits.map(operation), clock.wallMs()).results.map(told);
 const has = (lane: Lane, key: string) => lane.db.prepare("select 1 from trestle_records where key = ?").get(key) !== undefined;
-const migrate = (lane: Lane, text: string) => assert.deepEqual(lane.apply([{ kind: "migrate", component: "t", name: text.slice(0, 20), text, digest: text }], clock.wallMs()).results, [undefined]);
+const migrate = (lane: Lane, text: string) =>
+  assert.deepEqual(lane.apply([{ kind: "migrate", component: "t", name: text.slice(0, 20), text, digest: text }], clock.wallMs()).results, [undefined]);
 
 // ---- a batch is never half applied ----------------------------------------------------------------------------------------
 
 test("[F5] INSERT OR ROLLBACK in the middle of a batch refuses its own commit; the others are applied, each whole", () => {
   withLane((lane) => {
     migrate(lane, "create table u (x unique); insert into u values (1)");
-    const commits = [commitOf([put("a//1"), put("a//2")]), commitOf([put("b//1"), sql("insert or rollback into u values (1)"), put("b//2")]), commitOf([put("c//1"), put("c//2")])];
+    const commits = [
+      commitOf([put("a//1"), put("a//2")]),
+      commitOf([put("b//1"), sql("insert or rollback into u values (1)"), put("b//2")]),
+      commitOf([put("c//1"), put("c//2")]),
+    ];
 
     assert.deepEqual(apply(lane, commits), ["applied", "statement", "applied"]);
 
-    assert.deepEqual(["a//1", "a//2", "b//1", "b//2", "c//1", "c//2"].map((key) => has(lane, key)), [true, true, false, false, true, true]);
+    assert.deepEqual(
+      ["a//1", "a//2", "b//1", "b//2", "c//1", "c//2"].map((key) => has(lane, key)),
+      [true, true, false, false, true, true],
+    );
     assert.deepEqual(apply(lane, commits), ["applied", "statement", "applied"], "and again under the same ids");
     assert.equal(lane.n, 2);
   });
@@ -60,20 +68,35 @@ test("[F5] RAISE(ROLLBACK) in a trigger of the user's does the same", () => {
   withLane((lane) => {
     migrate(lane, "create table u (x); create trigger no before insert on u begin select raise(rollback, 'not today'); end");
 
-    assert.deepEqual(apply(lane, [commitOf([put("a//1")]), commitOf([put("b//1"), sql("insert into u values (1)")]), commitOf([put("c//1")])]), ["applied", "statement", "applied"]);
+    assert.deepEqual(apply(lane, [commitOf([put("a//1")]), commitOf([put("b//1"), sql("insert into u values (1)")]), commitOf([put("c//1")])]), [
+      "applied",
+      "statement",
+      "applied",
+    ]);
 
-    assert.deepEqual(["a//1", "b//1", "c//1"].map((key) => has(lane, key)), [true, false, true]);
+    assert.deepEqual(
+      ["a//1", "b//1", "c//1"].map((key) => has(lane, key)),
+      [true, false, true],
+    );
   });
 });
 
 test("[F5] a deferred foreign key that fails at COMMIT refuses its own commit only, also one made in the same batch", () => {
   withLane((lane) => {
     migrate(lane, "create table parent (x integer primary key); create table child (x references parent deferrable initially deferred)");
-    const batch = () => [commitOf([put(`a//${ids.next()}`)]), commitOf([put("b//1"), sql("insert into child values (99)")]), commitOf([sql("insert into child values (7)"), sql("insert or ignore into parent values (7)")])];
+    const batch = () => [
+      commitOf([put(`a//${ids.next()}`)]),
+      commitOf([put("b//1"), sql("insert into child values (99)")]),
+      commitOf([sql("insert into child values (7)"), sql("insert or ignore into parent values (7)")]),
+    ];
     assert.deepEqual(apply(lane, batch()), ["applied", "statement", "applied"]);
     assert.deepEqual(has(lane, "b//1"), false);
 
-    const made = [commitOf([put("c//1")]), commitOf([sql("create table later (x references parent deferrable initially deferred)"), sql("insert into later values (98)")]), commitOf([put("d//1")])];
+    const made = [
+      commitOf([put("c//1")]),
+      commitOf([sql("create table later (x references parent deferrable initially deferred)"), sql("insert into later values (98)")]),
+      commitOf([put("d//1")]),
+    ];
 
     assert.deepEqual(apply(lane, made), ["applied", "statement", "applied"]);
     assert.deepEqual([has(lane, "c//1"), has(lane, "d//1")], [true, true]);
@@ -106,7 +129,13 @@ test("[F5] the store is full in the middle of a batch of 64, 50 times: each comm
       opened.exec(`pragma max_page_count = ${Number(opened.prepare("pragma page_count").get()?.["page_count"]) + 1 + Math.floor(random.next() * 60)}`);
       let first: DatabaseSync | undefined = opened;
       const lane = openLane({ open: () => [first, (first = undefined)][0] ?? openForWriting(path, "full") });
-      const commits = Array.from({ length: 64 }, (_, i) => commitOf([put(`a//${i}`, "x".repeat(100)), put(`b//${i}`, "y".repeat(Math.floor(random.next() * 9_000))), { kind: "append", stream: `s//${i}`, events: [{ id: ids.next(), type: "T", data: bytes("{}") }] }]));
+      const commits = Array.from({ length: 64 }, (_, i) =>
+        commitOf([
+          put(`a//${i}`, "x".repeat(100)),
+          put(`b//${i}`, "y".repeat(Math.floor(random.next() * 9_000))),
+          { kind: "append", stream: `s//${i}`, events: [{ id: ids.next(), type: "T", data: bytes("{}") }] },
+        ]),
+      );
 
       const results = apply(lane, commits);
       lane.close();
@@ -114,19 +143,33 @@ test("[F5] the store is full in the middle of a batch of 64, 50 times: each comm
       const reopened = openLane({ open: () => openForWriting(path, "full") });
       results.forEach((result, i) => {
         assert.ok(result === "applied" || result === "store.disk-full", result);
-        const parts = [has(reopened, `a//${i}`), has(reopened, `b//${i}`), reopened.db.prepare("select 1 from trestle_events where stream = ?").get(`s//${i}`) !== undefined];
+        const parts = [
+          has(reopened, `a//${i}`),
+          has(reopened, `b//${i}`),
+          reopened.db.prepare("select 1 from trestle_events where stream = ?").get(`s//${i}`) !== undefined,
+        ];
         assert.deepEqual(parts, Array(3).fill(result === "applied"), `commit ${i} of round ${round} was told ${result}`);
       });
       full += results.filter((result) => result !== "applied").length;
-      const positions = reopened.db.prepare("select position from trestle_events order by position").all().map((row) => row["position"]);
-      assert.deepEqual(positions, positions.map((_, i) => i + 1), "positions have no gap");
+      const positions = reopened.db
+        .prepare("select position from trestle_events order by position")
+        .all()
+        .map((row) => row["position"]);
+      assert.deepEqual(
+        positions,
+        positions.map((_, i) => i + 1),
+        "positions have no gap",
+      );
       reopened.close();
     });
   }
   assert.ok(full > 50, `the store was full for ${full} commits`);
 });
 
-for (const [what, committed] of [["never reached the file", false], ["was durable all the same", true]] as const) {
+for (const [what, committed] of [
+  ["never reached the file", false],
+  ["was durable all the same", true],
+] as const) {
   test(`[F5] COMMIT fails on I/O and ${what}: the ids in the file decide, and every caller hears the truth`, () => {
     let failures = 1;
     const lied: string[] = [];
@@ -134,7 +177,10 @@ for (const [what, committed] of [["never reached the file", false], ["was durabl
       (lane) => {
         apply(lane, [commitOf([put("before//1")])]);
         failures = 0;
-        const commits = [commitOf([put("a//1"), { kind: "merge", key: "count//", merge: { kind: "add", amount: 1 } }]), commitOf([{ kind: "merge", key: "count//", merge: { kind: "add", amount: 1 } }])];
+        const commits = [
+          commitOf([put("a//1"), { kind: "merge", key: "count//", merge: { kind: "add", amount: 1 } }]),
+          commitOf([{ kind: "merge", key: "count//", merge: { kind: "add", amount: 1 } }]),
+        ];
 
         assert.deepEqual(apply(lane, commits), ["applied", "applied"]);
 
@@ -214,14 +260,24 @@ test("[F6] when not even that can be written the caller hears commit.unknown, an
 test("[F14] a simulator can make `durable` a savepoint of its own: power loss takes back what was applied, whole commits at a time", () => {
   const db = openForWriting(":memory:", "full");
   db.exec("savepoint durable");
-  const lane = openLane({ open: () => db, seam: () => ({ begin: () => db.exec("savepoint batch"), commit: () => db.exec("release batch"), rollback: () => db.exec("rollback to batch; release batch") }) });
+  const lane = openLane({
+    open: () => db,
+    seam: () => ({
+      begin: () => db.exec("savepoint batch"),
+      commit: () => db.exec("release batch"),
+      rollback: () => db.exec("rollback to batch; release batch"),
+    }),
+  });
   assert.deepEqual(apply(lane, [commitOf([put("a//1")]), commitOf([put("b//1")], [{ kind: "record", key: "a//1", version: 0 }])]), ["applied", "conflict"]);
   db.exec("release durable; savepoint durable");
   assert.deepEqual(apply(lane, [commitOf([put("c//1")])]), ["applied"]);
 
   db.exec("rollback to durable");
 
-  assert.deepEqual(["a//1", "b//1", "c//1"].map((key) => has(lane, key)), [true, false, false]);
+  assert.deepEqual(
+    ["a//1", "b//1", "c//1"].map((key) => has(lane, key)),
+    [true, false, false],
+  );
   lane.close();
 });
 
@@ -235,14 +291,23 @@ test("[F10] positions and numbers go on after retention removed every event and 
     const n = lane.n;
     lane.dropEvents(2);
     lane.apply([{ kind: "tend" }], clock.wallMs() + commitIdRetentionMs + 1);
-    assert.deepEqual([lane.db.prepare("select count(*) c from trestle_events").get()?.["c"], lane.db.prepare("select count(*) c from trestle_commits").get()?.["c"]], [0, 0]);
+    assert.deepEqual(
+      [lane.db.prepare("select count(*) c from trestle_events").get()?.["c"], lane.db.prepare("select count(*) c from trestle_commits").get()?.["c"]],
+      [0, 0],
+    );
     lane.close();
 
     lane = openLane({ open: () => openForWriting(path, "full") });
     apply(lane, [commitOf([append("s//3")])]);
 
     assert.equal(lane.n, n + 1);
-    assert.deepEqual(lane.db.prepare("select position from trestle_events").all().map((row) => row["position"]), [3]);
+    assert.deepEqual(
+      lane.db
+        .prepare("select position from trestle_events")
+        .all()
+        .map((row) => row["position"]),
+      [3],
+    );
     lane.close();
   });
 });
@@ -256,16 +321,30 @@ test("[EVS-01] an event can be changed or removed by nobody but retention", () =
     lane.dropEvents(1);
 
     assert.equal(lane.db.prepare("select count(*) c from trestle_events").get()?.["c"], 0);
-    assert.throws(() => (apply(lane, [commitOf([{ kind: "append", stream: "s//2", events: [{ id: ids.next(), type: "T", data: bytes("") }] }])]), lane.db.exec("delete from trestle_events")), /immutable/, "maintenance has ended");
+    assert.throws(
+      () => (
+        apply(lane, [commitOf([{ kind: "append", stream: "s//2", events: [{ id: ids.next(), type: "T", data: bytes("") }] }])]),
+        lane.db.exec("delete from trestle_events")
+      ),
+      /immutable/,
+      "maintenance has ended",
+    );
   });
 });
 
 test("expired records, old commit rows and resolved ids go away in bounded steps that ride on batches", () => {
   withLane((lane) => {
     const startMs = clock.wallMs();
-    const many = (count: number, write: (i: number) => Write) => lane.apply(Array.from({ length: count }, (_, i) => operation(commitOf([write(i)]))), startMs);
+    const many = (count: number, write: (i: number) => Write) =>
+      lane.apply(
+        Array.from({ length: count }, (_, i) => operation(commitOf([write(i)]))),
+        startMs,
+      );
     many(400, (i) => ({ kind: "put", key: `e//${i}`, value: bytes("x"), expiresAtMs: startMs + 10, index: [{ field: "f", value: i }] }));
-    lane.apply(Array.from({ length: 100 }, (): Operation => ({ kind: "resolve", id: ids.next() })), startMs);
+    lane.apply(
+      Array.from({ length: 100 }, (): Operation => ({ kind: "resolve", id: ids.next() })),
+      startMs,
+    );
     const count = (table: string) => Number(lane.db.prepare(`select count(*) c from ${table}`).get()?.["c"]);
     const rows = () => [count("trestle_records"), count("trestle_entries"), count("trestle_commits"), count("trestle_resolved")];
     assert.deepEqual(rows(), [400, 400, 400, 100]);
@@ -288,7 +367,8 @@ test("[F10] unchanged since a number that has been trimmed counts as changed", (
     const laterMs = clock.wallMs() + commitIdRetentionMs + 1;
     lane.apply([{ kind: "tend" }], laterMs);
     const later = uuidv7Ids({ ...clock, wallMs: () => laterMs }, seededRandom("later"));
-    const expecting = (since: number) => lane.apply([operation({ id: later.next(), expects: [{ kind: "unchanged", prefix: "z//", since }], writes: [put("x//1")] })], laterMs).results.map(told);
+    const expecting = (since: number) =>
+      lane.apply([operation({ id: later.next(), expects: [{ kind: "unchanged", prefix: "z//", since }], writes: [put("x//1")] })], laterMs).results.map(told);
 
     assert.deepEqual(expecting(1), ["conflict"]);
     assert.deepEqual(expecting(lane.n), ["applied"]);
@@ -297,24 +377,36 @@ test("[F10] unchanged since a number that has been trimmed counts as changed", (
 
 // ---- queue: crash and plans ------------------------------------------------------------------------------------------------
 
-test("[F17.15] after a crash running jobs are handed out again at once, under a higher fence, as heads of their keys; cancelled ones are not", () => {
+test("[F17] cell 15: after a crash running jobs are handed out again at once, under a higher fence, as heads of their keys; cancelled ones are not", () => {
   withFile("crash", (path) => {
     let lane = openLane({ open: () => openForWriting(path, "full") });
-    const job = (name: string, key?: string): Write => ({ kind: "enqueue", job: { id: ids.next(), queue: "q", payload: bytes(name), priority: 1, ...(key && { key }) } });
+    const job = (name: string, key?: string): Write => ({
+      kind: "enqueue",
+      job: { id: ids.next(), queue: "q", payload: bytes(name), priority: 1, ...(key && { key }) },
+    });
     const claim = (): { id: string; name: string; attempt: number; n: number }[] => {
-      const [result] = lane.apply([{ kind: "claim", request: { holder: "h", leaseMs: 3_600_000, queues: [{ queue: "q", limit: 10 }] } }], clock.wallMs()).results;
+      const [result] = lane.apply(
+        [{ kind: "claim", request: { holder: "h", leaseMs: 3_600_000, queues: [{ queue: "q", limit: 10 }] } }],
+        clock.wallMs(),
+      ).results;
       return (result as Claims).jobs.map(({ id, payload, attempt, fence }) => ({ id, name: new TextDecoder().decode(payload), attempt, n: fence.n }));
     };
     apply(lane, [commitOf([job("k1", "k"), job("k2", "k"), job("stop")])]);
     const before = claim();
-    assert.deepEqual(before.map(({ name }) => name), ["k1", "stop"]);
+    assert.deepEqual(
+      before.map(({ name }) => name),
+      ["k1", "stop"],
+    );
     apply(lane, [commitOf([{ kind: "cancel", job: (before[1] as { id: string }).id }])]);
     lane.db.close();
 
     lane = openLane({ open: () => openForWriting(path, "full") });
     const after = claim();
 
-    assert.deepEqual(after.map(({ name, attempt }) => [name, attempt]), [["k1", 2]]);
+    assert.deepEqual(
+      after.map(({ name, attempt }) => [name, attempt]),
+      [["k1", 2]],
+    );
     assert.ok((after[0]?.n ?? 0) > (before[0]?.n ?? Infinity));
     lane.close();
   });
@@ -330,6 +422,9 @@ test("[F10] a fence is never given twice, even when the claim was the last thing
       fences.push((result as Claims).jobs[0]?.fence.n ?? -1);
       lane.db.close();
     }
-    assert.deepEqual(fences, [...new Set(fences)].sort((a, b) => a - b));
+    assert.deepEqual(
+      fences,
+      [...new Set(fences)].sort((a, b) => a - b),
+    );
   });
 });

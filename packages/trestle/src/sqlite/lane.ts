@@ -11,10 +11,24 @@
  *              committed; for another the commit is applied again, and if that fails too, a refusal is written under its id
  *              before the caller hears "not committed" (FINDINGS F6). Where even that fails, the caller hears `commit.unknown`.
  *   committed  Results are handed out.
+ * Over 400 lines because these states are one machine over one connection that any of them may replace.
  */
 import type { DatabaseSync } from "node:sqlite";
 import { Fault, mintedAtMs } from "../kernel/index.ts";
-import { commitIdRetentionMs, rowsDigest, type Commit, type CommitId, type CommitOutcome, type CommitRefused, type Expectation, type Fence, type SqlResult, type Statement, type Version, type Write } from "../store/index.ts";
+import {
+  commitIdRetentionMs,
+  rowsDigest,
+  type Commit,
+  type CommitId,
+  type CommitOutcome,
+  type CommitRefused,
+  type Expectation,
+  type Fence,
+  type SqlResult,
+  type Statement,
+  type Version,
+  type Write,
+} from "../store/index.ts";
 import { jobsPart, type JobsPart } from "./jobs-part.ts";
 import { laneState, readHead, setMeta, type LaneState } from "./lane-state.ts";
 import { appendEvents, streamVersion } from "./log-part.ts";
@@ -128,7 +142,8 @@ export function openLane(options: LaneOptions): Lane {
 
     // The row comes first: when the id is there already, this is the same commit, whatever its expectations say now.
     const n = state.n + 1;
-    if (sql(insertCommit).run(n, state.epoch, idBytes(commit.id, idScratch), state.nowMs, keysText(commit.writes.flatMap(keysOfWrite))) === 0) return outcomeOf(commit.id) ?? resolved;
+    if (sql(insertCommit).run(n, state.epoch, idBytes(commit.id, idScratch), state.nowMs, keysText(commit.writes.flatMap(keysOfWrite))) === 0)
+      return outcomeOf(commit.id) ?? resolved;
     state.n = n;
     const refused = judge(commit.expects, n);
     if (refused) return refused;
@@ -267,12 +282,23 @@ export function openLane(options: LaneOptions): Lane {
   function migrate({ component, name, text, digest }: Operation & { kind: "migrate" }): undefined {
     const applied = sql("select digest from trestle_migrations where component = ? and name = ?").get(component, name)?.[0];
     if (applied === digest) return undefined;
-    if (applied !== undefined) throw Fault.create("sql.migration-changed", `migration ${name} of ${component} was applied before, and has another text now`, "Leave applied migrations as they are; put the change into a new file.", { details: { component, name } });
+    if (applied !== undefined)
+      throw Fault.create(
+        "sql.migration-changed",
+        `migration ${name} of ${component} was applied before, and has another text now`,
+        "Leave applied migrations as they are; put the change into a new file.",
+        { details: { component, name } },
+      );
     try {
       user.script(text);
     } catch (error) {
       if (Fault.is(error)) throw error;
-      throw Fault.create("sql.migration-failed", `migration ${name} of ${component} failed: ${(error as Error).message}; nothing of it was applied`, "Correct the file and start again.", { cause: error, details: { component, name } });
+      throw Fault.create(
+        "sql.migration-failed",
+        `migration ${name} of ${component} failed: ${(error as Error).message}; nothing of it was applied`,
+        "Correct the file and start again.",
+        { cause: error, details: { component, name } },
+      );
     }
     sql("insert into trestle_migrations (component, name, digest, at) values (?, ?, ?, ?)").run(component, name, digest, state.nowMs);
     lookForDeferredKeys();
@@ -286,21 +312,26 @@ export function openLane(options: LaneOptions): Lane {
     const oldest = sql("select at from trestle_commits order by n limit 1").get();
     let trimmed = 0;
     if (oldest && (oldest[0] as number) < cutoff) {
-      const last = sql("select max(n), count(*) from (select n, at from trestle_commits order by n limit ?) where at < ?").get(limit, cutoff) as readonly [number, number];
+      const last = sql("select max(n), count(*) from (select n, at from trestle_commits order by n limit ?) where at < ?").get(limit, cutoff) as readonly [
+        number,
+        number,
+      ];
       sql("delete from trestle_commits where n <= ?").run(last[0]);
       state.trimmedN = last[0];
       trimmed = last[1];
       setMeta(state, "trimmed_n", last[0]);
       setMeta(state, "head_n", state.n);
     }
-    if (resolvedIds > 0) resolvedIds -= sql("delete from trestle_resolved where id in (select id from trestle_resolved where at < ? order by at limit ?)").run(cutoff, limit);
+    if (resolvedIds > 0)
+      resolvedIds -= sql("delete from trestle_resolved where id in (select id from trestle_resolved where at < ? order by at limit ?)").run(cutoff, limit);
     if (dropWindows(state, windows)) windows = tokenWindows(sql);
     behindWithTrimming = swept === limit || trimmed === limit;
   }
 
   // ---- batches --------------------------------------------------------------------------------------------------------
 
-  const runsAlone = (operation: Operation): boolean => operation.kind === "migrate" || (deferredKeys && operation.kind === "commit" && operation.commit.writes.some((write) => write.kind === "sql"));
+  const runsAlone = (operation: Operation): boolean =>
+    operation.kind === "migrate" || (deferredKeys && operation.kind === "commit" && operation.commit.writes.some((write) => write.kind === "sql"));
 
   function together(operations: readonly Operation[], results: Result[], from: number, to: number, lastTry: boolean): void {
     const singly = () => {
@@ -373,7 +404,13 @@ export function openLane(options: LaneOptions): Lane {
 
   /** COMMIT itself failed: what the file says about each id is the truth, and what it does not say is made so (FINDINGS F5, F6). */
   function afterFailedCommit(operations: readonly Operation[], results: Result[], from: number, to: number, lastTry: boolean, error: unknown): void {
-    const unknown = (cause: unknown): Failure => ({ failure: true, code: "commit.unknown", message: `the store could not find out whether this was committed: ${(cause as Error).message}`, remedy: "Ask again with `resolve`, or submit the same commit again.", details: {} });
+    const unknown = (cause: unknown): Failure => ({
+      failure: true,
+      code: "commit.unknown",
+      message: `the store could not find out whether this was committed: ${(cause as Error).message}`,
+      remedy: "Ask again with `resolve`, or submit the same commit again.",
+      details: {},
+    });
     try {
       if (db.isTransaction) seam.rollback();
       reopen();
@@ -468,15 +505,26 @@ export function openLane(options: LaneOptions): Lane {
       jobs.promote();
     },
     execute(statement) {
-      if (!db.isTransaction) throw Fault.create("transaction.lost", "an earlier statement ended this transaction; nothing of it was applied", "Do not use INSERT OR ROLLBACK or RAISE(ROLLBACK) inside a transaction.");
+      if (!db.isTransaction)
+        throw Fault.create(
+          "transaction.lost",
+          "an earlier statement ended this transaction; nothing of it was applied",
+          "Do not use INSERT OR ROLLBACK or RAISE(ROLLBACK) inside a transaction.",
+        );
       return user.run(statement);
     },
     end(commit) {
-      if (!db.isTransaction) throw Fault.create("transaction.lost", "a statement ended this transaction; nothing of it was applied", "Do not use INSERT OR ROLLBACK or RAISE(ROLLBACK) inside a transaction.");
+      if (!db.isTransaction)
+        throw Fault.create(
+          "transaction.lost",
+          "a statement ended this transaction; nothing of it was applied",
+          "Do not use INSERT OR ROLLBACK or RAISE(ROLLBACK) inside a transaction.",
+        );
       const keepForMs = commit?.writes.flatMap((write) => (write.kind === "token" ? [write.keepForMs] : [])) ?? [];
       if (keepForMs.length && ensureWindows(state, windows, keepForMs)) windows = tokenWindows(sql);
       const outcome = commit && commitStep(commit);
-      if (outcome && "failure" in outcome) throw Fault.create(outcome.code as "store.failed", outcome.message, outcome.remedy, { details: outcome.details ?? {} });
+      if (outcome && "failure" in outcome)
+        throw Fault.create(outcome.code as "store.failed", outcome.message, outcome.remedy, { details: outcome.details ?? {} });
       if (outcome && !outcome.ok) {
         this.abandon();
         return { outcome, queues: [], n: state.n };

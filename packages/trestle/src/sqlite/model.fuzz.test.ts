@@ -25,7 +25,10 @@ async function replayable(file: string, seed: string, work: () => Promise<void>)
   }
 }
 
-async function commitsAgainstModel(seed: string, open: (clock: ReturnType<typeof virtualClock>) => Promise<{ store: Store; close: () => Promise<void> }>): Promise<void> {
+async function commitsAgainstModel(
+  seed: string,
+  open: (clock: ReturnType<typeof virtualClock>) => Promise<{ store: Store; close: () => Promise<void> }>,
+): Promise<void> {
   const random = seededRandom(seed);
   const clock = virtualClock();
   const ids = uuidv7Ids(clock, random);
@@ -43,11 +46,21 @@ async function commitsAgainstModel(seed: string, open: (clock: ReturnType<typeof
     switch (below(random, 9)) {
       case 0:
       case 1:
-        return { kind: "put", key, value: value(), ...(chance(random, 0.3) && { expiresAtMs: clock.wallMs() + below(random, 3_000) }), ...(chance(random, 0.3) && { index: [{ field: "f", value: below(random, 3) }] }) };
+        return {
+          kind: "put",
+          key,
+          value: value(),
+          ...(chance(random, 0.3) && { expiresAtMs: clock.wallMs() + below(random, 3_000) }),
+          ...(chance(random, 0.3) && { index: [{ field: "f", value: below(random, 3) }] }),
+        };
       case 2:
         return { kind: "remove", key };
       case 3:
-        return { kind: "append", stream: pick(random, streams), events: Array.from({ length: below(random, 3) }, () => ({ id: ids.next(), type: "T", data: value() })) };
+        return {
+          kind: "append",
+          stream: pick(random, streams),
+          events: Array.from({ length: below(random, 3) }, () => ({ id: ids.next(), type: "T", data: value() })),
+        };
       case 4:
         return { kind: "token", key: `t${key}`, value: value(), keepForMs: 30 * 24 * 3_600_000 };
       case 5:
@@ -57,12 +70,17 @@ async function commitsAgainstModel(seed: string, open: (clock: ReturnType<typeof
       case 7:
         return { kind: "merge", key, merge: { kind: "set-once", value: value() } };
       default:
-        return { kind: "merge", key, merge: { kind: "add", amount: below(random, 7) - 3, ...(chance(random, 0.5) && { min: -2 }), ...(chance(random, 0.5) && { max: 6 }) } };
+        return {
+          kind: "merge",
+          key,
+          merge: { kind: "add", amount: below(random, 7) - 3, ...(chance(random, 0.5) && { min: -2 }), ...(chance(random, 0.5) && { max: 6 }) },
+        };
     }
   };
   const expectation = (): Expectation => {
     const key = pick(random, keys);
-    const version = () => (chance(random, 0.3) && sent.length ? pick(random, sent.slice(-5)).id : chance(random, 0.7) ? (model.record(key)?.version ?? 0) : pick(random, numbers));
+    const version = () =>
+      chance(random, 0.3) && sent.length ? pick(random, sent.slice(-5)).id : chance(random, 0.7) ? (model.record(key)?.version ?? 0) : pick(random, numbers);
     switch (below(random, 5)) {
       case 0:
         return { kind: "stream", stream: pick(random, streams), version: chance(random, 0.8) ? model.events(pick(random, streams)).length : below(random, 5) };
@@ -81,7 +99,11 @@ async function commitsAgainstModel(seed: string, open: (clock: ReturnType<typeof
     const burst = Array.from({ length: 1 + below(random, 12) }, (): Commit | string => {
       if (chance(random, 0.05)) return chance(random, 0.5) && sent.length ? pick(random, sent).id : ids.next();
       if (chance(random, 0.1) && sent.length) return pick(random, sent);
-      const commit: Commit = { id: chance(random, 0.03) && kept.length ? pick(random, kept) : ids.next(), expects: Array.from({ length: below(random, 3) }, expectation), writes: Array.from({ length: below(random, 4) }, write) };
+      const commit: Commit = {
+        id: chance(random, 0.03) && kept.length ? pick(random, kept) : ids.next(),
+        expects: Array.from({ length: below(random, 3) }, expectation),
+        writes: Array.from({ length: below(random, 4) }, write),
+      };
       sent.push(commit);
       return commit;
     });
@@ -98,8 +120,15 @@ async function commitsAgainstModel(seed: string, open: (clock: ReturnType<typeof
       records.map((record) => record && [text(record.value), record.version, record.created, record.expiresAtMs]),
       keys.map((key) => model.record(key)).map((record) => record && [text(record.value), record.version, record.created, record.expiresAtMs]),
     );
-    assert.deepEqual((await store.read.list({ prefix: "", order: "key", limit: 100 })).map(({ key }) => key), model.keys().sort((x, y) => Buffer.compare(bytes(x), bytes(y))));
-    for (const stream of streams) assert.deepEqual((await store.read.stream(stream, { after: 0, limit: 1_000 })).map(({ id }) => id), model.events(stream));
+    assert.deepEqual(
+      (await store.read.list({ prefix: "", order: "key", limit: 100 })).map(({ key }) => key),
+      model.keys().sort((x, y) => Buffer.compare(bytes(x), bytes(y))),
+    );
+    for (const stream of streams)
+      assert.deepEqual(
+        (await store.read.stream(stream, { after: 0, limit: 1_000 })).map(({ id }) => id),
+        model.events(stream),
+      );
     for (const key of keys) assert.deepEqual([(await store.read.token(`t${key}`))?.version], [model.token(`t${key}`)?.version]);
     assert.deepEqual(await store.read.head(), { epoch: 1, n: model.n, position: model.position });
     await clock.advance(chance(random, 0.3) ? below(random, 2_000) : 1);
@@ -157,7 +186,12 @@ async function queueAgainstModel(seed: string): Promise<void> {
     if (what < 4) {
       const name = ids.next();
       names.push(name);
-      const options = { priority: below(random, 3), ...(chance(random, 0.7) && { key: pick(random, ["k", "l", "m"]) }), ...(chance(random, 0.15) && { unique: pick(random, ["u", "v"]) }), ...(chance(random, 0.3) && { dueAtMs: clock.wallMs() + below(random, 500) - 50 }) };
+      const options = {
+        priority: below(random, 3),
+        ...(chance(random, 0.7) && { key: pick(random, ["k", "l", "m"]) }),
+        ...(chance(random, 0.15) && { unique: pick(random, ["u", "v"]) }),
+        ...(chance(random, 0.3) && { dueAtMs: clock.wallMs() + below(random, 500) - 50 }),
+      };
       await write({ kind: "enqueue", job: { id: name, queue: "q", payload: bytes(name), ...options } });
       model.send(name, options);
     } else if (what < 7) {
@@ -165,12 +199,24 @@ async function queueAgainstModel(seed: string): Promise<void> {
       const leaseMs = 1 + below(random, 400);
       const { jobs } = await store.claim({ holder: "h", leaseMs, queues: [{ queue: "q", limit }] });
       const expected = model.claim(limit, leaseMs);
-      assert.deepEqual(jobs.map(({ id, attempt }) => [id, attempt]), expected.map(({ name, attempt }) => [name, attempt]), `step ${step}`);
+      assert.deepEqual(
+        jobs.map(({ id, attempt }) => [id, attempt]),
+        expected.map(({ name, attempt }) => [name, attempt]),
+        `step ${step}`,
+      );
       jobs.forEach((job, i) => held.push({ claim: { id: job.id, fence: job.fence }, name: job.id, modelClaim: expected[i]?.claim ?? 0 }));
     } else if (what < 10 && held.length) {
       const at = below(random, held.length);
       const { claim, name, modelClaim } = held[at] as (typeof held)[number];
-      const end = pick<JobEnd>(random, [{ kind: "done" }, { kind: "done" }, { kind: "retry", dueAtMs: clock.wallMs() + below(random, 300), error: "e" }, { kind: "later", dueAtMs: clock.wallMs() + below(random, 300) }, { kind: "dead", error: "e" }, { kind: "parked", error: "e" }, { kind: "undetermined", error: "e" }]);
+      const end = pick<JobEnd>(random, [
+        { kind: "done" },
+        { kind: "done" },
+        { kind: "retry", dueAtMs: clock.wallMs() + below(random, 300), error: "e" },
+        { kind: "later", dueAtMs: clock.wallMs() + below(random, 300) },
+        { kind: "dead", error: "e" },
+        { kind: "parked", error: "e" },
+        { kind: "undetermined", error: "e" },
+      ]);
       const outcome = await write({ kind: "finish", job: claim.id, fence: claim.fence, end });
       assert.equal(outcome.ok, model.end(name, modelClaim, end), `step ${step}: ${end.kind}`);
       if (chance(random, 0.8)) held.splice(at, 1);

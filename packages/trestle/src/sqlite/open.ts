@@ -27,7 +27,19 @@ export interface SqliteOptions {
 }
 
 /** What every store of this engine holds, and what one in a file holds beyond. */
-const always = ["commit.atomic", "commit.serializable-over-keys", "commit.once-per-id", "log.gapless", "log.immutable", "queue.fifo-per-key", "queue.finishes-with-effect", "records.compare-and-set", "records.expire", "tokens.keep", "sql.same-commit"] as const;
+const always = [
+  "commit.atomic",
+  "commit.serializable-over-keys",
+  "commit.once-per-id",
+  "log.gapless",
+  "log.immutable",
+  "queue.fifo-per-key",
+  "queue.finishes-with-effect",
+  "records.compare-and-set",
+  "records.expire",
+  "tokens.keep",
+  "sql.same-commit",
+] as const;
 const inFiles = ["commit.survives-crash", "queue.redelivers-after-crash"] as const;
 
 /**
@@ -94,7 +106,12 @@ async function openShared(options: SqliteOptions): Promise<SqliteStore> {
   for (let left = openFiles.get(path); left?.closing; left = openFiles.get(path)) await left.closing;
   const known = openFiles.get(path);
   if (known && known.durability !== durability) {
-    throw Fault.create("store.open-differs", `${path} is open in this process with durability ${known.durability}, and was asked for with ${durability}`, "Open one file with one durability.", { details: { path } });
+    throw Fault.create(
+      "store.open-differs",
+      `${path} is open in this process with durability ${known.durability}, and was asked for with ${durability}`,
+      "Open one file with one durability.",
+      { details: { path } },
+    );
   }
   const shared: Shared = known ?? { durability, store: openFile(path, durability, options), users: 0, closing: undefined };
   openFiles.set(path, shared);
@@ -121,7 +138,9 @@ async function openFile(path: string, durability: Durability, options: SqliteOpt
   const ownership = takeOwnership(path);
   try {
     const inline = options.inline || options.seam !== undefined;
-    const writer = inline ? inlineWriter({ open: () => openForWriting(path, durability), ...(options.seam && { seam: options.seam }) }, clock) : await threadWriter({ path, durability });
+    const writer = inline
+      ? inlineWriter({ open: () => openForWriting(path, durability), ...(options.seam && { seam: options.seam }) }, clock)
+      : await threadWriter({ path, durability });
     let db: DatabaseSync;
     try {
       db = openForReading(path);
@@ -151,7 +170,12 @@ function realPath(path: string): string {
   try {
     return existsSync(absolute) ? realpathSync(absolute) : join(realpathSync(dirname(absolute)), basename(absolute));
   } catch (error) {
-    throw Fault.create("store.not-writable", `${dirname(absolute)} cannot be opened: ${(error as Error).message}`, "Make the directory first, or name another path.", { cause: error, details: { path: absolute } });
+    throw Fault.create(
+      "store.not-writable",
+      `${dirname(absolute)} cannot be opened: ${(error as Error).message}`,
+      "Make the directory first, or name another path.",
+      { cause: error, details: { path: absolute } },
+    );
   }
 }
 
@@ -165,9 +189,15 @@ function refuseOtherFormats(path: string): void {
     size = readSync(file, head);
     closeSync(file);
   } catch (error) {
-    throw Fault.create("store.not-writable", `${path} cannot be read: ${(error as Error).message}`, "Check that this user may read and write the file.", { cause: error, details: { path } });
+    throw Fault.create("store.not-writable", `${path} cannot be read: ${(error as Error).message}`, "Check that this user may read and write the file.", {
+      cause: error,
+      details: { path },
+    });
   }
-  if (size > 0 && head.toString("latin1") !== "SQLite format 3\u0000") throw Fault.create("store.corrupt", `${path} is damaged, or is not a SQLite file`, "Keep a copy of it, and restore the last backup.", { details: { path } });
+  if (size > 0 && head.toString("latin1") !== "SQLite format 3\u0000")
+    throw Fault.create("store.corrupt", `${path} is damaged, or is not a SQLite file`, "Keep a copy of it, and restore the last backup.", {
+      details: { path },
+    });
 }
 
 /**
@@ -186,7 +216,8 @@ async function backupFile(path: string, target: string): Promise<void> {
 }
 
 async function backupInto(db: DatabaseSync, target: string): Promise<void> {
-  if (existsSync(target)) throw Fault.create("store.backup-exists", `${target} exists`, "Name a new file; a backup never overwrites one.", { details: { target } });
+  if (existsSync(target))
+    throw Fault.create("store.backup-exists", `${target} exists`, "Name a new file; a backup never overwrites one.", { details: { target } });
   try {
     await copyDatabase(db, target, { rate: 512 });
     const copy = new DatabaseSync(target, { timeout: 0 });

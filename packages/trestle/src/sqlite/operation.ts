@@ -31,17 +31,32 @@ export interface BatchReply {
   readonly n: number;
 }
 
-export const isFailure = (result: unknown): result is Failure => typeof result === "object" && result !== null && (result as { failure?: unknown }).failure === true;
+export const isFailure = (result: unknown): result is Failure =>
+  typeof result === "object" && result !== null && (result as { failure?: unknown }).failure === true;
 
 export function toFailure(error: unknown): Failure {
   if (Fault.is(error)) return { failure: true, code: error.code, message: error.message, remedy: error.remedy, details: error.details };
   const { message, errcode } = error as { message?: string; errcode?: number };
-  const failed = (code: string, what: string, remedy: string): Failure => ({ failure: true, code, message: `${what}: ${message ?? String(error)}`, remedy, details: { errcode } });
+  const failed = (code: string, what: string, remedy: string): Failure => ({
+    failure: true,
+    code,
+    message: `${what}: ${message ?? String(error)}`,
+    remedy,
+    details: { errcode },
+  });
   switch ((errcode ?? 0) & 0xff) {
     case 13:
-      return failed("store.disk-full", "the disk, or the size the store may have, is full; nothing of this commit was applied", "Free space, then do it again under a new commit id.");
+      return failed(
+        "store.disk-full",
+        "the disk, or the size the store may have, is full; nothing of this commit was applied",
+        "Free space, then do it again under a new commit id.",
+      );
     case 10:
-      return failed("store.io-error", "the disk refused to read or write; nothing of this commit was applied", "Check the disk and its file system, then do it again under a new commit id.");
+      return failed(
+        "store.io-error",
+        "the disk refused to read or write; nothing of this commit was applied",
+        "Check the disk and its file system, then do it again under a new commit id.",
+      );
     case 11:
     case 26:
       return failed("store.corrupt", "the store's file is damaged", "Stop, keep a copy of the file, and restore the last backup.");

@@ -24,14 +24,22 @@ export function takeOwnership(path: string): Ownership {
     const code = ((error as { errcode?: number }).errcode ?? 0) & 0xff;
     if (code !== 5 && code !== 6) throw openFault(lock, error);
     const pid = readPid(holder);
-    throw Fault.create("store.in-use", `${path} is open in another process${pid === undefined ? "" : ` (pid ${pid})`}`, "Stop that process, or give this one a store of its own.", { cause: error, details: { path, pid } });
+    throw Fault.create(
+      "store.in-use",
+      `${path} is open in another process${pid === undefined ? "" : ` (pid ${pid})`}`,
+      "Stop that process, or give this one a store of its own.",
+      { cause: error, details: { path, pid } },
+    );
   }
   const owned = db;
   try {
     writeFileSync(holder, `${process.pid}\n`);
   } catch (error) {
     owned.close();
-    throw Fault.create("store.not-writable", `${holder} cannot be written: ${(error as Error).message}`, "Check that this user may write to the directory.", { cause: error, details: { path } });
+    throw Fault.create("store.not-writable", `${holder} cannot be written: ${(error as Error).message}`, "Check that this user may write to the directory.", {
+      cause: error,
+      details: { path },
+    });
   }
   return {
     release() {
@@ -73,7 +81,13 @@ export function networkFileSystem(type: number): string | undefined {
 export function refuseNetworkFileSystem(path: string, typeOf: (directory: string) => number | undefined = statfsType): void {
   const type = typeOf(dirname(path));
   const name = type === undefined ? undefined : networkFileSystem(type);
-  if (name) throw Fault.create("store.network-file-system", `${path} is on a network file system (${name}), where SQLite's locks do not hold`, "Put the store on a local disk, or use PostgreSQL.", { details: { path, name } });
+  if (name)
+    throw Fault.create(
+      "store.network-file-system",
+      `${path} is on a network file system (${name}), where SQLite's locks do not hold`,
+      "Put the store on a local disk, or use PostgreSQL.",
+      { details: { path, name } },
+    );
 }
 
 function statfsType(directory: string): number | undefined {
@@ -81,6 +95,9 @@ function statfsType(directory: string): number | undefined {
   try {
     return statfsSync(directory).type;
   } catch (error) {
-    throw Fault.create("store.not-writable", `${directory} cannot be read: ${(error as Error).message}`, "Make the directory first, or name another path.", { cause: error, details: { directory } });
+    throw Fault.create("store.not-writable", `${directory} cannot be read: ${(error as Error).message}`, "Make the directory first, or name another path.", {
+      cause: error,
+      details: { directory },
+    });
   }
 }

@@ -1,7 +1,17 @@
 /** The port's reads over one connection. Each method is one statement, or one read transaction: one snapshot. */
 import type { DatabaseSync } from "node:sqlite";
 import { Fault, type Clock } from "../kernel/index.ts";
-import { limits, type CommitRow, type EventRow, type JobRow, type JobState, type QueueDepth, type Reader, type RecordRow, type StoreKey } from "../store/index.ts";
+import {
+  limits,
+  type CommitRow,
+  type EventRow,
+  type JobRow,
+  type JobState,
+  type QueueDepth,
+  type Reader,
+  type RecordRow,
+  type StoreKey,
+} from "../store/index.ts";
 import { jobStates } from "./schema.ts";
 import { afterPrefix, homeOf, idBytes, idText, keysOf, preparing, type Row } from "./statements.ts";
 import { findToken, tokenWindows, type TokenWindow } from "./tokens-part.ts";
@@ -32,7 +42,11 @@ const stateNames = new Map<number, JobState>([
   [jobStates.parked, "parked"],
   [jobStates.undetermined, "undetermined"],
 ]);
-const statesOf = (name: JobState): string => [...stateNames].filter(([, of]) => of === name).map(([state]) => state).join(", ");
+const statesOf = (name: JobState): string =>
+  [...stateNames]
+    .filter(([, of]) => of === name)
+    .map(([state]) => state)
+    .join(", ");
 
 export function openReader({ db, clock, epoch, user = userSql(db), whenReadable }: ReaderOptions): Reader {
   const sql = preparing(db);
@@ -69,19 +83,38 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
   function depth(queue: string): QueueDepth {
     const one = (text: string): Row => sql(text).get(queue) as Row;
     const ready = Number(one("select count(*) from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1")[0]);
-    const [behind, behindPlace] = one("select count(*), min(place) from trestle_jobs indexed by trestle_jobs_behind where queue = ? and state = 6") as unknown as [number, number | null];
+    const [behind, behindPlace] = one(
+      "select count(*), min(place) from trestle_jobs indexed by trestle_jobs_behind where queue = ? and state = 6",
+    ) as unknown as [number, number | null];
     const later = Number(one("select count(*) from trestle_jobs indexed by trestle_jobs_due where queue = ? and state in (3, 7)")[0]);
-    const kept = new Map(sql("select state, count(*) from trestle_jobs indexed by trestle_jobs_kept where queue = ? and state in (4, 5, 8) group by state").all(queue) as unknown as [number, number][]);
+    const kept = new Map(
+      sql("select state, count(*) from trestle_jobs indexed by trestle_jobs_kept where queue = ? and state in (4, 5, 8) group by state").all(
+        queue,
+      ) as unknown as [number, number][],
+    );
     const running = Number(one("select count(*) from trestle_jobs indexed by trestle_jobs_lease where queue = ? and state = 2")[0]);
     const dues: number[] = [];
     // The oldest of each priority is the first of its part of the index.
-    for (let at = sql("select priority, due from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 order by priority, place limit 1").get(queue); at; ) {
+    for (
+      let at = sql("select priority, due from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 order by priority, place limit 1").get(
+        queue,
+      );
+      at;
+    ) {
       dues.push(at[1] as number);
-      at = sql("select priority, due from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 and priority > ? order by priority, place limit 1").get(queue, at[0] as number);
+      at = sql(
+        "select priority, due from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 and priority > ? order by priority, place limit 1",
+      ).get(queue, at[0] as number);
     }
-    if (behindPlace !== null) dues.push(...sql("select due from trestle_jobs where queue = ? and state = 6 and place = ?").all(queue, behindPlace).map(([due]) => due as number));
+    if (behindPlace !== null)
+      dues.push(
+        ...sql("select due from trestle_jobs where queue = ? and state = 6 and place = ?")
+          .all(queue, behindPlace)
+          .map(([due]) => due as number),
+      );
     const nowMs = clock.wallMs();
-    const joining = sql("select due from trestle_jobs indexed by trestle_jobs_due where queue = ? and state in (3, 7) order by due limit 1").get(queue)?.[0] as number | undefined;
+    const joining = sql("select due from trestle_jobs indexed by trestle_jobs_due where queue = ? and state in (3, 7) order by due limit 1").get(queue)?.[0] as
+      number | undefined;
     if (joining !== undefined && joining <= nowMs) dues.push(joining);
     return {
       queue,
@@ -96,8 +129,17 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
 
   /** Distinct queues, by one seek each over the partial indexes; running jobs are few. */
   function queueNames(): string[] {
-    const names = new Set(sql("select distinct queue from trestle_jobs indexed by trestle_jobs_lease where state = 2").all().map(([name]) => name as string));
-    for (const part of ["trestle_jobs_ready where state = 1", "trestle_jobs_behind where state = 6", "trestle_jobs_due where state in (3, 7)", "trestle_jobs_kept where state in (4, 5, 8)"]) {
+    const names = new Set(
+      sql("select distinct queue from trestle_jobs indexed by trestle_jobs_lease where state = 2")
+        .all()
+        .map(([name]) => name as string),
+    );
+    for (const part of [
+      "trestle_jobs_ready where state = 1",
+      "trestle_jobs_behind where state = 6",
+      "trestle_jobs_due where state in (3, 7)",
+      "trestle_jobs_kept where state in (4, 5, 8)",
+    ]) {
       const text = `select min(queue) from trestle_jobs indexed by ${part} and queue > ?`;
       for (let row = sql(text).get(""); row && row[0] !== null; row = sql(text).get(row[0] as string)) names.add(row[0] as string);
     }
@@ -117,11 +159,14 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
     const ofHome = home.split("/").length === 3 && home.endsWith("/");
     if (order === "newest" && ofHome) (conditions.push("r.home = ?"), parameters.push(home));
     if (after && order === "key") (conditions.push("r.key > ?"), parameters.push(after.key));
-    if (after && order === "newest") (conditions.push("r.created <= ?", "(r.created < ? or r.key > ?)"), parameters.push(after.created, after.created, after.key));
+    if (after && order === "newest")
+      (conditions.push("r.created <= ?", "(r.created < ? or r.key > ?)"), parameters.push(after.created, after.created, after.key));
     let from = `trestle_records r indexed by ${order === "newest" && ofHome ? "trestle_records_newest" : "trestle_records_key"}`;
     if (where) {
       // CROSS JOIN fixes which one leads: the entries of the home, or else the keys.
-      from = ofHome ? "trestle_entries e cross join trestle_records r on r.id = e.record" : "trestle_records r indexed by trestle_records_key cross join trestle_entries e indexed by trestle_entries_record on r.id = e.record";
+      from = ofHome
+        ? "trestle_entries e cross join trestle_records r on r.id = e.record"
+        : "trestle_records r indexed by trestle_records_key cross join trestle_entries e indexed by trestle_entries_record on r.id = e.record";
       conditions.push("e.field = ?", "e.value = ?");
       parameters.push(where.field, where.value);
       if (ofHome) (conditions.push("e.home = ?"), parameters.push(home));
@@ -129,7 +174,9 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
     }
     const by = order === "key" ? "r.key" : where ? "e.created desc, r.key" : "r.created desc, r.key";
     const text = `select r.key, r.value, r.n, r.created, r.expires from ${from} where ${conditions.join(" and ")} order by ${by} limit ?`;
-    return sql(text).all(...parameters, limit).map(recordRow);
+    return sql(text)
+      .all(...parameters, limit)
+      .map(recordRow);
   }
 
   return {
@@ -144,32 +191,53 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
       }),
     list: (query) => reading(() => list(query)),
     token: (key) => reading(() => snapshot(() => findToken(sql, currentWindows(), key))),
-    stream: (stream, { after, limit }) => reading(() => sql(`select ${eventColumns} from trestle_events where stream = ? and version > ? order by version limit ?`).all(stream, after, page(limit)).map(eventRow)),
-    streamVersion: (stream) => reading(() => Number(sql("select version from trestle_events where stream = ? order by version desc limit 1").get(stream)?.[0] ?? 0)),
+    stream: (stream, { after, limit }) =>
+      reading(() =>
+        sql(`select ${eventColumns} from trestle_events where stream = ? and version > ? order by version limit ?`)
+          .all(stream, after, page(limit))
+          .map(eventRow),
+      ),
+    streamVersion: (stream) =>
+      reading(() => Number(sql("select version from trestle_events where stream = ? order by version desc limit 1").get(stream)?.[0] ?? 0)),
 
     log: ({ after, components, limit }) =>
       reading(() =>
         snapshot(() => {
           const end = headPosition();
           if (after.epoch !== epoch || after.position > end) {
-            throw Fault.create("log.diverged", `position ${after.epoch}:${after.position} is not of this log, which is at ${epoch}:${end}`, "The history was cut (restore, promotion, move): start again from a position this store gave.", { details: { asked: after, epoch, end } });
+            throw Fault.create(
+              "log.diverged",
+              `position ${after.epoch}:${after.position} is not of this log, which is at ${epoch}:${end}`,
+              "The history was cut (restore, promotion, move): start again from a position this store gave.",
+              { details: { asked: after, epoch, end } },
+            );
           }
           const rows = page(limit);
           if (!components) {
-            const events = sql(`select ${eventColumns} from trestle_events where position > ? order by position limit ?`).all(after.position, rows).map(eventRow);
+            const events = sql(`select ${eventColumns} from trestle_events where position > ? order by position limit ?`)
+              .all(after.position, rows)
+              .map(eventRow);
             const last = events.length < rows ? end : (events.at(-1)?.position ?? after.position);
             return { events, next: { epoch, position: last }, atEnd: last >= end };
           }
           const until = Math.min(end, after.position + scannedEventsMax);
           const events = sql(
             `select ${eventColumns} from trestle_events where position > ? and position <= ? and substr(stream, 1, instr(stream, '/') - 1) in (select value from json_each(?)) order by position limit ?`,
-          ).all(after.position, until, JSON.stringify(components), rows).map(eventRow);
+          )
+            .all(after.position, until, JSON.stringify(components), rows)
+            .map(eventRow);
           const last = events.length === rows && rows > 0 ? (events.at(-1) as EventRow).position : until;
           return { events, next: { epoch, position: last }, atEnd: last >= end };
         }),
       ),
-    commits: ({ after, limit }) => reading(() => sql("select n, id, at, keys from trestle_commits where n > ? and +id is not null order by n limit ?").all(after, page(limit)).map(commitRow)),
-    head: () => reading(() => snapshot(() => ({ epoch, n: Math.max(Number(sql("select max(n) from trestle_commits").get()?.[0] ?? 0), meta("head_n")), position: headPosition() }))),
+    commits: ({ after, limit }) =>
+      reading(() =>
+        sql("select n, id, at, keys from trestle_commits where n > ? and +id is not null order by n limit ?").all(after, page(limit)).map(commitRow),
+      ),
+    head: () =>
+      reading(() =>
+        snapshot(() => ({ epoch, n: Math.max(Number(sql("select max(n) from trestle_commits").get()?.[0] ?? 0), meta("head_n")), position: headPosition() })),
+      ),
 
     queue: (queue) => reading(() => snapshot(() => depth(queue))),
     queues: () => reading(() => snapshot(() => queueNames().map(depth))),
@@ -180,7 +248,9 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
         if (queue !== undefined) (conditions.push("queue = ?"), parameters.push(queue));
         if (state !== undefined) conditions.push(`state in (${statesOf(state)})`);
         if (after !== undefined) (conditions.push("id > ?"), parameters.push(idBytes(after)));
-        return sql(`select id, queue, state, key, attempt, due, sent, error, payload from trestle_jobs where ${conditions.join(" and ")} order by id limit ?`).all(...parameters, page(limit)).map(jobRow);
+        return sql(`select id, queue, state, key, attempt, due, sent, error, payload from trestle_jobs where ${conditions.join(" and ")} order by id limit ?`)
+          .all(...parameters, page(limit))
+          .map(jobRow);
       }),
     rows: (statement) =>
       reading(() => {
@@ -189,7 +259,10 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
         } catch (error) {
           if (Fault.is(error)) throw error;
           if ((error as { errcode?: number }).errcode === 8) throw notReading(statement.text, error);
-          throw Fault.create("sql.failed", `the query failed: ${(error as Error).message}`, "Correct the statement.", { cause: error, details: { text: statement.text } });
+          throw Fault.create("sql.failed", `the query failed: ${(error as Error).message}`, "Correct the statement.", {
+            cause: error,
+            details: { text: statement.text },
+          });
         }
       }),
   };
@@ -211,14 +284,51 @@ function recordRow(row: Row): RecordRow {
   return { key, value, version, created, expiresAtMs: expires ?? undefined };
 }
 function eventRow(row: Row): EventRow {
-  const [position, stream, version, id, type, bytes, meta, atMs, commit] = row as unknown as [number, string, number, Uint8Array, string, Uint8Array, Uint8Array | null, number, number];
+  const [position, stream, version, id, type, bytes, meta, atMs, commit] = row as unknown as [
+    number,
+    string,
+    number,
+    Uint8Array,
+    string,
+    Uint8Array,
+    Uint8Array | null,
+    number,
+    number,
+  ];
   return { position, stream, version, id: idText(id), type, data: bytes, meta: meta ?? undefined, atMs, commit };
 }
 function commitRow(row: Row): CommitRow {
   const [n, id, atMs, keys] = row as unknown as [number, Uint8Array, number, string];
-  return { n, id: idText(id), atMs, keys: keysOf(keys).filter((key) => "rst".includes(key[0] as string)).map((key) => key.slice(1)) };
+  return {
+    n,
+    id: idText(id),
+    atMs,
+    keys: keysOf(keys)
+      .filter((key) => "rst".includes(key[0] as string))
+      .map((key) => key.slice(1)),
+  };
 }
 function jobRow(row: Row): JobRow {
-  const [id, queue, state, key, attempt, dueAtMs, sentAtMs, error, payload] = row as unknown as [Uint8Array, string, number, string | null, number, number, number, string | null, Uint8Array];
-  return { id: idText(id), queue, state: stateNames.get(state) as JobState, key: key ?? undefined, attempt, dueAtMs, sentAtMs, error: error ?? undefined, payload };
+  const [id, queue, state, key, attempt, dueAtMs, sentAtMs, error, payload] = row as unknown as [
+    Uint8Array,
+    string,
+    number,
+    string | null,
+    number,
+    number,
+    number,
+    string | null,
+    Uint8Array,
+  ];
+  return {
+    id: idText(id),
+    queue,
+    state: stateNames.get(state) as JobState,
+    key: key ?? undefined,
+    attempt,
+    dueAtMs,
+    sentAtMs,
+    error: error ?? undefined,
+    payload,
+  };
 }

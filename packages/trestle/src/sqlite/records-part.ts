@@ -60,7 +60,8 @@ export function mergeRecord(state: LaneState, key: StoreKey, merge: Merge): Comm
   if (typeof number !== "number") return notMergeable(key, merge, "a JSON number");
   if (merge.kind === "add") {
     const sum = number + merge.amount;
-    if (!Number.isSafeInteger(sum) || sum < (merge.min ?? -Infinity) || sum > (merge.max ?? Infinity)) return { ok: false, refused: "guard", key, value: number };
+    if (!Number.isSafeInteger(sum) || sum < (merge.min ?? -Infinity) || sum > (merge.max ?? Infinity))
+      return { ok: false, refused: "guard", key, value: number };
     return write(encodeJson(sum));
   }
   const best = merge.kind === "max" ? Math.max(number, merge.value) : Math.min(number, merge.value);
@@ -71,7 +72,8 @@ export function mergeRecord(state: LaneState, key: StoreKey, merge: Merge): Comm
 export function changedSince(state: LaneState, prefix: string, since: number, before: number): boolean {
   if (since < state.trimmedN) return true;
   const mark = `r${prefix}`;
-  for (const [keys] of state.sql("select keys from trestle_commits where n > ? and n < ?").all(since, before)) if (keysOf(keys as string).some((key) => key.startsWith(mark))) return true;
+  for (const [keys] of state.sql("select keys from trestle_commits where n > ? and n < ?").all(since, before))
+    if (keysOf(keys as string).some((key) => key.startsWith(mark))) return true;
   return false;
 }
 

@@ -75,10 +75,20 @@ export function prepareSchema(db: DatabaseSync, source: string): void {
   const id = pragma("application_id");
   const version = pragma("user_version");
   if (id !== applicationId && (id !== 0 || version !== 0)) {
-    throw Fault.create("store.not-a-store", `${source} is a SQLite file of another program (application_id ${id}, user_version ${version})`, "Name another path, or an empty one.", { details: { source } });
+    throw Fault.create(
+      "store.not-a-store",
+      `${source} is a SQLite file of another program (application_id ${id}, user_version ${version})`,
+      "Name another path, or an empty one.",
+      { details: { source } },
+    );
   }
   if (version > formatVersion) {
-    throw Fault.create("store.newer-format", `${source} has store format ${version}; this version of Trestle reads up to ${formatVersion}`, "Upgrade Trestle, or restore a backup made by this version.", { details: { source, format: version, supported: formatVersion } });
+    throw Fault.create(
+      "store.newer-format",
+      `${source} has store format ${version}; this version of Trestle reads up to ${formatVersion}`,
+      "Upgrade Trestle, or restore a backup made by this version.",
+      { details: { source, format: version, supported: formatVersion } },
+    );
   }
   if (version === formatVersion) return;
   db.exec("begin immediate");
@@ -86,7 +96,12 @@ export function prepareSchema(db: DatabaseSync, source: string): void {
     for (const text of formats.slice(version)) db.exec(text);
     if (version === 0) {
       const meta = db.prepare("insert into trestle_meta (name, value) values (?, ?)");
-      for (const [name, value] of [["epoch", 1], ["head_n", 0], ["head_position", 0]] as const) meta.run(name, value);
+      for (const [name, value] of [
+        ["epoch", 1],
+        ["head_n", 0],
+        ["head_position", 0],
+      ] as const)
+        meta.run(name, value);
     }
     db.exec(`pragma application_id = ${applicationId}; pragma user_version = ${formatVersion}`);
     db.exec("commit");

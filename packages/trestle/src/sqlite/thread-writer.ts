@@ -28,7 +28,8 @@ export async function threadWriter(data: WriterData): Promise<Writer> {
 
   worker.on("message", (answer: Answer) => {
     const { resolve, reject } = pending.shift() as Pending;
-    if ("failed" in answer) reject("statement" in answer.failed ? Object.assign(new Error(answer.failed.message), { errcode: answer.failed.errcode }) : toFault(answer.failed));
+    if ("failed" in answer)
+      reject("statement" in answer.failed ? Object.assign(new Error(answer.failed.message), { errcode: answer.failed.errcode }) : toFault(answer.failed));
     else resolve(("answer" in answer ? answer.answer : unpackReply(answer, epoch)) as never);
     // An idle store keeps no process alive; one that owes an answer does.
     if (pending.length === 0) worker.unref();
@@ -37,7 +38,12 @@ export async function threadWriter(data: WriterData): Promise<Writer> {
     if (gone !== undefined) return;
     gone = cause;
     // What was on its way may have been committed.
-    const fault = Fault.create("commit.unknown", `the writer thread ended: ${(cause as Error).message}`, "Open the store again, and submit the same commits again.", { cause });
+    const fault = Fault.create(
+      "commit.unknown",
+      `the writer thread ended: ${(cause as Error).message}`,
+      "Open the store again, and submit the same commits again.",
+      { cause },
+    );
     for (const { reject } of pending.splice(0)) reject(fault);
   };
   worker.on("error", lose);
@@ -45,7 +51,8 @@ export async function threadWriter(data: WriterData): Promise<Writer> {
 
   const waits = <T>() => new Promise<T>((resolve, reject) => void pending.push({ resolve: resolve as (answer: never) => void, reject }));
   function ask<T>(question: Question, transfer: ArrayBuffer[] = []): Promise<T> {
-    if (gone !== undefined) return Promise.reject(Fault.create("store.closed", `the writer thread has ended: ${(gone as Error).message}`, "Open the store again.", { cause: gone }));
+    if (gone !== undefined)
+      return Promise.reject(Fault.create("store.closed", `the writer thread has ended: ${(gone as Error).message}`, "Open the store again.", { cause: gone }));
     worker.ref();
     const answer = waits<T>();
     worker.postMessage(question, transfer);

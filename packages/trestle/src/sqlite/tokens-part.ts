@@ -55,10 +55,16 @@ export function dropWindows(state: LaneState, windows: readonly TokenWindow[]): 
 export function putToken(state: LaneState, key: StoreKey, value: Uint8Array, keepForMs: number): void {
   const classMs = classOf(keepForMs);
   const table = tableOf(classMs, Math.floor(state.nowMs / classMs));
-  state.sql(`insert into ${table} (key, n, value) values (?, ?, ?) on conflict (key) do update set n = excluded.n, value = excluded.value`).run(key, state.n, value);
+  state
+    .sql(`insert into ${table} (key, n, value) values (?, ?, ?) on conflict (key) do update set n = excluded.n, value = excluded.value`)
+    .run(key, state.n, value);
 }
 
-export function findToken(sql: (text: string) => Prepared, windows: readonly TokenWindow[], key: StoreKey): { readonly value: Uint8Array; readonly version: number } | undefined {
+export function findToken(
+  sql: (text: string) => Prepared,
+  windows: readonly TokenWindow[],
+  key: StoreKey,
+): { readonly value: Uint8Array; readonly version: number } | undefined {
   let best: { value: Uint8Array; version: number } | undefined;
   for (const window of windows) {
     const row = sql(`select n, value from ${window.table} where key = ?`).get(key);

@@ -24,5 +24,7 @@ export async function openStore(url: string, options: { readonly clock?: Clock; 
 }
 
 function notAUrl(url: string, why: string): Fault {
-  return Fault.create("store.url-unknown", `store ${JSON.stringify(url)}: ${why}`, "Use memory:, sqlite:./path.db or sqlite:./path.db?synchronous=normal.", { details: { url } });
+  return Fault.create("store.url-unknown", `store ${JSON.stringify(url)}: ${why}`, "Use memory:, sqlite:./path.db or sqlite:./path.db?synchronous=normal.", {
+    details: { url },
+  });
 }

@@ -14,7 +14,13 @@ export interface UserSql {
 }
 
 const preparedMax = 256;
-const deniedActions: ReadonlySet<number> = new Set([constants.SQLITE_TRANSACTION, constants.SQLITE_SAVEPOINT, constants.SQLITE_PRAGMA, constants.SQLITE_ATTACH, constants.SQLITE_DETACH]);
+const deniedActions: ReadonlySet<number> = new Set([
+  constants.SQLITE_TRANSACTION,
+  constants.SQLITE_SAVEPOINT,
+  constants.SQLITE_PRAGMA,
+  constants.SQLITE_ATTACH,
+  constants.SQLITE_DETACH,
+]);
 const actionNames = new Map<number, string>([
   [constants.SQLITE_TRANSACTION, "transaction control"],
   [constants.SQLITE_SAVEPOINT, "SAVEPOINT"],
@@ -58,7 +64,12 @@ export function userSql(db: DatabaseSync): UserSql {
     if (!statement) {
       statement = db.prepare(text);
       if (restOf(text.slice(statement.sourceSQL.length)) !== "") {
-        throw Fault.create("sql.several-statements", "a statement must be one statement; what follows its first semicolon would not be run", "Send the statements one by one; migrations may hold several.", { details: { text } });
+        throw Fault.create(
+          "sql.several-statements",
+          "a statement must be one statement; what follows its first semicolon would not be run",
+          "Send the statements one by one; migrations may hold several.",
+          { details: { text } },
+        );
       }
       statement.setReadBigInts(true);
       if (known.size >= preparedMax) known.delete(known.keys().next().value as string);
@@ -100,11 +111,21 @@ function plainRow(row: Record<string, unknown>): Readonly<Record<string, SqlValu
   const plain: Record<string, SqlValue> = {};
   for (const name in row) {
     const value = row[name] as SqlValue;
-    Object.defineProperty(plain, name, { value: typeof value === "bigint" && value >= -9007199254740991n && value <= 9007199254740991n ? Number(value) : value, enumerable: true, writable: true, configurable: true });
+    Object.defineProperty(plain, name, {
+      value: typeof value === "bigint" && value >= -9007199254740991n && value <= 9007199254740991n ? Number(value) : value,
+      enumerable: true,
+      writable: true,
+      configurable: true,
+    });
   }
   return plain;
 }
 
 function deniedFault(what: string, cause?: unknown): Fault {
-  return Fault.create("sql.denied", `a statement of the user's may not use ${what}`, "Leave transactions, PRAGMA and ATTACH to Trestle; read its state through its own handles.", { cause });
+  return Fault.create(
+    "sql.denied",
+    `a statement of the user's may not use ${what}`,
+    "Leave transactions, PRAGMA and ATTACH to Trestle; read its state through its own handles.",
+    { cause },
+  );
 }

@@ -86,5 +86,10 @@ export function transactionLimit(lane: Lane, clock: Clock) {
 }
 
 export function overran(withinMs: number): Fault {
-  return Fault.create("transaction.overran", `the transaction held the store longer than its ${withinMs} ms and was rolled back`, "Do slow work before the transaction, or give it a higher limit; all other commits wait for it.", { details: { withinMs } });
+  return Fault.create(
+    "transaction.overran",
+    `the transaction held the store longer than its ${withinMs} ms and was rolled back`,
+    "Do slow work before the transaction, or give it a higher limit; all other commits wait for it.",
+    { details: { withinMs } },
+  );
 }

@@ -82,7 +82,8 @@ export function makeDisk({ library, slowFsyncUs = 0 }: DiskOptions): Disk {
     adopt() {
       rmSync(shadow, { recursive: true });
       mkdirSync(shadow);
-      for (const name of readdirSync(root, { recursive: true, encoding: "utf8" })) if (statSync(join(root, name)).isFile()) copyFileSync(join(root, name), join(shadow, `%${name.replaceAll("/", "%")}`));
+      for (const name of readdirSync(root, { recursive: true, encoding: "utf8" }))
+        if (statSync(join(root, name)).isFile()) copyFileSync(join(root, name), join(shadow, `%${name.replaceAll("/", "%")}`));
     },
     remove: () => rmSync(home, { recursive: true, force: true }),
   };
