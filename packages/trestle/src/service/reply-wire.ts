@@ -21,10 +21,13 @@ export function wireOf(answered: Exclude<Answered, { readonly kind: "response" }
 }
 const jsonHeaders = { "content-type": jsonType };
 
-export function responseOf(stored: StoredAnswer, more?: Readonly<Record<string, string>>): Response {
-  const headers = more ? { ...stored.headers, ...more } : { ...stored.headers };
-  return new Response((stored.body ?? null) as string | Uint8Array<ArrayBuffer> | null, { status: stored.status, headers });
+export type Respond = (status: number, headers: Readonly<Record<string, string>>, body: string | Uint8Array | undefined) => Response;
+
+export function responseOf(stored: StoredAnswer, more?: Readonly<Record<string, string>>, respond: Respond = asResponse): Response {
+  return respond(stored.status, more ? { ...stored.headers, ...more } : stored.headers, stored.body);
 }
+
+const asResponse: Respond = (status, headers, body) => new Response((body ?? null) as string | Uint8Array<ArrayBuffer> | null, { status, headers });
 
 /** `{ ok, status, body }` or the refusal, as callers of a typed client see it. */
 export function callAnswerOf(stored: StoredAnswer): { readonly ok: true; readonly status: number; readonly body: unknown } | Refused | Response {

@@ -15,7 +15,7 @@ import { invoke, type Question, type Served } from "./invoke.ts";
 import { limitExceeded, limitHeaders } from "./limit.ts";
 import type { Operation, Raw } from "./operation.ts";
 import { faultResponse, statusOf } from "./problem.ts";
-import { responseOf } from "./reply-wire.ts";
+import { responseOf, type Respond } from "./reply-wire.ts";
 import { interiorOf } from "./service.ts";
 import { stateOf } from "./state.ts";
 import { eventStream, openStream } from "./stream.ts";
@@ -25,6 +25,8 @@ export interface Peer {
   readonly address?: string | undefined;
   readonly tenant?: string | undefined;
   readonly principal?: Principal | undefined;
+  /** How an answer that is at hand whole is given; default: as a Response. */
+  readonly respond?: Respond;
 }
 export type FetchHandler = (request: Request, peer?: Peer) => Promise<Response>;
 
@@ -45,7 +47,7 @@ export function serviceRoutes(services: readonly Component[], node: NodeServices
       component = found.served.component.name;
       const serve = () => answerTo(found, request, target, peer, (id) => (invocation = id));
       const response = await inCallersContext(request.headers, node, serve);
-      return request.method === "HEAD" ? new Response(null, response) : response;
+      return request.method === "HEAD" && response.body ? new Response(null, response) : response;
     } catch (fault) {
       if (statusOf(fault) >= 500) node.log(component, { traceparent: undefined, tenant: peer.tenant, ...(invocation === undefined ? {} : { invocation }) }).error(`${title || request.method} failed`, { code: Fault.is(fault) ? fault.code : "service.fault", fault: describe(fault) });
       return faultResponse(fault, invocation);
@@ -161,7 +163,7 @@ async function answerTo({ served, params }: Found, request: Request, target: str
   }
   const { answer, replayed } = outcome;
   if (operation.mode === "read" && answer.body !== undefined) assertAcceptable(accept, answer.headers["content-type"] ?? "application/json", operation);
-  return responseOf(answer, replayed ? { ...limited, "idempotency-replayed": "true" } : limited);
+  return responseOf(answer, replayed ? { ...limited, "idempotency-replayed": "true" } : limited, peer.respond);
 }
 const nothing = { text: "", body: undefined };
 
