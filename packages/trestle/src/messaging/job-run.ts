@@ -179,7 +179,8 @@ export class JobRun implements Work<unknown>, HeldJob {
   }
 
   abort(reason: Fault): void {
-    if (this.#aborted) return;
+    // Over: its controller may serve another run by now, and to abort that one would leave it without an end.
+    if (this.#aborted || this.#over) return;
     this.#aborted = reason;
     if (this.#work) return this.controller.abort(reason);
     this.#owner.withdraw(this);
