@@ -16,6 +16,8 @@ export class Backlog {
   #waiting = 0;
   #resampleAt = 0;
   #sampling = false;
+  /** Sent since the sample was asked for: not in it yet. */
+  #sentSince = 0;
   #sampledAtMs = -Infinity;
 
   constructor(node: NodeServices, queue: string, capacity: number) {
@@ -31,6 +33,7 @@ export class Backlog {
       throw Fault.create("queue.full", `queue "${this.#queue}" holds about ${this.#waiting} waiting messages; its capacity is ${this.#capacity}`, "Send more slowly, run more workers, or raise `capacity`.", { details: { queue: this.#queue, waiting: this.#waiting, capacity: this.#capacity, retryAfterMs: 1_000 } });
     }
     this.#waiting += 1;
+    this.#sentSince += 1;
   }
 
   /** One has left it on this node. */
@@ -42,11 +45,12 @@ export class Backlog {
     const nowMs = this.#node.clock.monotonicMs();
     if (this.#sampling || nowMs - this.#sampledAtMs < resampleMs) return;
     this.#sampling = true;
+    this.#sentSince = 0;
     this.#sampledAtMs = nowMs;
     this.#node.store.read.queue(this.#queue).then(({ waiting }) => {
       this.#sampling = false;
-      this.#waiting = waiting;
-      this.#resampleAt = waiting + Math.max(1, Math.floor((this.#capacity - waiting) / 2));
+      this.#waiting = waiting + this.#sentSince;
+      this.#resampleAt = this.#waiting + Math.max(1, Math.floor((this.#capacity - this.#waiting) / 2));
     }, () => {
       this.#sampling = false; // the store is closing, or busy: the next sender asks again
     });

@@ -267,15 +267,17 @@ export class Dispatcher {
 
   async #drain(withinMs: number): Promise<void> {
     this.#beginDraining();
+    await this.#claiming;
     const graceMs = withinMs - Math.min(handBackMsMax, withinMs / 5);
-    let over: (() => void) | undefined;
-    const timer = this.#node.clock.after(graceMs, () => over?.());
-    try {
-      await this.#claiming;
+    if (graceMs > 0) {
       const finished = Promise.all([...this.#held.values()].map(({ job }) => job.settled));
-      await Promise.race([finished, new Promise<void>((resolve) => (over = resolve))]);
-    } finally {
-      timer.cancel();
+      await new Promise<void>((resolve) => {
+        const timer = this.#node.clock.after(graceMs, resolve);
+        void finished.then(() => {
+          timer.cancel();
+          resolve();
+        });
+      });
     }
     const left = [...this.#held.values()];
     for (const { job } of left) job.abort(handedBack(job.claim));
