@@ -33,7 +33,9 @@ export async function openStream(served: Served, question: Question, resumeAfter
   question.onRun?.(id);
   state.streams += 1;
   return new Promise<Stream>((resolve, reject) => {
-    const over = execute<void>({
+    // Asked for by the stream before there is anything to answer it: a handler begins at once.
+    const { promise: ended, resolve: end } = Promise.withResolvers<unknown>();
+    void execute<void>({
       node, component, operation: operation.name, mode: "read", uses: operation.uses, id, tenant: question.tenant, principal: question.principal, timeoutMs: operation.timeoutMs, signal: withReason(link.signal), resumeAfter,
       run(uses, context) {
         const iterator = (operation.handler(arrived, uses, context) as AsyncIterable<unknown>)[Symbol.asyncIterator]();
@@ -57,12 +59,12 @@ export async function openStream(served: Served, question: Question, resumeAfter
         });
       },
       conclude: () => ({ keep: false, end: "ok" }),
-    }).then((result) => (result.kind === "failed" && !Fault.is(result.fault, "stream.closed") ? result.fault : undefined), (fault: unknown) => fault);
-    const ended = over.finally(() => {
+    }).then((result) => (result.kind === "failed" && !Fault.is(result.fault, "stream.closed") ? result.fault : undefined), (fault: unknown) => fault).then((fault) => {
       link.release();
       state.streams -= 1;
+      end(fault);
+      reject((fault ?? closed()) as Error); // nothing when the stream was handed out already
     });
-    void ended.then((fault) => reject((fault ?? closed()) as Error)); // nothing when the stream was handed out already
   });
 }
 
