@@ -1,0 +1,140 @@
+// What must not compile around queues, topics, subscriptions and schedules, and what must be inferred. Compile-only.
+import { z } from "zod";
+import * as v from "valibot";
+import { aggregate, app, command, queue, records, schedule, subscription, topic, type DurableContext, type Handle, type JobContext, type JobRef, type Live, type Queue, type QueueHandle, type Topic, type WriteContext } from "../index.ts";
+
+type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false;
+declare function same<A, B>(...proof: Equal<A, B> extends true ? [] : [{ expected: B; got: A }]): void;
+
+const Sku = z.string().brand<"Sku">();
+const OrderId = z.uuid().brand<"OrderId">();
+type OrderId = z.infer<typeof OrderId>;
+const Mail = z.object({ to: z.string(), subject: z.string(), text: z.string() });
+
+const stock = aggregate("stock", { id: Sku, events: { StockReserved: z.object({ quantity: z.int() }) }, initial: () => 10, evolve: { StockReserved: (left, { quantity }) => left - quantity } }, {
+  reserve: command(z.object({ quantity: z.int() }), (_left, held, emit) => emit.StockReserved(held)),
+});
+const orders = aggregate("orders", {
+  id: OrderId, events: { OrderPlaced: z.object({ email: z.string() }), OrderCancelled: z.object({ reason: z.string() }) }, initial: () => ({ open: false }),
+  evolve: { OrderPlaced: () => ({ open: true }), OrderCancelled: () => ({ open: false }) },
+}, { cancel: command(z.object({ reason: z.string() }), (_order, why, emit) => emit.OrderCancelled(why)) });
+const mailbox = records("mailbox", { key: z.string(), value: Mail });
+const mail = queue("mail", { input: Mail, uses: { mailbox } }, (letter, { mailbox }, { id }) => mailbox.put(id, letter));
+
+// ---- wrong payloads -------------------------------------------------------------------------------------------------
+
+queue("a", { input: z.object({}), uses: { mail } }, (_message, { mail }) => {
+  // @ts-expect-error a field is missing
+  mail.send({ to: "ada@example.com", subject: "Hello" });
+  // @ts-expect-error a field has the wrong type
+  mail.send({ to: "ada@example.com", subject: "Hello", text: 42 });
+  // @ts-expect-error a field nobody declared
+  mail.send({ to: "ada@example.com", subject: "Hello", text: "", html: "" });
+  // @ts-expect-error a delay without a unit one can read
+  mail.send({ to: "ada@example.com", subject: "Hello", text: "" }, { in: "30 sec" });
+  // @ts-expect-error a priority that does not exist
+  mail.send({ to: "ada@example.com", subject: "Hello", text: "" }, { priority: "urgent" });
+});
+
+// ---- edges nobody declared ------------------------------------------------------------------------------------------
+
+queue("c", { input: z.object({}), uses: { mail } },
+  // @ts-expect-error `orders` is not among the uses
+  async (_message, { mail, orders }) => { mail.send({ to: "a@b.c", subject: "", text: "" }); });
+// @ts-expect-error a component is inert: it has no operations outside a handler
+mail.send({ to: "ada@example.com", subject: "Hello", text: "" });
+// @ts-expect-error the outer name is the component, not the handle
+queue("e", { input: z.object({}) }, async () => { await orders.cancel("" as OrderId, { reason: "" }); });
+// @ts-expect-error nothing can be asked of a schedule, so it cannot be used
+queue("f", { input: z.object({}), uses: { nightly: schedule("nightly", { every: "1d" }, () => {}) } }, () => {});
+// @ts-expect-error nor of a subscription
+queue("f2", { input: z.object({}), uses: { s: subscription("s", { to: orders }, {}) } }, () => {});
+
+// ---- missing and superfluous handlers -------------------------------------------------------------------------------
+
+// @ts-expect-error a queue without its handler
+queue("q", { input: z.object({}), uses: { mail } });
+// @ts-expect-error an event of another aggregate
+subscription("j", { to: orders }, { StockReserved: () => {} });
+subscription("k", { to: orders }, {
+  // @ts-expect-error the data of a cancellation has no payment
+  OrderCancelled: ({ data }) => void data.paymentId,
+});
+// @ts-expect-error a queue has no events
+subscription("k2", { to: mail }, {});
+// @ts-expect-error a job cannot be refused: it is done, dead, or later
+queue("r2", { input: z.object({}), uses: { stock } }, (_message, { stock }) => stock.reserve("TRE-001" as never, { quantity: 1 }));
+// @ts-expect-error a concurrency is a number
+queue("r3", { input: z.object({}), concurrency: "adaptive" }, () => {});
+// @ts-expect-error neither a cron nor an interval
+schedule("s2", {}, () => {});
+// @ts-expect-error a cron has five fields
+schedule("s3", { cron: "every day" }, () => {});
+// @ts-expect-error not a way to treat a tick
+schedule("s4", { every: "1m", overlap: "maybe" }, () => {});
+
+// ---- topics ---------------------------------------------------------------------------------------------------------
+
+const shipments = topic("shipments", { events: { Shipped: v.object({ orderId: v.string(), at: v.number() }), Closed: z.object({}) }, key: (event) => (event.type === "Shipped" ? event.data.orderId : ""), needs: ["topic.fifo-per-key"] });
+queue("ab", { input: z.object({}), uses: { shipments } }, (_m, { shipments }) => {
+  // @ts-expect-error a topic's event has a schema
+  shipments.publish.Shipped({ orderId: "1", at: "now" });
+  // @ts-expect-error there is no such event
+  shipments.publish.Delivered({});
+  // @ts-expect-error its data cannot be left out
+  shipments.publish.Shipped();
+  shipments.publish.Closed();
+});
+// @ts-expect-error not a guarantee that a topic can need
+topic("t2", { events: {}, needs: ["topic.fast"] });
+
+// ---- the wrong place ------------------------------------------------------------------------------------------------
+
+subscription("u", { to: orders, when: "in-commit", uses: { mail } }, {
+  OrderPlaced: (_event, { mail }, context) => {
+    mail.send({ to: "", subject: "", text: "" });
+    same<typeof context, WriteContext>();
+    // @ts-expect-error inside another's commit there are no recovery points
+    void context.step;
+  },
+});
+
+// ---- what is inferred -----------------------------------------------------------------------------------------------
+
+same<typeof mail, Queue<{ to: string; subject: string; text: string }>>();
+same<typeof shipments, Topic<{ Shipped: { orderId: string; at: number }; Closed: Record<string, never> }, { Shipped: { orderId: string; at: number }; Closed: Record<string, never> }>>();
+same<keyof Handle<typeof mail, "read">, "depth">();
+same<ReturnType<Handle<typeof mail>["send"]>, JobRef>();
+same<Awaited<ReturnType<Live<typeof mail>["send"]>>["id"], string>();
+same<ReturnType<Live<typeof shipments>["publish"]["Shipped"]>, Promise<void>>();
+
+queue("v", { input: z.object({ at: z.coerce.date<string>() }), key: ({ at }) => at.toISOString(), uses: { mail, shipments } }, (message, uses, job) => {
+  same<typeof message.at, Date>(); // the wire carries a string, the handler gets a Date
+  same<keyof typeof uses, "mail" | "shipments">();
+  same<typeof uses.mail, Handle<typeof mail>>();
+  same<typeof job, JobContext>();
+  if (job.attempt > 3) return job.dead("too often");
+  return job.later("5m");
+});
+
+subscription("w", { to: orders, uses: { stock } }, {
+  OrderCancelled: async (event, { stock }, context) => {
+    same<typeof event.type, "OrderCancelled">();
+    same<typeof event.data, { reason: string }>();
+    same<typeof event.key, OrderId>();
+    same<typeof context, DurableContext>();
+    const reserved = await stock.reserve("" as never, { quantity: 1 });
+    same<typeof reserved.ok, true>(); // it has no refusals
+  },
+});
+subscription("x", { to: shipments }, { Shipped: ({ data, key }) => {
+  same<typeof data, { orderId: string; at: number }>();
+  same<typeof key, string>();
+} });
+schedule("y", { cron: "0 3 * * *", zone: "Europe/Berlin", uses: { mail } }, ({ due, missed }, { mail }, context) => {
+  same<typeof due, number>();
+  same<typeof missed, number>();
+  same<typeof mail, QueueHandle<{ to: string; subject: string; text: string }>>();
+  same<typeof context, DurableContext>();
+});
+app("z", [mail, subscription("w2", { to: orders }, {}), schedule("w3", { every: "1m" }, () => undefined)]);
