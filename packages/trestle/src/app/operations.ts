@@ -60,7 +60,7 @@ export function operations(view: OperationsView): Operations {
     const methods = routes[path];
     if (methods) return methods[method]?.(request) ?? notAllowed(request, "GET, HEAD");
     if (path.startsWith("/assets/")) return method === "GET" ? page(request, path.slice("/assets/".length)) : notAllowed(request, "GET, HEAD");
-    const [, queue, act] = /^\/queues\/([a-z][a-z0-9-]{0,63})\/(jobs|redrive|retry|cancel)$/.exec(path) ?? [];
+    const [, queue, act] = /^\/queues\/(~?[a-z][a-z0-9-]{0,80})\/(jobs|redrive|retry|cancel)$/.exec(path) ?? [];
     if (queue === undefined || act === undefined) return notFound(path);
     if (act === "jobs") return method === "GET" ? jobsOf(admin, queue, new URL(request.url).searchParams) : notAllowed(request, "GET, HEAD");
     return method === "POST" ? actOn(view, admin, queue, act as Act, request) : notAllowed(request, "POST");

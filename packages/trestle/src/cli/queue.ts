@@ -39,7 +39,7 @@ export const queueCommands: readonly CommandSpec[] = [
 
 export async function runQueue(given: Given, command: CommandSpec): Promise<ExitCode> {
   const queue = given.positionals[0];
-  if (queue !== undefined && !/^[a-z][a-z0-9-]{0,63}$/.test(queue)) throw Fault.create("cli.bad-option", `[queue] must be the name of a queue ([a-z][a-z0-9-]*), got ${JSON.stringify(queue)}`, "Run `trestle queue ls` to see the names.");
+  if (queue !== undefined && !/^~?[a-z][a-z0-9-]{0,80}$/.test(queue)) throw Fault.create("cli.bad-option", `[queue] must be the name of a queue ([a-z][a-z0-9-]*), got ${JSON.stringify(queue)}`, "Run `trestle queue ls` to see the names.");
   const state = stateOption(given, command.name === "queue ls" ? jobStates : keptStates);
   const limit = numberOption(given, "limit", { least: 1, most: 1_000 }) ?? 50;
   const ids = (given.values["id"] ?? []) as readonly string[];

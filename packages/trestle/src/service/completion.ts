@@ -1,5 +1,5 @@
 /**
- * Finishing requests whose run died. The first recovery point of an idempotent request leaves a job in `~requests/<service>`, due when the
+ * Finishing requests whose run died. The first recovery point of an idempotent request leaves a job in `~requests-<service>`, due when the
  * request's lease is over; the commit that stores the answer cancels it. So this queue is empty but for what crashed, and what it does is
  * what a caller's retry would do: go on under the same invocation id, store the answer. Out of attempts, the job stays: `undetermined`
  * while a call to the outside may have happened, else `dead`; the key stays in progress, and a caller who asks again goes on.

@@ -234,7 +234,7 @@ async function keptResponse(operation: Operation, response: Response): Promise<{
 // ---- the completion job -----------------------------------------------------------------------------------------------
 
 export function completionQueue(service: string): string {
-  return `~requests/${service}`;
+  return `~requests-${service}`;
 }
 
 /** What whoever finishes the request needs of it. Headers are not kept: they may carry what should not be stored. */

@@ -1,0 +1,246 @@
+import { test } from "node:test";
+import assert from "node:assert/strict";
+import { z } from "zod";
+import { app, start, type Node } from "../app/index.ts";
+import { Fault, virtualClock, type VirtualClock } from "../kernel/index.ts";
+import { queue } from "../messaging/index.ts";
+import { records } from "../records/index.ts";
+import { get, service } from "../service/index.ts";
+import { external, mutation, query, type ExternalSpec, type MutationSpec, type Wire } from "./index.ts";
+
+const Input = z.object({ id: z.string() });
+const Result = z.object({ done: z.string() });
+type Behave = (input: { readonly id: string }, wire: Wire) => Promise<unknown>;
+
+const kept = records("kept", { key: z.string(), value: z.object({ text: z.string() }) });
+
+/** One job that writes, calls, and writes what it heard. */
+async function world(behave: Behave, options: { readonly spec?: ExternalSpec; readonly mutation?: Partial<Pick<MutationSpec<typeof Input, typeof Result>, "key" | "lookup" | "outcome">>; readonly attempts?: number; readonly clock?: VirtualClock; readonly swallow?: boolean } = {}) {
+  const clock = options.clock ?? virtualClock();
+  const calls: { readonly key: string; readonly id: string }[] = [];
+  const endings: string[] = [];
+  const far = external("far", { retry: false, breaker: false, timeout: "1s", ...options.spec }, {
+    change: mutation({ input: Input, returns: Result, ...options.mutation }, (input, wire) => {
+      calls.push({ key: wire.key, id: input.id });
+      return behave(input, wire);
+    }),
+    look: query({ input: Input, returns: Result }, behave),
+  });
+  const work = queue("work", { input: Input, uses: { far, kept }, retry: { attempts: options.attempts ?? 3, from: "1s", upTo: "1s" } }, async (message, { far, kept }) => {
+    kept.put(`${message.id}-before`, { text: "intent" });
+    try {
+      const { done } = await far.change(message);
+      endings.push(done);
+      kept.put(`${message.id}-after`, { text: done });
+    } catch (fault) {
+      endings.push(Fault.is(fault) ? fault.code : String(fault));
+      if (!options.swallow) throw fault;
+      kept.put(`${message.id}-gave-up`, { text: "compensated" });
+    }
+  });
+  const door = service("door", {}, { open: get("/", {}, () => "open") }); // so that there is a socket to ask for metrics
+  const node = await start(app("test", [work, door]), { store: "memory:", log: () => undefined, clock });
+  const has = async (key: string) => (await node.open(kept).get(key)) !== undefined;
+  return { node, clock, calls, endings, has, far, work };
+}
+
+async function until(clock: VirtualClock, node: Node, seconds: number): Promise<void> {
+  for (let second = 0; second < seconds; second++) await clock.advance(1_000);
+  await node.idle();
+}
+
+async function undetermined(node: Node): Promise<number> {
+  const metrics = async () => (await fetch(`${node.url}/_trestle/metrics`)).text();
+  await metrics(); // queues are found with the first look
+  return Number(/^trestle_queue_jobs\{queue="work",state="undetermined"\} (\d+)$/m.exec(await metrics())?.[1]);
+}
+
+test("[F16] what was written before a call is durable when the call is made, and the answer is remembered", async () => {
+  const seen: boolean[] = [];
+  const { node, clock, calls, has, work } = await world(async ({ id }) => {
+    seen.push(await has(`${id}-before`), await has(`${id}-after`));
+    return { done: "yes" };
+  });
+  await node.open(work).send({ id: "a" });
+  await until(clock, node, 1);
+  assert.deepEqual(seen, [true, false]);
+  assert.equal(calls.length, 1);
+  assert.equal(await has("a-after"), true);
+  await node.stop();
+});
+
+test("[F16] a call without an answer is made again under the same key, and the handler does not go on in between", async () => {
+  let times = 0;
+  const { node, clock, calls, endings, has, work } = await world(async () => {
+    times += 1;
+    if (times < 3) throw new Error("connection reset");
+    return { done: "third time" };
+  });
+  await node.open(work).send({ id: "a" });
+  await until(clock, node, 10);
+  assert.equal(calls.length, 3);
+  assert.equal(new Set(calls.map(({ key }) => key)).size, 1);
+  assert.deepEqual(endings, ["external.outcome-unknown", "external.outcome-unknown", "third time"]);
+  assert.equal(await has("a-after"), true);
+  await node.stop();
+});
+
+test("[F16] out of tries with the outcome unknown the job is undetermined, even when the handler swallows the fault: nothing is compensated blindly", async () => {
+  const { node, clock, calls, has, work } = await world(async () => {
+    throw new Error("reset");
+  }, { swallow: true });
+  await node.open(work).send({ id: "a" });
+  await until(clock, node, 10);
+  assert.equal(calls.length, 3);
+  assert.equal(await has("a-gave-up"), false);
+  assert.equal(await undetermined(node), 1);
+  await node.stop();
+});
+
+test("[F16] `may-repeat` makes a call without an answer an ordinary failure, which a handler may handle", async () => {
+  const { node, clock, calls, has, work } = await world(async () => {
+    throw new Error("reset");
+  }, { swallow: true, mutation: { outcome: "may-repeat" } });
+  await node.open(work).send({ id: "a" });
+  await until(clock, node, 5);
+  assert.deepEqual([calls.length, await has("a-gave-up")], [1, true]);
+  await node.stop();
+});
+
+test("a definite failure that the handler lets pass is asked again with the next try; one that it handles is remembered", async () => {
+  let times = 0;
+  const passing = await world(async () => {
+    times += 1;
+    if (times < 3) throw Fault.create("external.unreachable", "the door is shut", "wait");
+    return { done: "open" };
+  });
+  await passing.node.open(passing.work).send({ id: "a" });
+  await until(passing.clock, passing.node, 10);
+  assert.deepEqual(passing.endings, ["external.unreachable", "external.unreachable", "open"]);
+  assert.equal(await passing.has("a-after"), true);
+  await passing.node.stop();
+
+  const handled = await world(async () => {
+    throw Fault.create("external.refused", "no", "none", { details: { status: 402 } });
+  }, { swallow: true });
+  await handled.node.open(handled.work).send({ id: "a" });
+  await until(handled.clock, handled.node, 5);
+  assert.deepEqual([handled.calls.length, await handled.has("a-gave-up")], [1, true]);
+  await handled.node.stop();
+});
+
+test("[F16] `lookup` is asked before a call is made again, and its answer is the call's", async () => {
+  const log: string[] = [];
+  let known: { readonly done: string } | undefined;
+  const { node, clock, endings, work } = await world(async () => {
+    log.push("call");
+    known = { done: "it had happened" };
+    throw new Error("reset");
+  }, { mutation: { lookup: async () => (log.push("lookup"), log.length < 3 ? undefined : known) } });
+  await node.open(work).send({ id: "a" });
+  await until(clock, node, 5);
+  assert.deepEqual(log, ["call", "lookup", "lookup"]);
+  assert.deepEqual(endings, ["external.outcome-unknown", "it had happened"]);
+  await node.stop();
+});
+
+test("[F16] when the lookup cannot be asked the call is not made again", async () => {
+  const log: string[] = [];
+  const { node, clock, work } = await world(async () => {
+    log.push("call");
+    throw new Error("reset");
+  }, { mutation: { lookup: async () => {
+    log.push("lookup");
+    throw new Error("reset, too");
+  } } });
+  await node.open(work).send({ id: "a" });
+  await until(clock, node, 10);
+  assert.deepEqual(log, ["call", "lookup", "lookup", "lookup"]);
+  await node.stop();
+});
+
+test("[RES-04] attempts within a call share its key, and an attempt that may have arrived makes the whole outcome unknown", async () => {
+  const clock = virtualClock();
+  let times = 0;
+  const { node, calls, endings, work } = await world(async () => {
+    times += 1;
+    if (times === 1) throw new Error("reset"); // may have arrived
+    throw Fault.create("external.unreachable", "the door is shut", "wait"); // has not
+  }, { clock, attempts: 1, spec: { retry: { attempts: 3, budget: "100%" } } });
+  await node.open(work).send({ id: "a" });
+  await until(clock, node, 5);
+  assert.equal(calls.length, 3);
+  assert.equal(new Set(calls.map(({ key }) => key)).size, 1);
+  assert.deepEqual(endings, ["external.outcome-unknown"]);
+  await node.stop();
+});
+
+test("[RES-02] an attempt that hangs is cut at its timeout, its signal aborts, and its outcome is unknown", async () => {
+  const clock = virtualClock();
+  let aborted = 0;
+  const { node, endings, work } = await world((_input, { signal }) => new Promise(() => signal.addEventListener("abort", () => (aborted += 1), { once: true })), { clock, attempts: 1 });
+  await node.open(work).send({ id: "a" });
+  await clock.advance(999);
+  assert.deepEqual(endings, []);
+  await clock.advance(1);
+  assert.deepEqual([endings, aborted], [["external.outcome-unknown"], 1]);
+  await node.stop();
+});
+
+test("[RES-03] an open breaker is a call that was not made", async () => {
+  const clock = virtualClock();
+  const { node, far, calls } = await world(async () => {
+    throw new Error("reset");
+  }, { clock, spec: { breaker: { failureRate: 0.5, cooldown: "10s" } } });
+  const live = node.open(far);
+  for (let call = 0; call < 20; call++) await assert.rejects(live.change({ id: "x" }), (fault) => Fault.is(fault, "external.outcome-unknown"));
+  await assert.rejects(live.change({ id: "x" }), (fault) => Fault.is(fault, "external.unreachable"));
+  assert.equal(calls.length, 20);
+  await clock.advance(10_000);
+  await assert.rejects(live.change({ id: "x" }), (fault) => Fault.is(fault, "external.outcome-unknown"));
+  await node.stop();
+});
+
+test("an answer of the wrong shape is a fault, and for a change not a reason to go on", async () => {
+  const { node, clock, endings, far, work } = await world(async () => ({ done: 1 }), { attempts: 1, swallow: true });
+  await assert.rejects(node.open(far).look({ id: "a" }), (fault) => Fault.is(fault, "external.answer-invalid") && /done/.test(fault.message));
+  await node.open(work).send({ id: "a" });
+  await until(clock, node, 2);
+  assert.deepEqual(endings, ["external.answer-invalid"]);
+  assert.equal(await undetermined(node), 1);
+  await node.stop();
+});
+
+test("input that does not fit is a fault before anything is sent", async () => {
+  const { node, far, calls } = await world(async () => ({ done: "x" }));
+  await assert.rejects(node.open(far).change({ id: 1 as never }), (fault) => Fault.is(fault, "payload.invalid"));
+  assert.equal(calls.length, 0);
+  await node.stop();
+});
+
+test("two calls of one operation in one handler have two keys, the same on every run", async () => {
+  const clock = virtualClock();
+  const keys: string[] = [];
+  let failing = true;
+  const far = external("far", { retry: false, breaker: false }, { change: mutation({ input: Input, returns: Result }, async (_input, { key }) => (keys.push(key), { done: key })) });
+  const work = queue("work", { input: Input, uses: { far }, retry: { attempts: 2, from: "1s", upTo: "1s" } }, async (message, { far }) => {
+    await far.change(message);
+    await far.change(message);
+    if (failing) {
+      failing = false;
+      throw new Error("after both");
+    }
+  });
+  await using node = await start(app("test", [work]), { store: "memory:", log: () => undefined, clock });
+  await node.open(work).send({ id: "a" });
+  await until(clock, node, 5);
+  assert.equal(keys.length, 2, "answers are remembered over a run that failed later");
+  assert.equal(new Set(keys).size, 2);
+});
+
+test("bad options are faults that name the option", () => {
+  assert.throws(() => external("x", { url: "localhost:1" }, {}), (fault) => Fault.is(fault, "external.bad-url") && fault.message.includes("external \"x\": url"));
+  assert.throws(() => external("x", { timeout: "soon" as never }, {}), (fault) => Fault.is(fault, "quantity.not-a-duration"));
+  assert.throws(() => external("x", { retry: { attempts: 0 } }, {}), (fault) => Fault.is(fault, "option.out-of-range"));
+  assert.throws(() => external("x", { breaker: { failureRate: 2 } }, {}), (fault) => Fault.is(fault, "option.out-of-range"));
+});
