@@ -5,7 +5,7 @@ import { test } from "node:test";
 
 test("the example of the README of resilience runs", () => {
   const readme = readFileSync(new URL("./README.md", import.meta.url), "utf8");
-  const example = /```ts\n([\s\S]*?)```/.exec(readme)?.[1];
+  const example = /```ts run\n([\s\S]*?)```/.exec(readme)?.[1];
   assert.ok(example);
   const script = `${example.replace(/"(\.[^"]*\.ts)"/g, (_, path: string) => JSON.stringify(new URL(path, import.meta.url).href))}\nprocess.stdout.write(answer);`;
   const run = spawnSync(process.execPath, ["--input-type=module-typescript", "--eval", script], { encoding: "utf8", timeout: 20_000 });
