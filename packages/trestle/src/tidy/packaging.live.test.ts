@@ -24,17 +24,66 @@ before(
         .trim()
         .split("\n"),
     }));
-    writeFileSync(join(project, "package.json"), JSON.stringify({ name: "empty", private: true, type: "module" }));
-    const install = ["install", "--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"];
-    // The example in the README validates with zod, and is checked with Node's types.
-    const { devDependencies = {} } = JSON.parse(read("package.json")) as Manifest;
-    const beside = ["zod", "@types/node"].map((name) => `${name}@${devDependencies[name]}`);
-    run("npm", [...install, ...tarballs.map((tarball) => join(folder, tarball)), ...beside], project);
+    install();
   },
   { timeout: 240_000 },
 );
 
 after(() => rmSync(folder, { recursive: true, force: true }));
+
+interface LockEntry {
+  readonly dependencies?: Readonly<Record<string, string>>;
+  readonly peerDependencies?: Readonly<Record<string, string>>;
+}
+
+/**
+ * Installs the tarballs with the versions this repository is locked to: npm then takes everything from the cache that installing
+ * the repository has filled, and a registry that is slow or away does not matter. zod and Node's types are for the README's example.
+ */
+function install(): void {
+  const ours = Object.fromEntries(
+    tarballs.map((tarball) => {
+      const { name, version, dependencies, peerDependencies, bin, engines } = JSON.parse(
+        run("tar", ["-xzOf", tarball, "package/package.json"], folder),
+      ) as Manifest & LockEntry & { engines: object };
+      const entry = {
+        version,
+        resolved: `file:../${tarball}`,
+        ...(dependencies && { dependencies }),
+        ...(peerDependencies && { peerDependencies }),
+        ...(bin && { bin }),
+        engines,
+      };
+      return [name, entry];
+    }),
+  );
+  const locked = (JSON.parse(read("package-lock.json")) as { packages: Record<string, LockEntry & { version: string }> }).packages;
+  const beside = ["zod", "@types/node"];
+  const entries: Record<string, LockEntry> = {};
+  const queue = [...Object.keys(ours), ...beside];
+  for (let name = queue.pop(); name !== undefined; name = queue.pop()) {
+    if (entries[`node_modules/${name}`]) continue;
+    const entry: LockEntry | undefined = ours[name] ?? locked[`node_modules/${name}`];
+    assert.ok(entry, `package-lock.json does not know ${name}`);
+    entries[`node_modules/${name}`] = entry;
+    queue.push(...Object.keys({ ...entry.dependencies, ...entry.peerDependencies }));
+  }
+  const dependencies = {
+    ...Object.fromEntries(Object.entries(ours).map(([name, { resolved }]) => [name, resolved])),
+    ...Object.fromEntries(beside.map((name) => [name, locked[`node_modules/${name}`]?.version])),
+  };
+  const empty = { name: "empty", version: "1.0.0", private: true, type: "module", dependencies };
+  writeFileSync(join(project, "package.json"), JSON.stringify(empty));
+  writeFileSync(
+    join(project, "package-lock.json"),
+    JSON.stringify({ name: "empty", version: "1.0.0", lockfileVersion: 3, requires: true, packages: { "": empty, ...entries } }),
+  );
+  const npm = (where: string) =>
+    spawnSync("npm", ["ci", where, "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], { cwd: project, encoding: "utf8" });
+  let answer = npm("--offline");
+  if (answer.status !== 0) answer = npm("--prefer-offline");
+  assert.equal(answer.status, 0, answer.stderr);
+}
 
 function run(program: string, args: readonly string[], cwd: string): string {
   const { status, stdout, stderr, error } = spawnSync(program, args, { cwd, encoding: "utf8", maxBuffer: 64 * 1024 * 1024 });
