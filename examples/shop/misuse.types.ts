@@ -1,25 +1,7 @@
-// What must not compile around the shop. Each case is one mistake a tired person makes. Compile-only: `npm run typecheck` holds it.
+// What must not compile around the shop. Each case is one mistake a tired person makes. Compile-only: `npm run typecheck` holds it. Not formatted:
+// a broken line would move a mistake away from the comment that expects it.
 import { z } from "zod";
-import {
-  aggregate,
-  command,
-  created,
-  external,
-  get,
-  mutation,
-  page,
-  post,
-  projection,
-  query,
-  queue,
-  records,
-  refuse,
-  schedule,
-  service,
-  start,
-  subscription,
-  topic,
-} from "trestle";
+import { aggregate, command, created, external, get, mutation, page, post, projection, query, queue, records, refuse, schedule, service, start, subscription, topic } from "trestle";
 import shopApp, { mail, orderList, orders, payments, products, shop, stock } from "./shop.ts";
 
 const OrderId = z.uuid().brand<"OrderId">();
@@ -56,42 +38,24 @@ queue("b", { input: z.object({}), uses: { orders, counters, products } }, async 
 
 // ---- edges nobody declared ------------------------------------------------------------------------------------------
 
-queue(
-  "c",
-  { input: z.object({}), uses: { mail } },
+queue("c", { input: z.object({}), uses: { mail } },
   // @ts-expect-error `orders` is not among the uses
-  async (_message, { mail, orders }) => {
-    mail.send({ to: "a@b.c", subject: "", text: "" });
-  },
-);
+  async (_message, { mail, orders }) => { mail.send({ to: "a@b.c", subject: "", text: "" }); });
 
-service(
-  "d",
-  { uses: { mail } },
-  {
-    // @ts-expect-error `orders` is not among the service's uses
-    ship: post("/ship", {}, async (_request, { orders }) => orders.ship(anOrder)),
-  },
-);
+service("d", { uses: { mail } }, {
+  // @ts-expect-error `orders` is not among the service's uses
+  ship: post("/ship", {}, async (_request, { orders }) => orders.ship(anOrder)),
+});
 
-service(
-  "d2",
-  {},
-  {
-    // @ts-expect-error this service uses nothing
-    ship: post("/ship", {}, async (_request, { orders }) => {
-      void orders;
-      return "x";
-    }),
-  },
-);
+service("d2", {}, {
+  // @ts-expect-error this service uses nothing
+  ship: post("/ship", {}, async (_request, { orders }) => { void orders; return "x"; }),
+});
 
 // @ts-expect-error a component is inert: it has no operations outside a handler
 mail.send({ to: "ada@example.com", subject: "Hello", text: "" });
 // @ts-expect-error the outer name is the component, not the handle
-queue("e", { input: z.object({}) }, async () => {
-  await orders.ship(anOrder);
-});
+queue("e", { input: z.object({}) }, async () => { await orders.ship(anOrder); });
 // @ts-expect-error an operation of a service is not a function of the service
 shop.placeOrder({ body: {} });
 // @ts-expect-error nothing can be asked of a schedule, so it cannot be used
@@ -99,69 +63,43 @@ queue("f", { input: z.object({}), uses: { nightly: schedule("nightly", { every: 
 
 // ---- missing and superfluous handlers -------------------------------------------------------------------------------
 
-aggregate(
-  "g",
-  {
-    id: OrderId,
-    events: { Opened: z.object({}), Closed: z.object({}) },
-    initial: () => ({ open: false }),
-    // @ts-expect-error an event without a fold
-    evolve: { Opened: () => ({ open: true }) },
-  },
-  {},
-);
+aggregate("g", {
+  id: OrderId, events: { Opened: z.object({}), Closed: z.object({}) }, initial: () => ({ open: false }),
+  // @ts-expect-error an event without a fold
+  evolve: { Opened: () => ({ open: true }) },
+}, {});
 
-aggregate(
-  "h",
-  {
-    id: OrderId,
-    events: { Opened: z.object({}) },
-    initial: () => ({ open: false }),
-    // @ts-expect-error a fold of an event that does not exist
-    evolve: { Opened: () => ({ open: true }), Shut: () => ({ open: false }) },
-  },
-  {},
-);
+aggregate("h", {
+  id: OrderId, events: { Opened: z.object({}) }, initial: () => ({ open: false }),
+  // @ts-expect-error a fold of an event that does not exist
+  evolve: { Opened: () => ({ open: true }), Shut: () => ({ open: false }) },
+}, {});
 
-aggregate(
-  "i",
-  {
-    id: OrderId,
-    events: { Opened: z.object({ by: z.string() }) },
-    initial: () => ({ open: false }),
-    evolve: { Opened: () => ({ open: true }) },
-  },
-  {
-    // @ts-expect-error there is no such event
-    shut: command((_state, emit) => emit.Shut()),
-    // @ts-expect-error the event needs its data
-    open: command((_state, emit) => emit.Opened({ at: 1 })),
-    // @ts-expect-error state is what `initial` says it is
-    look: command((state) => (state.closed ? undefined : refuse("no"))),
-    // @ts-expect-error `get` is the aggregate's own
-    get: command(() => undefined),
-  },
-);
+aggregate("i", {
+  id: OrderId, events: { Opened: z.object({ by: z.string() }) }, initial: () => ({ open: false }),
+  evolve: { Opened: () => ({ open: true }) },
+}, {
+  // @ts-expect-error there is no such event
+  shut: command((_state, emit) => emit.Shut()),
+  // @ts-expect-error the event needs its data
+  open: command((_state, emit) => emit.Opened({ at: 1 })),
+  // @ts-expect-error state is what `initial` says it is
+  look: command((state) => state.closed ? undefined : refuse("no")),
+  // @ts-expect-error `get` is the aggregate's own
+  get: command(() => undefined),
+});
 
 // @ts-expect-error an event of another aggregate
 subscription("j", { to: orders }, { StockReserved: () => {} });
-subscription(
-  "k",
-  { to: orders },
-  {
-    // @ts-expect-error the data of a cancellation has no payment
-    OrderCancelled: ({ data }) => void data.paymentId,
-  },
-);
+subscription("k", { to: orders }, {
+  // @ts-expect-error the data of a cancellation has no payment
+  OrderCancelled: ({ data }) => void data.paymentId,
+});
 
-projection(
-  "l",
-  { from: orders, row: z.object({ id: OrderId, total: z.number() }) },
-  {
-    // @ts-expect-error a row without all its fields
-    creates: { OrderPlaced: (_placed, { key }) => ({ id: key }) },
-  },
-);
+projection("l", { from: orders, row: z.object({ id: OrderId, total: z.number() }) }, {
+  // @ts-expect-error a row without all its fields
+  creates: { OrderPlaced: (_placed, { key }) => ({ id: key }) },
+});
 // @ts-expect-error an event that does not exist
 projection("m", { from: orders, row: z.object({ n: z.number() }) }, { creates: { OrderOpened: () => ({ n: 1 }) } });
 // @ts-expect-error an index on a field that does not exist
@@ -182,63 +120,40 @@ queue("r", { input: z.object({}), uses: { stock } }, async (_message, { stock })
 // @ts-expect-error a job cannot be refused: it is done, dead, or later
 queue("r2", { input: z.object({}), uses: { stock } }, (_message, { stock }) => stock.reserve("TRE-001" as never, { orderId: anOrder, quantity: 1 }));
 
-service(
-  "s",
-  { uses: { orders, orderList } },
-  {
-    // @ts-expect-error a refusal that `refuses` does not declare
-    ship: post("/ship", {}, () => refuse("not-paid")),
-    // @ts-expect-error `not-paid` comes from the command; only `too-late` is declared
-    shipIt: post("/ship-it", { refuses: { "too-late": 409 } }, async (_request, { orders }) => {
-      const shipped = await orders.ship(anOrder);
-      return shipped.ok ? "shipped" : shipped;
-    }),
-    // @ts-expect-error a row that may be missing needs a word about it
-    find: get("/find", {}, async (_request, { orderList }) => orderList.get(anOrder)),
-    // @ts-expect-error the body is not what `returns` promises
-    count: get("/count", { returns: z.object({ n: z.number() }) }, () => ({ n: "one" })),
-    // @ts-expect-error the schema's keys are not the path's
-    wrong: get("/orders/:id", { params: z.object({ order: z.string() }) }, () => "x"),
-    // @ts-expect-error no body was declared
-    body: post("/body", {}, ({ body }) => body.id),
-    // @ts-expect-error no query parameter of that name
-    query: get("/query", { query: page() }, ({ query }) => query.sort),
-  },
-);
+service("s", { uses: { orders, orderList } }, {
+  // @ts-expect-error a refusal that `refuses` does not declare
+  ship: post("/ship", {}, () => refuse("not-paid")),
+  // @ts-expect-error `not-paid` comes from the command; only `too-late` is declared
+  shipIt: post("/ship-it", { refuses: { "too-late": 409 } }, async (_request, { orders }) => { const shipped = await orders.ship(anOrder); return shipped.ok ? "shipped" : shipped; }),
+  // @ts-expect-error a row that may be missing needs a word about it
+  find: get("/find", {}, async (_request, { orderList }) => orderList.get(anOrder)),
+  // @ts-expect-error the body is not what `returns` promises
+  count: get("/count", { returns: z.object({ n: z.number() }) }, () => ({ n: "one" })),
+  // @ts-expect-error the schema's keys are not the path's
+  wrong: get("/orders/:id", { params: z.object({ order: z.string() }) }, () => "x"),
+  // @ts-expect-error no body was declared
+  body: post("/body", {}, ({ body }) => body.id),
+  // @ts-expect-error no query parameter of that name
+  query: get("/query", { query: page() }, ({ query }) => query.sort),
+});
 
 // ---- the wrong place ------------------------------------------------------------------------------------------------
 
-service(
-  "t",
-  { uses: { orders, mail, payments } },
-  {
-    // @ts-expect-error a GET does not write
-    view: get("/view", {}, async (_request, { mail }) => {
-      mail.send({ to: "a@b.c", subject: "", text: "" });
-      return "x";
-    }),
-    // @ts-expect-error nor does it command
-    touch: get("/touch", {}, async (_request, { orders }) => {
-      await orders.ship(anOrder);
-      return "x";
-    }),
-    // @ts-expect-error money moves only in a handler that will be finished: this route is not idempotent
-    pay: post("/pay", {}, async (_request, { payments }) => payments.charge({ orderId: anOrder, amountCents: 1 })),
-    fine: post("/fine", { idempotent: true }, async (_request, { payments }) => payments.charge({ orderId: anOrder, amountCents: 1 })),
-    // @ts-expect-error a recovery point needs a handler that will be finished
-    step: post("/step", {}, (_request, _uses, { step }) => step("x", async () => "y")),
-  },
-);
-subscription(
-  "u",
-  { to: orders, when: "in-commit", uses: { payments } },
-  {
-    // @ts-expect-error inside another's commit nobody talks to the outside
-    OrderPlaced: async ({ key }, { payments }) => {
-      await payments.charge({ orderId: key, amountCents: 1 });
-    },
-  },
-);
+service("t", { uses: { orders, mail, payments } }, {
+  // @ts-expect-error a GET does not write
+  view: get("/view", {}, async (_request, { mail }) => { mail.send({ to: "a@b.c", subject: "", text: "" }); return "x"; }),
+  // @ts-expect-error nor does it command
+  touch: get("/touch", {}, async (_request, { orders }) => { await orders.ship(anOrder); return "x"; }),
+  // @ts-expect-error money moves only in a handler that will be finished: this route is not idempotent
+  pay: post("/pay", {}, async (_request, { payments }) => payments.charge({ orderId: anOrder, amountCents: 1 })),
+  fine: post("/fine", { idempotent: true }, async (_request, { payments }) => payments.charge({ orderId: anOrder, amountCents: 1 })),
+  // @ts-expect-error a recovery point needs a handler that will be finished
+  step: post("/step", {}, (_request, _uses, { step }) => step("x", async () => "y")),
+});
+subscription("u", { to: orders, when: "in-commit", uses: { payments } }, {
+  // @ts-expect-error inside another's commit nobody talks to the outside
+  OrderPlaced: async ({ key }, { payments }) => { await payments.charge({ orderId: key, amountCents: 1 }); },
+});
 
 // ---- the rest of the house ------------------------------------------------------------------------------------------
 
