@@ -66,7 +66,8 @@ function install(): void {
     const entry: LockEntry | undefined = ours[name] ?? locked[`node_modules/${name}`];
     assert.ok(entry, `package-lock.json does not know ${name}`);
     entries[`node_modules/${name}`] = entry;
-    queue.push(...Object.keys({ ...entry.dependencies, ...entry.peerDependencies }));
+    const peers = Object.keys(entry.peerDependencies ?? {}).filter((peer) => locked[`node_modules/${peer}`]); // pg-native is optional
+    queue.push(...Object.keys(entry.dependencies ?? {}), ...peers);
   }
   const dependencies = {
     ...Object.fromEntries(Object.entries(ours).map(([name, { resolved }]) => [name, resolved])),
