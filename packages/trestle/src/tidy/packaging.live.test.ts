@@ -34,6 +34,7 @@ after(() => rmSync(folder, { recursive: true, force: true }));
 interface LockEntry {
   readonly dependencies?: Readonly<Record<string, string>>;
   readonly peerDependencies?: Readonly<Record<string, string>>;
+  readonly optionalDependencies?: Readonly<Record<string, string>>;
 }
 
 /**
@@ -66,8 +67,8 @@ function install(): void {
     const entry: LockEntry | undefined = ours[name] ?? locked[`node_modules/${name}`];
     assert.ok(entry, `package-lock.json does not know ${name}`);
     entries[`node_modules/${name}`] = entry;
-    const peers = Object.keys(entry.peerDependencies ?? {}).filter((peer) => locked[`node_modules/${peer}`]); // pg-native is optional
-    queue.push(...Object.keys(entry.dependencies ?? {}), ...peers);
+    const others = Object.keys({ ...entry.peerDependencies, ...entry.optionalDependencies }).filter((other) => locked[`node_modules/${other}`]);
+    queue.push(...Object.keys(entry.dependencies ?? {}), ...others);
   }
   const dependencies = {
     ...Object.fromEntries(Object.entries(ours).map(([name, { resolved }]) => [name, resolved])),
