@@ -86,7 +86,7 @@ export const recordCases: readonly Case<StoreSubject>[] = [
     guarantee: "records.compare-and-set",
     async run(subject) {
       const home = `${fresh(subject)}//`;
-      const names = ["a", "aa", "ab", "b", "z", "é", "\ue000", "\uffff", "😀", "😁"];
+      const names = ["a", "aa", "ab", "b", "z", "é", "\ud7ff", "\ue000", "\uffff", "😀", "😁"];
       await commit(
         subject,
         [...names].reverse().map((name): Write => ({ kind: "put", key: home + name, value: bytes(name) })),
@@ -107,6 +107,10 @@ export const recordCases: readonly Case<StoreSubject>[] = [
       assert.deepEqual(
         (await pages(subject, { prefix: `${home}\uffff`, order: "key", limit: 2 })).map(({ value }) => text(value)),
         ["\uffff"],
+      );
+      assert.deepEqual(
+        (await pages(subject, { prefix: `${home}\ud7ff`, order: "key", limit: 2 })).map(({ value }) => text(value)),
+        ["\ud7ff"],
       );
     },
   },

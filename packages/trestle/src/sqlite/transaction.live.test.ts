@@ -88,19 +88,27 @@ test("[F19] a transaction over its limit is rolled back, and its caller and its 
 
 test("[F19] a blocked event loop does not hold the store: the limit runs in the writer's thread", () =>
   withStore(async (store) => {
+    let inside: unknown;
+
     await assert.rejects(
       store.transaction(async (connection) => {
         await connection.execute(sql("insert into t values ('blocked')"));
         const until = performance.now() + 300;
         while (performance.now() < until);
-        // The thread rolled back 200 ms ago, whatever this loop's own timers think.
-        await connection.execute(sql("insert into t values ('too late')"));
+        // No timer of this loop has fired yet; the thread rolled back 200 ms ago.
+        inside = await connection.execute(sql("insert into t values ('too late')")).then(
+          () => "still open",
+          (error: unknown) => error,
+        );
         return { result: 0 };
       }, 100),
       (thrown) => Fault.is(thrown, "transaction.overran"),
     );
 
+    await sleep(systemClock, 50);
+    assert.ok(Fault.is(inside, "transaction.overran"), String(inside));
     assert.deepEqual(await labels(store), []);
+    assert.equal((await commit(store, "a//1")).ok, true, "the store is free");
   }));
 
 test("[F19] transactions and commits are served in the order they were asked for", () =>
