@@ -88,7 +88,12 @@ function install(): void {
 }
 
 function run(program: string, args: readonly string[], cwd: string): string {
-  const { status, stdout, stderr, error } = spawnSync(program, args, { cwd, encoding: "utf8", maxBuffer: 64 * 1024 * 1024 });
+  const { status, stdout, stderr, error } = spawnSync(program, args, {
+    cwd,
+    env: { ...process.env, NODE_DISABLE_COMPILE_CACHE: "1" },
+    encoding: "utf8",
+    maxBuffer: 64 * 1024 * 1024,
+  });
   if (status !== 0) throw new Error(`${program} ${args.join(" ")} failed (${error?.message ?? `exit code ${status}`}):\n${stdout}\n${stderr}`);
   return stdout;
 }
