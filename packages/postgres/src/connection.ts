@@ -38,8 +38,11 @@ export function connection(options: ConnectionOptions): Connection {
     fresh.on("end", gone);
     try {
       await fresh.connect();
-      // A role or database may default to another isolation or to no flush; here both decide whether answers are true.
-      await fresh.query(`set default_transaction_isolation = 'read committed'; set lock_timeout = ${lockWaitMsMax}; set search_path = ${options.schema}`);
+      // A role or database may default to another isolation or to no flush; here both decide whether answers are true. And no read may
+      // turn to reading whole tables because statistics are missing or old.
+      await fresh.query(
+        `set default_transaction_isolation = 'read committed'; set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off; set jit = off; set lock_timeout = ${lockWaitMsMax}; set search_path = ${options.schema}`,
+      );
       const { rows } = await fresh.query<{ flushes: string }>("select current_setting('synchronous_commit') as flushes");
       if (rows[0]?.flushes === "off" || rows[0]?.flushes === "local") await fresh.query("set synchronous_commit = on");
       return (current = fresh);
