@@ -78,6 +78,8 @@ export class Invocation implements TurnTaker {
   readonly #merged = new Set<StoreKey>();
   readonly #streams = new Map<StoreKey, NewEvent[]>();
   readonly #folds = new Map<StoreKey, Fold>();
+  /** Folds it decided on while they were staged by others. */
+  readonly #restsOn = new Map<StoreKey, Fold>();
   #snapshot: number | undefined;
   #others: Write[] = [];
   #expects: Expectation[] = [];
@@ -228,7 +230,10 @@ export class Invocation implements TurnTaker {
     const read: StreamRead = fold && fold.version >= version ? { version: fold.version, fold } : { version, fold: undefined };
     this.#versions.set(stream, read);
     this.#segment.streams.set(stream, read.version);
-    if (options.precondition ?? true) this.#expects.push({ kind: "stream", stream, version: read.version });
+    if (options.precondition ?? true) {
+      this.#expects.push({ kind: "stream", stream, version: read.version });
+      if (read.fold && this.node.lane.stagedFold(stream) === read.fold) this.#restsOn.set(stream, read.fold);
+    }
     return read;
   }
 
@@ -498,7 +503,7 @@ export class Invocation implements TurnTaker {
   /** Is what this run has read reason enough to check it before its refusal or fault is believed (FINDINGS F9)? */
   get restsOnReads(): boolean {
     const staged = [...this.#reads.values()].some(({ version }) => typeof version === "string");
-    return staged || this.#reads.size + this.#versions.size >= 2;
+    return staged || this.#restsOn.size > 0 || this.#reads.size + this.#versions.size >= 2;
   }
 
   /**
@@ -532,6 +537,8 @@ export class Invocation implements TurnTaker {
   /** What is staged and expected, as a value: for a transaction, whose end applies it. */
   async staged(): Promise<Commit> {
     await this.react();
+    const fallen = this.node.lane.fallen(this.#restsOn);
+    if (fallen.length > 0) throw this.supersede({ ok: false, refused: "conflict", keys: fallen });
     return this.#build([], [], true, true);
   }
 
@@ -551,7 +558,7 @@ export class Invocation implements TurnTaker {
     const commit = this.#build(expects, writes, keep, judge);
     if (commit.writes.length === 0 && commit.expects.length === 0) return Promise.resolve({ ok: true, epoch: this.node.store.epoch, n: 0 });
     const folds = keep && this.#folds.size > 0 ? new Map(this.#folds) : undefined;
-    const answer = this.node.lane.submit(commit, folds);
+    const answer = this.node.lane.submit(commit, folds, judge && !this.#replayed ? this.#restsOn : undefined);
     this.#endTurns(); // staged: the next one may decide on it
     return answer;
   }
@@ -569,6 +576,7 @@ export class Invocation implements TurnTaker {
     this.#merged.clear();
     this.#streams.clear();
     this.#folds.clear();
+    this.#restsOn.clear();
     this.#others = [];
     this.#expects = [];
     this.#snapshot = undefined;

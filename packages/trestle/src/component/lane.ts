@@ -52,10 +52,11 @@ export class Lane {
 
   /**
    * Stages the commit at once and answers when it is durable. A commit that is already known to rest on a stale value is
-   * refused here, without a trip to the engine. An unknown outcome is resolved by writing (FINDINGS F6).
+   * refused here, without a trip to the engine. An unknown outcome is resolved by writing (FINDINGS F6). `restsOn`: the staged
+   * folds it decided on.
    */
-  submit(commit: Commit, folds?: ReadonlyMap<StoreKey, Fold>): Promise<CommitOutcome> {
-    const stale = this.#knownStale(commit);
+  submit(commit: Commit, folds?: ReadonlyMap<StoreKey, Fold>, restsOn?: ReadonlyMap<StoreKey, Fold>): Promise<CommitOutcome> {
+    const stale = [...this.#knownStale(commit), ...this.fallen(restsOn)];
     if (stale.length > 0) {
       this.#conflicted(stale);
       return Promise.resolve({ ok: false, refused: "conflict", keys: stale });
@@ -80,6 +81,21 @@ export class Lane {
   /** The newest known fold of a stream, staged ones included: for handlers that will commit. */
   newestFold(stream: StoreKey): Fold | undefined {
     return this.#newest.get(stream) ?? this.#durable.get(stream);
+  }
+
+  /** The fold of a stream that is staged and not heard back about. */
+  stagedFold(stream: StoreKey): Fold | undefined {
+    return this.#newest.get(stream);
+  }
+
+  /**
+   * Those of these staged folds whose commit has fallen. A version is only a count: when a commit falls, another may give the
+   * stream the same version with other events, and whoever decided on the first must not pass for having read the second.
+   */
+  fallen(folds: ReadonlyMap<StoreKey, Fold> | undefined): readonly StoreKey[] {
+    const fallen: StoreKey[] = [];
+    for (const [stream, fold] of folds ?? []) if (this.#newest.get(stream) !== fold && this.#durable.get(stream) !== fold) fallen.push(stream);
+    return fallen;
   }
 
   /** A durable fold of a stream, perhaps not the last: for readers, who look at the version first. */

@@ -1,0 +1,51 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { z } from "zod";
+import { aggregate, command } from "../events/index.ts";
+import { records } from "../records/index.ts";
+import { get, service } from "../service/index.ts";
+import { app } from "./app.ts";
+import { start } from "./start.ts";
+
+const flags = records("flags", { key: z.string(), value: z.object({ raised: z.boolean() }) });
+const stock = aggregate(
+  "stock",
+  { id: z.string(), events: { Taken: z.object({ quantity: z.int() }) }, initial: () => 1_000, evolve: { Taken: (left, { quantity }) => left - quantity } },
+  { take: command(z.object({ quantity: z.int() }), (_left, taken, emit) => emit.Taken(taken)) },
+);
+const shop = service("shop", { uses: { flags, stock } }, { left: get("/left", {}, async (_request, { stock }) => ({ left: await stock.get("table") })) });
+
+test("[F2] who decided on a staged state whose commit fell decides again, also where another commit gave the stream the same version", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "trestle-chains-"));
+  await using node = await start(app("chains", [shop]), { store: `sqlite:${directory}/chains.db`, port: 0 });
+  const flagsNow = node.open(flags);
+  const seen: number[] = [];
+  let second: Promise<unknown> | undefined;
+  const takeSlowly = () =>
+    node.commit({ stock }, async ({ stock }) => {
+      seen.push(await stock.get("table"));
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      return stock.take("table", { quantity: 1 });
+    });
+
+  // The first run takes 5 and falls, because the flag it read was raised meanwhile; its second run takes 1 at the same version.
+  let runs = 0;
+  await node.commit({ flags, stock }, async ({ flags, stock }) => {
+    runs += 1;
+    await flags.get("f");
+    if (runs === 1) await flagsNow.put("f", { raised: true });
+    await stock.take("table", { quantity: runs === 1 ? 5 : 1 });
+    if (runs === 1) setImmediate(() => (second = takeSlowly()));
+  });
+  while (second === undefined) await new Promise((resolve) => setImmediate(resolve));
+  await second;
+  const { left } = (await (await node.fetch(new Request(`${node.url}/left`))).json()) as { left: number };
+
+  assert.equal(runs, 2);
+  assert.deepEqual(seen, [995, 999], "the second one saw the state that fell, and then the one that stands");
+  assert.equal(left, 998);
+  rmSync(directory, { recursive: true, force: true });
+});
