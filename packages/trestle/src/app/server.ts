@@ -3,6 +3,7 @@
  * 60 s. Draining: no new connections, every answer says `Connection: close`, what is in flight is finished.
  */
 import { createServer, type Server, type ServerResponse } from "node:http";
+import type { Duplex } from "node:stream";
 import { getRequestListener } from "@hono/node-server";
 import { Fault, type Clock } from "../kernel/index.ts";
 import { problem } from "./problem.ts";
@@ -21,6 +22,7 @@ export interface Peer {
   readonly respond?: (status: number, headers: Readonly<Record<string, string>>, body: string | Uint8Array | undefined) => Response;
 }
 
+const maxHeaderBytes = 16_384;
 /** The listener leaves the answer alone when this is thrown: it has been given. */
 const alreadySent = Symbol("already sent");
 const nothingMore = new Response(null);
@@ -52,7 +54,7 @@ export async function listen(fetch: (request: Request, peer: Peer) => Promise<Re
     },
     { overrideGlobalObjects: false, errorHandler: (thrown) => (thrown === alreadySent ? undefined : unreadable(thrown)) },
   );
-  const server = createServer({ maxHeaderSize: 16_384, headersTimeout: 10_000, requestTimeout: 60_000, keepAliveTimeout: 30_000, connectionsCheckingInterval: 1_000 }, (request, response) => {
+  const server = createServer({ maxHeaderSize: maxHeaderBytes, headersTimeout: 10_000, requestTimeout: 60_000, keepAliveTimeout: 30_000, connectionsCheckingInterval: 1_000 }, (request, response) => {
     if (draining) response.setHeader("connection", "close");
     inFlight += 1;
     response.once("close", () => {
@@ -62,6 +64,7 @@ export async function listen(fetch: (request: Request, peer: Peer) => Promise<Re
     void listener(request, response);
   });
   server.maxHeadersCount = 100;
+  server.on("clientError", answerUnparsed);
   await bind(server, options);
   const address = server.address();
   const port = typeof address === "object" && address !== null ? address.port : options.port;
@@ -87,6 +90,18 @@ export async function listen(fetch: (request: Request, peer: Peer) => Promise<Re
       server.closeAllConnections();
     }),
   };
+}
+
+/** What the parser gave up on: there is no request yet, so the answer is written by hand. */
+function answerUnparsed(error: NodeJS.ErrnoException, socket: Duplex): void {
+  const { _httpMessage: answering } = socket as { readonly _httpMessage?: { readonly _headerSent: boolean } | null };
+  if (error.code === "ECONNRESET" || !socket.writable || answering?._headerSent) return void socket.destroy();
+  const [status, title, code, detail] =
+    error.code === "HPE_HEADER_OVERFLOW" ? ([431, "Request Header Fields Too Large", "request.headers-too-large", `the headers of a request may have at most ${maxHeaderBytes} bytes together`] as const)
+    : error.code === "ERR_HTTP_REQUEST_TIMEOUT" ? ([408, "Request Timeout", "request.too-slow", "the request was not complete in time"] as const)
+    : ([400, "Bad Request", "request.malformed", `what came is no HTTP: ${error.message}`] as const);
+  const body = JSON.stringify({ type: "about:blank", title, status, detail, code });
+  socket.end(`HTTP/1.1 ${status} ${title}\r\nconnection: close\r\ncontent-type: application/problem+json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
 }
 
 function bind(server: Server, { port, host }: { readonly port: number; readonly host: string }): Promise<void> {
