@@ -34,6 +34,11 @@ test("every source is reached from an export, a bin, a test, an example or a com
     for (const match of read(path).matchAll(/["'`/]([\w-]+(?:\/[\w-]+)*\.(?:ts|mjs|js))["'`]/g)) {
       for (const other of code) if (other.endsWith(`/${match[1]}`) && sameWorkspace(path, other)) queue.push(other);
     }
+    // … or with a part that is filled in: `./${name}.ts`.
+    for (const match of read(path).matchAll(/`\.\/([\w/-]*)\$\{[^}`]+\}([\w-]*\.(?:ts|mjs|js))`/g)) {
+      const folder = path.slice(0, path.lastIndexOf("/") + 1);
+      for (const other of code) if (other.startsWith(folder + match[1]) && other.endsWith(match[2] as string)) queue.push(other);
+    }
   }
 
   atLeast(130, code.length, "files of code");

@@ -35,7 +35,10 @@ test("every fault code in the sources is in docs/reference/faults.md", () => {
 });
 
 test("every documented fault code is in the sources", () => {
-  const texts = published.map((path) => partsOf(path).uncommented).join("\n");
+  const texts = sources
+    .filter((path) => !path.endsWith(".test.ts"))
+    .map((path) => partsOf(path).uncommented)
+    .join("\n");
   const known = documented();
 
   atLeast(60, known.length, "documented codes");

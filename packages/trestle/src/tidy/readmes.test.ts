@@ -46,6 +46,7 @@ function run(file: string, cwd: string): Promise<string> {
   return new Promise((resolve) => {
     const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", file], {
       cwd,
+      env: { ...process.env, NODE_DISABLE_COMPILE_CACHE: "1" }, // the files are new each time: their compiled form is not worth keeping
       stdio: ["ignore", "pipe", "pipe"],
       timeout: 20_000,
       killSignal: "SIGKILL",
@@ -85,4 +86,33 @@ test("every relative link in a page leads somewhere", () => {
 
   atLeast(10, inspected, "links");
   none(wrong, "broken links:");
+});
+
+test("every command a page tells to type exists and finds what it is for", () => {
+  const { scripts = {} } = JSON.parse(read("package.json")) as { scripts?: Readonly<Record<string, string>> };
+  const tests = allFiles.filter((path) => path.endsWith(".test.ts"));
+  const wrong: string[] = [];
+  let inspected = 0;
+  for (const path of pages) {
+    for (const match of read(path).matchAll(/npm (?:run ([\w-]+)|(test|start))(?: -- ([^`\n&|]*))?/g)) {
+      const name = (match[1] ?? match[2]) as string;
+      const words = (match[3] ?? "").split(/\s+/).filter((word) => word !== "" && !word.startsWith("-") && !/[<>[\]]/.test(word));
+      inspected++;
+      if (scripts[name] === undefined) wrong.push(`${path}: ${match[0]}: package.json has no script ${name}`);
+      if (name === "test")
+        wrong.push(
+          ...words.filter((word) => !tests.some((file) => file.includes(word))).map((word) => `${path}: ${match[0]}: no test file's path contains ${word}`),
+        );
+      if (name === "bench")
+        wrong.push(
+          ...words
+            .slice(0, 1)
+            .filter((word) => !exists(`benchmarks/${word}/bench.ts`))
+            .map((word) => `${path}: ${match[0]}: there is no benchmarks/${word}/bench.ts`),
+        );
+    }
+  }
+
+  atLeast(30, inspected, "commands");
+  none(wrong, "commands that lead nowhere:");
 });
