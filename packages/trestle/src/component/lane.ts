@@ -45,6 +45,8 @@ export class Lane {
   readonly #contended = new Map<StoreKey, number>();
   readonly #turns = new Map<StoreKey, Turn>();
 
+  #sending: ((queue: string) => void) | undefined;
+
   constructor(store: Store, clock: Clock) {
     this.#store = store;
     this.#clock = clock;
@@ -71,6 +73,14 @@ export class Lane {
       this.#settle(commit, folds, false);
       throw fault;
     });
+  }
+
+  /**
+   * Told of each job that is due at once, when its commit is on the way to the store and before its outcome: a claim made in the
+   * same turn is applied behind it in the same batch, and the job's handler begins without another flush in between. One listener.
+   */
+  onSend(listener: (queue: string) => void): void {
+    this.#sending = listener;
   }
 
   /** The newest value of a record that this process has staged and not heard back about. */
@@ -197,6 +207,7 @@ export class Lane {
       if (write.kind === "put") this.#records.set(write.key, { commit: commit.id, value: write.value, unknownUntil: undefined });
       else if (write.kind === "remove") this.#records.set(write.key, { commit: commit.id, value: undefined, unknownUntil: undefined });
       else if (write.kind === "merge") this.#records.set(write.key, { commit: commit.id, value: undefined, unknownUntil: answer });
+      else if (write.kind === "enqueue" && write.job.dueAtMs === undefined) this.#sending?.(write.job.queue);
     }
     for (const [stream, fold] of folds ?? []) {
       this.#streams.set(stream, { commit: commit.id, version: fold.version });

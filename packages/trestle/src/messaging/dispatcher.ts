@@ -18,6 +18,8 @@ export interface Claimant {
   readonly queue: string;
   /** How many jobs it would take now; 0 for none. */
   room(): number;
+  /** How many it would take beside what it has asked for, because it is quick. Default 0. */
+  roomAhead?(): number;
   /** Takes a claimed job over: from here on it is the claimant's to settle. */
   take(job: ClaimedJob, journal: Journal | undefined): HeldJob;
   /** Gives back what it has taken and not begun. */
@@ -34,6 +36,8 @@ export interface HeldJob {
 }
 export const leaseMs = 30_000;
 const heartbeatMs = leaseMs / 3;
+/** Claims on their way beside the loop. */
+const claimsBesideMax = 4;
 /** Kept back from the time given to a drain, for handing back. */
 const handBackMsMax = 500;
 
@@ -67,6 +71,9 @@ export class Dispatcher {
   #heartbeat: Timer | undefined;
   #offsetMs = 0;
   #turn = 0;
+  /** Jobs sent from here in this turn of the loop. */
+  readonly #sent = new Map<Claimant, number>();
+  readonly #beside = new Set<Promise<unknown>>();
   #draining: Promise<void> | undefined;
   #looking: Promise<boolean> | undefined;
 
@@ -84,6 +91,7 @@ export class Dispatcher {
           if (known) this.want(known);
         }
       });
+      this.#node.lane.onSend(this.#sending);
       this.#node.draining.addEventListener("abort", this.#beginDraining, { once: true });
       this.#beat();
     }
@@ -107,6 +115,18 @@ export class Dispatcher {
   roomIn(claimant: Claimant): void {
     if (this.#wanting.has(claimant)) this.#schedule();
   }
+
+  /**
+   * A commit of this node that sends to the queue is on its way. Where handlers are quick, a claim goes right behind it, in the
+   * same batch: beside the loop, which looks again when the store tells of the commit.
+   */
+  readonly #sending = (queue: string): void => {
+    const claimant = this.#claimants.get(queue);
+    if (!claimant?.roomAhead || this.#state !== "open") return;
+    const before = this.#sent.get(claimant);
+    this.#sent.set(claimant, (before ?? 0) + 1);
+    if (before === undefined && this.#sent.size === 1) void Promise.resolve().then(() => this.#claimSent());
+  };
 
   /** The store's clock, as far as this node knows it. */
   nowMs(): number {
@@ -150,22 +170,43 @@ export class Dispatcher {
     }
     if (queues.length === 0) return;
     for (const claimant of asked) this.#wanting.delete(claimant);
+    const claims = await this.#ask(queues, asked);
+    if (!claims) return;
+    // Due now: a limit cut the answer short, and there is more.
+    if (claims.nextDueAtMs !== undefined && claims.nextDueAtMs <= claims.nowMs && claims.jobs.length > 0) for (const claimant of asked) this.#wanting.add(claimant);
+    else if (claims.nextDueAtMs !== undefined) this.#wakeIn(Math.max(1, claims.nextDueAtMs - claims.nowMs));
+  }
+
+  #claimSent(): void {
+    const queues = [];
+    for (const [claimant, sent] of this.#sent) {
+      const limit = Math.min(sent, claimant.roomAhead?.() ?? 0, limits.claimJobsMax);
+      if (limit > 0) queues.push({ queue: claimant.queue, limit });
+    }
+    this.#sent.clear();
+    if (queues.length === 0 || this.#state !== "open" || this.#beside.size === claimsBesideMax) return;
+    const asking = this.#ask(queues, []).finally(() => this.#beside.delete(asking));
+    this.#beside.add(asking);
+  }
+
+  /** Claims and hands out. `undefined` when the store could not be asked; then `again` are looked at a moment later. */
+  async #ask(queues: readonly { readonly queue: string; readonly limit: number }[], again: readonly Claimant[]): Promise<Claims | undefined> {
     const leaseEnds: LeaseEnds = { untilMonotonicMs: this.#node.clock.monotonicMs() + leaseMs, untilWallMs: this.#node.clock.wallMs() + leaseMs };
     let claims: Claims;
     try {
       claims = await this.#node.store.claim({ holder: this.#node.id, leaseMs, queues });
     } catch (fault) {
-      this.#claimFailed(asked, fault);
-      return;
+      this.#claimFailed(again, fault);
+      return undefined;
     }
-    this.#offsetMs = claims.nowMs - this.#node.clock.wallMs();
-    const { jobs, nextDueAtMs, nowMs } = claims;
-    // Due now: a limit cut the answer short, and there is more.
-    if (nextDueAtMs !== undefined && nextDueAtMs <= nowMs && jobs.length > 0) for (const claimant of asked) this.#wanting.add(claimant);
-    else if (nextDueAtMs !== undefined) this.#wakeIn(Math.max(1, nextDueAtMs - nowMs));
-    if (!jobs.some(({ again }) => again)) return this.#handOut(jobs, leaseEnds);
-    this.#handOut(jobs.filter(({ again }) => !again), leaseEnds);
-    await this.#handOutAgain(jobs.filter(({ again }) => again), leaseEnds);
+    const { jobs, nowMs } = claims;
+    this.#offsetMs = nowMs - this.#node.clock.wallMs();
+    if (!jobs.some((job) => job.again)) this.#handOut(jobs, leaseEnds);
+    else {
+      this.#handOut(jobs.filter((job) => !job.again), leaseEnds);
+      await this.#handOutAgain(jobs.filter((job) => job.again), leaseEnds);
+    }
+    return claims;
   }
 
   /** Each time another queue comes first, so that a busy one cannot use up every claim. */
@@ -225,8 +266,9 @@ export class Dispatcher {
   // ---- holding --------------------------------------------------------------------------------------------------------
 
   /** Called by a claimant when a job needs no heartbeat any more. */
-  settled(id: string): void {
-    this.#held.delete(id);
+  settled(id: string, job?: HeldJob): void {
+    // The store may have handed the job out again, to this node: that claim goes on.
+    if (!job || this.#held.get(id)?.job === job) this.#held.delete(id);
   }
 
   #beat(): void {
@@ -267,7 +309,7 @@ export class Dispatcher {
 
   async #drain(withinMs: number): Promise<void> {
     this.#beginDraining();
-    await this.#claiming;
+    await Promise.all([this.#claiming, ...this.#beside]);
     const graceMs = withinMs - Math.min(handBackMsMax, withinMs / 5);
     if (graceMs > 0) {
       const finished = Promise.all([...this.#held.values()].map(({ job }) => job.settled));
@@ -286,7 +328,7 @@ export class Dispatcher {
 
   async #look(): Promise<boolean> {
     if (this.#state !== "open") return this.#held.size === 0;
-    if (this.#held.size > 0 || this.#claiming) return false;
+    if (this.#held.size > 0 || this.#claiming || this.#beside.size > 0) return false;
     for (const claimant of this.#claimants.values()) this.#wanting.add(claimant);
     const asking = (this.#claiming = this.#claim().finally(() => {
       this.#claiming = undefined;

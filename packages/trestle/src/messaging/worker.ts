@@ -66,10 +66,20 @@ export class Worker implements NodePart, Claimant, RunOwner {
   // ---- as a claimant ----------------------------------------------------------------------------------------------------
 
   room(): number {
-    if (this.#stopped) return 0;
-    const { concurrency } = this.handling;
-    const ahead = this.#heldMs === undefined ? 0 : Math.min(aheadJobsMax, Math.floor((concurrency * aheadMs) / this.#heldMs));
-    return Math.min(concurrency + ahead - this.#running - this.#waiting.length - this.#again.length, unsettledJobsMax - this.#unsettled);
+    return this.#stopped ? 0 : Math.min(this.handling.concurrency + this.#ahead() - this.#begun(), unsettledJobsMax - this.#unsettled);
+  }
+
+  /** Half as much again, and only what quick handlers soon get through. */
+  roomAhead(): number {
+    return this.#stopped ? 0 : Math.min(this.#ahead(), this.handling.concurrency + 2 * this.#ahead() - this.#begun(), unsettledJobsMax - this.#unsettled);
+  }
+
+  #ahead(): number {
+    return this.#heldMs === undefined ? 0 : Math.min(aheadJobsMax, Math.floor((this.handling.concurrency * aheadMs) / this.#heldMs));
+  }
+
+  #begun(): number {
+    return this.#running + this.#waiting.length + this.#again.length;
   }
 
   take(claim: ClaimedJob, journal: Journal | undefined): HeldJob {
@@ -105,7 +115,7 @@ export class Worker implements NodePart, Claimant, RunOwner {
     this.#free(run);
     this.#unsettled -= 1;
     if (!run.signal.aborted) this.#controllers.push(run.controller); // nobody listens to it any more
-    this.#dispatcher.settled(run.id);
+    this.#dispatcher.settled(run.id, run);
     this.handling.settled?.();
     this.#dispatcher.roomIn(this);
   }
