@@ -29,7 +29,7 @@ export async function prepareHistory(): Promise<void> {
     db.close();
     renameSync(empty, path);
   } else db.close();
-  for (const suffix of ["", "-wal", "-shm"]) rmSync(empty + suffix, { force: true });
+  for (const suffix of ["", "-wal", "-shm", "-lock"]) rmSync(empty + suffix, { force: true });
   process.env["BENCH_HISTORY"] = path;
 }
 
