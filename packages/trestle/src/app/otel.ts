@@ -1,5 +1,6 @@
 /**
- * Spans through `@opentelemetry/api`, and W3C trace context at the doors.
+ * Spans through `@opentelemetry/api`. W3C trace context comes in with requests (service/routes.ts) and jobs, and goes out with calls
+ * (external/wire.ts); spans stand between the two.
  *
  * Whoever wants spans registers a tracer provider (any OpenTelemetry SDK does); that may happen before or after the node starts. Until then
  * there are no spans: `start` looks at one global and answers `undefined`, and the API itself is not even loaded (it costs 12 ms).
@@ -8,7 +9,7 @@
  */
 import type { Span as OtelSpan, Tracer } from "@opentelemetry/api";
 import type { Span } from "../component/index.ts";
-import { currentContext, Fault, formatTraceparent, incomingTrace, newTrace, parseTraceparent, type AmbientContext, type Random } from "../kernel/index.ts";
+import { currentContext, Fault, formatTraceparent, parseTraceparent } from "../kernel/index.ts";
 
 export interface SpanSource {
   /** `undefined`: nobody collects spans. `parent` (a traceparent) is by default that of the current context. */
@@ -92,22 +93,4 @@ function startSpan(
       span.end();
     },
   };
-}
-
-/**
- * The trace a request belongs to: its caller's, or a new one, so that logs and jobs that come of one request can be found together.
- * For `withContext`, at the door.
- */
-export function traceOf(headers: { get(name: string): string | null }, random: Random): Pick<AmbientContext, "traceparent" | "tracestate"> {
-  const incoming = incomingTrace(headers.get("traceparent") ?? undefined, headers.get("tracestate") ?? undefined);
-  return incoming
-    ? { traceparent: incoming.traceparent, tracestate: incoming.tracestate }
-    : { traceparent: formatTraceparent(newTrace(random, false)), tracestate: undefined };
-}
-
-/** Headers that pass the current trace on to another system. */
-export function traceHeaders(): Record<string, string> {
-  const { traceparent, tracestate } = currentContext();
-  if (traceparent === undefined) return {};
-  return tracestate === undefined ? { traceparent } : { traceparent, tracestate };
 }

@@ -39,11 +39,20 @@ export function findCommand(commands: readonly CommandSpec[], words: readonly st
   const within = commands.filter(({ name }) => name.startsWith(`${first} `)).map(({ name }) => name.slice(first.length + 1));
   if (within.length > 0) {
     const second = words.slice(1).find((word) => !word.startsWith("-"));
-    const told = second === undefined ? `${first} needs one of: ${within.join(", ")}` : `${first} has no command ${JSON.stringify(second)}; it has ${within.join(", ")}`;
-    throw Fault.create("cli.unknown-command", told, second === undefined ? `Write \`trestle ${first} ${within[0]}\`.` : suggestion(second, within, `trestle ${first} `));
+    const told =
+      second === undefined ? `${first} needs one of: ${within.join(", ")}` : `${first} has no command ${JSON.stringify(second)}; it has ${within.join(", ")}`;
+    throw Fault.create(
+      "cli.unknown-command",
+      told,
+      second === undefined ? `Write \`trestle ${first} ${within[0]}\`.` : suggestion(second, within, `trestle ${first} `),
+    );
   }
   const names = [...new Set(commands.map(({ name }) => name.split(" ")[0] as string))];
-  throw Fault.create("cli.unknown-command", `there is no command ${JSON.stringify(first)}; there are ${names.join(", ")}`, suggestion(first, names, "trestle "));
+  throw Fault.create(
+    "cli.unknown-command",
+    `there is no command ${JSON.stringify(first)}; there are ${names.join(", ")}`,
+    suggestion(first, names, "trestle "),
+  );
 }
 
 /** Faults: `cli.unknown-option`, `cli.bad-option`, `cli.missing-argument`, `cli.too-many-arguments`. */
@@ -54,25 +63,52 @@ export function parseCommand(command: CommandSpec, words: readonly string[]): Gi
   for (const word of seen) {
     const name = /^--([^=]+)/.exec(word)?.[1] ?? (/^-[^-]/.test(word) && word !== "-h" ? word : undefined);
     if (name === undefined || known.includes(name)) continue;
-    throw Fault.create("cli.unknown-option", `trestle ${command.name} has no option ${word.replace(/=.*$/s, "")}; it has ${known.map((one) => `--${one}`).join(", ")}`, suggestion(name, known, "--"));
+    throw Fault.create(
+      "cli.unknown-option",
+      `trestle ${command.name} has no option ${word.replace(/=.*$/s, "")}; it has ${known.map((one) => `--${one}`).join(", ")}`,
+      suggestion(name, known, "--"),
+    );
   }
   let given: Given;
   try {
-    given = parseArgs({ args: [...words], allowPositionals: true, strict: true, options: Object.fromEntries(Object.entries(options).map(([name, { type, multiple }]) => [name, { type, ...(multiple ? { multiple } : {}), ...(name === "help" ? { short: "h" } : {}) }])) }) as Given;
+    given = parseArgs({
+      args: [...words],
+      allowPositionals: true,
+      strict: true,
+      options: Object.fromEntries(
+        Object.entries(options).map(([name, { type, multiple }]) => [
+          name,
+          { type, ...(multiple ? { multiple } : {}), ...(name === "help" ? { short: "h" } : {}) },
+        ]),
+      ),
+    }) as Given;
   } catch (cause) {
-    throw Fault.create("cli.bad-option", `trestle ${command.name}: ${(cause as Error).message.split(". ")[0]}`, `Run \`trestle ${command.name} --help\`.`, { cause });
+    throw Fault.create("cli.bad-option", `trestle ${command.name}: ${(cause as Error).message.split(". ")[0]}`, `Run \`trestle ${command.name} --help\`.`, {
+      cause,
+    });
   }
   if (given.values["help"]) return given;
   const needed = command.arguments.filter((argument) => argument.startsWith("<"));
-  if (given.positionals.length < needed.length) throw Fault.create("cli.missing-argument", `trestle ${command.name} needs ${needed[given.positionals.length]}`, `Write \`trestle ${command.name} ${command.arguments.join(" ")}\`.`);
+  if (given.positionals.length < needed.length)
+    throw Fault.create(
+      "cli.missing-argument",
+      `trestle ${command.name} needs ${needed[given.positionals.length]}`,
+      `Write \`trestle ${command.name} ${command.arguments.join(" ")}\`.`,
+    );
   if (given.positionals.length > command.arguments.length) {
-    throw Fault.create("cli.too-many-arguments", `trestle ${command.name} takes ${command.arguments.join(" ") || "no arguments"}, got ${given.positionals.map((word) => JSON.stringify(word)).join(" ")}`, `Run \`trestle ${command.name} --help\`.`);
+    throw Fault.create(
+      "cli.too-many-arguments",
+      `trestle ${command.name} takes ${command.arguments.join(" ") || "no arguments"}, got ${given.positionals.map((word) => JSON.stringify(word)).join(" ")}`,
+      `Run \`trestle ${command.name} --help\`.`,
+    );
   }
   return given;
 }
 
 export function helpOf(command: CommandSpec): string {
-  const options = Object.entries({ ...command.options, help: helpOption }).map(([name, { value, help }]) => [`--${name}${value === undefined ? "" : ` <${value}>`}`, help] as const);
+  const options = Object.entries({ ...command.options, help: helpOption }).map(
+    ([name, { value, help }]) => [`--${name}${value === undefined ? "" : ` <${value}>`}`, help] as const,
+  );
   const width = Math.max(...options.map(([left]) => left.length));
   return [
     `trestle ${[command.name, ...command.arguments].join(" ")} [options]`,
@@ -88,7 +124,18 @@ export function helpOf(command: CommandSpec): string {
 export function overview(commands: readonly CommandSpec[]): string {
   const rows = commands.map((command) => [[command.name, ...command.arguments].join(" "), command.summary] as const);
   const width = Math.max(...rows.map(([left]) => left.length));
-  return ["trestle <command> [options]", "", ...rows.map(([left, summary]) => `  ${left.padEnd(width)}  ${summary}`), "", "  --help     what a command does: trestle queue ls --help", "  --version  which version this is", "", "Data goes to stdout, progress to stderr; --json gives data that programs can read.", "Exit codes: 0 done, 1 found a problem, 2 wrong command line, 3 this machine, 4 store or node not reachable, 130 Ctrl-C.", ""].join("\n");
+  return [
+    "trestle <command> [options]",
+    "",
+    ...rows.map(([left, summary]) => `  ${left.padEnd(width)}  ${summary}`),
+    "",
+    "  --help     what a command does: trestle queue ls --help",
+    "  --version  which version this is",
+    "",
+    "Data goes to stdout, progress to stderr; --json gives data that programs can read.",
+    "Exit codes: 0 done, 1 found a problem, 2 wrong command line, 3 this machine, 4 store or node not reachable, 130 Ctrl-C.",
+    "",
+  ].join("\n");
 }
 
 /** A whole number within a range. Faults: `cli.bad-option`. */
@@ -97,7 +144,11 @@ export function numberOption(given: Given, option: string, range: { readonly lea
   if (text === undefined) return undefined;
   const value = typeof text === "string" && /^\d+$/.test(text) ? Number(text) : Number.NaN;
   if (value >= range.least && value <= range.most) return value;
-  throw Fault.create("cli.bad-option", `--${option} must be a whole number from ${range.least} to ${range.most}, got ${JSON.stringify(text)}`, `Write --${option} ${range.least}, for example.`);
+  throw Fault.create(
+    "cli.bad-option",
+    `--${option} must be a whole number from ${range.least} to ${range.most}, got ${JSON.stringify(text)}`,
+    `Write --${option} ${range.least}, for example.`,
+  );
 }
 
 export function textOption(given: Given, option: string): string | undefined {

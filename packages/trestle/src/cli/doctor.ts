@@ -1,5 +1,19 @@
 /** `trestle doctor`: looks at what an app needs of this machine. Each check says what it saw, and how to mend it. */
-import { accessSync, closeSync, constants, existsSync, fsyncSync, mkdtempSync, openSync, readFileSync, readSync, rmSync, statfsSync, statSync, writeSync } from "node:fs";
+import {
+  accessSync,
+  closeSync,
+  constants,
+  existsSync,
+  fsyncSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  statfsSync,
+  statSync,
+  writeSync,
+} from "node:fs";
 import { createServer } from "node:net";
 import { dirname, join, resolve } from "node:path";
 import { Fault, systemClock } from "../kernel/index.ts";
@@ -49,7 +63,10 @@ export async function runDoctor(given: Given): Promise<ExitCode> {
 
 function told(checks: readonly Check[], failed: boolean): string {
   const width = Math.max(...checks.map(({ name }) => name.length));
-  const lines = checks.flatMap(({ name, status, reason, fix }) => [`${status.padEnd(4)}  ${name.padEnd(width)}  ${reason}`, ...(fix === undefined ? [] : [`${" ".repeat(width + 8)}${fix}`])]);
+  const lines = checks.flatMap(({ name, status, reason, fix }) => [
+    `${status.padEnd(4)}  ${name.padEnd(width)}  ${reason}`,
+    ...(fix === undefined ? [] : [`${" ".repeat(width + 8)}${fix}`]),
+  ]);
   const warnings = checks.filter(({ status }) => status === "warn").length;
   return `${lines.join("\n")}\n\n${failed ? "An app would not run well here." : warnings > 0 ? `Fine, with ${warnings} ${warnings === 1 ? "warning" : "warnings"}.` : "All fine."}\n`;
 }
@@ -70,8 +87,10 @@ async function portFree(port: number, store: string | undefined): Promise<Check>
     server.listen(port, "localhost", () => server.close(() => done(undefined)));
   });
   if (code === undefined) return { name, status: "ok", reason: `${port} is free` };
-  if (code === "EADDRINUSE" && store !== undefined && nodeUrl(store)?.endsWith(`:${port}`)) return { name, status: "ok", reason: `${port} is held by the node of this store` };
-  if (code === "EACCES") return { name, status: "fail", reason: `${port} may not be opened by this user`, fix: "Use a port above 1023, or let a proxy listen there." };
+  if (code === "EADDRINUSE" && store !== undefined && nodeUrl(store)?.endsWith(`:${port}`))
+    return { name, status: "ok", reason: `${port} is held by the node of this store` };
+  if (code === "EACCES")
+    return { name, status: "fail", reason: `${port} may not be opened by this user`, fix: "Use a port above 1023, or let a proxy listen there." };
   return { name, status: "fail", reason: `${port} is not free (${code})`, fix: "Choose another with PORT or --port, or stop the program that has it." };
 }
 
@@ -85,10 +104,16 @@ function nodeUrl(store: string): string | undefined {
 
 function synchronous(durability: "full" | "normal", file: string | undefined): Check {
   const name = "durability";
-  if (file === undefined) return { name, status: "warn", reason: "the store is in memory: everything ends with the process", fix: "Give a file: sqlite:<path>." };
+  if (file === undefined)
+    return { name, status: "warn", reason: "the store is in memory: everything ends with the process", fix: "Give a file: sqlite:<path>." };
   return durability === "full"
     ? { name, status: "ok", reason: "synchronous is full: what was acknowledged survives a power loss" }
-    : { name, status: "warn", reason: "synchronous is normal: a power loss may take back the last acknowledged commits", fix: "Leave ?synchronous=normal out of the store's URL." };
+    : {
+        name,
+        status: "warn",
+        reason: "synchronous is normal: a power loss may take back the last acknowledged commits",
+        fix: "Leave ?synchronous=normal out of the store's URL.",
+      };
 }
 
 /** The nearest directory that exists; a store makes its own. */
@@ -103,7 +128,12 @@ function directoryWritable(directory: string, wanted: string): Check {
     accessSync(directory, constants.W_OK | constants.X_OK);
     rmSync(mkdtempSync(join(directory, ".trestle-doctor-")), { recursive: true }); // a read-only mount passes access()
   } catch (error) {
-    return { name, status: "fail", reason: `${directory} cannot be written: ${(error as NodeJS.ErrnoException).code ?? (error as Error).message}`, fix: "Give this user the right to write there, or name another path with TRESTLE_DATA or --store." };
+    return {
+      name,
+      status: "fail",
+      reason: `${directory} cannot be written: ${(error as NodeJS.ErrnoException).code ?? (error as Error).message}`,
+      fix: "Give this user the right to write there, or name another path with TRESTLE_DATA or --store.",
+    };
   }
   return { name, status: "ok", reason: directory === wanted ? `${wanted} can be written` : `${wanted} will be made` };
 }
@@ -112,7 +142,9 @@ function fileSystem(directory: string): Check {
   const name = "file system";
   if (process.platform !== "linux") return { name, status: "ok", reason: "not looked at on this system: keep the store on a local disk" };
   const remote = networkFileSystem(statfsSync(directory).type);
-  return remote === undefined ? { name, status: "ok", reason: "local" } : { name, status: "fail", reason: `${directory} is on ${remote}, where SQLite's locks do not hold`, fix: "Put the store on a local disk." };
+  return remote === undefined
+    ? { name, status: "ok", reason: "local" }
+    : { name, status: "fail", reason: `${directory} is on ${remote}, where SQLite's locks do not hold`, fix: "Put the store on a local disk." };
 }
 
 function diskSpace(directory: string): Check {
@@ -136,13 +168,24 @@ function storeFile(file: string): Check {
     } finally {
       closeSync(handle);
     }
-    if (statSync(file).size > 0 && head.toString("latin1", 0, 15) !== "SQLite format 3") return { name, status: "fail", reason: `${file} is damaged, or no SQLite file`, fix: "Keep a copy of it, and restore the last backup." };
+    if (statSync(file).size > 0 && head.toString("latin1", 0, 15) !== "SQLite format 3")
+      return { name, status: "fail", reason: `${file} is damaged, or no SQLite file`, fix: "Keep a copy of it, and restore the last backup." };
     // Bytes 68 to 71 are SQLite's application id; a store says "Trst" there.
-    if (statSync(file).size > 0 && head.toString("latin1", 68, 72) !== "Trst" && head.readUInt32BE(68) !== 0) return { name, status: "fail", reason: `${file} is a database of another program`, fix: "Name another file." };
+    if (statSync(file).size > 0 && head.toString("latin1", 68, 72) !== "Trst" && head.readUInt32BE(68) !== 0)
+      return { name, status: "fail", reason: `${file} is a database of another program`, fix: "Name another file." };
   } catch (error) {
-    return { name, status: "fail", reason: `${file} cannot be opened for writing: ${(error as NodeJS.ErrnoException).code ?? (error as Error).message}`, fix: "Give this user the right to read and write it." };
+    return {
+      name,
+      status: "fail",
+      reason: `${file} cannot be opened for writing: ${(error as NodeJS.ErrnoException).code ?? (error as Error).message}`,
+      fix: "Give this user the right to read and write it.",
+    };
   }
-  return { name, status: "ok", reason: `${(statSync(file).size / 1_000_000).toFixed(1)} MB${holder === undefined ? "" : `, last held by the node at ${holder}`}` };
+  return {
+    name,
+    status: "ok",
+    reason: `${(statSync(file).size / 1_000_000).toFixed(1)} MB${holder === undefined ? "" : `, last held by the node at ${holder}`}`,
+  };
 }
 
 /** What a durable commit waits for at the least. */
@@ -168,9 +211,12 @@ function fsyncSpeed(directory: string): Check {
   const median = took[Math.floor(took.length / 2)] ?? 0;
   const worst = took.at(-1) ?? 0;
   const reason = `half within ${median.toFixed(2)} ms, the slowest of ${took.length} ${worst.toFixed(1)} ms`;
-  if (median > 20) return { name, status: "warn", reason: `${reason}: every durable commit waits that long`, fix: "Use a faster disk; many callers at once share one fsync." };
+  if (median > 20)
+    return { name, status: "warn", reason: `${reason}: every durable commit waits that long`, fix: "Use a faster disk; many callers at once share one fsync." };
   // A flash disk takes 50 us at the least; what is faster has not reached one.
-  return median < 0.02 ? { name, status: "warn", reason: `${reason}: too fast for a disk, it may not reach one`, fix: "Check that the directory is not in memory (tmpfs)." } : { name, status: "ok", reason };
+  return median < 0.02
+    ? { name, status: "warn", reason: `${reason}: too fast for a disk, it may not reach one`, fix: "Check that the directory is not in memory (tmpfs)." }
+    : { name, status: "ok", reason };
 }
 
 /** 2025-01-01: a clock before it was never set. */
@@ -181,7 +227,13 @@ function clockSane(file: string | undefined): Check {
   const nowMs = systemClock.wallMs();
   if (nowMs < leastWallMs) return { name, status: "fail", reason: "the clock stands before 2025", fix: "Set it, and let NTP keep it." };
   const writtenMs = file !== undefined && existsSync(file) ? statSync(file).mtimeMs : undefined;
-  if (writtenMs !== undefined && writtenMs > nowMs + 2_000) return { name, status: "fail", reason: `the store was written ${Math.round((writtenMs - nowMs) / 1_000)} s in the future: the clock has gone back`, fix: "Set it, and let NTP keep it. Due times and leases are judged by it." };
+  if (writtenMs !== undefined && writtenMs > nowMs + 2_000)
+    return {
+      name,
+      status: "fail",
+      reason: `the store was written ${Math.round((writtenMs - nowMs) / 1_000)} s in the future: the clock has gone back`,
+      fix: "Set it, and let NTP keep it. Due times and leases are judged by it.",
+    };
   return { name, status: "ok", reason: "after 2025, and not behind the store" };
 }
 

@@ -12,10 +12,12 @@ export function graphText(app: App): string {
   const { components, edges } = app.graph;
   const lines = [`app ${app.name}: ${components.length} components, ${edges.length} edges`];
   const width = Math.max(0, ...components.map(({ name }) => name.length));
-  for (const kind of [...new Set(components.map((component) => component.kind))]) {
+  for (const kind of new Set(components.map((component) => component.kind))) {
     lines.push("", kind);
     for (const { name, role, annotations } of components.filter((component) => component.kind === kind)) {
-      const facts = [role === "any" ? "" : `role ${role}`, annotations.owner === undefined ? "" : `owner ${annotations.owner}`, annotations.dataClass ?? ""].filter(Boolean).join(", ");
+      const facts = [role === "any" ? "" : `role ${role}`, annotations.owner === undefined ? "" : `owner ${annotations.owner}`, annotations.dataClass ?? ""]
+        .filter(Boolean)
+        .join(", ");
       lines.push(`  ${name.padEnd(width)}${facts === "" ? "" : `  ${facts}`}`.trimEnd());
       for (const { to, operation } of edges.filter(({ from }) => from === name)) lines.push(`    ${operation.padEnd(7)} ${to}`);
     }
@@ -35,7 +37,14 @@ const shapes: Readonly<Record<string, readonly [string, string]>> = {
   schedule: ["([", "])"],
   external: ["(", ")"],
 };
-const arrows: Readonly<Record<Graph["edges"][number]["operation"], string>> = { call: "==>", send: "-->", publish: "-->", write: "-->", read: "-.->", follow: "-.->" };
+const arrows: Readonly<Record<Graph["edges"][number]["operation"], string>> = {
+  call: "==>",
+  send: "-->",
+  publish: "-->",
+  write: "-->",
+  read: "-.->",
+  follow: "-.->",
+};
 
 export function graphMermaid(app: App): string {
   const { components, edges } = app.graph;

@@ -13,7 +13,12 @@ import { runStart, startCommand } from "./start.ts";
 
 type Run = (given: Given, command: CommandSpec) => Promise<ExitCode>;
 
-const commands = new Map<CommandSpec, Run>([[startCommand, runStart], [graphCommand, runGraph], ...queueCommands.map((command) => [command, runQueue] as const), [doctorCommand, runDoctor]]);
+const commands = new Map<CommandSpec, Run>([
+  [startCommand, runStart],
+  [graphCommand, runGraph],
+  ...queueCommands.map((command) => [command, runQueue] as const),
+  [doctorCommand, runDoctor],
+]);
 
 /** Runs one command to its end and sets `process.exitCode`. */
 export async function main(argv: readonly string[]): Promise<void> {
@@ -56,7 +61,9 @@ async function run(argv: readonly string[]): Promise<ExitCode> {
 
 function tell(thrown: unknown, asJson: boolean): void {
   if (asJson) {
-    const { code, message, remedy } = Fault.is(thrown) ? thrown : { code: "cli.unexpected", message: thrown instanceof Error ? thrown.message : String(thrown), remedy: undefined };
+    const { code, message, remedy } = Fault.is(thrown)
+      ? thrown
+      : { code: "cli.unexpected", message: thrown instanceof Error ? thrown.message : String(thrown), remedy: undefined };
     process.stderr.write(`${JSON.stringify({ error: { code, message, ...(remedy === undefined ? {} : { remedy }) } })}\n`);
     return;
   }
@@ -68,8 +75,28 @@ function tell(thrown: unknown, asJson: boolean): void {
   if (thrown.code === "cli.app-not-loaded" && thrown.cause instanceof Error) process.stderr.write(`\n${thrown.cause.stack}\n`);
 }
 
-const environmentCodes = new Set(["http.port-in-use", "http.port-not-allowed", "http.cannot-listen", "store.not-writable", "store.network-file-system", "store.disk-full"]);
-const usageCodes = new Set(["http.bad-port", "store.url-unknown", "log.bad-level", "queue.bad-selection", "cli.unknown-command", "cli.unknown-option", "cli.bad-option", "cli.missing-argument", "cli.too-many-arguments", "cli.no-such-file", "cli.not-an-app", "cli.which-store"]);
+const environmentCodes = new Set([
+  "http.port-in-use",
+  "http.port-not-allowed",
+  "http.cannot-listen",
+  "store.not-writable",
+  "store.network-file-system",
+  "store.disk-full",
+]);
+const usageCodes = new Set([
+  "http.bad-port",
+  "store.url-unknown",
+  "log.bad-level",
+  "queue.bad-selection",
+  "cli.unknown-command",
+  "cli.unknown-option",
+  "cli.bad-option",
+  "cli.missing-argument",
+  "cli.too-many-arguments",
+  "cli.no-such-file",
+  "cli.not-an-app",
+  "cli.which-store",
+]);
 
 function codeOf(thrown: unknown): ExitCode {
   if (!Fault.is(thrown)) return exitCodes.problem;

@@ -22,13 +22,22 @@ const answersWithinMs = 30_000;
 const looksWithinMs = 2_000;
 
 /** Faults: `cli.node-unreachable`, `cli.node-refused`, `cli.which-store`, and those of opening a store. */
-export async function queueTarget(options: { readonly url: string | undefined; readonly store: string | undefined }, say: (text: string) => void): Promise<QueueTarget> {
+export async function queueTarget(
+  options: { readonly url: string | undefined; readonly store: string | undefined },
+  say: (text: string) => void,
+): Promise<QueueTarget> {
   if (options.url !== undefined) return nodeAt(options.url);
   const url = options.store ?? process.env["TRESTLE_STORE"] ?? theOnlyStore();
   const { path } = parseStoreUrl(url);
-  if (path === ":memory:") throw Fault.create("cli.which-store", "--store must be a store in a file: one in memory lives in its node only", "Name the node with --url, or a store such as sqlite:.trestle/app.db.");
+  if (path === ":memory:")
+    throw Fault.create(
+      "cli.which-store",
+      "--store must be a store in a file: one in memory lives in its node only",
+      "Name the node with --url, or a store such as sqlite:.trestle/app.db.",
+    );
   const file = resolve(path);
-  if (!existsSync(file)) throw Fault.create("store.not-found", `--store must be a store, and there is no file ${file}`, "Check the path; start the app once to make its store.");
+  if (!existsSync(file))
+    throw Fault.create("store.not-found", `--store must be a store, and there is no file ${file}`, "Check the path; start the app once to make its store.");
   const node = await runningNode(file);
   if (node !== undefined) {
     say(`the store is held by a node at ${node}`);
@@ -41,7 +50,11 @@ function theOnlyStore(): string {
   const folder = process.env["TRESTLE_DATA"] ?? ".trestle";
   const found = existsSync(folder) ? readdirSync(folder).filter((name) => name.endsWith(".db")) : [];
   if (found.length === 1) return `sqlite:${join(folder, found[0] as string)}`;
-  throw Fault.create("cli.which-store", found.length === 0 ? `there is no store in ${resolve(folder)}` : `there are ${found.length} stores in ${resolve(folder)}: ${found.join(", ")}`, "Say which one with --store sqlite:<path>, or name a running node with --url.");
+  throw Fault.create(
+    "cli.which-store",
+    found.length === 0 ? `there is no store in ${resolve(folder)}` : `there are ${found.length} stores in ${resolve(folder)}: ${found.join(", ")}`,
+    "Say which one with --store sqlite:<path>, or name a running node with --url.",
+  );
 }
 
 /** The URL of the node that holds this store, if one answers there. */
@@ -59,7 +72,8 @@ async function runningNode(file: string): Promise<string | undefined> {
 }
 
 function nodeAt(given: string): QueueTarget {
-  if (!URL.canParse(given) || !/^https?:$/.test(new URL(given).protocol)) throw Fault.create("cli.bad-option", `--url must be an http or https URL, got ${JSON.stringify(given)}`, "Write it like http://localhost:3000.");
+  if (!URL.canParse(given) || !/^https?:$/.test(new URL(given).protocol))
+    throw Fault.create("cli.bad-option", `--url must be an http or https URL, got ${JSON.stringify(given)}`, "Write it like http://localhost:3000.");
   const { origin } = new URL(given);
   const token = process.env["TRESTLE_TOKEN"];
   const headers = { accept: "application/json", "content-type": "application/json", ...(token ? { authorization: `Bearer ${token}` } : { origin }) };
@@ -67,20 +81,27 @@ function nodeAt(given: string): QueueTarget {
   async function ask<T>(path: string, body?: object): Promise<T> {
     let answer: Response;
     try {
-      answer = await within(answersWithinMs, (signal) => fetch(`${origin}/_trestle/${path}`, { headers, signal, ...(body === undefined ? {} : { method: "POST", body: JSON.stringify(body) }) }));
+      answer = await within(answersWithinMs, (signal) =>
+        fetch(`${origin}/_trestle/${path}`, { headers, signal, ...(body === undefined ? {} : { method: "POST", body: JSON.stringify(body) }) }),
+      );
     } catch (cause) {
       throw Fault.create("cli.node-unreachable", `no node answers at ${origin} (${reasonOf(cause)})`, "Check --url, and that the app is running.", { cause });
     }
     const text = await answer.text();
     const told = parsed(text) as { readonly detail?: string; readonly remedy?: string } | undefined;
     if (answer.ok && told !== undefined) return told as T;
-    throw Fault.create("cli.node-refused", `the node at ${origin} answered ${answer.status}: ${told?.detail ?? (text.slice(0, 200) || "nothing")}`, told?.remedy ?? (answer.status === 401 || answer.status === 403 ? "Set TRESTLE_TOKEN to the token of that node." : "Check that --url is a Trestle node."));
+    throw Fault.create(
+      "cli.node-refused",
+      `the node at ${origin} answered ${answer.status}: ${told?.detail ?? (text.slice(0, 200) || "nothing")}`,
+      told?.remedy ?? (answer.status === 401 || answer.status === 403 ? "Set TRESTLE_TOKEN to the token of that node." : "Check that --url is a Trestle node."),
+    );
   }
 
   return {
     where: origin,
     depths: async () => (await ask<{ queues: readonly QueueDepth[] }>("status.json")).queues,
-    jobs: async ({ queue, state, limit }) => (await ask<{ jobs: readonly JobFacts[] }>(`queues/${encodeURIComponent(queue)}/jobs?${new URLSearchParams({ limit: String(limit), ...(state ? { state } : {}) })}`)).jobs,
+    jobs: async ({ queue, state, limit }) =>
+      (await ask<{ jobs: readonly JobFacts[] }>(`queues/${encodeURIComponent(queue)}/jobs?limit=${limit}${state === undefined ? "" : `&state=${state}`}`)).jobs,
     redrive: (queue, which) => ask(`queues/${encodeURIComponent(queue)}/redrive`, which),
     close: () => Promise.resolve(),
   };
@@ -89,7 +110,13 @@ function nodeAt(given: string): QueueTarget {
 async function storeAt(url: string, file: string): Promise<QueueTarget> {
   const store = await openStore(url, { clock: systemClock, random: systemRandom });
   const admin = queueAdmin(store, uuidv7Ids(systemClock, systemRandom));
-  return { where: file, depths: () => admin.depths(), jobs: (query) => admin.jobs(query), redrive: (queue, which) => admin.redrive(queue, which), close: () => store.close() };
+  return {
+    where: file,
+    depths: () => admin.depths(),
+    jobs: (query) => admin.jobs(query),
+    redrive: (queue, which) => admin.redrive(queue, which),
+    close: () => store.close(),
+  };
 }
 
 async function within<T>(ms: number, ask: (signal: AbortSignal) => Promise<T>): Promise<T> {

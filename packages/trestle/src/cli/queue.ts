@@ -18,7 +18,11 @@ export const queueCommands: readonly CommandSpec[] = [
     name: "queue ls",
     summary: "Lists queues with their depths; of one queue, its jobs.",
     arguments: ["[queue]"],
-    options: { ...where, state: { type: "string", value: "state", help: `only jobs that are ${jobStates.join(", ")}` }, limit: { type: "string", value: "number", help: "at most so many jobs, 1 to 1000; default 50" } },
+    options: {
+      ...where,
+      state: { type: "string", value: "state", help: `only jobs that are ${jobStates.join(", ")}` },
+      limit: { type: "string", value: "number", help: "at most so many jobs, 1 to 1000; default 50" },
+    },
     examples: ["trestle queue ls", "trestle queue ls mail --state dead"],
   },
   {
@@ -32,19 +36,33 @@ export const queueCommands: readonly CommandSpec[] = [
     name: "queue redrive",
     summary: "Puts all kept jobs of one state back to waiting, due now, attempts counted from 0.",
     arguments: ["[queue]"],
-    options: { ...where, state: { type: "string", value: "state", help: `${keptStates.join(", ")}; default dead` }, "dry-run": { type: "boolean", help: "only say how many there are" } },
+    options: {
+      ...where,
+      state: { type: "string", value: "state", help: `${keptStates.join(", ")}; default dead` },
+      "dry-run": { type: "boolean", help: "only say how many there are" },
+    },
     examples: ["trestle queue redrive mail", "trestle queue redrive --state undetermined --dry-run"],
   },
 ];
 
 export async function runQueue(given: Given, command: CommandSpec): Promise<ExitCode> {
   const queue = given.positionals[0];
-  if (queue !== undefined && !/^~?[a-z][a-z0-9-]{0,80}$/.test(queue)) throw Fault.create("cli.bad-option", `[queue] must be the name of a queue ([a-z][a-z0-9-]*), got ${JSON.stringify(queue)}`, "Run `trestle queue ls` to see the names.");
+  if (queue !== undefined && !/^~?[a-z][a-z0-9-]{0,80}$/.test(queue))
+    throw Fault.create(
+      "cli.bad-option",
+      `[queue] must be the name of a queue ([a-z][a-z0-9-]*), got ${JSON.stringify(queue)}`,
+      "Run `trestle queue ls` to see the names.",
+    );
   const state = stateOption(given, command.name === "queue ls" ? jobStates : keptStates);
   const limit = numberOption(given, "limit", { least: 1, most: 1_000 }) ?? 50;
   const ids = (given.values["id"] ?? []) as readonly string[];
   if (command.name === "queue retry") {
-    if (ids.length === 0) throw Fault.create("cli.missing-argument", "trestle queue retry needs --id, at least once", "Run `trestle queue ls <queue> --state dead` to see ids; `trestle queue redrive` puts back all.");
+    if (ids.length === 0)
+      throw Fault.create(
+        "cli.missing-argument",
+        "trestle queue retry needs --id, at least once",
+        "Run `trestle queue ls <queue> --state dead` to see ids; `trestle queue redrive` puts back all.",
+      );
     whichJobs({ ids }, { states: keptStates });
   }
   const asJson = Boolean(given.values["json"]);
@@ -67,7 +85,11 @@ function stateOption(given: Given, states: readonly JobState[]): JobState | unde
   const text = textOption(given, "state");
   const known = states.find((state) => state === text);
   if (text === undefined || known !== undefined) return known;
-  throw Fault.create("cli.bad-option", `--state must be one of ${states.join(", ")}, got ${JSON.stringify(text)}`, `Write --state ${states.at(-1)}, for example.`);
+  throw Fault.create(
+    "cli.bad-option",
+    `--state must be one of ${states.join(", ")}, got ${JSON.stringify(text)}`,
+    `Write --state ${states.at(-1)}, for example.`,
+  );
 }
 
 async function list(target: QueueTarget, queue: string | undefined, state: JobState | undefined, limit: number, asJson: boolean): Promise<ExitCode> {
@@ -76,7 +98,9 @@ async function list(target: QueueTarget, queue: string | undefined, state: JobSt
     process.stdout.write(asJson ? `${JSON.stringify({ version: 1, queues: depths })}\n` : depths.length === 0 ? "no jobs in any queue\n" : depthTable(depths));
     return exitCodes.ok;
   }
-  const pages = await Promise.all((queue === undefined ? depths.map((depth) => depth.queue) : [queue]).map((name) => target.jobs({ queue: name, limit, ...(state ? { state } : {}) })));
+  const pages = await Promise.all(
+    (queue === undefined ? depths.map((depth) => depth.queue) : [queue]).map((name) => target.jobs({ queue: name, limit, ...(state ? { state } : {}) })),
+  );
   const jobs = pages.flat().slice(0, limit);
   if (asJson) process.stdout.write(`${JSON.stringify({ version: 1, queues: depths, jobs })}\n`);
   else process.stdout.write(jobs.length === 0 ? "no such jobs\n" : jobTable(jobs));
@@ -94,7 +118,11 @@ async function retry(target: QueueTarget, queue: string | undefined, ids: readon
     if (one.jobs > 0) acted.push(one);
   }
   const jobs = acted.reduce((sum, one) => sum + one.jobs, 0);
-  process.stdout.write(asJson ? `${JSON.stringify({ version: 1, jobs, queues: acted.map(({ queue: name, jobs: count }) => ({ queue: name, jobs: count })), missing })}\n` : `${jobs} put back\n`);
+  process.stdout.write(
+    asJson
+      ? `${JSON.stringify({ version: 1, jobs, queues: acted.map(({ queue: name, jobs: count }) => ({ queue: name, jobs: count })), missing })}\n`
+      : `${jobs} put back\n`,
+  );
   for (const id of missing) process.stderr.write(`not put back: ${id} is no dead, parked or undetermined job${queue === undefined ? "" : ` of ${queue}`}\n`);
   return missing.length === 0 ? exitCodes.ok : exitCodes.problem;
 }
@@ -104,7 +132,7 @@ async function redrive(target: QueueTarget, queue: string | undefined, state: Ke
   const done: { readonly queue: string; readonly jobs: number }[] = [];
   for (const depth of depths) {
     let jobs = dryRun ? depth[state] : 0;
-    for (let more = !dryRun; more; ) {
+    for (let more = !dryRun; more;) {
       const acted = await target.redrive(depth.queue, { state });
       jobs += acted.jobs;
       more = acted.more;
@@ -114,17 +142,42 @@ async function redrive(target: QueueTarget, queue: string | undefined, state: Ke
   }
   const total = done.reduce((sum, { jobs }) => sum + jobs, 0);
   if (asJson) process.stdout.write(`${JSON.stringify({ version: 1, state, dryRun, jobs: total, queues: done })}\n`);
-  else process.stdout.write(`${[...done.map(({ queue: name, jobs }) => `${name}: ${jobs}`), `${total} ${state} ${dryRun ? "would be put back" : "put back"}`].join("\n")}\n`);
+  else
+    process.stdout.write(
+      `${[...done.map(({ queue: name, jobs }) => `${name}: ${jobs}`), `${total} ${state} ${dryRun ? "would be put back" : "put back"}`].join("\n")}\n`,
+    );
   return exitCodes.ok;
 }
 
 function depthTable(depths: readonly QueueDepth[]): string {
-  return table(["queue", "waiting", "running", "oldest due", "dead", "parked", "undetermined"], depths.map((depth) => [depth.queue, depth.waiting, depth.running, depth.oldestAgeMs === 0 ? "-" : seconds(depth.oldestAgeMs), depth.dead, depth.parked, depth.undetermined]));
+  return table(
+    ["queue", "waiting", "running", "oldest due", "dead", "parked", "undetermined"],
+    depths.map((depth) => [
+      depth.queue,
+      depth.waiting,
+      depth.running,
+      depth.oldestAgeMs === 0 ? "-" : seconds(depth.oldestAgeMs),
+      depth.dead,
+      depth.parked,
+      depth.undetermined,
+    ]),
+  );
 }
 
 function jobTable(jobs: readonly JobFacts[]): string {
   const nowMs = systemClock.wallMs();
-  return table(["id", "queue", "state", "attempt", "sent", "error"], jobs.map((job) => [job.id, job.queue, job.state, job.attempt, `${seconds(nowMs - job.sentAtMs)} ago`, (job.error ?? "").split("\n")[0]?.slice(0, 100) ?? ""]));
+  return table(
+    ["id", "queue", "state", "attempt", "sent", "error"],
+    jobs.map((job) => [
+      job.id,
+      job.queue,
+      job.state,
+      job.attempt,
+      `${seconds(nowMs - job.sentAtMs)} ago`,
+      (job.error ?? "").split("\n")[0]?.slice(0, 100) ?? "",
+    ]),
+  );
 }
 
-const seconds = (ms: number) => (ms < 120_000 ? `${Math.max(0, Math.round(ms / 1_000))} s` : ms < 7_200_000 ? `${Math.round(ms / 60_000)} min` : `${Math.round(ms / 3_600_000)} h`);
+const seconds = (ms: number) =>
+  ms < 120_000 ? `${Math.max(0, Math.round(ms / 1_000))} s` : ms < 7_200_000 ? `${Math.round(ms / 60_000)} min` : `${Math.round(ms / 3_600_000)} h`;

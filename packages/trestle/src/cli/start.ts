@@ -28,17 +28,30 @@ export async function runStart(given: Given): Promise<ExitCode> {
   const port = numberOption(given, "port", { least: 0, most: 65_535 });
   const host = textOption(given, "host");
   const store = textOption(given, "store");
-  const roles = textOption(given, "roles")?.split(",").map((role) => role.trim());
+  const roles = textOption(given, "roles")
+    ?.split(",")
+    .map((role) => role.trim());
   const app = await loadApp(given.positionals[0] as string);
   const known = [...new Set(app.graph.components.map(({ role }) => role))].filter((role) => role !== "any");
   const unknown = roles?.find((role) => !known.includes(role));
-  if (unknown !== undefined) throw Fault.create("cli.bad-option", `--roles must name roles of the app (${known.join(", ") || "it has none"}), got ${JSON.stringify(unknown)}`, "Leave --roles out to run everything.");
+  if (unknown !== undefined)
+    throw Fault.create(
+      "cli.bad-option",
+      `--roles must name roles of the app (${known.join(", ") || "it has none"}), got ${JSON.stringify(unknown)}`,
+      "Leave --roles out to run everything.",
+    );
 
   const ended = signalled();
-  const options: StartOptions = { ...(port === undefined ? {} : { port }), ...(host === undefined ? {} : { host }), ...(store === undefined ? {} : { store: store as NonNullable<StartOptions["store"]> }), ...(roles ? { roles } : {}) };
+  const options: StartOptions = {
+    ...(port === undefined ? {} : { port }),
+    ...(host === undefined ? {} : { host }),
+    ...(store === undefined ? {} : { store: store as NonNullable<StartOptions["store"]> }),
+    ...(roles ? { roles } : {}),
+  };
   const node = await start(app, options);
   const address = node.url === "" ? undefined : node.url;
-  if (given.values["json"]) process.stdout.write(`${JSON.stringify({ app: app.name, url: address, console: address && `${address}/_trestle`, pid: process.pid })}\n`);
+  if (given.values["json"])
+    process.stdout.write(`${JSON.stringify({ app: app.name, url: address, console: address && `${address}/_trestle`, pid: process.pid })}\n`);
   else {
     if (address !== undefined) process.stdout.write(`${address}\n`);
     process.stderr.write(`${app.name} is running${address === undefined ? "; it serves nothing" : `, console at ${address}/_trestle`}. Ctrl-C ends it.\n`);

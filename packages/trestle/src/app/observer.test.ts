@@ -1,0 +1,88 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { metricsRegistry, seededRandom, virtualClock } from "../kernel/index.ts";
+import { makeObserver } from "./observer.ts";
+
+function observed() {
+  const metrics = metricsRegistry();
+  const clock = virtualClock();
+  const observer = makeObserver({ metrics, clock, random: seededRandom("observer"), spans: { start: () => undefined } });
+  const value = (name: string, labels: Readonly<Record<string, string>>) =>
+    metrics.read().find((sample) => sample.name === name && Object.entries(labels).every(([label, text]) => sample.labels[label] === text));
+  return { metrics, clock, observer, value };
+}
+
+test("every invocation is counted by component, operation and end, with its duration", () => {
+  const { observer, value } = observed();
+
+  for (let i = 0; i < 7; i++) observer.invoked("shop", "placeOrder", "ok", 12, 1);
+  observer.invoked("shop", "placeOrder", "refused", 3, 1);
+  observer.invoked("shop", "placeOrder", "fault", 2_000, 1);
+
+  for (const [end, count] of [
+    ["ok", 7],
+    ["refused", 1],
+    ["fault", 1],
+  ] as const) {
+    const sample = value("trestle_invocations_total", { component: "shop", operation: "placeOrder", end });
+    assert.ok(sample?.kind === "counter" && sample.value === count, `${end}: ${JSON.stringify(sample)}`);
+  }
+  const duration = value("trestle_invocation_duration_seconds", { component: "shop", operation: "placeOrder" });
+  assert.ok(duration?.kind === "histogram");
+  assert.deepEqual([duration.count, Math.round(duration.sum * 1_000)], [9, 2_087]);
+});
+
+test("the worst number of attempts is kept beside the distribution", () => {
+  const { observer, value } = observed();
+
+  for (const attempts of [1, 1, 4, 2]) observer.invoked("fulfilment", "", "ok", 1, attempts);
+
+  const most = value("trestle_attempts_per_commit_max", { component: "fulfilment" });
+  const all = value("trestle_attempts_per_commit", { component: "fulfilment" });
+  assert.ok(most?.kind === "gauge" && most.value === 4);
+  assert.ok(all?.kind === "histogram" && all.count === 4 && all.sum === 8);
+});
+
+test("an edge has the rate of its use, and the failures and durations of what was waited for", async () => {
+  const { observer, clock } = observed();
+
+  for (let i = 0; i < 20; i++) observer.used("fulfilment", "payments");
+  for (let i = 0; i < 10; i++) observer.called?.("fulfilment", "payments", i < 2 ? "fault" : "ok", 40);
+  observer.used("shop", "orders");
+  await clock.advance(10_000);
+
+  const { edges } = observer.observed();
+  const [payments, orders] = [edges.find(({ to }) => to === "payments"), edges.find(({ to }) => to === "orders")];
+  assert.deepEqual([payments?.total, payments?.traffic.perSecond, payments?.traffic.faultsPerSecond], [20, 2, 0.2]);
+  assert.ok((payments?.traffic.p99Ms ?? 0) > 25 && (payments?.traffic.p99Ms ?? 0) <= 50);
+  assert.deepEqual(orders?.traffic, { perSecond: 0.1, refusedPerSecond: 0, faultsPerSecond: 0 });
+});
+
+test("a component that is asked from outside any handler has no edge to itself", () => {
+  const { observer } = observed();
+
+  observer.used("mail", "mail");
+  observer.called?.("mail", "mail", "ok", 1);
+
+  assert.deepEqual(observer.observed().edges, []);
+});
+
+test("operations without end are bounded: what comes after the five hundredth is counted together", () => {
+  const { observer } = observed();
+
+  for (let i = 0; i < 2_000; i++) observer.invoked("shop", `op-${i}`, "ok", 1, 1);
+
+  const operations = observer.observed().components.get("shop")?.operations;
+  assert.equal(operations?.size, 501);
+  assert.equal(operations?.get("(other)")?.total, 1_500);
+});
+
+test("edges without end are bounded too", () => {
+  const { observer } = observed();
+
+  for (let i = 0; i < 6_000; i++) observer.used(`a${i}`, "b");
+
+  const { edges } = observer.observed();
+  assert.equal(edges.length, 5_001);
+  assert.equal(edges.find(({ from }) => from === "(other)")?.total, 1_000);
+});
