@@ -50,7 +50,6 @@ const rules = new Map<string, Rule>(Object.entries({
   "deadline.exceeded": { status: 504, told: false },
   "store.overloaded": later(503),
   "store.closed": later(503),
-  "store.moved": later(503),
   "node.stopped": later(503),
   "commit.unknown": later(503),
   "queue.full": later(503),
