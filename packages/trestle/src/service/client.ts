@@ -77,7 +77,7 @@ function watched(invocation: Invocation, operation: Operation, answer: unknown):
 async function call(component: Component, node: NodeServices, operation: Operation, request: CallRequest, caller: Caller, key: string | undefined): Promise<unknown> {
   const url = node.serviceUrl(operation.service);
   if (url !== undefined) {
-    return operation.streams ? streamRemotely(url, operation, request, caller) : callRemotely(url, operation, request, { caller, key, timeoutMs: Math.min(operation.timeoutMs, remainingMs(node.clock)), traceparent: currentContext().traceparent });
+    return operation.streams ? streamRemotely(url, operation, request, caller) : callRemotely(url, operation, request, { caller, key, timeoutMs: Math.min(operation.timeoutMs, remainingMs(node.clock)), clock: node.clock, traceparent: currentContext().traceparent });
   }
   const served: Served = { operation, component, node, state: stateOf(component, node) };
   const question = questionOf(operation, request, caller, key);

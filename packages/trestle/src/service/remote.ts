@@ -1,7 +1,7 @@
 /** A service that another process runs, asked over HTTP. */
 import type { Refused } from "../component/index.ts";
 import { deadlineHeader, exchange, type Exchange } from "../external/index.ts";
-import { Fault } from "../kernel/index.ts";
+import { deadlineExceeded, Fault, linkSignals, type Clock } from "../kernel/index.ts";
 import { targetOf, type Caller, type CallRequest } from "./call-request.ts";
 import type { Operation } from "./operation.ts";
 import { isProblem, problemType, refusalOfProblem } from "./problem.ts";
@@ -11,6 +11,7 @@ interface RemoteOptions {
   readonly caller: Caller;
   readonly key: string | undefined;
   readonly timeoutMs: number;
+  readonly clock: Clock;
   readonly traceparent: string | undefined;
 }
 
@@ -19,7 +20,9 @@ interface RemoteOptions {
  * `external.refused` for an error answer that the operation does not declare.
  */
 export async function callRemotely(url: string, operation: Operation, request: CallRequest, options: RemoteOptions): Promise<{ readonly ok: true; readonly status: number; readonly body: unknown } | Refused | Response> {
-  const { caller, key, timeoutMs, traceparent } = options;
+  const { caller, key, timeoutMs, clock, traceparent } = options;
+  using link = linkSignals(caller.signal);
+  const timer = Number.isFinite(timeoutMs) ? clock.after(timeoutMs, () => link.abort(deadlineExceeded(timeoutMs, "call"))) : undefined;
   const asked: Exchange = {
     method: operation.method, url: url.replace(/\/$/, "") + targetOf(operation, request),
     headers: {
@@ -27,10 +30,10 @@ export async function callRemotely(url: string, operation: Operation, request: C
       ...(Number.isFinite(timeoutMs) ? { [deadlineHeader]: String(Math.floor(timeoutMs)) } : {}), ...(traceparent === undefined ? {} : { traceparent }),
     },
     body: request.body === undefined ? undefined : JSON.stringify(request.body),
-    signal: caller.signal ?? AbortSignal.timeout(Math.min(timeoutMs, 2_147_483_647)),
+    signal: link.signal,
   };
   const who = `service "${operation.service}", ${operation.name}`;
-  const { status, headers, text } = await exchange(who, asked);
+  const { status, headers, text } = await exchange(who, asked).finally(() => timer?.cancel());
   const contentType = headers.get("content-type") ?? "";
   if (status >= 200 && status < 300) return callAnswerOf({ status, headers: Object.fromEntries(headers), body: text === "" ? undefined : text, refused: false });
   if (contentType.startsWith(problemType)) {
