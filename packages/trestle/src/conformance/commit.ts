@@ -493,6 +493,26 @@ export const commitCases: readonly Case<CommitSubject>[] = [
     },
   },
   {
+    name: "[F20] a time or an amount that is no number is a fault, and not a row that nobody understands",
+    guarantee: "commit.atomic",
+    async run(subject) {
+      const key = freshKey(subject);
+      const refusing = (code: `${string}.${string}`, write: Write) => refuses(code, () => subject.store.commit(commitOf(subject, [write])));
+
+      await refusing("commit.not-a-number", { kind: "put", key, value: bytes("x"), expiresAtMs: Number.NaN });
+      await refusing("commit.not-a-number", { kind: "put", key, value: bytes("x"), index: [{ field: "f", value: Infinity }] });
+      await refusing("commit.not-a-number", { kind: "merge", key, merge: { kind: "max", value: Number.NaN } });
+      await refusing("commit.not-an-integer", { kind: "merge", key, merge: { kind: "add", amount: 0.5 } });
+      await refusing("token.keep-out-of-range", { kind: "token", key, value: bytes("x"), keepForMs: 0 });
+      await refusing("commit.not-a-number", {
+        kind: "enqueue",
+        job: { id: subject.ids.next(), queue: "q", payload: bytes("x"), priority: 1, dueAtMs: Number.NaN },
+      });
+      await refusing("job.priority-not-an-integer", { kind: "enqueue", job: { id: subject.ids.next(), queue: "q", payload: bytes("x"), priority: 0.5 } });
+      assert.equal(await value(subject, key), undefined);
+    },
+  },
+  {
     name: "[F9] a commit may have 256 expectations and not one more",
     guarantee: "commit.serializable-over-keys",
     async run(subject) {

@@ -55,6 +55,8 @@ interface WaitingTransaction {
   readonly start: () => Promise<void>;
 }
 
+/** Operations that make a batch large enough to follow another one at once. */
+const followersMin = 64;
 const defaultTransactionMs = 250;
 /** How long after the last batch an idle store tidies up once. */
 const idleTendMs = 60_000;
@@ -88,15 +90,23 @@ export function engineStore(options: EngineOptions): SqliteStore {
     });
   }
 
+  /**
+   * May a batch leave now? A second one on its way saves the writer the wait for the first one's answers. But while it lies with the
+   * writer nothing can join it, and where the flush is slow, small batches cost more than that wait: so it has to be worth a flush.
+   */
+  function mayFollow(): boolean {
+    return inFlight === 0 || (inFlight < writer.batchesInFlightMax && waiting.length >= followersMin);
+  }
+
   function schedule(): void {
-    if (scheduled || transacting || inFlight >= writer.batchesInFlightMax) return;
+    if (scheduled || transacting || !mayFollow()) return;
     scheduled = true;
     clock.soon(flush);
   }
 
   function flush(): void {
     scheduled = false;
-    while (waiting.length && !transacting && inFlight < writer.batchesInFlightMax) {
+    while (waiting.length && !transacting && mayFollow()) {
       const first = waiting[0] as Waiting | WaitingTransaction;
       if ("start" in first) {
         if (inFlight > 0) return;
@@ -190,7 +200,16 @@ export function engineStore(options: EngineOptions): SqliteStore {
   }
 
   function notify(change: Change): void {
-    for (const listener of listeners) listener(change);
+    for (const listener of listeners) {
+      try {
+        listener(change);
+      } catch (error) {
+        // Its own concern, and nobody's commit: it becomes an uncaught error, like any other in a callback.
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
+    }
   }
 
   function transaction<T>(
@@ -199,6 +218,7 @@ export function engineStore(options: EngineOptions): SqliteStore {
   ): Promise<T> {
     if (closing) return Promise.reject(Fault.create("store.closed", "the store is closed", "Start the node again, or stop using it before it closes."));
     return new Promise<T>((resolve, reject) => {
+      checkPositive(withinMs, "transaction.withinMs");
       const start = async () => {
         try {
           await writer.begin(clock.wallMs(), withinMs);
@@ -273,6 +293,7 @@ export function engineStore(options: EngineOptions): SqliteStore {
       return submit({ kind: "resolve", id }, 0);
     },
     async claim(request) {
+      checkPositive(request.leaseMs, "claim.leaseMs");
       for (const { queue, limit } of request.queues) {
         checkKey(queue, "claim.queue");
         if (!Number.isInteger(limit) || limit < 0)
@@ -281,6 +302,7 @@ export function engineStore(options: EngineOptions): SqliteStore {
       return submit({ kind: "claim", request }, 0);
     },
     async extend(claims, leaseMs) {
+      checkPositive(leaseMs, "extend.leaseMs");
       for (const claim of claims) checkId(claim.id, "claim.id");
       return submit({ kind: "extend", claims, leaseMs }, 0);
     },
@@ -330,4 +352,9 @@ function addKeys(keys: Set<string>, commit: Commit): void {
     if (write.kind === "put" || write.kind === "remove" || write.kind === "merge") keys.add(write.key);
     else if (write.kind === "append") keys.add(write.stream);
   }
+}
+
+function checkPositive(ms: number, option: string): void {
+  if (!(Number.isFinite(ms) && ms > 0))
+    throw Fault.create("option.out-of-range", `${option} must be milliseconds above 0, got ${ms}`, `Set ${option} within the range.`);
 }

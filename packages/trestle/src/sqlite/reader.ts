@@ -56,7 +56,8 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
   const page = (limit: number): number => Math.max(0, Math.min(limit, limits.pageRowsMax));
 
   async function reading<T>(work: () => T): Promise<T> {
-    await whenReadable?.();
+    // When one transaction has ended the next one may have begun.
+    for (let busy = whenReadable?.(); busy; busy = whenReadable?.()) await busy;
     return work();
   }
 

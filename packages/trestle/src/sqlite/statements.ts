@@ -15,6 +15,8 @@ export function preparing(db: DatabaseSync): (text: string) => Prepared {
   const known = new Map<string, Prepared>();
   return (text) => {
     let prepared = known.get(text);
+    // Texts that name a window of tokens change with time; starting over now and then costs nothing that can be measured.
+    if (!prepared && known.size >= 512) known.clear();
     if (!prepared) known.set(text, (prepared = prepare(db, text)));
     return prepared;
   };

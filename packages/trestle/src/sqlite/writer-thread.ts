@@ -3,7 +3,7 @@
  * the main thread, so a blocked event loop there delays neither a batch under way nor the time limit of a transaction.
  */
 import { parentPort, workerData } from "node:worker_threads";
-import { systemClock } from "../kernel/index.ts";
+import { Fault, systemClock } from "../kernel/index.ts";
 import type { SqlResult, Statement } from "../store/index.ts";
 import { openForWriting, type Durability } from "./connection.ts";
 import { openLane, type Lane } from "./lane.ts";
@@ -67,7 +67,7 @@ function serve(lane: Lane): void {
       if (question.ask === "close") port.close();
     } catch (error) {
       const { errcode, message } = error as { errcode?: number; message: string };
-      answer({ failed: question.ask === "execute" && errcode !== undefined ? { statement: true, message, errcode } : toFailure(error) });
+      answer({ failed: question.ask === "execute" && !Fault.is(error) ? { statement: true, message, errcode } : toFailure(error) });
     }
   });
 }

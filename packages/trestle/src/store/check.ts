@@ -46,7 +46,7 @@ export function checkCommit(commit: Commit): number {
 function checkWrite(write: Write): number {
   switch (write.kind) {
     case "put": {
-      let sizeBytes = checkKey(write.key, "put.key") + write.value.byteLength;
+      let sizeBytes = checkKey(write.key, "put.key") + write.value.byteLength + (write.expiresAtMs === undefined ? 0 : checkNumber(write.expiresAtMs, "put.expiresAtMs"));
       for (const entry of write.index ?? []) sizeBytes += checkKey(entry.field, "put.index.field") + (typeof entry.value === "string" ? checkKey(entry.value, `put.index.${entry.field}`) : checkNumber(entry.value, `put.index.${entry.field}`));
       return sizeBytes;
     }
@@ -76,11 +76,13 @@ function checkWrite(write: Write): number {
     case "enqueue": {
       const { job } = write;
       checkId(job.id, "job.id");
+      if (job.dueAtMs !== undefined) checkNumber(job.dueAtMs, "job.dueAtMs");
       if (!Number.isSafeInteger(job.priority)) throw Fault.create("job.priority-not-an-integer", `priority must be an integer, lower is sooner, got ${job.priority}`, "Use 0, 1 or 2.", { details: { queue: job.queue } });
       return checkKey(job.queue, "job.queue") + job.payload.byteLength + (job.key === undefined ? 0 : checkKey(job.key, "job.key")) + (job.unique === undefined ? 0 : checkKey(job.unique, "job.unique"));
     }
     case "finish":
       checkId(write.job, "finish.job");
+      if ("dueAtMs" in write.end) checkNumber(write.end.dueAtMs, "finish.dueAtMs");
       // An error's text is for people: SQLite replaces what is not Unicode in it.
       return "error" in write.end ? write.end.error.length : 0;
     case "cancel":
