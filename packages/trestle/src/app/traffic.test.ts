@@ -52,3 +52,14 @@ test("windows of several operations come to one figure", () => {
   assert.equal(perSecond, 10);
   assert.ok(p50Ms <= 0.1 && p99Ms > 100, `${p50Ms} ${p99Ms}`);
 });
+
+test("five seconds that come round again begin at nothing", () => {
+  const window = new TrafficWindow();
+  for (let i = 0; i < 100; i++) window.record(1_000, "fault", 1);
+  window.record(61_000, "ok", 1);
+
+  const { faultsPerSecond, perSecond } = trafficOf([window], 65_000, 0);
+
+  assert.equal(faultsPerSecond, 0);
+  assert.ok(perSecond > 0 && perSecond < 0.1, `${perSecond}`);
+});

@@ -82,6 +82,7 @@ test("a circle is drawn, and its edges keep their direction", () => {
   for (const { from, to, points } of picture.edges) {
     const [start, end] = [at.get(from), at.get(to)];
     assert.ok(start && end && points.length >= 2);
+    assert.ok([start.x, start.x + 100].includes((points[0] as Point).x), `${from} → ${to} begins beside ${from}`);
     assert.ok(Math.abs((points[0] as Point).y - (start.y + 20)) <= 20, `${from} → ${to} begins at ${from}`);
     assert.ok(Math.abs((points.at(-1) as Point).y - (end.y + 20)) <= 20, `${from} → ${to} ends at ${to}`);
   }
