@@ -160,7 +160,7 @@ class RunningNode implements Node {
 
   async idle(): Promise<void> {
     for (let quiet = 0; quiet < 2 && !this.#stopping.signal.aborted; ) {
-      const idle = await Promise.all(this.#parts.map((part) => part.idle?.() ?? true));
+      const idle = await Promise.all(this.#parts.map((part) => part.idle?.() ?? Promise.resolve(true)));
       quiet = idle.every(Boolean) && this.#inside.store.stats().waiting === 0 ? quiet + 1 : 0;
       // Between two looks everything that is ready runs, so "idle twice" means that nobody woke anybody.
       await new Promise<void>((resolve) => this.#inside.clock.soon(resolve));

@@ -7,7 +7,7 @@
 import { decode, encode, readEvent, type Component, type NodePart, type NodeServices } from "../component/index.ts";
 import { Fault, sleep } from "../kernel/index.ts";
 import { parseKey, storeKey, type Position, type StoreKey, type Write } from "../store/index.ts";
-import { concernsRow, encodeRow, foldRow, type RowFolds } from "./projection.ts";
+import { concernsRow, encodeRow, foldRow, type RowFolds } from "./row-folds.ts";
 
 // Rows read in a batch are preconditions of it, so it stays well below limits.expectationsMax.
 const batchEvents = 200;

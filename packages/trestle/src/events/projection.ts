@@ -2,9 +2,10 @@
  * projection: rows computed from events, kept by the runtime. `in-commit`: the row changes in the commit that records the
  * event, so whoever wrote it reads it. `following`: after it, at its own pace; position and rows are one commit either way.
  */
-import { changesOf, decode, declareComponent, encode, indexEntries, listPage, pendingEvent, withResumeId, type Annotations, type AnyEvent, type Component, type Event, type Invocation, type Out, type Page, type PageQuery, type ReadOptions, type Schema, type Source, type StagedEvent, type Usable, type When } from "../component/index.ts";
+import { changesOf, decode, declareComponent, listPage, pendingEvent, withResumeId, type Annotations, type Component, type Event, type Invocation, type Out, type Page, type PageQuery, type ReadOptions, type Schema, type Source, type StagedEvent, type Usable, type When } from "../component/index.ts";
 import { storeKey } from "../store/index.ts";
 import { ProjectionFollower } from "./projection-follower.ts";
+import { concernsRow, encodeRow, foldRow, type RowFolds } from "./row-folds.ts";
 
 export function projection<S extends Source<any, any>, Row extends Schema<any, object>, const I extends keyof Out<Row> & string = never>(
   name: string,
@@ -45,33 +46,6 @@ export interface ProjectionView<Key, Row, Indexed extends string> {
   list(query: PageQuery & { readonly where?: { readonly [K in Indexed]?: K extends keyof Row ? Row[K] : never } }, options?: ReadOptions): Promise<Page<Row>>;
   /** The row now and after each change; resumable. */
   watch(key: Key): AsyncIterable<Row>;
-}
-
-// ---- folding one event into its row -----------------------------------------------------------------------------------
-
-type AnyFold = AnyEvent<Record<string, unknown>, string | number>;
-export interface RowFolds {
-  readonly name: string;
-  readonly index: readonly string[] | undefined;
-  readonly creates: Readonly<Record<string, (data: unknown, event: AnyFold) => object>>;
-  readonly updates?: Readonly<Record<string, (row: object, data: unknown, event: AnyFold) => object>>;
-  readonly removes?: readonly string[];
-}
-
-/** The row after this event; `null` when the event ends it, `undefined` when nothing changes. */
-export function foldRow(folds: RowFolds, row: object | undefined, event: AnyFold): object | null | undefined {
-  if (folds.removes?.includes(event.type)) return row === undefined ? undefined : null;
-  if (row === undefined) return folds.creates[event.type]?.(event.data, event);
-  return folds.updates?.[event.type]?.(row, event.data, event) ?? undefined;
-}
-
-export function concernsRow(folds: RowFolds, type: string): boolean {
-  return type in folds.creates || (folds.updates !== undefined && type in folds.updates) || (folds.removes?.includes(type) ?? false);
-}
-
-export function encodeRow(folds: RowFolds, row: object): { readonly value: Uint8Array; readonly index?: readonly { readonly field: string; readonly value: string | number }[] } {
-  const index = indexEntries(folds.index, row);
-  return { value: encode(row, `row of projection "${folds.name}"`), ...(index ? { index } : {}) };
 }
 
 async function projectInCommit(folds: RowFolds, staged: StagedEvent, invocation: Invocation): Promise<void> {
