@@ -2,7 +2,7 @@
  * Draws the graph as SVG and keeps it up to date. The picture is laid out again only when components or edges change, or the room does;
  * otherwise texts and strokes change in place, so that focus and selection stay where they are.
  */
-import { duration, rate } from "./format.js";
+import { compact, duration, rate } from "./format.js";
 import { layOut, pathThrough } from "./layout.js";
 
 const svgNamespace = "http://www.w3.org/2000/svg";
@@ -239,7 +239,7 @@ function fillNode({ group, line, kindText, badge, badgeBox, badgeText }, compone
   const { name, kind, traffic, queue, counts, declared } = component;
   const waiting = queue?.waiting ?? 0;
   line.textContent = [rate(traffic.perSecond), traffic.p99Ms === undefined ? "" : duration(traffic.p99Ms)].filter(Boolean).join(" · ");
-  kindText.textContent = waiting > 0 ? `${waiting.toLocaleString("en")} waiting` : kind;
+  kindText.textContent = waiting > 0 ? `${compact(waiting)} waiting` : kind;
   const kept = (queue?.dead ?? 0) + (queue?.parked ?? 0) + (queue?.undetermined ?? 0);
   const said = kept > 0 ? `${kept} kept` : traffic.faultsPerSecond > 0 ? `${rate(traffic.faultsPerSecond)} failed` : "";
   badge.style.display = said === "" ? "none" : "";
