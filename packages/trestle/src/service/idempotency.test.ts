@@ -2,13 +2,17 @@ import { test } from "node:test";
 import assert from "node:assert/strict";
 import { z } from "zod";
 import { app, start, type Node, type StartOptions } from "../app/index.ts";
-import { refuse, type Component } from "../component/index.ts";
+import { declareComponent, refuse, type Component, type NodeServices } from "../component/index.ts";
 import { external, mutation } from "../external/index.ts";
 import { Fault, virtualClock } from "../kernel/index.ts";
 import { queue } from "../messaging/index.ts";
 import { records } from "../records/index.ts";
 import { created, get, post, service } from "./index.ts";
 import { decodeToken, encodeToken, parseIdempotencyKey, tokenKeyOf } from "./idempotency-key.ts";
+import { invoke, type Outcome } from "./invoke.ts";
+import type { Operation } from "./operation.ts";
+import { interiorOf } from "./service.ts";
+import { ServiceState } from "./state.ts";
 
 const Order = z.object({ sku: z.string(), quantity: z.int().positive() });
 const orders = records("orders", { key: z.string(), value: Order });
@@ -348,4 +352,61 @@ test("[F16] out of attempts with the outcome unknown, the request is kept as und
   from.behaves(async (_key, charge) => charge());
   assert.equal((await place(node, "k1")).status, 201);
   assert.equal(from.ledger.size, 1);
+});
+
+// ---- two processes ----------------------------------------------------------------------------------------------------
+
+/** What two processes over one store would do: one node asked through two states, so that neither knows what the other is doing. */
+async function twoProcesses(shop: Component, options: StartOptions = {}) {
+  let captured: NodeServices | undefined;
+  const spy = declareComponent<Component>("spy", "spy", { annotations: {}, uses: {}, edge: "read", role: "any", prepare: async (node) => void (captured = node) });
+  const node = await running([shop, spy], options);
+  const services = captured as NodeServices;
+  const asking = (state: ServiceState) => (key: string, body: unknown = { sku: "A", quantity: 1 }): Promise<Outcome> => {
+    const operation = [...interiorOf(shop).operations.values()].find(({ method }) => method === "POST") as Operation;
+    return invoke({ operation, component: shop, node: services, state }, { raw: { params: {}, query: {}, body, raw: () => new Request("http://x/") }, tenant: undefined, principal: undefined, scope: "anonymous", key, target: "/orders", text: JSON.stringify(body) });
+  };
+  return { node, one: asking(new ServiceState(services)), two: asking(new ServiceState(services)), services };
+}
+const bodyOf = (outcome: Outcome): string => (outcome.kind === "answer" ? Buffer.from(outcome.answer.body as string).toString() : "");
+
+test("[F12] two processes run one key at once: one commits, the other repeats its answer", async () => {
+  const door = gate();
+  const { shop, runs } = shopWith(() => (door.reach(), door.passed));
+  const { node, one, two } = await twoProcesses(shop);
+  const first = one("k1");
+  await door.reached;
+  const second = two("k1");
+  door.open();
+  const [a, b] = await Promise.all([first, second]);
+  assert.equal(bodyOf(a), bodyOf(b));
+  assert.deepEqual([a, b].map((outcome) => outcome.kind === "answer" && outcome.replayed).sort(), [false, true]);
+  assert.deepEqual([runs(), await countOrders(node)], [2, 1], "both ran, one committed");
+  await assert.rejects(two("k1", { sku: "B", quantity: 1 }), (fault) => Fault.is(fault, "idempotency.key-reused"));
+  await node.stop();
+});
+
+test("[F16] between two recovery points another process is told to wait, and goes on only when the lease is over; then both cannot go on", async () => {
+  const clock = virtualClock();
+  const from = provider();
+  const door = gate();
+  let held = true;
+  from.behaves(async (_key, charge) => {
+    const charged = charge();
+    if (held) await (door.reach(), door.passed);
+    return charged;
+  });
+  const { node, one, two } = await twoProcesses(paying(from), { clock, roles: [] }); // no worker: nobody else finishes it
+  const first = one("k1").catch((fault: unknown) => fault);
+  await door.reached;
+  await assert.rejects(two("k1"), (fault) => Fault.is(fault, "idempotency.in-flight"));
+  held = false;
+  await clock.advance(2_500); // the call's own time is over, and with it the first one's run
+  assert.ok(Fault.is(await first, "external.outcome-unknown"));
+  const second = await two("k1");
+  door.open(); // the answer to the first call comes too late for anyone
+  await clock.advance(10);
+  assert.equal(from.ledger.size, 1);
+  assert.equal(bodyOf(await one("k1")), bodyOf(second));
+  await node.stop();
 });
