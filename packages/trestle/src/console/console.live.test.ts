@@ -66,9 +66,9 @@ test("the page shows components, what flows between them, and what failed", { sk
       .then((all) => all.join()),
     /fulfilment → payments: waits for its answer/,
   );
-  assert.deepEqual(await page.locator(".edge.undeclared title").allTextContents(), [
-    "nightly-report → products: uses it without having declared it; 1 times, 1/s now",
-  ]);
+  const undeclared = await page.locator(".edge.undeclared title").allTextContents();
+  assert.equal(undeclared.length, 1);
+  assert.match(undeclared[0] ?? "", /^nightly-report → products: uses it without having declared it; once, [\d.]+\/(s|min) now$/);
   assert.ok((await page.locator(".edge.unseen-yet").count()) >= 2);
   assert.equal(await page.locator("#connection-text").innerText(), "live");
   assert.equal(await page.title(), "shop · Trestle");

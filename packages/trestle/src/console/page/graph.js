@@ -194,7 +194,8 @@ const boxAt = ({ x, y }, half) => ({ left: x - half, right: x + half, top: y - 8
 
 function sentence({ from, to, operation, declared, total, traffic }) {
   const how = declared ? (edgeStyles[operation] ?? "uses it") : "uses it without having declared it";
-  const seen = total === 0 ? "not seen since the node started" : `${total.toLocaleString("en")} times, ${rate(traffic.perSecond)} now`;
+  const seen =
+    total === 0 ? "not seen since the node started" : `${total === 1 ? "once" : `${total.toLocaleString("en")} times`}, ${rate(traffic.perSecond)} now`;
   return `${from} → ${to}: ${how}; ${seen}`;
 }
 
