@@ -205,7 +205,7 @@ export function engineStore(options: EngineOptions): SqliteStore {
         listener(change);
       } catch (error) {
         // Its own concern, and nobody's commit: it becomes an uncaught error, like any other in a callback.
-        queueMicrotask(() => {
+        clock.soon(() => {
           throw error;
         });
       }

@@ -7,6 +7,7 @@
  *   refused    A commit whose expectation, guard, claim or statement fails is rolled back to its savepoint; the batch goes on.
  *   lost       An error ended the storage transaction itself (a full disk, INSERT OR ROLLBACK, RAISE(ROLLBACK)). Nothing was
  *              committed: what the lane knows is read again, and each operation gets a transaction of its own.
+ *              So does a COMMIT that finds no room, or a deferred constraint that fails: both leave nothing.
  *   unknown    COMMIT failed on I/O. The connection is opened again, and the commit ids in the file decide: an id that is there was
  *              committed; for another the commit is applied again, and if that fails too, a refusal is written under its id
  *              before the caller hears "not committed" (FINDINGS F6). Where even that fails, the caller hears `commit.unknown`.
@@ -353,11 +354,12 @@ export function openLane(options: LaneOptions): Lane {
     try {
       seam.commit();
     } catch (error) {
-      const constraint = (error as { errcode?: number }).errcode === 787;
-      if (constraint) {
+      // A deferred constraint, or a full disk: SQLite writes the frame that makes a transaction count last, so without room there is none.
+      const code = (error as { errcode?: number }).errcode;
+      if (code === 787 || code === 13) {
         forget();
         if (!alone) return singly();
-        results[from] = { ok: false, refused: "statement", message: (error as Error).message };
+        results[from] = code === 13 ? toFailure(error) : { ok: false, refused: "statement", message: (error as Error).message };
         return;
       }
       afterFailedCommit(operations, results, from, to, lastTry, error);

@@ -49,7 +49,7 @@ export function toFailure(error: unknown): Failure {
       return failed(
         "store.disk-full",
         "the disk, or the size the store may have, is full; nothing of this commit was applied",
-        "Free space, then do it again under a new commit id.",
+        "Free space, then submit it again.",
       );
     case 10:
       return failed(

@@ -3,7 +3,8 @@
  * written after the answer. `node committer.ts <file> <full|normal> <callers> <commits per caller> <round>`.
  */
 import { writeSync } from "node:fs";
-import { Fault, systemClock, systemRandom, uuidv7Ids } from "../../kernel/index.ts";
+import { MessageChannel } from "node:worker_threads";
+import { Fault, sleep, systemClock, systemRandom, uuidv7Ids } from "../../kernel/index.ts";
 import { openSqlite } from "../index.ts";
 
 const [path, durability, callers, each, round] = process.argv.slice(2) as [string, "full" | "normal", string, string, string];
@@ -11,7 +12,23 @@ const ids = uuidv7Ids(systemClock, systemRandom);
 const store = await openSqlite({ path, durability });
 const payload = new Uint8Array(200).fill(120);
 
-writeSync(1, "ready -\n");
+/** A pipe that is full for the moment says EAGAIN. */
+function say(line: string): void {
+  for (;;) {
+    try {
+      return void writeSync(1, line);
+    } catch (error) {
+      if ((error as { code?: string }).code !== "EAGAIN") throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
+    }
+  }
+}
+
+// The kernel's timers keep no process alive; an open port does.
+const alive = new MessageChannel();
+alive.port1.on("message", () => undefined);
+
+say("ready -\n");
 await Promise.all(
   Array.from({ length: Number(callers) }, async (_, caller) => {
     for (let i = 0; i < Number(each); i++) {
@@ -31,8 +48,10 @@ await Promise.all(
       } catch (error) {
         answer = Fault.is(error) ? error.code : String(error);
       }
-      writeSync(1, `${name} ${answer}\n`);
+      say(`${name} ${answer}\n`);
+      if (answer !== "applied") await sleep(systemClock, 2);
     }
   }),
 );
 await store.close();
+alive.port1.close();

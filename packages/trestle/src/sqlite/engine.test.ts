@@ -1,0 +1,97 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Fault, systemClock, systemRandom, uuidv7Ids, virtualClock, type Clock } from "../kernel/index.ts";
+import type { Store, Write } from "../store/index.ts";
+import { openSqlite, openSqliteStore } from "./index.ts";
+
+const ids = uuidv7Ids(systemClock, systemRandom);
+const put = (key: string): Write => ({ kind: "put", key, value: new Uint8Array(1) });
+const commit = (store: Store, ...writes: Write[]) => store.commit({ id: ids.next(), expects: [], writes });
+const sql = (text: string) => ({ text, parameters: [] });
+
+test("a burst of callers is one batch, and what comes while it is judged is the next", async () => {
+  const store = await openSqlite({ path: ":memory:" });
+
+  await Promise.all(Array.from({ length: 100 }, (_, i) => commit(store, put(`a//${i}`))));
+  assert.deepEqual(store.stats(), { commits: 100, refused: 0, batches: 1, waiting: 0 });
+  await Promise.all(Array.from({ length: 600 }, (_, i) => commit(store, put(`b//${i}`))));
+
+  assert.equal(store.stats().batches, 3, "a batch has at most 512 commits");
+  await Promise.all(Array.from({ length: 6 }, (_, i) => commit(store, { kind: "put", key: `c//${i}`, value: new Uint8Array(1_000_000) })));
+  assert.equal(store.stats().batches, 5, "and at most 4 MiB");
+  await store.close();
+});
+
+test("a listener that throws harms neither the commit nor the next listener", async () => {
+  const thrown: unknown[] = [];
+  const clock: Clock = {
+    ...systemClock,
+    soon: (task) =>
+      systemClock.soon(() => {
+        try {
+          task();
+        } catch (error) {
+          thrown.push(error);
+        }
+      }),
+  };
+  const store = await openSqlite({ path: ":memory:", clock });
+  const heard: string[] = [];
+  store.onChange(() => {
+    throw new Error("mine");
+  });
+  store.onChange(({ keys }) => void heard.push(...keys));
+
+  assert.equal((await commit(store, put("a//1"))).ok, true);
+  assert.equal((await commit(store, put("a//2"))).ok, true);
+  await store.close();
+
+  assert.deepEqual(heard, ["a//1", "a//2"]);
+  assert.ok(thrown.length >= 1 && thrown.every((error) => (error as Error).message === "mine"));
+});
+
+test("in memory a read waits for open transactions, also for one that begins as another ends", async () => {
+  const store = await openSqlite({ path: ":memory:" });
+  await store.migrate("t", [{ name: "1", text: "create table t (a)" }]);
+  const rolledBack = () =>
+    store
+      .transaction(async (connection) => {
+        await connection.execute(sql("insert into t values (1)"));
+        await connection.execute(sql("select 1"));
+        throw new Error("undo");
+      })
+      .catch(() => undefined);
+  const transactions = [rolledBack(), rolledBack(), rolledBack()];
+  await new Promise<void>((resolve) => systemClock.soon(resolve));
+
+  const seen = await Promise.all(Array.from({ length: 5 }, () => store.read.rows(sql("select a from t"))));
+  await Promise.all(transactions);
+
+  assert.deepEqual(seen, Array(5).fill([]));
+  await store.close();
+});
+
+test("an idle store tidies up once, a minute after its last batch, and then leaves its clock alone", async () => {
+  const clock = virtualClock();
+  const store = await openSqliteStore({ path: ":memory:", clock });
+  const own = uuidv7Ids(clock, systemRandom);
+  await store.commit({ id: own.next(), expects: [], writes: [{ kind: "put", key: "a//1", value: new Uint8Array(1), expiresAtMs: clock.wallMs() + 1_000 }] });
+
+  await clock.advance(61_000);
+  assert.equal(store.stats().batches, 2);
+  await clock.advance(3_600_000);
+
+  assert.equal(store.stats().batches, 2);
+  await store.close();
+});
+
+test("leases and limits that are no times are refused by name", async () => {
+  const store = await openSqlite({ path: ":memory:" });
+  const wrong = (attempt: () => Promise<unknown>) => assert.rejects(attempt, (thrown) => Fault.is(thrown, "option.out-of-range"));
+
+  await wrong(() => store.claim({ holder: "h", leaseMs: Number.NaN, queues: [] }));
+  await wrong(() => store.claim({ holder: "h", leaseMs: 1, queues: [{ queue: "q", limit: -1 }] }));
+  await wrong(() => store.extend([], 0));
+  await wrong(() => store.transaction(async () => ({ result: 0 }), -5));
+  await store.close();
+});
