@@ -20,7 +20,7 @@ import { nodeServices, type Services } from "./services.ts";
 export interface StartOptions extends Engines {
   /** Default: every role. `[]` runs nothing in the background and serves nothing: for scripts. */
   readonly roles?: readonly string[];
-  /** Default: `PORT`, else any free port. 0 to 65535; 0 is any free port. */
+  /** Default: `PORT`, else any free port, and none for a node without services. 0 to 65535; 0 is any free port. */
   readonly port?: number;
   /** Where to listen; default `HOST`, else `localhost` only. `0.0.0.0` for everyone. */
   readonly host?: string;
@@ -195,7 +195,8 @@ class RunningNode implements Node {
   }
 
   async #listen(): Promise<void> {
-    if (!this.#components.some((component) => component.kind === "service" && this.#runs(component))) return;
+    // A node without services listens only when it is told where: a worker then has its health, metrics and console too.
+    if (this.#options.port === undefined && !this.#components.some((component) => component.kind === "service" && this.#runs(component))) return;
     const { listen } = await import("./server.ts");
     const port = this.#options.port ?? portOf(process.env["PORT"]);
     this.#server = await listen((request, peer) => this.#answer(request, peer), { port, host: this.#options.host ?? process.env["HOST"] ?? "localhost" });
@@ -224,7 +225,7 @@ class RunningNode implements Node {
   }
 
   get #script(): Component {
-    return { kind: "app", name: this.#app.name };
+    return { kind: "script", name: "(script)" }; // no component can have this name
   }
 }
 
