@@ -49,3 +49,22 @@ test("[F2] who decided on a staged state whose commit fell decides again, also w
   assert.equal(left, 998);
   rmSync(directory, { recursive: true, force: true });
 });
+
+test("[F2] an old state that was looked up is not taken for the newest: nobody chains on it", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "trestle-chains-"));
+  const store = `sqlite:${directory}/chains.db` as const;
+  {
+    await using node = await start(app("chains", [shop]), { store, port: 0 });
+    for (let taken = 0; taken < 3; taken++) await node.open(stock).take("table", { quantity: 1 });
+  }
+  await using node = await start(app("chains", [shop]), { store, port: 0 });
+  const old = await node.open(stock).get("table", { asOf: { version: 1 } });
+
+  const taken = await Promise.all(Array.from({ length: 8 }, () => node.commit({ stock }, ({ stock }) => stock.take("table", { quantity: 10 }))));
+  const { left } = (await (await node.fetch(new Request(`${node.url}/left`))).json()) as { left: number };
+
+  assert.equal(old, 999);
+  assert.deepEqual(new Set(taken.map(({ state }) => state)), new Set([987, 977, 967, 957, 947, 937, 927, 917]), "each one's state is one that stood");
+  assert.equal(left, 917);
+  rmSync(directory, { recursive: true, force: true });
+});

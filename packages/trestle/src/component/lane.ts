@@ -42,6 +42,8 @@ export class Lane {
   readonly #streams = new Map<StoreKey, { readonly commit: CommitId; readonly version: number }>();
   readonly #newest = new Map<StoreKey, Fold>();
   readonly #durable = new Map<StoreKey, Fold>();
+  /** Those of `#durable` that were the last of their stream. A replay folds old versions too: to chain on one of these would rest on a commit that is bound to fall. */
+  readonly #tails = new WeakSet<Fold>();
   readonly #contended = new Map<StoreKey, number>();
   readonly #turns = new Map<StoreKey, Turn>();
 
@@ -90,7 +92,10 @@ export class Lane {
 
   /** The newest known fold of a stream, staged ones included: for handlers that will commit. */
   newestFold(stream: StoreKey): Fold | undefined {
-    return this.#newest.get(stream) ?? this.#durable.get(stream);
+    const newest = this.#newest.get(stream);
+    if (newest) return newest;
+    const durable = this.#durable.get(stream);
+    return durable && this.#tails.has(durable) ? durable : undefined;
   }
 
   /** The fold of a stream that is staged and not heard back about. */
@@ -113,9 +118,14 @@ export class Lane {
     return this.#durable.get(stream);
   }
 
-  keepFold(stream: StoreKey, fold: Fold): void {
+  /** `isTail`: it was the state behind the last event when it was folded. Only then may a handler take it for the newest without asking the store. */
+  keepFold(stream: StoreKey, fold: Fold, isTail: boolean): void {
     const known = this.#durable.get(stream);
-    if (known && known.version >= fold.version) return;
+    if (known && known.version >= fold.version) {
+      if (isTail && known.version === fold.version) this.#tails.add(known);
+      return;
+    }
+    if (isTail) this.#tails.add(fold);
     this.#durable.delete(stream); // a Map keeps the order of insertion, so the first is the one not used for longest
     this.#durable.set(stream, fold);
     if (this.#durable.size > foldsMax) this.#durable.delete(this.#durable.keys().next().value as StoreKey);
@@ -220,7 +230,7 @@ export class Lane {
       if ((write.kind === "put" || write.kind === "remove" || write.kind === "merge") && this.#records.get(write.key)?.commit === commit.id) this.#records.delete(write.key);
     }
     for (const [stream, fold] of folds ?? []) {
-      if (applied) this.keepFold(stream, fold);
+      if (applied) this.keepFold(stream, fold, true);
       else {
         this.#newest.delete(stream);
         this.#streams.delete(stream);

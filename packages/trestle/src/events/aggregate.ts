@@ -142,8 +142,9 @@ class BoundAggregate {
   async current(stream: StoreKey, id: string | number, options?: ReadOptions): Promise<{ readonly version: number; readonly state: unknown }> {
     const own = this.invocation.ownFold(stream);
     if (own) return own;
+    const isTail = !this.invocation.replaying;
     const read = await this.invocation.stream(stream, options);
-    const fold = read.fold ?? (await foldTo(this.invocation.node, this.component, this.folding, stream, id, { version: read.version }));
+    const fold = read.fold ?? (await foldTo(this.invocation.node, this.component, this.folding, stream, id, { version: read.version }, isTail));
     return this.invocation.ownFold(stream) ?? fold;
   }
 

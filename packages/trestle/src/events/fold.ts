@@ -16,8 +16,8 @@ export interface Folding {
 
 export type Until = { readonly version: number } | { readonly atMs: number };
 
-/** The state at a version, or as it was at a moment (of recording). */
-export async function foldTo(node: NodeServices, component: Component, folding: Folding, stream: StoreKey, id: string | number, until: Until): Promise<Fold> {
+/** The state at a version, or as it was at a moment (of recording). `isTail`: the store has just said that this version is the last. */
+export async function foldTo(node: NodeServices, component: Component, folding: Folding, stream: StoreKey, id: string | number, until: Until, isTail = false): Promise<Fold> {
   const version = "version" in until ? until.version : Number.POSITIVE_INFINITY;
   const atMs = "atMs" in until ? until.atMs : Number.POSITIVE_INFINITY;
   let fold = "version" in until ? await nearest(node, folding, stream, id, version) : { version: 0, state: folding.initial(id) };
@@ -31,7 +31,7 @@ export async function foldTo(node: NodeServices, component: Component, folding: 
     }
     if (rows.length < limits.pageRowsMax) break;
   }
-  if ("version" in until) node.lane.keepFold(stream, fold);
+  if ("version" in until) node.lane.keepFold(stream, fold, isTail);
   return fold;
 }
 
