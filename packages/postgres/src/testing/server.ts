@@ -89,6 +89,7 @@ export async function startServer(options: TestServerOptions = {}): Promise<Test
       unix_socket_directories: "",
       port: String(port),
       max_connections: "120",
+      dynamic_shared_memory_type: "mmap", // in the data directory: nothing stays in /dev/shm when the server is killed
       shared_buffers: "64MB",
       log_min_messages: "warning",
       ...options.settings,
