@@ -39,11 +39,23 @@ export function openForWriting(path: string, durability: Durability): DatabaseSy
     }
     db.exec(`pragma wal_autocheckpoint = ${checkpointPages}; pragma journal_size_limit = 67108864`);
     prepareSchema(db, path);
+    forgetStatistics(db);
+    // A file that may only be read opens, and begins transactions, without a word: it fails at its first write.
+    db.exec("begin immediate; update trestle_meta set value = value where name = 'epoch'; rollback");
   } catch (error) {
     db.close();
     throw openFault(path, error);
   }
   return db;
+}
+
+/**
+ * Each statement has one plan, made for tables of any size. Statistics that somebody's ANALYZE left (of a table that was empty
+ * that day, say) would change it (FINDINGS F8); those of the user's own tables stay.
+ */
+function forgetStatistics(db: DatabaseSync): void {
+  if (!db.prepare("select 1 from sqlite_schema where name = 'sqlite_stat1'").get()) return;
+  db.exec("delete from sqlite_stat1 where tbl like 'trestle\\_%' escape '\\'; analyze sqlite_schema");
 }
 
 /** A connection for reads only, beside the writer's. */

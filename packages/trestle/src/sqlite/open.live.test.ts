@@ -136,10 +136,15 @@ test("a directory that is missing, or that nothing can be written to, is named",
   await faults("store.not-writable", openSqlite({ path: "/proc/store.db" }));
 });
 
-test("a directory this user may only read is refused", { skip: process.getuid?.() === 0 ? "root may write everywhere" : false }, () =>
+test("a directory or a file this user may only read is refused", { skip: process.getuid?.() === 0 ? "root may write everywhere" : false }, () =>
   inDirectory(async (directory) => {
+    const path = join(directory, "store.db");
+    await (await openSqlite({ path })).close();
+    chmodSync(path, 0o400);
+    await faults("store.not-writable", openSqlite({ path }));
+    chmodSync(path, 0o600);
     chmodSync(directory, 0o500);
-    await faults("store.not-writable", openSqlite({ path: join(directory, "store.db") }));
+    await faults("store.not-writable", openSqlite({ path: join(directory, "other.db") }));
     chmodSync(directory, 0o700);
   }),
 );

@@ -1,0 +1,95 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { test } from "node:test";
+import { commitCases, logCases, queueCases, recordCases, tokenCases, type Case, type StoreSubject } from "../conformance/index.ts";
+import { seededRandom, uuidv7Ids, virtualClock } from "../kernel/index.ts";
+import { openForWriting } from "./connection.ts";
+import { openSqlite } from "./index.ts";
+
+/** Every statement on Trestle's tables that the conformance cases made the engine prepare. */
+async function preparedByTheCases(): Promise<string[]> {
+  const texts = new Set<string>();
+  const { prepare } = DatabaseSync.prototype;
+  DatabaseSync.prototype.prepare = function (this: DatabaseSync, text: string, ...rest: []) {
+    texts.add(text);
+    return prepare.call(this, text, ...rest);
+  };
+  try {
+    const clock = virtualClock();
+    const ids = uuidv7Ids(clock, seededRandom("plans"));
+    const store = await openSqlite({ path: ":memory:", clock });
+    const cases: readonly Case<StoreSubject>[] = [...commitCases, ...logCases, ...queueCases, ...recordCases, ...tokenCases];
+    for (const { run } of cases) await run({ store, clock, ids });
+    await store.close();
+  } finally {
+    DatabaseSync.prototype.prepare = prepare;
+  }
+  return [...texts].filter((text) => /\btrestle_/.test(text) && !/^(create|drop|pragma)/i.test(text) && !/trestle_tokens_|trestle_mine/.test(text));
+}
+
+/** Walks of an index from one end: the first or last row, and counts of what is asked to be counted. */
+const walks = [
+  /^select (max\(|n, at|at ).*trestle_commits/,
+  /^select max\(position\) from trestle_events/,
+  /^select (max\(|min\()\w+\) from trestle_jobs/,
+  /^select queue, min\(due\) from trestle_jobs .* USING (COVERING )?INDEX trestle_jobs_due/s,
+  /^select .*trestle_jobs.* state = 2.* USING (COVERING )?INDEX trestle_jobs_lease/s,
+  /^select id, queue, state, key, attempt, due, sent, error, payload from trestle_jobs .* USING INDEX trestle_jobs_id/s,
+];
+
+function withStatistics(db: DatabaseSync, rows: number): void {
+  db.exec("analyze; delete from sqlite_stat1");
+  const insert = db.prepare("insert into sqlite_stat1 (tbl, idx, stat) values (?, ?, ?)");
+  for (const { name, tbl_name } of db.prepare("select name, tbl_name from sqlite_schema where type = 'index' and tbl_name like 'trestle%'").all() as {
+    name: string;
+    tbl_name: string;
+  }[]) {
+    const columns = db.prepare(`select count(*) as n from pragma_index_info('${name}')`).get()?.["n"] as number;
+    insert.run(tbl_name, name, [rows, ...Array.from({ length: columns }, () => Math.max(1, Math.floor(rows / 3)))].join(" "));
+  }
+  db.exec("analyze sqlite_schema");
+}
+
+test("[F8] no statement has a second plan: statistics of 0, 1 and 10 million rows change none, and none scans a table that grows", async () => {
+  const texts = await preparedByTheCases();
+  assert.ok(texts.length >= 60, `${texts.length} statements were looked at`);
+  const directory = mkdtempSync(join(tmpdir(), "trestle-plans-"));
+  const path = join(directory, "store.db");
+  const plans = (): Map<string, string> => {
+    const db = openForWriting(path, "full");
+    try {
+      return new Map(
+        texts.map((text) => [
+          text,
+          db
+            .prepare(`explain query plan ${text}`)
+            .all()
+            .map((row) => row["detail"] as string)
+            .join("; "),
+        ]),
+      );
+    } finally {
+      db.close();
+    }
+  };
+
+  const before = plans();
+  for (const rows of [0, 1, 10_000_000]) {
+    const db = new DatabaseSync(path);
+    withStatistics(db, rows);
+    db.close();
+    for (const [text, plan] of plans()) assert.equal(plan, before.get(text), `with ${rows} rows: ${text}`);
+  }
+  rmSync(directory, { recursive: true });
+
+  const scanning = [...before]
+    .filter(([, plan]) => /SCAN (?!e |r )(?!trestle_meta|trestle_resolved|json_each|sqlite_schema|\(|CONSTANT)/.test(plan))
+    .map(([text, plan]) => `${text} -- ${plan}`);
+  assert.deepEqual(
+    scanning.filter((line) => !walks.some((walk) => walk.test(line))),
+    [],
+  );
+});
