@@ -26,6 +26,8 @@ export interface LoadOptions {
   /** How long to wait, after the last order was placed, until all have ended. Default 120,000. */
   readonly endWithinMs?: number;
   readonly mailedTwiceMax?: number;
+  /** Every so many orders are asked twice at once, under one key; 0: none. Default 20. */
+  readonly twiceEvery?: number;
   /** The orders whose jobs are parked as undetermined, asked for when some have not ended. */
   readonly undetermined?: () => Promise<ReadonlySet<string>>;
   /** Asked before each order; `orders` is then the most there can be. */
@@ -113,7 +115,7 @@ async function placeOrders(
   shop: JsonClient,
   run: string,
   skus: readonly string[],
-  { orders, concurrency, seed, retryForMs = 60_000, stopWhen = () => false, onProgress }: LoadOptions,
+  { orders, concurrency, seed, retryForMs = 60_000, twiceEvery = 20, stopWhen = () => false, onProgress }: LoadOptions,
 ): Promise<Placing> {
   const chance = seededChance(seed);
   const asked: Asked[] = [];
@@ -134,7 +136,7 @@ async function placeOrders(
 
     const beganAtMs = performance.now();
     const asking = [askUntilAnswered(shop, key, order, retryForMs, count)];
-    if (number % 20 === 0) asking.push(askUntilAnswered(shop, key, order, retryForMs, count));
+    if (twiceEvery > 0 && number % twiceEvery === 0) asking.push(askUntilAnswered(shop, key, order, retryForMs, count));
     for (const answer of await Promise.all(asking)) {
       if (answer.ok) ids.add(answer.id);
       else unanswered.push(`${key}: ${answer.why}`);

@@ -16,6 +16,7 @@ test("SIGTERM under load: no request fails, the exit code is 0, and what was lef
     orders: 100_000,
     concurrency: 32,
     seed: 1,
+    twiceEvery: 0,
     stopWhen: () => stopped,
   });
   for (let round = 0; round < 3; round++) {

@@ -48,7 +48,9 @@ export function jsonClient(url: string, connections: number): JsonClient {
           },
         );
         asked.once("timeout", () => asked.destroy(new Error(`no answer in ${timeoutMs} ms`)));
-        asked.once("error", reject);
+        asked.once("error", (error: NodeJS.ErrnoException) =>
+          reject(asked.reusedSocket && error.code === "ECONNRESET" ? Object.assign(error, { code: "ECONNRESET on a kept connection" }) : error),
+        );
         asked.end(text);
       }),
     async get<T>(path: string) {

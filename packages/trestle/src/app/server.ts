@@ -1,16 +1,19 @@
 /**
  * The socket in front of a node's `fetch`. Everything a client may send has an end: headers 16 kB and 10 s, a whole request
- * 60 s. Draining: no new connections, every answer says `Connection: close`, what is in flight is finished.
+ * 60 s. Draining: no new connections, every answer says `Connection: close`, what is in flight is finished. A connection that is
+ * idle at that moment is left open until nothing has come for `quietMs`: its client may just have sent a request, and to close it
+ * then would fail that request.
  */
 import { createServer, type Server, type ServerResponse } from "node:http";
+import { Server as NetServer } from "node:net";
 import type { Duplex } from "node:stream";
 import { getRequestListener } from "@hono/node-server";
-import { Fault, type Clock } from "../kernel/index.ts";
+import { Fault, sleep, type Clock } from "../kernel/index.ts";
 import { problem } from "./problem.ts";
 
 export interface HttpServer {
   readonly url: string;
-  drain(): void;
+  drain(clock: Clock): void;
   /** What was in flight has been answered, or the time is over. */
   settled(withinMs: number, clock: Clock): Promise<void>;
   close(): Promise<void>;
@@ -23,6 +26,8 @@ export interface Peer {
 }
 
 const maxHeaderBytes = 16_384;
+const quietMs = 250;
+const lookEveryMs = 5;
 /** The listener leaves the answer alone when this is thrown: it has been given. */
 const alreadySent = Symbol("already sent");
 const nothingMore = new Response(null);
@@ -35,7 +40,8 @@ function unreadable(thrown: unknown): Response {
 export async function listen(fetch: (request: Request, peer: Peer) => Promise<Response>, options: { readonly port: number; readonly host: string }): Promise<HttpServer> {
   let draining = false;
   let inFlight = 0;
-  let settled: (() => void) | undefined;
+  let connections = 0;
+  let requests = 0;
   const listener = getRequestListener(
     async (request, env) => {
       const { incoming, outgoing } = env as { readonly incoming: { readonly socket: { readonly remoteAddress?: string } }; readonly outgoing: ServerResponse };
@@ -57,13 +63,15 @@ export async function listen(fetch: (request: Request, peer: Peer) => Promise<Re
   const server = createServer({ maxHeaderSize: maxHeaderBytes, headersTimeout: 10_000, requestTimeout: 60_000, keepAliveTimeout: 30_000, connectionsCheckingInterval: 1_000 }, (request, response) => {
     if (draining) response.setHeader("connection", "close");
     inFlight += 1;
-    response.once("close", () => {
-      inFlight -= 1;
-      if (inFlight === 0) settled?.();
-    });
+    requests += 1;
+    response.once("close", () => (inFlight -= 1));
     void listener(request, response);
   });
   server.maxHeadersCount = 100;
+  server.on("connection", (socket) => {
+    connections += 1;
+    socket.once("close", () => (connections -= 1));
+  });
   server.on("clientError", answerUnparsed);
   await bind(server, options);
   const address = server.address();
@@ -71,18 +79,22 @@ export async function listen(fetch: (request: Request, peer: Peer) => Promise<Re
   const host = options.host.includes(":") ? `[${options.host}]` : options.host === "0.0.0.0" ? "localhost" : options.host;
   return {
     url: `http://${host}:${port}`,
-    drain() {
+    drain(clock) {
       draining = true;
-      server.close();
+      // After this turn has accepted what already waits for it: closing would reset those. And not by the HTTP server's own close, which
+      // ends idle connections at once.
+      clock.soon(() => void NetServer.prototype.close.call(server));
     },
-    settled: (withinMs, clock) => new Promise((resolve) => {
-      if (inFlight === 0) return resolve();
-      const timer = clock.after(withinMs, resolve);
-      settled = () => {
-        timer.cancel();
-        resolve();
-      };
-    }),
+    async settled(withinMs, clock) {
+      const endMs = clock.monotonicMs() + withinMs;
+      let seen = requests;
+      let quietSinceMs = clock.monotonicMs();
+      while (connections > 0 && clock.monotonicMs() < endMs) {
+        if (inFlight > 0 || requests !== seen) [seen, quietSinceMs] = [requests, clock.monotonicMs()];
+        else if (clock.monotonicMs() - quietSinceMs >= quietMs) return;
+        await sleep(clock, lookEveryMs);
+      }
+    },
     close: () => new Promise((resolve) => {
       draining = true;
       server.close(() => resolve());

@@ -170,7 +170,7 @@ class RunningNode implements Node {
   async drain(within: Duration): Promise<void> {
     const withinMs = durationMs(within, "drain: within");
     this.#draining.abort();
-    this.#server?.drain();
+    this.#server?.drain(this.#inside.clock);
     await Promise.all([this.#lifecycle.drain(withinMs), this.#server?.settled(withinMs, this.#inside.clock)]);
   }
 
