@@ -219,6 +219,8 @@ export class Dispatcher {
   #handOut(jobs: readonly ClaimedJob[], leaseEnds: LeaseEnds, journals?: ReadonlyMap<string, Journal>): void {
     for (const claim of jobs) {
       const claimant = this.#claimants.get(claim.queue);
+      const lost = this.#held.get(claim.id)?.job;
+      if (lost) lost.abort(claimOver(lost.claim)); // its lease ran out, and it came back to us
       if (claimant) this.#held.set(claim.id, { job: claimant.take(claim, journals?.get(claim.id)), ...leaseEnds });
       // Otherwise its part was stopped while the claim was on its way: the lease runs out.
     }

@@ -78,7 +78,6 @@ test("[MSG-08] a job whose node died goes on elsewhere after its lease, as its s
   await on.clock.advance(25_000);
   assert.equal(seen.length, 1, "the lease still holds");
   await on.clock.advance(20_000);
-  await second.idle();
 
   assert.deepEqual(seen.map(({ attempt }) => attempt), [1, 2]);
   assert.deepEqual([seen[0]?.id, seen[0]?.minted], [seen[1]?.id, seen[1]?.minted]);
@@ -132,6 +131,49 @@ test("a holder whose lease was lost commits nothing, and its signal says so", as
   assert.equal(new TextDecoder().decode(effects?.value), "1");
   await node.stop();
   await thief.stop();
+});
+
+test("a holder whose lease was lost makes no call to the outside any more: its recovery point is refused", async () => {
+  const on = await memoryStore();
+  const calls: number[] = [];
+  const release = gate();
+  const work = queue("work", { input: Numbered, timeout: "10m" }, async (_message, _uses, { step, attempt }) => {
+    if (attempt === 1) await release.passed;
+    await step("charge", () => Promise.resolve(calls.push(attempt)));
+  });
+  const node = await runNode([work], on);
+  await node.commit({ work }, ({ work }) => work.send({ n: 1 }));
+  await on.clock.advance(1);
+  on.clock.jumpWall(120_000);
+  const thief = await runNode([work], on);
+  await on.clock.advance(1);
+  release.open(); // before any heartbeat has told it
+  await on.clock.advance(1);
+
+  assert.deepEqual(calls, [2]);
+  await node.stop();
+  await thief.stop();
+});
+
+test("a node that gets its own lost job back holds the new claim, and not the old one", async () => {
+  const on = await memoryStore();
+  const attempts: number[] = [];
+  const work = queue("work", { input: Numbered, timeout: "10m" }, async ({ n }, _uses, { attempt, signal }) => {
+    if (n === 2) return;
+    attempts.push(attempt);
+    await sleep(on.clock, 300_000, signal);
+  });
+  const node = await runNode([work], on);
+  await node.commit({ work }, ({ work }) => work.send({ n: 1 }));
+  await on.clock.advance(9_000);
+  on.clock.jumpWall(120_000);
+  await node.commit({ work }, ({ work }) => work.send({ n: 2 })); // makes it claim, before it extends
+  await on.clock.advance(200_000);
+
+  assert.deepEqual(attempts, [1, 2]);
+  await on.clock.advance(200_000);
+  assert.equal((await on.store.read.queue("work")).running, 0);
+  await node.stop();
 });
 
 test("[F17] messages of one key run one after the other in order of sending; a failing head blocks its key only, until it is dead", async () => {
@@ -351,7 +393,11 @@ test("a run that exceeds its deadline is a failed attempt", async () => {
 test("[MSG-08] a cancelled job that waits is gone; the handler of a running one hears of it, and nothing of it stays", async () => {
   const on = await memoryStore();
   let aborted: unknown;
-  const work = queue("work", { input: Numbered, uses: { counts }, timeout: "10m" }, async (_message, { counts }, { signal }) => {
+  const fresh: boolean[] = [];
+  const work = queue("work", { input: Numbered, uses: { counts }, timeout: "10m" }, async ({ n }, { counts }, { signal, step }) => {
+    fresh.push(!signal.aborted);
+    if (n === 3) return;
+    await step("before", () => Promise.resolve());
     counts.add("effects", 1);
     await sleep(on.clock, 300_000, signal).catch((reason: unknown) => (aborted = reason));
   });
@@ -368,6 +414,10 @@ test("[MSG-08] a cancelled job that waits is gone; the handler of a running one 
   const { waiting: left, running: runs, dead } = await on.store.read.queue("work");
   assert.deepEqual([left, runs, dead, (await on.store.read.records(["counts//effects"]))[0]], [0, 0, 0, undefined]);
   assert.deepEqual(await node.commit({ work }, ({ work }) => work.cancel(running)), false);
+  assert.deepEqual(await on.store.read.records([journalKey(running.id)]), [undefined]);
+  await node.commit({ work }, ({ work }) => void work.sendMany([{ n: 3 }, { n: 3 }]));
+  await node.idle();
+  assert.deepEqual(fresh, [true, true, true], "no later job inherits the abort");
   await node.stop();
 });
 
@@ -398,6 +448,80 @@ test("[MSG-08] a drain lets what runs finish, hands back what cannot in time wit
   const rows = await on.store.read.records(["counts//quick", "counts//slow", "counts//waiting"]);
   assert.deepEqual(rows.map((row) => row && new TextDecoder().decode(row.value)), ["1", "1", "1"]);
   await next.stop();
+});
+
+test("what was claimed ahead and has not begun goes back as soon as a drain begins", async () => {
+  const on = await memoryStore();
+  const begun: number[] = [];
+  const work = queue("work", { input: Numbered, concurrency: 1, timeout: "10m" }, async ({ n }) => {
+    begun.push(n);
+    if (n === 100) await sleep(on.clock, 5_000);
+  });
+  const node = await runNode([work], on);
+  await node.commit({ work }, ({ work }) => void work.sendMany(Array.from({ length: 20 }, (_, n) => ({ n }))));
+  await node.idle(); // quick: from now on it claims ahead
+  await node.commit({ work }, ({ work }) => void work.sendMany([100, 101, 102, 103].map((n) => ({ n }))));
+  await on.clock.advance(1);
+  assert.equal((await on.store.read.queue("work")).running, 4);
+  const drained = node.drain(20_000);
+  await on.clock.advance(1);
+  const { waiting, running } = await on.store.read.queue("work");
+  await on.clock.advance(6_000);
+  await drained;
+
+  assert.deepEqual([waiting, running, begun.slice(20)], [3, 1, [100]]);
+  await node.stop();
+});
+
+test("a run that waits for a slot in vain leaves none taken", async () => {
+  const on = await memoryStore();
+  let running = 0;
+  let most = 0;
+  const work = queue("work", { input: z.enum(["quick", "conflict", "long"]), uses: { counts }, concurrency: 2, timeout: "1s", retry: { attempts: 1 } }, async (what, { counts }) => {
+    most = Math.max(most, ++running);
+    try {
+      if (what === "conflict") {
+        const value = (await counts.get("hot")) ?? 0;
+        await sleep(on.clock, 5);
+        counts.put("hot", value + 1);
+      } else if (what === "long") await sleep(on.clock, 900);
+      else if (most < 0) counts.add("never", 1);
+    } finally {
+      running -= 1;
+    }
+  });
+  const node = await runNode([work], on);
+  const send = (...messages: ("quick" | "conflict" | "long")[]) => node.commit({ work }, ({ work }) => void work.sendMany(messages));
+  await send(...Array.from({ length: 30 }, () => "quick" as const));
+  await node.idle();
+  await on.clock.advance(1);
+  await send("conflict", "long", "long", "long", "long");
+  await on.clock.advance(2);
+  await on.store.commit({ id: node.ids.next(), expects: [], writes: [{ kind: "put", key: "counts//hot", value: new TextEncoder().encode("7") }] });
+  await on.clock.advance(5_000);
+  most = 0;
+  await send("long", "long", "long");
+  await on.clock.advance(5_000);
+  await node.idle();
+
+  assert.equal(most, 2);
+  await node.stop();
+});
+
+test("with a concurrency of one the next job begins when the last one's commit is durable", async () => {
+  const on = await memoryStore();
+  const before: (number | undefined)[] = [];
+  const work = queue("work", { input: Numbered, uses: { counts }, concurrency: 1 }, async (_message, { counts }) => {
+    const [row] = await on.store.read.records(["counts//done"]);
+    before.push(row ? Number(new TextDecoder().decode(row.value)) : 0);
+    counts.add("done", 1);
+  });
+  const node = await runNode([work], on);
+  await node.commit({ work }, ({ work }) => void work.sendMany(Array.from({ length: 20 }, (_, n) => ({ n }))));
+  await node.idle();
+
+  assert.deepEqual(before, Array.from({ length: 20 }, (_, n) => n));
+  await node.stop();
 });
 
 test("a stop without a drain hands everything back at once", async () => {
@@ -554,6 +678,20 @@ test("a full queue refuses to be sent to, says how full it is, and takes message
   await assert.rejects(send()); // it asks again
   await on.clock.advance(100);
   await send();
+  await node.stop();
+});
+
+test("what is worked off makes room again without another look", async () => {
+  const on = await memoryStore();
+  let handled = 0;
+  const work = queue("work", { input: Numbered, capacity: 10 }, () => void handled++);
+  const node = await runNode([work], on);
+  for (let n = 0; n < 100; n++) {
+    await node.commit({ work }, ({ work }) => work.send({ n }));
+    await node.idle();
+  }
+
+  assert.equal(handled, 100);
   await node.stop();
 });
 

@@ -116,6 +116,25 @@ test("[MSG-08] once per tick in the whole fleet: five nodes, some of which die, 
   for (const node of nodes) await node.stop();
 });
 
+test("however many nodes start it, a schedule has one ticker; were there two, a tick would still have one run", async () => {
+  const on = await memoryStore();
+  const due: number[] = [];
+  const declared = schedule("s", { every: "1m", overlap: "allow" }, (tick) => void due.push(tick.due));
+  const nodes = await Promise.all([1, 2, 3].map(() => runNode([declared], on)));
+  const tickers = await on.store.read.jobs({ queue: "~ticker/s", limit: 10 });
+  assert.equal(tickers.length, 1);
+
+  const [ticker] = tickers;
+  assert.ok(ticker);
+  for (let i = 0; i < 2; i++) {
+    await on.store.commit({ id: nodes[0]?.ids.next() ?? "", expects: [], writes: [{ kind: "enqueue", job: { id: nodes[0]?.ids.next() ?? "", queue: ticker.queue, payload: ticker.payload, priority: 0, dueAtMs: ticker.dueAtMs } }] });
+  }
+  await on.clock.advance(300_000);
+  assert.equal(due.length, 5);
+  assert.equal(new Set(due).size, 5);
+  for (const node of nodes) await node.stop();
+});
+
 for (const [missed, expected] of [["once", [[5, 4]]], ["each", [[1, 0], [2, 0], [3, 0], [4, 0], [5, 0]]], ["drop", []]] as const) {
   test(`ticks missed while nothing ran: ${missed}`, async () => {
     const on = await memoryStore();

@@ -240,6 +240,22 @@ test("a fault of an in-commit reaction fails the commit that records the event",
   await node.stop();
 });
 
+test("two nodes feed and work on one subscription, and each event has one effect", async () => {
+  const on = await memoryStore();
+  const follow = subscription("follow", { to: counter, uses: { totals } }, { Counted: ({ key, version }, { totals }) => totals.add(`${key} ${version}`, 1) });
+  const [first, second] = [await runNode([follow], on), await runNode([follow], on)];
+  for (let n = 0; n < 50; n++) await first.commit({ counter }, async ({ counter }) => {
+    for (const key of ["a", "b"]) await counter.count(key, { n });
+  });
+  await first.idle();
+  await second.idle();
+
+  const rows = await on.store.read.records(["a", "b"].flatMap((key) => Array.from({ length: 50 }, (_, n) => `totals//${key} ${n + 1}`)));
+  assert.deepEqual(rows.map(text), rows.map(() => 1));
+  await first.stop();
+  await second.stop();
+});
+
 test("two subscriptions of one source go their own ways: one that is away loses nothing and holds nobody up", async () => {
   const on = await memoryStore();
   const got: Record<string, number> = { a: 0, b: 0 };

@@ -48,14 +48,18 @@ test("[MSG-05] a topic is followed from its start, from now, or from a position;
   assert.deepEqual((await ofKey).map(({ version }) => version), [1, 2]);
 });
 
-test("following ends when the node stops, and not with a fault", async () => {
-  const node = await start(app("a", [shipments]), quiet);
-  const reading = take(node.open(shipments).follow({ from: "start" }), 1);
-  await new Promise((resolve) => process.nextTick(resolve));
-  await node.stop();
+for (const end of ["drain", "stop"] as const) {
+  test(`following ends when the node begins to ${end}, and not with a fault`, async () => {
+    const node = await start(app("a", [shipments]), quiet);
+    const reading = take(node.open(shipments).follow({ from: "start" }), 1);
+    await new Promise((resolve) => process.nextTick(resolve));
+    if (end === "drain") await node.drain("1s");
+    else await node.stop();
 
-  assert.deepEqual(await reading, []);
-});
+    assert.deepEqual(await reading, []);
+    await node.stop();
+  });
+}
 
 test("a position of another history, or none at all, is a fault and not silence", async () => {
   await using node = await start(app("a", [shipments]), quiet);
