@@ -78,6 +78,7 @@ export const sqlCases: readonly Case<StoreSubject>[] = [
       ["SAVEPOINT", "savepoint mine"],
       ["RELEASE", "release one"],
       ["ATTACH", "attach ':memory:' as other"],
+      ["a temporary table", "create temp table mine (a)"],
       ["a read of Trestle's tables", "select * from trestle_records"],
       ["a write to Trestle's tables", "delete from trestle_events"],
       ["a trigger on Trestle's tables", "create trigger mine after insert on trestle_records begin select 1; end"],

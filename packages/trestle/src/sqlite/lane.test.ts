@@ -290,7 +290,7 @@ test("[F10] positions and numbers go on after retention removed every event and 
     apply(lane, [commitOf([append("s//1")]), commitOf([append("s//2")])]);
     const n = lane.n;
     lane.dropEvents(2);
-    lane.apply([{ kind: "tend" }], clock.wallMs() + commitIdRetentionMs + 1);
+    lane.apply([{ kind: "tend" }], clock.wallMs() + commitIdRetentionMs + 3_600_001);
     assert.deepEqual(
       [lane.db.prepare("select count(*) c from trestle_events").get()?.["c"], lane.db.prepare("select count(*) c from trestle_commits").get()?.["c"]],
       [0, 0],
@@ -348,7 +348,7 @@ test("expired records, old commit rows and resolved ids go away in bounded steps
     const count = (table: string) => Number(lane.db.prepare(`select count(*) c from ${table}`).get()?.["c"]);
     const rows = () => [count("trestle_records"), count("trestle_entries"), count("trestle_commits"), count("trestle_resolved")];
     assert.deepEqual(rows(), [400, 400, 400, 100]);
-    const laterMs = startMs + commitIdRetentionMs + 1;
+    const laterMs = startMs + commitIdRetentionMs + 3_600_001;
 
     const steps: number[][] = [];
     for (let i = 0; i < 12; i++) {
@@ -361,10 +361,30 @@ test("expired records, old commit rows and resolved ids go away in bounded steps
   });
 });
 
+test("[F6] a clock that is set back by up to an hour makes no id good for a second time", () => {
+  withLane((lane) => {
+    const commit = commitOf([{ kind: "merge", key: "count//", merge: { kind: "add", amount: 1 } }]);
+    const mintedMs = clock.wallMs();
+    // Minted, then the clock went back by 59 minutes, then it was committed.
+    const committedMs = mintedMs - 59 * 60_000;
+    const submit = (nowMs: number) =>
+      lane
+        .apply([{ kind: "tend" }, operation(commit)], nowMs)
+        .results.map((result) => result && told(result))
+        .at(-1);
+    assert.equal(submit(committedMs), "applied");
+
+    const later = [1, 59, 61].map((minutes) => submit(committedMs + commitIdRetentionMs + minutes * 60_000));
+
+    assert.deepEqual(later, ["applied", "applied", "resolved"], "its first outcome, until it is too old to be asked for");
+    assert.equal(lane.n, 1);
+  });
+});
+
 test("[F10] unchanged since a number that has been trimmed counts as changed", () => {
   withLane((lane) => {
     apply(lane, [commitOf([put("a//1")]), commitOf([put("b//1")])]);
-    const laterMs = clock.wallMs() + commitIdRetentionMs + 1;
+    const laterMs = clock.wallMs() + commitIdRetentionMs + 3_600_001;
     lane.apply([{ kind: "tend" }], laterMs);
     const later = uuidv7Ids({ ...clock, wallMs: () => laterMs }, seededRandom("later"));
     const expecting = (since: number) =>

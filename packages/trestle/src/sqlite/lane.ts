@@ -73,6 +73,9 @@ export interface Lane {
 /** Housekeeping rides on a batch at most this often. */
 const tendEveryMs = 1_000;
 
+/** Ids are kept longer than they are accepted, so that one minted before the clock was set back by up to this is never accepted twice. */
+const clockSlackMs = 3_600_000;
+
 const insertCommit = "insert into trestle_commits (n, epoch, id, at, keys) values (?, ?, ?, ?, ?) on conflict (id) do nothing";
 const findCommit = "select epoch, n from trestle_commits where id = ?";
 const findResolved = "select 1 from trestle_resolved where id = ?";
@@ -309,7 +312,7 @@ export function openLane(options: LaneOptions): Lane {
   function tend(limit: number): undefined {
     tendedAtMs = state.nowMs;
     const swept = sweepRecords(state, limit);
-    const cutoff = state.nowMs - commitIdRetentionMs;
+    const cutoff = state.nowMs - commitIdRetentionMs - clockSlackMs;
     const oldest = sql("select at from trestle_commits order by n limit 1").get();
     let trimmed = 0;
     if (oldest && (oldest[0] as number) < cutoff) {

@@ -14,19 +14,17 @@ export interface UserSql {
 }
 
 const preparedMax = 256;
-const deniedActions: ReadonlySet<number> = new Set([
-  constants.SQLITE_TRANSACTION,
-  constants.SQLITE_SAVEPOINT,
-  constants.SQLITE_PRAGMA,
-  constants.SQLITE_ATTACH,
-  constants.SQLITE_DETACH,
-]);
-const actionNames = new Map<number, string>([
+/** What a statement may not do, by SQLite's action codes. A temporary table would live on in a connection that everybody shares. */
+const deniedActions: ReadonlyMap<number, string> = new Map([
   [constants.SQLITE_TRANSACTION, "transaction control"],
   [constants.SQLITE_SAVEPOINT, "SAVEPOINT"],
   [constants.SQLITE_PRAGMA, "PRAGMA"],
   [constants.SQLITE_ATTACH, "ATTACH"],
   [constants.SQLITE_DETACH, "DETACH"],
+  [constants.SQLITE_CREATE_TEMP_TABLE, "a temporary table"],
+  [constants.SQLITE_CREATE_TEMP_VIEW, "a temporary view"],
+  [constants.SQLITE_CREATE_TEMP_TRIGGER, "a temporary trigger"],
+  [constants.SQLITE_CREATE_TEMP_INDEX, "a temporary index"],
 ]);
 const isOurs = (name: string | null) => name !== null && /^trestle_/i.test(name);
 
@@ -38,8 +36,8 @@ export function userSql(db: DatabaseSync): UserSql {
 
   db.setAuthorizer((action, first, second) => {
     if (!guarded) return constants.SQLITE_OK;
-    if (deniedActions.has(action)) denied ??= actionNames.get(action);
-    // ALTER TABLE names its table second, and not what it will be called: its text is looked at in `deniedText`.
+    if (deniedActions.has(action)) denied ??= deniedActions.get(action);
+    // ALTER TABLE names its table second, and not what it will be called: its text is looked at in `underGuard`.
     else if (isOurs(first) || isOurs(second)) denied ??= `the table ${isOurs(first) ? first : second}`;
     else return constants.SQLITE_OK;
     return constants.SQLITE_DENY;
@@ -85,7 +83,8 @@ export function userSql(db: DatabaseSync): UserSql {
         const bound = parameters.map(bindable);
         if (statement.columns().length === 0) {
           const { changes, lastInsertRowid } = statement.run(...bound);
-          return { rows: [], changes: Number(changes), lastInsertRowid: BigInt(lastInsertRowid) };
+          // SQLite leaves the count of the statement before when this one changes no rows but tables.
+          return { rows: [], changes: /^\s*(create|drop|alter)\b/i.test(text) ? 0 : Number(changes), lastInsertRowid: BigInt(lastInsertRowid) };
         }
         const rows = statement.all(...bound).map(plainRow);
         // RETURNING: `all` does not say how many rows were changed.
