@@ -1,4 +1,4 @@
-import { test } from "node:test";
+import { after, test } from "node:test";
 import assert from "node:assert/strict";
 import { z } from "zod";
 import { app, start, type Node } from "../app/index.ts";
@@ -11,6 +11,11 @@ import { external, mutation, query, type ExternalSpec, type MutationSpec, type W
 const Input = z.object({ id: z.string() });
 const Result = z.object({ done: z.string() });
 type Behave = (input: { readonly id: string }, wire: Wire) => Promise<unknown>;
+
+const nodes: Node[] = [];
+after(async () => {
+  for (const node of nodes) await node.stop(); // also those of a test that failed
+});
 
 const kept = records("kept", { key: z.string(), value: z.object({ text: z.string() }) });
 
@@ -40,6 +45,7 @@ async function world(behave: Behave, options: { readonly spec?: ExternalSpec; re
   });
   const door = service("door", {}, { open: get("/", {}, () => "open") }); // so that there is a socket to ask for metrics
   const node = await start(app("test", [work, door]), { store: "memory:", log: () => undefined, clock });
+  nodes.push(node);
   const has = async (key: string) => (await node.open(kept).get(key)) !== undefined;
   return { node, clock, calls, endings, has, far, work };
 }

@@ -15,6 +15,7 @@ function world() {
   let made = 0;
   let touched = 0;
   let afterCall: () => void = () => undefined;
+  let duringTouch: () => Promise<void> | void = () => undefined;
   const billing = service("billing", { uses: { invoices } }, {
     invoice: post("/invoices", { body: z.object({ orderId: z.string() }), idempotent: true, refuses: { "no-such-order": 404 } }, ({ body }, { invoices }, { newId }) => {
       if (body.orderId === "none") return refuse("no-such-order", { asked: body.orderId });
@@ -23,8 +24,9 @@ function world() {
       invoices.put(id, body);
       return created({ id, n: made });
     }),
-    touch: post("/touch", {}, () => {
+    touch: post("/touch", {}, async () => {
       touched += 1;
+      await duringTouch();
       return { touched };
     }),
     read: get("/invoices/:id", { query: z.object({ as: z.string().optional() }), refuses: { gone: 410 } }, async ({ params, query }, { invoices }) => {
@@ -36,7 +38,7 @@ function world() {
       yield 2;
     }),
   });
-  const work = queue("work", { input: z.object({ id: z.string(), orderId: z.string() }), uses: { billing, heard }, retry: { attempts: 5, from: "1s", upTo: "1s" } }, async ({ id, orderId }, { billing, heard }) => {
+  const work = queue("work", { input: z.object({ id: z.string(), orderId: z.string() }), uses: { billing, heard }, timeout: "2s", retry: { attempts: 5, from: "1s", upTo: "1s" } }, async ({ id, orderId }, { billing, heard }) => {
     const invoice = await billing.invoice({ body: { orderId } });
     if (!invoice.ok) return heard.put(id, { text: `${invoice.refused} ${invoice.asked}` });
     const touch = await billing.touch();
@@ -56,7 +58,7 @@ function world() {
       return "x";
     }),
   });
-  return { billing, work, careless, front, made: () => made, touched: () => touched, afterCall: (what: () => void) => void (afterCall = what) };
+  return { billing, work, careless, front, made: () => made, touched: () => touched, afterCall: (what: () => void) => void (afterCall = what), duringTouch: (what: () => Promise<void>) => void (duringTouch = what) };
 }
 async function running(components: readonly Component[], options: StartOptions = {}): Promise<Node> {
   return start(app("test", components), { store: "memory:", log: () => undefined, clock: virtualClock(), ...options });
@@ -93,6 +95,17 @@ test("a handler that runs again after its calls gets their answers, and the othe
   for (let second = 0; second < 10; second++) await clock.advance(1_000);
   await node.idle();
   assert.deepEqual([await textOf(node, "a"), of.made(), of.touched()], ["1 1", 1, 1]);
+});
+
+test("a call that is not idempotent is not made again when its answer was lost: the caller is told that it does not know", async () => {
+  const of = world();
+  const clock = virtualClock();
+  of.duringTouch(() => new Promise(() => undefined)); // and then the caller's time is over
+  await using node = await running([of.work], { clock });
+  await node.open(of.work).send({ id: "a", orderId: "1" });
+  for (let second = 0; second < 10; second++) await clock.advance(1_000);
+  await node.idle();
+  assert.deepEqual([await textOf(node, "a"), of.made(), of.touched()], ["1 outcome-unknown", 1, 1]);
 });
 
 test("a refusal of another service that nobody looked at fails the handler", async () => {

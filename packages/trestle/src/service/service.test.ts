@@ -201,6 +201,7 @@ test("a body over the limit is a 413, whether it says its length or not", async 
   assert.equal((await problem(await ask(node, "POST", "/echo", long)))["code"], "request.body-too-large");
   assert.equal((await problem(await ask(node, "POST", "/echo", "{}", { "content-length": "10000000" })))["code"], "request.body-too-large");
   assert.equal((await problem(await ask(node, "POST", "/echo", `"${"ü".repeat(1_500)}"`)))["code"], "request.body-too-large", "bytes, not characters");
+  assert.equal((await problem(await ask(node, "POST", "/echo", `"${"ü".repeat(1_500)}"`, { "content-length": "1502" })))["code"], "request.body-too-large", "whatever it says of itself");
   let pulled = 0;
   const endless = new ReadableStream({
     pull(controller) {
