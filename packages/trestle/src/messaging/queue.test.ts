@@ -348,6 +348,22 @@ test("[F16] out of attempts after an answered call: dead, not undetermined; put 
   await node.stop();
 });
 
+test("cancelling a kept job takes what its runs had learned with it", async () => {
+  const on = await memoryStore();
+  const work = queue("work", { input: Numbered, retry: { attempts: 1 } }, async (_message, _uses, { step }) => {
+    await step("charge", () => Promise.resolve());
+    throw new Error("after the call");
+  });
+  const node = await runNode([work], on);
+  const job = await node.commit({ work }, ({ work }) => work.send({ n: 1 }));
+  await node.idle();
+  const before = await on.store.read.records([journalKey(job.id)]);
+  assert.equal(await node.commit({ work }, ({ work }) => work.cancel(job)), true);
+
+  assert.deepEqual([before[0] === undefined, await on.store.read.records([journalKey(job.id)]), (await on.store.read.queue("work")).dead], [false, [undefined], 0]);
+  await node.stop();
+});
+
 test("`later` counts as no attempt and keeps nothing; `dead` keeps the job with its reason and nothing else", async () => {
   const on = await memoryStore();
   const attempts: number[] = [];
@@ -482,7 +498,7 @@ test("a run that waits for a slot in vain leaves none taken", async () => {
     try {
       if (what === "conflict") {
         const value = (await counts.get("hot")) ?? 0;
-        await sleep(on.clock, 5);
+        await sleep(on.clock, 300);
         counts.put("hot", value + 1);
       } else if (what === "long") await sleep(on.clock, 900);
       else if (most < 0) counts.add("never", 1);
@@ -495,8 +511,9 @@ test("a run that waits for a slot in vain leaves none taken", async () => {
   await send(...Array.from({ length: 30 }, () => "quick" as const));
   await node.idle();
   await on.clock.advance(1);
-  await send("conflict", "long", "long", "long", "long");
-  await on.clock.advance(2);
+  await send("conflict");
+  await on.clock.advance(200);
+  await send("long", "long", "long", "long");
   await on.store.commit({ id: node.ids.next(), expects: [], writes: [{ kind: "put", key: "counts//hot", value: new TextEncoder().encode("7") }] });
   await on.clock.advance(5_000);
   most = 0;

@@ -2,7 +2,7 @@
  * queue: work that will be done, by one worker at a time. Sending is a write of the sender's commit; finishing is a write
  * of the handler's commit. Guarantees: `queue.redelivers-after-crash`, `queue.finishes-with-effect`, `queue.fifo-per-key`.
  */
-import { declareComponent, parse, parseNow, type Annotations, type Component, type Handles, type In, type Invocation, type NodeServices, type Out, type Schema, type Usable, type Uses, type WorkSpec } from "../component/index.ts";
+import { declareComponent, journalKey, parse, parseNow, type Annotations, type Component, type Handles, type In, type Invocation, type NodeServices, type Out, type Schema, type Usable, type Uses, type WorkSpec } from "../component/index.ts";
 import { durationMs, Fault, integerWithin, type Duration, type Instant } from "../kernel/index.ts";
 import type { JobId } from "../store/index.ts";
 import { Backlog } from "./backlog.ts";
@@ -121,14 +121,17 @@ class BoundQueue implements QueueHandle<unknown> {
   async cancel(job: JobRef | string): Promise<boolean> {
     const id = typeof job === "string" ? job : job.id;
     const { name } = this.#settings;
-    const there = await this.#invocation.recall(`job ${id} of queue ${name}`, async () => {
+    const state = await this.#invocation.recall(`job ${id} of queue ${name}`, async () => {
       const before = idBefore(id);
-      if (before === undefined) return false;
+      if (before === undefined) return undefined;
       const [row] = await this.#invocation.node.store.read.jobs({ queue: name, limit: 1, after: before });
-      return row?.id === id;
+      return row?.id === id ? row.state : undefined;
     });
-    if (there) this.#invocation.write({ kind: "cancel", job: id });
-    return there;
+    if (state === undefined) return false;
+    this.#invocation.write({ kind: "cancel", job: id });
+    // What an earlier run had learned. The holder of a running one takes its own away when it hears of this.
+    if (state !== "running") this.#invocation.write({ kind: "remove", key: journalKey(id) });
+    return true;
   }
 
   async depth(): Promise<{ readonly waiting: number; readonly running: number; readonly dead: number; readonly oldestAgeMs: number }> {

@@ -59,7 +59,7 @@ export async function runNode(components: readonly unknown[], on: { readonly sto
     crash: () => void (dead = true),
     async idle() {
       for (let quiet = 0; quiet < 2; ) {
-        const idle = (await Promise.all(parts.map((part) => part.idle?.() ?? true))).every(Boolean);
+        const idle = (await Promise.all(parts.map(async (part) => (await part.idle?.()) ?? true))).every(Boolean);
         quiet = idle ? quiet + 1 : 0;
         await new Promise<void>((resolve) => node.clock.soon(resolve));
       }
