@@ -345,6 +345,7 @@ test("[MSG-12] while a request is between two recovery points its key is in flig
   assert.equal((await place(node, "k1", { sku: "A", quantity: 9 })).status, 422);
   door.open();
   assert.equal((await first).status, 201);
+  assert.equal(await unfinished("paying"), 0, "what would have finished it is gone");
 });
 
 test("[F16] out of attempts with the outcome unknown, the request is kept as undetermined, and asking again still works", async () => {
