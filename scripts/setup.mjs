@@ -120,6 +120,11 @@ export function become(file, args) {
       if (signal !== "SIGINT" || !process.stdin.isTTY) child.kill(signal);
     });
   }
+  // npm starts us through a shell that dies of a signal without passing it on. Then nobody is left who could end us.
+  if (process.env.npm_lifecycle_event) {
+    const parent = process.ppid;
+    setInterval(() => process.ppid === parent || child.kill("SIGTERM"), 200).unref();
+  }
   child.on("error", (error) => {
     process.stderr.write(`${pinnedNode()} could not be started: ${error.message}. On a system without glibc, install Node 24 and remove node_modules.\n`);
     process.exit(70);
