@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { main } from "./transfer.ts";
 
-test("a transfer asked for three times moves the money once and answers the same each time", async () => {
+test("[MSG-12] a transfer asked for three times moves the money once and answers the same each time", async () => {
   await using node = await main({ store: "memory:", port: 0 });
   const ask = (cents: number, key: string | undefined = "k1") =>
     node.fetch(

@@ -13,7 +13,7 @@ function says({ orders, answers, check, unanswered }: CrashReport): string {
   return `${replay}\n${orders} orders, answers ${JSON.stringify(answers)}, ${JSON.stringify(check.counts)}\n${[...unanswered, ...check.violations].slice(0, 10).join("\n")}`;
 }
 
-test(`[one-commit] 20 times kill -9 during load: every key one order, every paid order one charge, every end one mail, stock adds up (seed ${seed})`, async (t) => {
+test(`[MSG-12] 20 times kill -9 during load: every key one order, every paid order one charge, every end one mail, stock adds up (seed ${seed})`, async (t) => {
   await using shop = await shopProcesses();
 
   const report = await loadThroughCrashes(shop, { deaths, seed, concurrency: 16 });

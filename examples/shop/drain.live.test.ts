@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { runLoad } from "./closed-loop.ts";
 import { shopProcesses } from "./testing/shop-processes.ts";
 
-test("SIGTERM under load: no request fails, the exit code is 0, and what was left is done by the next shop", async () => {
+test("[MSG-08] SIGTERM under load: no request fails, the exit code is 0, and what was left is done by the next shop", async () => {
   await using shop = await shopProcesses();
   await shop.start();
   let stopped = false;
