@@ -1,4 +1,5 @@
 /** What a handler may answer besides a plain value: a reply with a status, and whole responses. */
+import { Fault } from "../kernel/index.ts";
 
 export interface Reply<Status extends number, Body> {
   readonly ok: true;
@@ -13,8 +14,16 @@ const headersOfReply = new WeakMap<object, ReplyHeaders>();
 
 function reply<Status extends number, Body>(status: Status, body: Body, headers: ReplyHeaders | undefined): Reply<Status, Body> {
   const made = { ok: true, status, body } as const;
-  if (headers) headersOfReply.set(made, headers);
+  if (headers) {
+    for (const [name, value] of Object.entries(headers)) assertHeader(name, value); // here, before anything is committed
+    headersOfReply.set(made, headers);
+  }
   return made;
+}
+
+function assertHeader(name: string, value: string): void {
+  if (/^[!#$%&'*+.^_`|~\w-]+$/.test(name) && typeof value === "string" && /^[\t\x20-\x7e\x80-\xff]*$/.test(value)) return;
+  throw Fault.create("service.bad-header", `a header of a reply must have a token as its name and one line of Latin-1 as its value, got ${JSON.stringify(`${name}: ${String(value)}`.slice(0, 100))}`, "Encode the value, for example with encodeURIComponent.");
 }
 
 export function ok<const Body>(body: Body, headers?: ReplyHeaders): Reply<200, Body> {

@@ -38,18 +38,20 @@ export function serviceRoutes(services: readonly Component[], node: NodeServices
   const router = routerOf(services, node);
   return async (request, peer = {}) => {
     let invocation: string | undefined;
-    let title = "";
-    let component = "http";
+    let asked: Served | undefined;
+    const startedMs = node.clock.monotonicMs();
     try {
       const target = targetOf(request.url);
       const found = find(router, request.method, pathOf(target));
-      title = found.served.operation.title;
-      component = found.served.component.name;
+      asked = found.served;
       const serve = () => answerTo(found, request, target, peer, (id) => (invocation = id));
       const response = await inCallersContext(request.headers, node, serve);
       return request.method === "HEAD" && response.body ? new Response(null, response) : response;
     } catch (fault) {
-      if (statusOf(fault) >= 500) node.log(component, { traceparent: undefined, tenant: peer.tenant, ...(invocation === undefined ? {} : { invocation }) }).error(`${title || request.method} failed`, { code: Fault.is(fault) ? fault.code : "service.fault", fault: describe(fault) });
+      const broken = statusOf(fault) >= 500;
+      if (broken) node.log(asked?.component.name ?? "http", { traceparent: undefined, tenant: peer.tenant, ...(invocation === undefined ? {} : { invocation }) }).error(`${asked?.operation.title ?? request.method} failed`, { code: Fault.is(fault) ? fault.code : "service.fault", fault: describe(fault) });
+      // Turned away before any handler ran: nobody else has counted it.
+      if (asked && invocation === undefined) node.observer.invoked(asked.component.name, asked.operation.name, broken ? "fault" : "refused", node.clock.monotonicMs() - startedMs, 0);
       return faultResponse(fault, invocation);
     }
   };
@@ -162,6 +164,7 @@ async function answerTo({ served, params }: Found, request: Request, target: str
     return outcome.response;
   }
   const { answer, replayed } = outcome;
+  if (replayed) served.node.observer.invoked(served.component.name, operation.name, answer.refused ? "refused" : "ok", 0, 0);
   if (operation.mode === "read" && answer.body !== undefined) assertAcceptable(accept, answer.headers["content-type"] ?? "application/json", operation);
   return responseOf(answer, replayed ? { ...limited, "idempotency-replayed": "true" } : limited, peer.respond);
 }

@@ -105,6 +105,19 @@ test("a Response is passed through; one that says it went wrong discards", async
   assert.equal((await ask(node, "GET", "/notes/back")).status, 404);
 });
 
+test("a header that is no header is a fault before anything is committed", async () => {
+  const headers = service("headers", { uses: { notes } }, {
+    bad: post("/bad", { idempotent: true }, (_request, { notes }) => {
+      notes.put("bad", { text: "x" });
+      return created({}, { location: "/x\r\nset-cookie: a=b" });
+    }),
+    read: get("/read", {}, async (_request, { notes }) => ({ note: (await notes.get("bad")) ?? null })),
+  });
+  await using node = await running({}, [headers]);
+  assert.equal((await ask(node, "POST", "/bad", undefined, { "idempotency-key": "k" })).status, 500);
+  assert.deepEqual(await (await ask(node, "GET", "/read")).json(), { note: null });
+});
+
 test("a plain value is a 200, a reply has its own status, nothing is a 204", async () => {
   await using node = await running();
   const plain = await ask(node, "PATCH", "/plain");
