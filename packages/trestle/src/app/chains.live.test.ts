@@ -31,6 +31,9 @@ test("[F2] who decided on a staged state whose commit fell decides again, also w
       return stock.take("table", { quantity: 1 });
     });
 
+  // Two at once: the stream is hot now, and its staged states can be rested on.
+  await Promise.all([0, 0].map((quantity) => node.open(stock).take("table", { quantity })));
+
   // The first run takes 5 and falls, because the flag it read was raised meanwhile; its second run takes 1 at the same version.
   let runs = 0;
   await node.commit({ flags, stock }, async ({ flags, stock }) => {
@@ -44,8 +47,9 @@ test("[F2] who decided on a staged state whose commit fell decides again, also w
   await second;
   const { left } = (await (await node.fetch(new Request(`${node.url}/left`))).json()) as { left: number };
 
-  assert.equal(runs, 2);
-  assert.deepEqual(seen, [995, 999], "the second one saw the state that fell, and then the one that stands");
+  assert.ok(runs >= 2);
+  assert.equal(seen[0], 995, "the second one saw the state that fell");
+  assert.ok(seen.length > 1 && seen.slice(1).every((state) => state === 1_000 || state === 999), `and then one that stands: ${seen.join()}`);
   assert.equal(left, 998);
   rmSync(directory, { recursive: true, force: true });
 });

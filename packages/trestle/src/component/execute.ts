@@ -12,6 +12,7 @@ import { bindUses } from "./handles.ts";
 import { Invocation, type InvocationFrame } from "./invocation.ts";
 import type { Journal } from "./journal.ts";
 import type { NodeServices } from "./node.ts";
+import { refusalOf } from "./refusal.ts";
 
 export interface Work<T> {
   readonly node: NodeServices;
@@ -69,11 +70,12 @@ export async function execute<T>(work: Work<T>): Promise<Ended<T>> {
   try {
     const running = () => withContext({ component: component.name, deadlineMs, signal: undefined, tenant: work.tenant, attempt: work.attempt ?? 1, ...(span ? { traceparent: span.traceparent } : work.traceparent ? { traceparent: work.traceparent } : {}) }, async () => {
       let journal = work.journal;
+      const done = new Map<string, unknown>();
       for (;;) {
         runs += 1;
         const invocation = new Invocation({
           node, mode: work.mode, id: work.id, component, operation, tenant: work.tenant, principal: work.principal, attempt: work.attempt ?? 1,
-          startedAtMs: work.startedAtMs ?? node.clock.wallMs(), deadlineMs, signal: scope.signal, journal, guard: work.guard, resumeAfter: work.resumeAfter,
+          startedAtMs: work.startedAtMs ?? node.clock.wallMs(), deadlineMs, signal: scope.signal, journal, guard: work.guard, resumeAfter: work.resumeAfter, done,
         });
         const ended = await runOnce(work, invocation, scope);
         end = ended.end;
@@ -111,12 +113,15 @@ async function runOnce<T>(work: Work<T>, invocation: Invocation, scope: AbortSco
     const unread = invocation.unreadRefusal();
     if (invocation.unknownOutcome !== undefined) throw invocation.unknownOutcome; // a handler may not swallow it
     conclusion = work.conclude(answer, invocation);
+    // Here, where the deadline bounds it, and not in the commit.
+    const reacting = conclusion.keep ? invocation.reacted() : undefined;
+    if (reacting) await scope.race(reacting);
     if (unread !== undefined && conclusion.end === "ok") throw Fault.create("outcome.refusal-unread", `${invocation.frame.component.kind} "${invocation.frame.component.name}" ended without looking at a refusal: ${unread}`, "Look at `.ok` of what the command answered, and say what then.");
   } catch (thrown) {
     fault = invocation.unknownOutcome ?? thrown;
     conclusion = undefined;
   }
-  if (invocation.superseded) return afterRefusal(invocation, fault);
+  if (invocation.superseded) return afterRefusal(work, invocation, fault);
   if (scope.signal.aborted && fault !== undefined && work.signal?.aborted) {
     // Stopped from outside: whoever stopped it decides what becomes of the work.
     invocation.settle();
@@ -127,7 +132,7 @@ async function runOnce<T>(work: Work<T>, invocation: Invocation, scope: AbortSco
     if (conclusion === undefined) {
       if (work.mode !== "read" && invocation.restsOnReads) {
         const outcome = await invocation.commit({ keep: false, judge: true, writes: [], expects: [], journal: "save" });
-        if (!outcome.ok) return afterRefusal(invocation, fault);
+        if (!outcome.ok) return afterRefusal(work, invocation, fault);
       } else invocation.settle();
       return { kind: "done", result: { kind: "failed", fault }, end: "fault", fault };
     }
@@ -143,37 +148,39 @@ async function runOnce<T>(work: Work<T>, invocation: Invocation, scope: AbortSco
     outcome = await invocation.commit({ keep, judge: keep || invocation.restsOnReads, writes, expects, journal });
   } catch (refusedAtTheDoor) {
     // Too large, overloaded, diverged: a fault of this handler like any other, unless it already is one.
-    invocation.settle();
     const again = fault === undefined ? work.fail?.(refusedAtTheDoor, invocation) : undefined;
-    if (!again) throw refusedAtTheDoor;
-    return commitFailure(work, invocation, again, refusedAtTheDoor);
+    if (again) return commitFailure(invocation, again, refusedAtTheDoor);
+    invocation.settle();
+    throw refusedAtTheDoor;
   }
   if (outcome.ok) return { kind: "done", result: fault === undefined ? { kind: "answered", answer: answer as T } : { kind: "failed", fault }, end: conclusion.end, fault };
-  if (outcome.refused === "guard" || outcome.refused === "statement") {
-    const refused = outcome.refused === "guard"
-      ? Fault.create("commit.guard-refused", `a merge of ${work.component.kind} "${work.component.name}" would leave its range: ${outcome.key} stands at ${outcome.value}`, "Read the value first where the handler must decide on it.", { details: { key: outcome.key, value: outcome.value } })
-      : Fault.create("commit.statement-failed", `a statement of ${work.component.kind} "${work.component.name}" failed: ${outcome.message}`, "Correct the statement or the data it meets; nothing of the commit was applied.");
-    const end = work.fail?.(refused, invocation);
-    return end ? commitFailure(work, invocation, end, refused) : { kind: "done", result: { kind: "failed", fault: refused }, end: "fault", fault: refused };
-  }
-  return afterRefusal(invocation, fault);
+  return afterRefusal(work, invocation, fault);
 }
 
 /** A failure that only showed at the commit is recorded in a commit of its own, without what the handler staged. */
-async function commitFailure<T>(work: Work<T>, invocation: Invocation, conclusion: Conclusion, fault: unknown): Promise<Once<T>> {
-  const { writes = [], expects = [] } = conclusion;
-  const outcome = await work.node.lane.submit({ id: work.node.ids.next(), expects, writes });
+async function commitFailure<T>(invocation: Invocation, { writes = [], expects = [], journal = "drop" }: Conclusion, fault: unknown): Promise<Once<T>> {
+  if (journal === "save") invocation.forgetFault(fault);
+  const outcome = await invocation.commit({ keep: false, judge: false, writes, expects, journal });
   invocation.settle();
-  if (!outcome.ok) return { kind: "done", result: { kind: "lost" }, end: "fault", fault };
-  return { kind: "done", result: { kind: "failed", fault }, end: "fault", fault };
+  return { kind: "done", result: outcome.ok ? { kind: "failed", fault } : { kind: "lost" }, end: "fault", fault };
 }
 
-function afterRefusal<T>(invocation: Invocation, fault: unknown): Once<T> {
+/** A commit of this run, at its end or at a recovery point, was refused. */
+async function afterRefusal<T>(work: Work<T>, invocation: Invocation, thrown: unknown): Promise<Once<T>> {
   const why = invocation.superseded?.why;
+  const fault = why && refusalOf(work.component, why);
+  if (fault) {
+    const conclusion = work.fail?.(fault, invocation);
+    if (conclusion) return commitFailure(invocation, conclusion, fault);
+    invocation.settle();
+    return { kind: "done", result: { kind: "failed", fault }, end: "fault", fault };
+  }
   invocation.settle();
+  // Resolved: an unknown outcome turned out to be "not committed".
+  if (why?.refused === "resolved") return { kind: "again", keys: [], end: "fault", fault: thrown };
   // Its own journal moved on: another process has taken this invocation over.
-  if (why?.refused === "conflict" && !why.keys.some((key) => key.startsWith("~journal/") || key.startsWith("~request/"))) return { kind: "again", keys: why.keys, end: "fault", fault };
-  return { kind: "done", result: { kind: "lost" }, end: "fault", fault };
+  if (why?.refused === "conflict" && !why.keys.some((key) => key.startsWith("~journal/") || key.startsWith("~request/"))) return { kind: "again", keys: why.keys, end: "fault", fault: thrown };
+  return { kind: "done", result: { kind: "lost" }, end: "fault", fault: thrown };
 }
 
 function isPromise<T>(value: T | Promise<T>): value is Promise<T> {

@@ -11,15 +11,17 @@
  *
  * Over 400 lines because it is the state machine of reading, staging, replaying and committing, which share their state.
  */
+import { AsyncLocalStorage } from "node:async_hooks";
 import { Fault, seededRandom, uuidv7Named, type Random } from "../kernel/index.ts";
 import type { Commit, CommitOutcome, CommitRefused, Expectation, IndexEntry, ListQuery, Merge, NewEvent, NewJob, RecordRow, Statement, StoreKey, Version, Write } from "../store/index.ts";
 import type { Component, Mode } from "./component.ts";
 import type { Principal } from "./context.ts";
 import { definitionOf, type StagedEvent } from "./definition.ts";
-import { encodeJournal, journalKey, newSegment, type Answer, type CallIdentity, type Journal, type Segment } from "./journal.ts";
-import type { Fold, TurnTaker } from "./lane.ts";
+import { copyOf, deliver, encodeJournal, isStorable, journalKey, newJournal, thrownAnswer, valueAnswer, type Answer, type CallIdentity, type Journal, type Segment } from "./journal.ts";
+import { chainKey, type Fold, type TurnTaker } from "./lane.ts";
 import type { NodeServices } from "./node.ts";
 import type { Refused } from "./outcome.ts";
+import { Replay, type OpenCall } from "./replay.ts";
 
 export interface InvocationFrame {
   readonly node: NodeServices;
@@ -41,6 +43,8 @@ export interface InvocationFrame {
   readonly guard?: ((first: boolean) => { readonly expects: readonly Expectation[]; readonly writes: readonly Write[] }) | undefined;
   /** Where a resumable read left off (SSE's Last-Event-ID). */
   readonly resumeAfter?: string | undefined;
+  /** What was done once and for all by runs of this attempt in this process, by name: a run after a conflict does not do it again. */
+  readonly done?: Map<string, unknown> | undefined;
 }
 
 /** A call to the outside, as the kinds `external`, `service` and `context.step` make it. */
@@ -61,6 +65,19 @@ export interface StreamRead {
   readonly fold: Fold | undefined;
 }
 interface ReadRecord { readonly value: Uint8Array | undefined; readonly version: Version; readonly precondition: boolean }
+interface ReadVersion extends StreamRead {
+  readonly precondition: boolean;
+  /** The commit, on its way, whose staged state this is. */
+  readonly base: string | undefined;
+  /** As the store had it when it was asked; otherwise as this process remembers it. */
+  readonly fresh: boolean;
+}
+
+const reactionRoundsMax = 16;
+/** Bytes of writes that may be left out, in one commit. */
+const spareBytesMax = 262_144;
+/** Inside a reaction to an event: to what it reacts, and how deep. */
+const insideReaction = new AsyncLocalStorage<{ readonly invocation: Invocation; readonly round: number }>();
 
 export class Invocation implements TurnTaker {
   readonly frame: InvocationFrame;
@@ -72,34 +89,30 @@ export class Invocation implements TurnTaker {
   #superseded: Superseded | undefined;
   #unknown: unknown;
   readonly #reads = new Map<StoreKey, ReadRecord>();
-  readonly #versions = new Map<StoreKey, StreamRead>();
+  readonly #versions = new Map<StoreKey, ReadVersion>();
   readonly #overlay = new Map<StoreKey, Uint8Array | undefined>();
   readonly #records = new Map<StoreKey, Write>();
   readonly #merged = new Set<StoreKey>();
   readonly #streams = new Map<StoreKey, NewEvent[]>();
   readonly #folds = new Map<StoreKey, Fold>();
-  /** Folds it decided on while they were staged by others. */
-  readonly #restsOn = new Map<StoreKey, Fold>();
+  readonly #spare = new Map<StoreKey, { readonly write: Write; readonly sizeBytes: number }>();
   #snapshot: number | undefined;
   #others: Write[] = [];
   #expects: Expectation[] = [];
   #reactions: StagedEvent[] = [];
   #reacting: Promise<void> | undefined;
+  readonly #running = new Set<Promise<void>>();
+  #reactionFault: { readonly fault: unknown } | undefined;
   readonly #turns = new Set<StoreKey>();
-  readonly #unread = new Map<Refused, string>();
+  readonly #unread = new Map<Refused, { readonly from: string; readonly decides: boolean }>();
   readonly #handles = new Map<Component, object>();
 
-  // Replay and recovery. `#replaying` counts the segments of an earlier run that are still ahead.
-  readonly #journal: Journal;
-  #segment: Segment;
-  #at = 0;
-  #replayed: Segment | undefined;
+  // Replay and recovery.
+  readonly #replay: Replay;
   #gate: Promise<unknown> = Promise.resolve();
-  #unsaved = false;
   #saving = false;
+  #ending = false;
   readonly #occurrences = new Map<string, number>();
-  /** The faults that calls of this run ended with. */
-  readonly #faults = new Map<unknown, Segment>();
   #minted = 0;
   #random: Random | undefined;
 
@@ -107,9 +120,8 @@ export class Invocation implements TurnTaker {
     this.frame = frame;
     this.node = frame.node;
     this.mode = frame.mode;
-    this.#journal = frame.journal ?? { version: 0, segments: [] };
-    this.#replayed = this.#journal.segments[0];
-    this.#segment = this.#replayed ?? newSegment(frame.node.clock.wallMs(), frame.startedAtMs);
+    this.#replay = new Replay(frame.journal ?? newJournal(), frame.node.clock, frame.startedAtMs, () => this.#clear());
+    if (this.#unsaved) this.#saveSoon(); // learned by a run of this process that a conflict ended
   }
 
   // ---- handles ------------------------------------------------------------------------------------------------------
@@ -134,20 +146,29 @@ export class Invocation implements TurnTaker {
     throw Fault.create("handle.outlived-its-handler", `a handle of ${this.#name()} was used after its handler had ended`, "Await everything the handler starts; handles cannot be kept for later.");
   }
 
+  /**
+   * Before everything that reads, stages or mints. While a call is open the handler does nothing but call: which of several
+   * branches comes first is chance, so the next run could not tell what was committed before the call and what was not.
+   */
+  #assertFree(): void {
+    this.assertOpen();
+    for (const call of this.#replay.open) throw this.#overlapping(`used a handle while ${call.operation} had not been answered`);
+  }
+
   get tenant(): string | undefined {
     return this.frame.tenant;
   }
 
   /** True while the handler goes again through what an earlier run has committed. */
   get replaying(): boolean {
-    return this.#replayed !== undefined;
+    return this.#replay.replayed !== undefined;
   }
 
   // ---- what surrounds it --------------------------------------------------------------------------------------------
 
   /** Wall time; stands still between two recovery points, so that it is the same on every run. */
   now(): number {
-    return this.#segment.atMs;
+    return this.#replay.segment.atMs;
   }
 
   random(): number {
@@ -157,47 +178,67 @@ export class Invocation implements TurnTaker {
 
   /** A UUIDv7, the same on every attempt: from the invocation's id, its start and a count. */
   newId(): string {
-    this.assertOpen();
-    const startedAtMs = this.#journal.segments[0]?.startedAtMs ?? this.frame.startedAtMs;
-    return uuidv7Named(Math.floor(startedAtMs), `${this.frame.id}#${this.#minted++}`);
+    this.#assertFree();
+    return uuidv7Named(Math.floor(this.#replay.startedAtMs), `${this.frame.id}#${this.#minted++}`);
   }
 
   // ---- reading ------------------------------------------------------------------------------------------------------
 
   /** A record's bytes: staged here, else staged in this process, else durable. In `write` and `durable` a precondition. */
   async record(key: StoreKey, options: { readonly precondition?: boolean } = {}): Promise<Uint8Array | undefined> {
-    this.assertOpen();
+    this.#assertFree();
     if (this.#overlay.has(key)) return this.#overlay.get(key);
     if (this.mode === "read") return (await this.node.store.read.records([key]))[0]?.value;
     if (this.#merged.has(key)) throw Fault.create("records.read-after-merge", `${this.#name()} read a record it has merged into in the same commit`, "Read before you merge, or read in a commit of its own.");
-    const known = this.#reads.get(key);
+    const precondition = options.precondition ?? true;
+    const known = this.#knownRecord(key, precondition);
     if (known) return known.value;
-    if (this.#replayed) {
-      const value = this.#replayed.reads.get(key);
+    const { replayed } = this.#replay;
+    if (replayed) {
+      const value = replayed.reads.get(key);
       if (value === undefined) throw this.#diverged(`read ${key}`);
       this.#reads.set(key, { value: value ?? undefined, version: 0, precondition: false });
       return value ?? undefined;
     }
-    if (this.node.lane.isContended(key) && (await this.node.lane.takeTurn(key, this))) this.#turns.add(key);
+    const { segment } = this.#replay;
+    await this.#takeTurn(key);
     let staged = this.node.lane.stagedRecord(key);
     if (staged?.unknownUntil) {
       await staged.unknownUntil.catch(() => undefined);
       staged = this.node.lane.stagedRecord(key);
     }
     const row = staged && !staged.unknownUntil ? { value: staged.value, version: staged.commit } : (await this.node.store.read.records([key]))[0];
-    const again = this.#reads.get(key);
+    this.#assertFree();
+    const again = this.#knownRecord(key, precondition);
     if (again) return again.value;
-    this.assertOpen();
-    this.#reads.set(key, { value: row?.value, version: row?.version ?? 0, precondition: options.precondition ?? true });
-    this.#segment.reads.set(key, row?.value ?? null);
+    this.#reads.set(key, { value: row?.value, version: row?.version ?? 0, precondition });
+    segment.reads.set(key, row?.value ?? null);
     return row?.value;
+  }
+
+  /** Read before; a precondition from now on if this read wants to be one. */
+  #knownRecord(key: StoreKey, precondition: boolean): ReadRecord | undefined {
+    const known = this.#reads.get(key);
+    if (!known || known.precondition || !precondition || this.replaying) return known;
+    const strict = { ...known, precondition };
+    this.#reads.set(key, strict);
+    return strict;
+  }
+
+  /** What a read of this key would answer, when that is known without asking: for folds that must not be torn by an await. */
+  peek(key: StoreKey): Uint8Array | undefined {
+    return this.#overlay.has(key) ? this.#overlay.get(key) : this.#reads.get(key)?.value;
   }
 
   /** A snapshot, not a precondition. Sees only what is durable. */
   async list(query: ListQuery): Promise<readonly RecordRow[]> {
-    // The head before the first list: what `expectUnchanged` counts from.
-    this.#snapshot ??= this.mode === "read" ? 0 : (await this.node.store.read.head()).n;
-    return this.recall(`list ${JSON.stringify(query)}`, () => this.node.store.read.list(query));
+    this.#assertFree();
+    if (this.mode !== "read" && !this.replaying) {
+      // The head before the first list: what `expectUnchanged` counts from.
+      const { n } = await this.node.store.read.head();
+      this.#snapshot = Math.min(this.#snapshot ?? n, n);
+    }
+    return this.#recalled(this.#named(`list ${JSON.stringify(query)}`), () => this.node.store.read.list(query), false);
   }
 
   /**
@@ -205,36 +246,64 @@ export class Invocation implements TurnTaker {
    * (perhaps staged). The first answer holds until the next recovery point, and is a precondition in `write` and `durable`.
    */
   async stream(stream: StoreKey, options: { readonly precondition?: boolean } = {}): Promise<StreamRead> {
-    this.assertOpen();
-    const known = this.#versions.get(stream);
+    this.#assertFree();
+    const precondition = options.precondition ?? true;
+    const known = this.#knownVersion(stream, precondition);
     if (known) return known;
-    if (this.#replayed) {
-      const version = this.#replayed.streams.get(stream);
+    const { replayed, segment } = this.#replay;
+    if (replayed) {
+      const version = replayed.streams.get(stream);
       if (version === undefined) throw this.#diverged(`read stream ${stream}`);
-      const replayed = { version, fold: undefined };
-      this.#versions.set(stream, replayed);
-      return replayed;
+      const read: ReadVersion = { version, fold: undefined, precondition: false, base: undefined, fresh: true };
+      this.#versions.set(stream, read);
+      return read;
     }
     if (this.mode === "read") {
       const version = await this.node.store.read.streamVersion(stream);
       const fold = this.node.lane.durableFold(stream);
       return { version, fold: fold?.version === version ? fold : undefined };
     }
-    if (this.node.lane.isContended(stream) && (await this.node.lane.takeTurn(stream, this))) this.#turns.add(stream);
-    let fold = this.node.lane.newestFold(stream);
-    const version = fold?.version ?? (await this.node.store.read.streamVersion(stream));
-    fold ??= this.node.lane.newestFold(stream);
-    const again = this.#versions.get(stream);
+    await this.#takeTurn(stream);
+    const newest = await this.#newestVersion(stream);
+    this.#assertFree();
+    const again = this.#knownVersion(stream, precondition);
     if (again) return again;
-    this.assertOpen();
-    const read: StreamRead = fold && fold.version >= version ? { version: fold.version, fold } : { version, fold: undefined };
+    const read: ReadVersion = { ...newest, precondition };
     this.#versions.set(stream, read);
-    this.#segment.streams.set(stream, read.version);
-    if (options.precondition ?? true) {
-      this.#expects.push({ kind: "stream", stream, version: read.version });
-      if (read.fold && this.node.lane.stagedFold(stream) === read.fold) this.#restsOn.set(stream, read.fold);
-    }
+    segment.streams.set(stream, read.version);
     return read;
+  }
+
+  #knownVersion(stream: StoreKey, precondition: boolean): ReadVersion | undefined {
+    const known = this.#versions.get(stream);
+    if (!known || known.precondition || !precondition || this.replaying) return known;
+    const strict = { ...known, precondition };
+    this.#versions.set(stream, strict);
+    return strict;
+  }
+
+  async #newestVersion(stream: StoreKey): Promise<Omit<ReadVersion, "precondition">> {
+    const { lane, store } = this.node;
+    for (;;) {
+      const staged = lane.stagedStream(stream);
+      if (staged?.marked) return { version: staged.fold.version, fold: staged.fold, base: staged.commit, fresh: false };
+      if (staged) {
+        // It left no mark to rest on, so only its outcome tells; those after it will leave one.
+        lane.contend(stream);
+        await staged.decided;
+        continue;
+      }
+      const kept = lane.tailFold(stream);
+      if (kept) return { version: kept.version, fold: kept, base: undefined, fresh: false };
+      const version = await store.read.streamVersion(stream);
+      if (lane.stagedStream(stream)) continue;
+      const since = lane.tailFold(stream);
+      if (since && since.version > version) return { version: since.version, fold: since, base: undefined, fresh: false };
+      const fold = lane.durableFold(stream);
+      if (fold?.version !== version) return { version, fold: undefined, base: undefined, fresh: true };
+      lane.keepFold(stream, fold, true);
+      return { version, fold, base: undefined, fresh: true };
+    }
   }
 
   /** The fold this invocation has made of a stream by its own appends. */
@@ -246,32 +315,59 @@ export class Invocation implements TurnTaker {
    * Something learned from elsewhere (a list, rows, a query to the outside): asked once, the same when the handler is run
    * again. `identity` names question and parameters; the n-th time a question is asked is the n-th answer.
    */
-  async recall<T>(identity: string, ask: () => Promise<T>): Promise<T> {
-    this.assertOpen();
-    if (this.mode !== "durable") return ask();
+  recall<T>(identity: string, ask: () => Promise<T>): Promise<T> {
+    return this.#recalled(this.#named(identity), ask, true);
+  }
+
+  /** Something done once for this attempt of the invocation, however often a conflict runs its handler. */
+  once<T>(identity: string, act: () => Promise<T>): Promise<T> {
+    const name = this.#named(identity);
+    const { done } = this.frame;
+    return this.#recalled(name, async () => {
+      if (done?.has(name)) return done.get(name) as T;
+      const result = await act();
+      done?.set(name, result);
+      return result;
+    }, true);
+  }
+
+  #named(identity: string): string {
     const occurrence = this.#occurrences.get(identity) ?? 0;
     this.#occurrences.set(identity, occurrence + 1);
-    const name = `${identity} #${occurrence}`;
-    if (this.#replayed) {
-      if (!this.#replayed.recalls.has(name)) throw this.#diverged(identity);
-      return this.#replayed.recalls.get(name) as T;
+    return `${identity} #${occurrence}`;
+  }
+
+  async #recalled<T>(name: string, ask: () => Promise<T>, shared: boolean): Promise<T> {
+    this.#assertFree();
+    if (this.mode !== "durable") return ask();
+    const { replayed, segment } = this.#replay;
+    if (replayed) {
+      const answer = replayed.recalls.get(name);
+      if (!answer) throw this.#diverged(name);
+      return this.#delivered(answer) as T;
     }
-    const segment = this.#segment;
-    const answer = await ask();
-    this.assertOpen();
-    segment.recalls.set(name, answer);
-    return answer;
+    let value: T;
+    try {
+      value = await ask();
+    } catch (fault) {
+      // What the handler does about it may be committed, and is then the same on every run.
+      if (this.#state === "open" && !this.frame.signal.aborted) segment.recalls.set(name, thrownAnswer(fault));
+      throw fault;
+    }
+    this.#assertFree();
+    segment.recalls.set(name, { kind: "value", value: shared && isStorable(value) ? copyOf(value) : value });
+    return value;
   }
 
   /** Opts a snapshot read in as a precondition. */
   expect(expectation: Expectation): void {
-    this.assertOpen();
+    this.#assertFree();
     if (!this.replaying) this.#expects.push(expectation);
   }
 
   /** No record under `prefix` may have changed between the start of this segment's reading and the commit. */
   async expectUnchanged(prefix: string): Promise<void> {
-    this.assertOpen();
+    this.#assertFree();
     if (this.replaying) return;
     this.expect({ kind: "unchanged", prefix, since: this.#snapshot ?? (await this.node.store.read.head()).n });
   }
@@ -280,6 +376,7 @@ export class Invocation implements TurnTaker {
 
   put(key: StoreKey, value: Uint8Array, options: { readonly expiresAtMs?: number | undefined; readonly index?: readonly IndexEntry[] } = {}): void {
     this.#assertWrites();
+    this.#assertNotMerged(key, "put");
     this.#overlay.set(key, value);
     const { expiresAtMs, index } = options;
     if (!this.replaying) this.#records.set(key, { kind: "put", key, value, ...(expiresAtMs === undefined ? {} : { expiresAtMs }), ...(index === undefined ? {} : { index }) });
@@ -287,8 +384,13 @@ export class Invocation implements TurnTaker {
 
   remove(key: StoreKey): void {
     this.#assertWrites();
+    this.#assertNotMerged(key, "removed");
     this.#overlay.set(key, undefined);
     if (!this.replaying) this.#records.set(key, { kind: "remove", key });
+  }
+
+  #assertNotMerged(key: StoreKey, how: string): void {
+    if (this.#merged.has(key)) throw Fault.create("records.put-after-merge", `${this.#name()} ${how} a record it has merged into in the same commit`, "Put the value you mean, or merge only.");
   }
 
   merge(key: StoreKey, merge: Merge): void {
@@ -322,32 +424,74 @@ export class Invocation implements TurnTaker {
     if (!this.replaying) this.#others.push(write);
   }
 
+  /** A write that only saves time later: left out where there is no room for it. The last one of a key counts. */
+  writeSpare(key: StoreKey, write: Write, sizeBytes: number): void {
+    this.#assertWrites();
+    if (!this.replaying) this.#spare.set(key, { write, sizeBytes });
+  }
+
   sql(statement: Statement): void {
     this.write({ kind: "sql", statement });
   }
 
-  /** Runs what reacts in-commit to events staged so far. Kinds await it where their caller may read the result. */
+  /**
+   * Runs what reacts in-commit to events staged so far. Kinds await it where their caller may read the result. One reaction
+   * after the other; what a reaction itself records is reacted to before it goes on.
+   */
   react(): Promise<void> {
+    const inside = insideReaction.getStore();
+    if (inside?.invocation === this) return this.#track(this.#reactFrom(inside.round + 1));
     if (this.#reactions.length === 0) return this.#reacting ?? Promise.resolve();
-    this.#reacting = (this.#reacting ?? Promise.resolve()).then(async () => {
-      for (let round = 0; this.#reactions.length > 0; round++) {
-        if (round === 16) throw Fault.create("subscription.endless", `in-commit subscriptions of ${this.#name()} keep causing events, 16 rounds deep`, "Make one of them `following`.");
-        const events = this.#reactions;
-        this.#reactions = [];
-        for (const event of events) for (const follower of this.node.inCommit(event.source)) await follower.react(event, this);
-      }
-    });
+    this.#reacting = this.#track((this.#reacting ?? Promise.resolve()).then(() => this.#reactFrom(0)));
     return this.#reacting;
   }
 
-  /** Wraps a refusal so that the runtime knows whether the handler looked at it. */
-  watchRefusal<R extends Refused>(refusal: R, from: string): R {
+  #track(running: Promise<void>): Promise<void> {
+    this.#running.add(running);
+    const ended = () => void this.#running.delete(running);
+    running.then(ended, ended);
+    return running;
+  }
+
+  async #reactFrom(first: number): Promise<void> {
+    try {
+      for (let round = first; this.#reactions.length > 0; round++) {
+        if (round >= reactionRoundsMax) throw Fault.create("subscription.endless", `in-commit subscriptions of ${this.#name()} keep causing events, ${reactionRoundsMax} rounds deep`, "Make one of them `following`.");
+        const events = this.#reactions;
+        this.#reactions = [];
+        for (const event of events) for (const follower of this.node.inCommit(event.source)) await insideReaction.run({ invocation: this, round }, async () => follower.react(event, this));
+      }
+    } catch (fault) {
+      // An event without its reaction must not be committed, whoever catches this.
+      this.#reactionFault ??= { fault };
+      throw fault;
+    }
+  }
+
+  /** Resolves when everything staged so far has been reacted to; `undefined` when it has. */
+  reacted(): Promise<void> | undefined {
+    return this.#reactions.length > 0 || this.#running.size > 0 || this.#reactionFault ? this.#reactAll() : undefined;
+  }
+
+  async #reactAll(): Promise<void> {
+    while (!this.#reactionFault && (this.#reactions.length > 0 || this.#running.size > 0)) {
+      if (this.#running.size === 0) void this.react();
+      await Promise.allSettled(this.#running);
+    }
+    if (this.#reactionFault) throw this.#reactionFault.fault as Error;
+  }
+
+  /**
+   * Wraps a refusal so that the runtime knows whether the handler looked at it: at its end, and with `decides` (what is refused
+   * would have been part of the commit) before it calls anybody.
+   */
+  watchRefusal<R extends Refused>(refusal: R, from: string, decides = false): R {
     const looked = () => void this.#unread.delete(watched);
     const watched: R = Object.defineProperties({ ...refusal }, {
       ok: { enumerable: true, get: () => (looked(), false) },
       refused: { enumerable: true, get: () => (looked(), refusal.refused) },
     });
-    this.#unread.set(watched, `${from} refused with "${refusal.refused}"`);
+    this.#unread.set(watched, { from: `${from} refused with "${refusal.refused}"`, decides });
     return watched;
   }
 
@@ -360,85 +504,120 @@ export class Invocation implements TurnTaker {
   async recoveryPoint<T>(point: RecoveryPoint<T>): Promise<T> {
     this.assertOpen();
     if (this.mode !== "durable") throw Fault.create("handler.not-durable", `${this.#name()} called ${point.operation} from a handler that will not be finished if this process dies`, "Make the route `idempotent`, or call from a queue, a subscription or a schedule.");
-    await this.react();
-    const passing = this.#gate.then(() => this.#pass(point));
-    this.#gate = passing.catch(() => undefined);
-    const { segment, resumed } = await passing;
-    if (!segment.answer) return this.#ask(point, segment, resumed);
-    if (segment.answer.kind === "value") return segment.answer.value as T;
-    const { code, message, remedy } = segment.answer;
-    const fault = Fault.create(code as `${string}.${string}`, message, remedy);
-    this.#faults.set(fault, segment);
-    throw fault;
+    if (insideReaction.getStore()?.invocation === this) throw Fault.create("handler.not-durable", `an in-commit reaction in ${this.#name()} called ${point.operation}, in the middle of the commit it belongs to`, "Make the subscription `following`.");
+    for (let reacting = this.reacted(); reacting; reacting = this.reacted()) await reacting;
+    for (const { from, decides } of this.#unread.values()) {
+      if (decides) throw Fault.create("outcome.refusal-unread", `${this.#name()} was about to call ${point.operation} without having looked at a refusal: ${from}`, "Look at `.ok` of what the command answered, and say what then.");
+    }
+    const { operation, key } = point;
+    const call: OpenCall = { operation, key, segment: undefined };
+    const replay = this.#replay;
+    const diverged = () => this.#diverged(`call ${operation} with key ${key}`);
+    replay.open.add(call);
+    try {
+      const known = await replay.pass(call, this.#goesOn, diverged);
+      const segment = known ?? (await this.#passLive(call));
+      const thrown = segment.answer ? undefined : await this.#ask(point, segment, known !== undefined);
+      await replay.inOrder(segment, this.#goesOn, diverged);
+      if (thrown) throw thrown.fault as Error;
+      return this.#delivered(segment.answer as Answer, segment) as T;
+    } finally {
+      replay.answered(call);
+    }
   }
 
-  async #pass(point: CallIdentity): Promise<{ readonly segment: Segment; readonly resumed: boolean }> {
+  /** Throws when nothing new may be begun: the run is over, or is about to be. */
+  readonly #goesOn = (): void => {
     this.assertOpen();
-    const replayed = this.#replayed;
-    if (replayed) {
-      if (replayed.call?.operation !== point.operation || replayed.call.key !== point.key) throw this.#diverged(`call ${point.operation} with key ${point.key}`);
-      this.#nextSegment();
-      return { segment: replayed, resumed: true };
-    }
-    const segment = this.#segment;
-    segment.call = { operation: point.operation, key: point.key };
-    const segments = [...this.#journal.segments, segment];
-    const guard = this.frame.guard?.(this.#journal.segments.length === 0);
+    this.frame.signal.throwIfAborted();
+  };
+
+  #passLive(call: OpenCall): Promise<Segment> {
+    const passing = this.#gate.then(() => this.#commitPoint(call));
+    this.#gate = passing.catch(() => undefined);
+    return passing;
+  }
+
+  async #commitPoint(call: OpenCall): Promise<Segment> {
+    this.#goesOn();
+    const { journal, segment } = this.#replay;
+    segment.call = { operation: call.operation, key: call.key };
+    segment.open = this.#replay.openNumbers();
+    const segments = [...journal.segments, segment];
+    const guard = this.frame.guard?.(journal.segments.length === 0);
+    const { learned } = journal;
     const outcome = await this.#submit([...(guard?.expects ?? []), this.#journalExpectation()], [...(guard?.writes ?? []), this.#journalWrite(segments)], true);
     if (!outcome.ok) throw this.supersede(outcome);
-    this.#journal.segments.push(segment);
-    this.#journal.version = outcome.n;
-    this.#unsaved = false;
-    this.#nextSegment();
-    return { segment, resumed: false };
+    journal.saved = learned;
+    call.segment = segment;
+    this.#replay.append(segment, outcome.n);
+    return segment;
   }
 
-  async #ask<T>(point: RecoveryPoint<T>, segment: Segment, resumed: boolean): Promise<T> {
-    try {
-      const value = await point.run(resumed);
-      this.#remember(segment, { kind: "value", value });
-      return value;
-    } catch (fault) {
-      if (point.isUnknown(fault)) this.#unknown = fault;
-      else if (Fault.is(fault)) {
-        this.#faults.set(fault, segment);
-        this.#remember(segment, { kind: "fault", code: fault.code, message: fault.message, remedy: fault.remedy });
-      }
-      throw fault;
+  /** Makes the call, or joins the one that an earlier run in this process has under way. What it threw, unless it is remembered. */
+  async #ask<T>(point: RecoveryPoint<T>, segment: Segment, resumed: boolean): Promise<{ readonly fault: unknown } | undefined> {
+    this.#goesOn();
+    let asked = asking.get(segment);
+    if (!asked) {
+      asked = (async () => point.run(resumed))().then((value) => ({ value }), (fault: unknown) => ({ fault })).finally(() => asking.delete(segment));
+      asking.set(segment, asked);
     }
+    const end = await asked;
+    if (!("fault" in end)) {
+      this.#remember(segment, valueAnswer(end.value, point.operation, this.#name()));
+      return undefined;
+    }
+    if (point.isUnknown(end.fault)) this.#unknown = end.fault;
+    // When the run was cut short, so was the call: nothing was learned.
+    else if (!this.frame.signal.aborted) {
+      this.#replay.threw(end.fault, segment);
+      this.#remember(segment, thrownAnswer(end.fault));
+    }
+    return { fault: end.fault };
+  }
+
+  #delivered(answer: Answer, segment?: Segment): unknown {
+    const delivered = deliver(answer);
+    if ("value" in delivered) return delivered.value;
+    if (segment) this.#replay.threw(delivered.thrown, segment);
+    throw delivered.thrown;
+  }
+
+  get #unsaved(): boolean {
+    const { learned, saved } = this.#replay.journal;
+    return learned > saved;
   }
 
   // The answer goes with the next commit; when none comes in this turn of the loop, it gets one of its own, so that a long
   // handler does not ask twice after a crash. The shop's jobs finish in the same turn and pay nothing for it.
   #remember(segment: Segment, answer: Answer): void {
-    segment.answer = answer;
-    this.#unsaved = true;
+    this.#replay.learn(segment, answer);
+    this.#saveSoon();
+  }
+
+  #saveSoon(): void {
     if (this.#saving) return;
     this.#saving = true;
     this.node.clock.soon(() => {
       this.#saving = false;
-      if (!this.#unsaved || this.#state !== "open") return;
+      if (!this.#unsaved || this.#ending || this.#state !== "open") return;
       this.#gate = this.#gate.then(() => this.#saveAnswers()).catch((fault: unknown) => this.node.log(this.frame.component.name, { traceparent: undefined, tenant: this.tenant, invocation: this.frame.id }).warn("an answer could not be journalled", { fault: String(fault) }));
     });
   }
 
   async #saveAnswers(): Promise<void> {
-    if (!this.#unsaved || this.#state !== "open") return;
-    this.#unsaved = false;
-    const outcome = await this.node.lane.submit({ id: this.node.ids.next(), expects: [this.#journalExpectation()], writes: [this.#journalWrite(this.#journal.segments)] });
-    if (outcome.ok) this.#journal.version = outcome.n;
-    else this.supersede(outcome);
-  }
-
-  #nextSegment(): void {
-    this.#at += 1;
-    this.#replayed = this.#journal.segments[this.#at];
-    this.#segment = this.#replayed ?? newSegment(this.node.clock.wallMs(), this.frame.startedAtMs);
-    this.#clear();
+    if (!this.#unsaved || this.#ending || this.#state !== "open") return;
+    const { journal } = this.#replay;
+    const { learned } = journal;
+    const outcome = await this.node.lane.submit({ id: this.node.ids.next(), expects: [this.#journalExpectation()], writes: [this.#journalWrite(journal.segments)] });
+    if (outcome.ok) {
+      journal.version = outcome.n;
+      journal.saved = learned;
+    } else this.supersede(outcome);
   }
 
   #journalExpectation(): Expectation {
-    return { kind: "record", key: journalKey(this.frame.id), version: this.#journal.version };
+    return { kind: "record", key: journalKey(this.frame.id), version: this.#replay.journal.version };
   }
 
   #journalWrite(segments: readonly Segment[]): Write {
@@ -446,8 +625,12 @@ export class Invocation implements TurnTaker {
   }
 
   #diverged(what: string): Fault {
-    const expected = this.#replayed?.call;
+    const expected = this.#replay.replayed?.call;
     return Fault.create("handler.diverged", `${this.#name()} took another way when it was run again: it tried to ${what}, which its earlier run had not done before ${expected ? `calling ${expected.operation} with key ${expected.key}` : "its recovery point"}`, "Make the code before a recovery point depend only on its message, its handles and its context.");
+  }
+
+  #overlapping(what: string): Fault {
+    return Fault.create("handler.overlapping-call", `${this.#name()} ${what}`, "Await every call that was begun (`await Promise.all([...])`), and read and write before or after them, not in between.");
   }
 
   // ---- the end ------------------------------------------------------------------------------------------------------
@@ -458,6 +641,7 @@ export class Invocation implements TurnTaker {
       this.#state = "superseded";
       this.#superseded = { why };
       this.#endTurns();
+      this.#replay.end();
     }
     return Fault.create("handler.superseded", `this run of ${this.#name()} cannot commit any more (${why.refused})`, "Let the fault pass: the runtime runs the handler again where that is right.");
   }
@@ -473,37 +657,31 @@ export class Invocation implements TurnTaker {
 
   /** A call of an earlier or this run is unanswered: it may have happened. */
   get unanswered(): CallIdentity | undefined {
-    return this.#journal.segments.find((segment) => segment.answer === undefined)?.call;
+    return this.#replay.journal.segments.find((segment) => segment.answer === undefined)?.call;
   }
 
-  /**
-   * The run ends with this fault, and will be run again. When it is what a call ended with, the handler let it pass instead of
-   * deciding on it, so the next run makes the call again (under the same key) rather than failing by what it remembers.
-   */
+  /** The run ends with this fault, and will be run again. See `Replay.forget`. */
   forgetFault(fault: unknown): void {
-    for (let cause = fault; cause !== undefined && cause !== null; cause = (cause as { readonly cause?: unknown }).cause) {
-      const segment = this.#faults.get(cause);
-      if (!segment) continue;
-      segment.answer = undefined;
-      this.#unsaved = true;
-      return;
-    }
+    this.#replay.forget(fault);
   }
 
   /** The journal as it stands, for another run in this process. */
   get journal(): Journal | undefined {
-    return this.#journal.segments.length > 0 ? this.#journal : undefined;
+    return this.#replay.journal.segments.length > 0 ? this.#replay.journal : undefined;
   }
 
   /** Refusals that the handler got and never looked at. */
   unreadRefusal(): string | undefined {
-    return this.#unread.values().next().value;
+    return this.#unread.values().next().value?.from;
   }
 
-  /** Is what this run has read reason enough to check it before its refusal or fault is believed (FINDINGS F9)? */
+  /**
+   * Is what this run has read reason enough to check it before its refusal or fault is believed (FINDINGS F9)? Two keys may never
+   * have stood together; one that is staged may fall; one that this process remembers may have been passed by.
+   */
   get restsOnReads(): boolean {
-    const staged = [...this.#reads.values()].some(({ version }) => typeof version === "string");
-    return staged || this.#restsOn.size > 0 || this.#reads.size + this.#versions.size >= 2;
+    if (this.#reads.size + this.#versions.size >= 2) return true;
+    return [...this.#reads.values()].some(({ version }) => typeof version === "string") || [...this.#versions.values()].some(({ fresh }) => !fresh);
   }
 
   /**
@@ -511,20 +689,27 @@ export class Invocation implements TurnTaker {
    * Afterwards the invocation is settled, unless the commit was refused: then it is superseded.
    */
   async commit(end: { readonly keep: boolean; readonly judge: boolean; readonly writes: readonly Write[]; readonly expects: readonly Expectation[]; readonly journal: "drop" | "save" }): Promise<CommitOutcome> {
-    await this.#gate;
-    if (end.keep) await this.react();
-    if (this.#replayed && end.keep) throw this.#diverged("return");
+    this.#ending = true; // answers go with this commit
+    if (end.keep) await this.reacted();
+    for (let gate: unknown; gate !== this.#gate; ) await (gate = this.#gate);
+    if (end.keep || end.journal === "drop") {
+      for (const call of this.#replay.open) throw this.#overlapping(`ended while ${call.operation} had not been answered`);
+      if (this.replaying) throw this.#diverged("end");
+    }
+    const { journal } = this.#replay;
+    const { learned } = journal;
     const writes = [...end.writes];
     const expects = [...end.expects];
-    if (this.#journal.segments.length > 0) {
+    if (journal.segments.length > 0) {
       if (end.journal === "drop") writes.push({ kind: "remove", key: journalKey(this.frame.id) });
-      else if (this.#unsaved) writes.push(this.#journalWrite(this.#journal.segments));
+      else if (this.#unsaved) writes.push(this.#journalWrite(journal.segments));
       expects.push(this.#journalExpectation());
     }
-    this.#unsaved = false;
     const outcome = await this.#submit(expects, writes, end.keep, end.judge);
-    if (outcome.ok) this.settle();
-    else this.supersede(outcome);
+    if (outcome.ok) {
+      journal.saved = learned;
+      this.settle();
+    } else this.supersede(outcome);
     return outcome;
   }
 
@@ -532,24 +717,32 @@ export class Invocation implements TurnTaker {
   settle(): void {
     if (this.#state === "open") this.#state = "settled";
     this.#endTurns();
+    this.#replay.end();
   }
 
   /** What is staged and expected, as a value: for a transaction, whose end applies it. */
   async staged(): Promise<Commit> {
-    await this.react();
-    const fallen = this.node.lane.fallen(this.#restsOn);
-    if (fallen.length > 0) throw this.supersede({ ok: false, refused: "conflict", keys: fallen });
+    await this.reacted();
     return this.#build([], [], true, true);
   }
 
   #build(expects: readonly Expectation[], writes: readonly Write[], keep: boolean, judge: boolean): Commit {
     const all: Expectation[] = [...expects];
-    if (judge && !this.#replayed) {
+    if (judge && !this.replaying) {
       for (const [key, { version, precondition }] of this.#reads) if (precondition) all.push({ kind: "record", key, version });
+      for (const [stream, { version, precondition, base }] of this.#versions) {
+        if (!precondition) continue;
+        all.push({ kind: "stream", stream, version });
+        if (base !== undefined) all.push({ kind: "record", key: chainKey(stream), version: base });
+      }
       all.push(...this.#expects);
     }
     const staged: Write[] = keep ? [...this.#records.values(), ...this.#others] : [];
-    if (keep) for (const [stream, events] of this.#streams) staged.push({ kind: "append", stream, events });
+    if (keep) {
+      for (const [stream, events] of this.#streams) staged.push({ kind: "append", stream, events });
+      let roomBytes = spareBytesMax;
+      for (const { write, sizeBytes } of this.#spare.values()) if ((roomBytes -= sizeBytes) >= 0) staged.push(write);
+    }
     staged.push(...writes);
     return { id: this.node.ids.next(), expects: all, writes: staged };
   }
@@ -558,9 +751,16 @@ export class Invocation implements TurnTaker {
     const commit = this.#build(expects, writes, keep, judge);
     if (commit.writes.length === 0 && commit.expects.length === 0) return Promise.resolve({ ok: true, epoch: this.node.store.epoch, n: 0 });
     const folds = keep && this.#folds.size > 0 ? new Map(this.#folds) : undefined;
-    const answer = this.node.lane.submit(commit, folds, judge && !this.#replayed ? this.#restsOn : undefined);
+    const answer = this.node.lane.submit(commit, folds);
     this.#endTurns(); // staged: the next one may decide on it
     return answer;
+  }
+
+  async #takeTurn(key: StoreKey): Promise<void> {
+    const { lane } = this.node;
+    if (!lane.isContended(key) || !(await lane.takeTurn(key, this))) return;
+    if (this.#state === "open") this.#turns.add(key);
+    else lane.endTurn(key, this); // it ended while it waited: nobody would give the turn on
   }
 
   #endTurns(): void {
@@ -576,14 +776,14 @@ export class Invocation implements TurnTaker {
     this.#merged.clear();
     this.#streams.clear();
     this.#folds.clear();
-    this.#restsOn.clear();
+    this.#spare.clear();
     this.#others = [];
     this.#expects = [];
     this.#snapshot = undefined;
   }
 
   #assertWrites(): void {
-    this.assertOpen();
+    this.#assertFree();
     if (this.mode === "read") throw Fault.create("handler.read-only", `${this.#name()} only looks; it cannot write`, "Write in a POST, a queue, a subscription or a schedule.");
   }
 
@@ -592,6 +792,8 @@ export class Invocation implements TurnTaker {
   }
 }
 
+/** Calls under way, by the segment that ended with them: a run after a conflict waits for the call instead of repeating it. */
+const asking = new WeakMap<Segment, Promise<{ readonly value: unknown } | { readonly fault: unknown }>>();
 const boundTo = new WeakMap<object, Component>();
 
 /** The component behind a handle, for `commitSeparately`. */

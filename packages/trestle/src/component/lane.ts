@@ -8,7 +8,7 @@
  * a circle, or lasts longer than `turnWaitMsMax`, is simply not made.
  */
 import { Fault, type Clock } from "../kernel/index.ts";
-import type { Commit, CommitId, CommitOutcome, Store, StoreKey } from "../store/index.ts";
+import { limits, parseKey, storeKey, type Commit, type CommitId, type CommitOutcome, type Store, type StoreKey, type Write } from "../store/index.ts";
 
 const turnWaitMsMax = 50;
 const contendedForMs = 1_000;
@@ -19,12 +19,35 @@ export interface Fold {
   readonly version: number;
   readonly state: unknown;
 }
-export interface StagedRecord {
+interface Staged {
   readonly commit: CommitId;
+  /** The same for every staged value that rests on this one, or on which it rests: they fall together. */
+  readonly chain: object;
+}
+export interface StagedRecord extends Staged {
   readonly value: Uint8Array | undefined;
-  /** A merge's result is not known before its commit is. */
+  /** A merge's result is not known before its commit is; nor can a commit rest on a removal. */
   readonly unknownUntil: Promise<unknown> | undefined;
 }
+export interface StagedStream extends Staged {
+  readonly fold: Fold;
+  /** It writes the stream's chain record, on which another commit can rest. */
+  readonly marked: boolean;
+  /** Resolves when its outcome is known. */
+  readonly decided: Promise<unknown>;
+}
+
+/**
+ * A record that the commits of a hot stream write beside their events. A stream's version is only a count: when a staged commit
+ * falls, another may give the stream the same version with other events. The version of this record is a commit, so whoever
+ * rests on it falls with it.
+ */
+export function chainKey(stream: StoreKey): StoreKey {
+  const { component, tenant, key } = parseKey(stream);
+  return storeKey("~chain", tenant, `${component}/${key}`);
+}
+const chainKeptMs = 60_000;
+const chainValue = new Uint8Array();
 
 /** Whoever may hold turns: an invocation. */
 export interface TurnTaker {
@@ -39,8 +62,7 @@ export class Lane {
   readonly #store: Store;
   readonly #clock: Clock;
   readonly #records = new Map<StoreKey, StagedRecord>();
-  readonly #streams = new Map<StoreKey, { readonly commit: CommitId; readonly version: number }>();
-  readonly #newest = new Map<StoreKey, Fold>();
+  readonly #streams = new Map<StoreKey, StagedStream>();
   readonly #durable = new Map<StoreKey, Fold>();
   /** Those of `#durable` that were the last of their stream. A replay folds old versions too: to chain on one of these would rest on a commit that is bound to fall. */
   readonly #tails = new WeakSet<Fold>();
@@ -56,23 +78,23 @@ export class Lane {
 
   /**
    * Stages the commit at once and answers when it is durable. A commit that is already known to rest on a stale value is
-   * refused here, without a trip to the engine. An unknown outcome is resolved by writing (FINDINGS F6). `restsOn`: the staged
-   * folds it decided on.
+   * refused here, without a trip to the engine. An unknown outcome is resolved by writing (FINDINGS F6).
    */
-  submit(commit: Commit, folds?: ReadonlyMap<StoreKey, Fold>, restsOn?: ReadonlyMap<StoreKey, Fold>): Promise<CommitOutcome> {
-    const stale = [...this.#knownStale(commit), ...this.fallen(restsOn)];
+  submit(given: Commit, folds?: ReadonlyMap<StoreKey, Fold>): Promise<CommitOutcome> {
+    const stale = this.#knownStale(given);
     if (stale.length > 0) {
       this.#conflicted(stale);
       return Promise.resolve({ ok: false, refused: "conflict", keys: stale });
     }
+    const commit = this.#marked(given, folds);
     const answer = this.#commit(commit);
-    this.#stage(commit, folds, answer);
+    const settle = this.#stage(commit, folds, answer);
     return answer.then((outcome) => {
-      this.#settle(commit, folds, outcome.ok);
+      settle(outcome.ok);
       if (!outcome.ok && outcome.refused === "conflict") this.#conflicted(outcome.keys);
       return outcome;
     }, (fault: unknown) => {
-      this.#settle(commit, folds, false);
+      settle(false);
       throw fault;
     });
   }
@@ -90,32 +112,20 @@ export class Lane {
     return this.#records.get(key);
   }
 
-  /** The newest known fold of a stream, staged ones included: for handlers that will commit. */
-  newestFold(stream: StoreKey): Fold | undefined {
-    const newest = this.#newest.get(stream);
-    if (newest) return newest;
-    const durable = this.#durable.get(stream);
-    return durable && this.#tails.has(durable) ? durable : undefined;
-  }
-
-  /** The fold of a stream that is staged and not heard back about. */
-  stagedFold(stream: StoreKey): Fold | undefined {
-    return this.#newest.get(stream);
-  }
-
-  /**
-   * Those of these staged folds whose commit has fallen. A version is only a count: when a commit falls, another may give the
-   * stream the same version with other events, and whoever decided on the first must not pass for having read the second.
-   */
-  fallen(folds: ReadonlyMap<StoreKey, Fold> | undefined): readonly StoreKey[] {
-    const fallen: StoreKey[] = [];
-    for (const [stream, fold] of folds ?? []) if (this.#newest.get(stream) !== fold && this.#durable.get(stream) !== fold) fallen.push(stream);
-    return fallen;
+  /** The newest state of a stream that this process has staged and not heard back about. */
+  stagedStream(stream: StoreKey): StagedStream | undefined {
+    return this.#streams.get(stream);
   }
 
   /** A durable fold of a stream, perhaps not the last: for readers, who look at the version first. */
   durableFold(stream: StoreKey): Fold | undefined {
     return this.#durable.get(stream);
+  }
+
+  /** The last state this process knows of a stream; others may have gone on since. */
+  tailFold(stream: StoreKey): Fold | undefined {
+    const durable = this.#durable.get(stream);
+    return durable && this.#tails.has(durable) ? durable : undefined;
   }
 
   /** `isTail`: it was the state behind the last event when it was folded. Only then may a handler take it for the newest without asking the store. */
@@ -132,6 +142,11 @@ export class Lane {
   }
 
   // ---- turns --------------------------------------------------------------------------------------------------------
+
+  /** For a while this key is taken in turns, and commits of this stream leave a mark to rest on. */
+  contend(key: StoreKey): void {
+    this.#contended.set(key, this.#clock.monotonicMs() + contendedForMs);
+  }
 
   isContended(key: StoreKey): boolean {
     const until = this.#contended.get(key);
@@ -206,40 +221,56 @@ export class Lane {
         if (staged && staged.commit !== expectation.version) stale.push(expectation.key);
       } else if (expectation.kind === "stream") {
         const staged = this.#streams.get(expectation.stream);
-        if (staged && staged.version !== expectation.version) stale.push(expectation.stream);
+        if (staged && staged.fold.version !== expectation.version) stale.push(expectation.stream);
       }
     }
     return stale;
   }
 
-  #stage(commit: Commit, folds: ReadonlyMap<StoreKey, Fold> | undefined, answer: Promise<unknown>): void {
-    for (const write of commit.writes) {
-      if (write.kind === "put") this.#records.set(write.key, { commit: commit.id, value: write.value, unknownUntil: undefined });
-      else if (write.kind === "remove") this.#records.set(write.key, { commit: commit.id, value: undefined, unknownUntil: undefined });
-      else if (write.kind === "merge") this.#records.set(write.key, { commit: commit.id, value: undefined, unknownUntil: answer });
-      else if (write.kind === "enqueue" && write.job.dueAtMs === undefined) this.#sending?.(write.job.queue);
+  /** The commit with the chain records of its hot streams. */
+  #marked(commit: Commit, folds: ReadonlyMap<StoreKey, Fold> | undefined): Commit {
+    let marks: Write[] | undefined;
+    for (const stream of folds?.keys() ?? []) {
+      if (!this.isContended(stream)) continue;
+      const key = chainKey(stream);
+      // A stream whose name leaves no room for it waits for outcomes instead.
+      if (Buffer.byteLength(key) <= limits.keyBytesMax) (marks ??= []).push({ kind: "put", key, value: chainValue, expiresAtMs: Math.ceil(this.#clock.wallMs()) + chainKeptMs });
     }
-    for (const [stream, fold] of folds ?? []) {
-      this.#streams.set(stream, { commit: commit.id, version: fold.version });
-      this.#newest.set(stream, fold);
-    }
+    return marks ? { ...commit, writes: [...commit.writes, ...marks] } : commit;
   }
 
-  #settle(commit: Commit, folds: ReadonlyMap<StoreKey, Fold> | undefined, applied: boolean): void {
+  /** Answers what to call with the outcome. */
+  #stage(commit: Commit, folds: ReadonlyMap<StoreKey, Fold> | undefined, answer: Promise<unknown>): (applied: boolean) => void {
+    const records = new Map<StoreKey, StagedRecord>();
+    const streams = new Map<StoreKey, StagedStream>();
+    const id = commit.id;
     for (const write of commit.writes) {
-      if ((write.kind === "put" || write.kind === "remove" || write.kind === "merge") && this.#records.get(write.key)?.commit === commit.id) this.#records.delete(write.key);
+      if (write.kind === "put" || write.kind === "remove" || write.kind === "merge") {
+        const value = write.kind === "put" ? write.value : undefined;
+        records.set(write.key, { commit: id, chain: records.get(write.key)?.chain ?? this.#chainOf(commit, write.key), value, unknownUntil: write.kind === "put" ? undefined : answer });
+      } else if (write.kind === "enqueue" && write.job.dueAtMs === undefined) this.#sending?.(write.job.queue);
     }
-    for (const [stream, fold] of folds ?? []) {
-      if (applied) this.keepFold(stream, fold, true);
-      else {
-        this.#newest.delete(stream);
-        this.#streams.delete(stream);
-      }
-      if (this.#streams.get(stream)?.commit === commit.id) {
-        this.#streams.delete(stream);
-        this.#newest.delete(stream);
+    if (folds) {
+      const decided = answer.then(nothing, nothing);
+      for (const [stream, fold] of folds) {
+        const mark = records.get(chainKey(stream));
+        streams.set(stream, { commit: id, chain: mark?.chain ?? {}, fold, marked: mark !== undefined, decided });
       }
     }
+    for (const [key, staged] of records) this.#records.set(key, staged);
+    for (const [stream, staged] of streams) this.#streams.set(stream, staged);
+    return (applied) => {
+      settle(this.#records, records, applied);
+      settle(this.#streams, streams, applied);
+      if (applied) for (const [stream, { fold }] of streams) this.keepFold(stream, fold, true);
+    };
+  }
+
+  /** The chain of the staged value that this commit read under this key, or a new one. */
+  #chainOf(commit: Commit, key: StoreKey): object {
+    const below = this.#records.get(key);
+    const rests = below && commit.expects.some((expectation) => expectation.kind === "record" && expectation.key === key && expectation.version === below.commit);
+    return rests ? below.chain : {};
   }
 
   #conflicted(keys: readonly StoreKey[]): void {
@@ -252,3 +283,12 @@ export class Lane {
     if (this.#contended.size > foldsMax) for (const [key, end] of this.#contended) if (end < until - contendedForMs) this.#contended.delete(key);
   }
 }
+
+/** Forgets what was staged; when it fell, also what was staged on it since, so that nobody builds on a ruin any more. */
+function settle<S extends Staged>(all: Map<StoreKey, S>, own: ReadonlyMap<StoreKey, S>, applied: boolean): void {
+  for (const [key, staged] of own) {
+    const top = all.get(key);
+    if (top && (top === staged || (!applied && top.chain === staged.chain))) all.delete(key);
+  }
+}
+const nothing = (): void => undefined;

@@ -1,11 +1,13 @@
 /** The third argument of a handler. Members are bound when looked at, because handlers take them apart: `({}, {}, { newId, log })`. */
 import type { DurableContext, Log, Principal } from "./context.ts";
 import { Fault, type Instant } from "../kernel/index.ts";
+import { refusalOf } from "./refusal.ts";
 import { componentOf, Invocation } from "./invocation.ts";
 import { parseNow, type Out, type Schema } from "./schema.ts";
 
 export class WorkContext implements DurableContext {
   readonly #invocation: Invocation;
+  readonly #steps = new Map<string, number>();
 
   constructor(invocation: Invocation) {
     this.#invocation = invocation;
@@ -53,7 +55,10 @@ export class WorkContext implements DurableContext {
   get step(): DurableContext["step"] {
     return (name, run) => {
       const invocation = this.#invocation;
-      const key = `${invocation.frame.id}:${name}`;
+      // One key per call: the other side would take the second step of one name for the first one again.
+      const occurrence = (this.#steps.get(name) ?? 0) + 1;
+      this.#steps.set(name, occurrence);
+      const key = `${invocation.frame.id}:${name}${occurrence === 1 ? "" : `:${occurrence}`}`;
       return invocation.recoveryPoint({
         operation: `step ${name}`,
         key,
@@ -67,16 +72,29 @@ export class WorkContext implements DurableContext {
 async function commitSeparately<H extends object, T>(outer: Invocation, because: string, handles: H, write: (handles: H) => T | Promise<T>): Promise<T> {
   outer.assertOpen();
   if (because.trim() === "") throw Fault.create("commit.separate-without-reason", "commitSeparately needs its reason, a text that says why these writes must stay when the handler fails; got an empty one", "Say why.");
-  return outer.recall(`commitSeparately ${because}`, async () => {
-    const inner = new Invocation({ ...outer.frame, mode: "write", id: `${outer.frame.id}/${outer.node.ids.next()}`, journal: undefined, guard: undefined });
-    const bound = Object.fromEntries(Object.entries(handles).map(([name, handle]) => {
-      const component = componentOf(handle as object);
-      if (!component) throw Fault.create("commit.not-a-handle", `commitSeparately got ${JSON.stringify(name)}, which is not a handle of this handler`, "Pass the handles to write with: `{ attempts }`.");
-      return [name, inner.handle(component)];
-    })) as H;
-    const answer = await write(bound);
-    const outcome = await inner.commit({ keep: true, judge: true, writes: [], expects: [], journal: "drop" });
-    if (!outcome.ok) throw Fault.create("commit.conflict", `commitSeparately (${because}) was refused: ${outcome.refused}`, "Let the handler fail: it is run again.");
-    return answer;
+  const bound = Object.entries(handles).map(([name, handle]) => {
+    const component = componentOf(handle as object);
+    if (!component) throw Fault.create("commit.not-a-handle", `commitSeparately got ${JSON.stringify(name)}, which is not a handle of this handler`, "Pass the handles to write with: `{ attempts }`.");
+    return [name, component] as const;
+  });
+  // Once per attempt: a conflict that runs the handler again does not write these a second time.
+  return outer.once(`commitSeparately ${because}`, async () => {
+    const { clock, ids } = outer.node;
+    for (;;) {
+      const inner = new Invocation({ ...outer.frame, mode: "write", id: `${outer.frame.id}/${ids.next()}`, journal: undefined, guard: undefined });
+      try {
+        const answer = await write(Object.fromEntries(bound.map(([name, component]) => [name, inner.handle(component)])) as H);
+        const unread = inner.unreadRefusal();
+        if (unread !== undefined) throw Fault.create("outcome.refusal-unread", `commitSeparately (${because}) ended without looking at a refusal: ${unread}`, "Look at `.ok` of what the command answered, and say what then.");
+        outer.assertOpen();
+        const outcome = await inner.commit({ keep: true, judge: true, writes: [], expects: [], journal: "drop" });
+        if (outcome.ok) return answer;
+        const fault = refusalOf(outer.frame.component, outcome);
+        if (fault) throw fault;
+        if (outcome.refused === "fenced" || clock.monotonicMs() >= outer.frame.deadlineMs) throw Fault.create("commit.conflict", `commitSeparately (${because}) was refused: ${outcome.refused}`, "Let the handler fail: it is run again.");
+      } finally {
+        inner.settle();
+      }
+    }
   });
 }

@@ -152,9 +152,11 @@ class BoundAggregate {
     const what = `${name} of aggregate "${this.folding.name}"`;
     const input: unknown = definition.input === noInput ? undefined : await parseOrFault(definition.input, given, `input of ${what}`);
     const stream = this.stream(id);
-    const before = await this.current(stream, id);
+    const read = await this.current(stream, id);
+    // Another command on this id may have decided while this one waited; from here to the append nothing waits.
+    const before = this.invocation.ownFold(stream) ?? read;
     const decided = definition.decide(before.state, input, emit);
-    if (isRefused(decided)) return this.invocation.watchRefusal(decided, what);
+    if (isRefused(decided)) return this.invocation.watchRefusal(decided, what, true);
     const emitted = (decided === undefined ? [] : Array.isArray(decided) ? decided : [decided]) as readonly EmittedWithData[];
     let { version, state } = before;
     const events = emitted.map(({ emitted: type, data }) => {

@@ -1,0 +1,183 @@
+/**
+ * Where one run stands in the journal of its invocation. A run goes through the segments of earlier runs, one recovery point
+ * after the other, and is *live* when none is left.
+ *
+ * Handlers may make several calls at once. Then the order in which they come back is chance, and the next run must not depend
+ * on it: a recovery point is found by its identity, whatever its place; an answer is handed out only when those recovery
+ * points have been passed again that were passed before it came (`Segment.open`). While a call is open nothing but calls may
+ * be made (invocation.ts), so segments in between are empty and their order does not matter.
+ */
+import type { Clock, Fault } from "../kernel/index.ts";
+import { newSegment, type Answer, type CallIdentity, type Journal, type Segment } from "./journal.ts";
+
+/** A call from its recovery point until the handler has its answer. */
+export interface OpenCall extends CallIdentity {
+  segment: Segment | undefined;
+}
+
+/** How long an answer is held for a recovery point that an earlier run passed first, and that nobody comes to. */
+const heldMsMax = 1_000;
+
+export class Replay {
+  readonly journal: Journal;
+  readonly open = new Set<OpenCall>();
+  readonly #clock: Clock;
+  readonly #startedAtMs: number;
+  /** Called when another segment begins. */
+  readonly #turned: () => void;
+  readonly #passed = new Set<Segment>();
+  #at = 0;
+  #segment: Segment;
+  #moves = 0;
+  #held = 0;
+  #waiting: (() => void)[] = [];
+  /** What calls of this run threw. */
+  readonly #thrown = new Map<unknown, Segment>();
+
+  constructor(journal: Journal, clock: Clock, startedAtMs: number, turned: () => void) {
+    this.journal = journal;
+    this.#clock = clock;
+    this.#startedAtMs = startedAtMs;
+    this.#turned = turned;
+    this.#segment = journal.segments[0] ?? newSegment(clock.wallMs(), startedAtMs);
+  }
+
+  /** The segment the run is in, of this run or an earlier one. */
+  get segment(): Segment {
+    return this.#segment;
+  }
+
+  /** The segment of an earlier run that this one goes through; `undefined` when it is live. */
+  get replayed(): Segment | undefined {
+    return this.#at < this.journal.segments.length ? this.#segment : undefined;
+  }
+
+  get startedAtMs(): number {
+    return this.journal.segments[0]?.startedAtMs ?? this.#startedAtMs;
+  }
+
+  /** Passes a recovery point that an earlier run has passed. `undefined`: the run is live. `check` throws when the run is over. */
+  async pass(call: OpenCall, check: () => void, diverged: () => Fault): Promise<Segment | undefined> {
+    for (;;) {
+      check();
+      const { segments } = this.journal;
+      if (this.#at >= segments.length) return undefined;
+      const found = segments.find((segment) => !this.#passed.has(segment) && segment.call?.operation === call.operation && segment.call.key === call.key);
+      if (found) {
+        this.#passed.add(found);
+        call.segment = found;
+        const before = this.#at;
+        while (this.#at < segments.length && this.#passed.has(segments[this.#at] as Segment)) this.#at += 1;
+        if (this.#at > before) this.#turn();
+        this.#moved();
+        return found;
+      }
+      await this.#untilMoved(diverged);
+    }
+  }
+
+  /** The recovery point's commit is durable: the segment is part of the journal, and the next one begins. */
+  append(segment: Segment, version: number): void {
+    this.journal.segments.push(segment);
+    this.journal.version = version;
+    this.#passed.add(segment);
+    this.#at = this.journal.segments.length;
+    this.#turn();
+    this.#moved();
+  }
+
+  /** Numbers of the calls whose answers the handler has not got. */
+  openNumbers(): number[] {
+    return [...this.open].flatMap(({ segment }) => (segment ? [this.journal.segments.indexOf(segment)] : [])).filter((at) => at >= 0);
+  }
+
+  /** Waits until the answer of this segment may be handed out. */
+  async inOrder(segment: Segment, check: () => void, diverged: () => Fault): Promise<void> {
+    const number = this.journal.segments.indexOf(segment);
+    const early = () => this.journal.segments.some((later) => !this.#passed.has(later) && later.open.includes(number));
+    let over = false;
+    const timer = early() ? this.#clock.after(heldMsMax, () => ((over = true), this.#wake())) : undefined;
+    while (early()) {
+      await this.#change();
+      check();
+      if (over && early()) throw diverged();
+    }
+    timer?.cancel();
+  }
+
+  /** An answer came, or went. */
+  learn(segment: Segment, answer: Answer | undefined): void {
+    segment.answer = answer;
+    this.journal.learned += 1;
+  }
+
+  threw(thrown: unknown, segment: Segment): void {
+    this.#thrown.set(thrown, segment);
+  }
+
+  /**
+   * The run ends with this fault, and will be run again. What a call threw is forgotten where the handler let it pass, and the
+   * next run makes the call again (under the same key) rather than failing by what it remembers. An error that is no fault says
+   * nothing definite, so it is forgotten too. But not where a later recovery point rests on it.
+   */
+  forget(fault: unknown): void {
+    const { segments } = this.journal;
+    const restedOn = (number: number) => segments.some(({ open }, at) => at > number && !open.includes(number));
+    let passed: Segment | undefined;
+    for (let cause = fault; cause !== undefined && cause !== null && !passed; cause = (cause as { readonly cause?: unknown }).cause) passed = this.#thrown.get(cause);
+    segments.forEach((segment, number) => {
+      if ((segment === passed || segment.answer?.kind === "error") && segment.answer !== undefined && !restedOn(number)) this.learn(segment, undefined);
+    });
+  }
+
+  /** Wakes what waits for another recovery point: the run is over. */
+  end(): void {
+    this.#moved();
+  }
+
+  /** Until another recovery point was passed. Where nothing can move any more, the handler has taken another way. */
+  async #untilMoved(diverged: () => Fault): Promise<void> {
+    const moves = this.#moves;
+    this.#held += 1;
+    this.#wake();
+    try {
+      while (moves === this.#moves) {
+        if (this.#held < this.open.size) await this.#change();
+        else {
+          // One turn more: a branch that has just got its answer may be on its way to its next call.
+          await new Promise<void>((resolve) => this.#clock.soon(resolve));
+          if (moves === this.#moves && this.#held >= this.open.size) throw diverged();
+        }
+      }
+    } finally {
+      this.#held -= 1;
+    }
+  }
+
+  /** Resolves when a recovery point was passed, a call was answered, or another one waits like this. */
+  #change(): Promise<void> {
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  #wake(): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const wake of waiting) wake();
+  }
+
+  #moved(): void {
+    this.#moves += 1;
+    this.#wake();
+  }
+
+  /** A call was answered, so it is not open any more. */
+  answered(call: OpenCall): void {
+    this.open.delete(call);
+    this.#wake();
+  }
+
+  #turn(): void {
+    this.#segment = this.journal.segments[this.#at] ?? newSegment(this.#clock.wallMs(), this.#startedAtMs);
+    this.#turned();
+  }
+}
