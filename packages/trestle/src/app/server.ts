@@ -28,6 +28,7 @@ export interface Peer {
 const maxHeaderBytes = 16_384;
 const quietMs = 250;
 const lookEveryMs = 5;
+const acceptTurnsMax = 1_000;
 /** The listener leaves the answer alone when this is thrown: it has been given. */
 const alreadySent = Symbol("already sent");
 const nothingMore = new Response(null);
@@ -41,6 +42,8 @@ export async function listen(fetch: (request: Request, peer: Peer) => Promise<Re
   let draining = false;
   let inFlight = 0;
   let connections = 0;
+  let accepted = 0;
+  let closing: Promise<void> | undefined;
   let requests = 0;
   const listener = getRequestListener(
     async (request, env) => {
@@ -70,6 +73,7 @@ export async function listen(fetch: (request: Request, peer: Peer) => Promise<Re
   server.maxHeadersCount = 100;
   server.on("connection", (socket) => {
     connections += 1;
+    accepted += 1;
     socket.once("close", () => (connections -= 1));
   });
   server.on("clientError", answerUnparsed);
@@ -80,12 +84,21 @@ export async function listen(fetch: (request: Request, peer: Peer) => Promise<Re
   return {
     url: `http://${host}:${port}`,
     drain(clock) {
-      draining = true;
-      // After this turn has accepted what already waits for it: closing would reset those. And not by the HTTP server's own close, which
-      // ends idle connections at once.
-      clock.soon(() => void NetServer.prototype.close.call(server));
+      // A turn of the loop accepts one connection: those that wait, with a request sent perhaps, would be reset by closing. For the
+      // same reason nobody is told to connect anew before. And not by the HTTP server's own close, which ends idle connections at once.
+      closing ??= new Promise((resolve) => {
+        const closeOnceAccepted = (before: number, turn: number) =>
+          clock.soon(() => {
+            if (accepted !== before && turn < acceptTurnsMax) return closeOnceAccepted(accepted, turn + 1);
+            NetServer.prototype.close.call(server);
+            draining = true;
+            resolve();
+          });
+        closeOnceAccepted(-1, 0);
+      });
     },
     async settled(withinMs, clock) {
+      await closing;
       const endMs = clock.monotonicMs() + withinMs;
       let seen = requests;
       let quietSinceMs = clock.monotonicMs();
