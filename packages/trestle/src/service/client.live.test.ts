@@ -96,7 +96,7 @@ test("[MSG-12] an idempotent call whose answer was lost is asked again under its
 });
 
 async function settled(done: () => Promise<boolean>): Promise<void> {
-  for (let looks = 0; looks < 200; looks++) {
+  for (let looks = 0; looks < 800; looks++) {
     if (await done()) return;
     await new Promise((resolve) => setTimeout(resolve, 25));
   }
