@@ -12,7 +12,7 @@
  * Over 400 lines because it is the state machine of reading, staging, replaying and committing, which share their state.
  */
 import { AsyncLocalStorage } from "node:async_hooks";
-import { Fault, seededRandom, uuidv7Named, type Random } from "../kernel/index.ts";
+import { Fault, seededRandom, seriesLength, uuidv7Series, type Random } from "../kernel/index.ts";
 import type { Commit, CommitOutcome, CommitRefused, Expectation, IndexEntry, ListQuery, Merge, NewEvent, NewJob, RecordRow, Statement, StoreKey, Version, Write } from "../store/index.ts";
 import type { Component, Mode } from "./component.ts";
 import type { Principal } from "./context.ts";
@@ -114,6 +114,7 @@ export class Invocation implements TurnTaker {
   #ending = false;
   readonly #occurrences = new Map<string, number>();
   #minted = 0;
+  #ids: (at: number) => string = String;
   #random: Random | undefined;
 
   constructor(frame: InvocationFrame) {
@@ -179,7 +180,9 @@ export class Invocation implements TurnTaker {
   /** A UUIDv7, the same on every attempt: from the invocation's id, its start and a count. */
   newId(): string {
     this.#assertFree();
-    return uuidv7Named(Math.floor(this.#replay.startedAtMs), `${this.frame.id}#${this.#minted++}`);
+    const at = this.#minted++ % seriesLength;
+    if (at === 0) this.#ids = uuidv7Series(Math.floor(this.#replay.startedAtMs), `${this.frame.id}#${this.#minted}`);
+    return this.#ids(at);
   }
 
   // ---- reading ------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { formatUuidv7, mintedAtMs, seededRandom, uuidv7Ids, virtualClock } from "./index.ts";
+import { formatUuidv7, mintedAtMs, seededRandom, seriesLength, uuidv7Ids, uuidv7Series, virtualClock } from "./index.ts";
 
 const shape = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 
@@ -65,4 +65,16 @@ test("text that is no UUIDv7 was minted at no time", () => {
     "017f22e2-79b0-7cc3-98c4-dc0c0c07398f\n",
   ])
     assert.equal(mintedAtMs(text), undefined, JSON.stringify(text));
+});
+
+test("a series of ids follows from its name, rises, and meets no other series", () => {
+  const ms = 1_700_000_000_000;
+  const one = uuidv7Series(ms, "one");
+  const ids = Array.from({ length: seriesLength }, (_, at) => one(at));
+
+  assert.deepEqual(ids, [...ids].sort());
+  assert.equal(new Set(ids).size, seriesLength);
+  assert.ok(ids.every((id) => mintedAtMs(id) === ms));
+  assert.equal(uuidv7Series(ms, "one")(7), ids[7]);
+  assert.notEqual(uuidv7Series(ms, "two")(7), ids[7]);
 });

@@ -52,3 +52,17 @@ export function uuidv7Named(ms: number, name: string): string {
   const variant = hex[0x8000 | (Number.parseInt(digest.slice(3, 7), 16) & 0x3fff)] as string;
   return `${hex[(high >>> 16) & 0xffff]}${hex[high & 0xffff]}-${hex[ms % 65_536]}-7${digest.slice(0, 3)}-${variant}-${digest.slice(7, 19)}`;
 }
+
+/** How many ids a series has. */
+export const seriesLength = 4_096;
+
+/**
+ * Ids of millisecond `ms` that follow from `name` and a number from 0 to 4,095, rising with it, for one hash together: the number
+ * takes the 12 bits behind the version (RFC 9562, 6.2, method 1), the other 62 bits of chance are the name's.
+ */
+export function uuidv7Series(ms: number, name: string): (at: number) => string {
+  const first = uuidv7Named(ms, name);
+  const before = first.slice(0, 15);
+  const after = first.slice(18);
+  return (at) => `${before}${(hex[at] as string).slice(1)}${after}`;
+}

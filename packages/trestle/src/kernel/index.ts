@@ -7,7 +7,7 @@ export { dateOf } from "./date.ts";
 export { deadlineExceeded, remainingMs, withDeadline } from "./deadline.ts";
 export { Fault } from "./fault.ts";
 export type { FaultCode, FaultOptions } from "./fault.ts";
-export { formatUuidv7, mintedAtMs, uuidv7Ids, uuidv7Named } from "./ids.ts";
+export { formatUuidv7, mintedAtMs, seriesLength, uuidv7Ids, uuidv7Named, uuidv7Series } from "./ids.ts";
 export type { Ids } from "./ids.ts";
 export { lifecycle } from "./lifecycle.ts";
 export type { Lifecycle, LifecycleOptions, LifecycleState, Part } from "./lifecycle.ts";
