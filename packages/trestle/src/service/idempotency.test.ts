@@ -1,3 +1,4 @@
+/** Over 400 lines because every state of a key is one story: what it takes to enter it, and what each caller gets meanwhile. */
 import { after, test } from "node:test";
 import assert from "node:assert/strict";
 import { z } from "zod";
