@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { aggregate, command } from "../events/index.ts";
-import { Fault } from "../kernel/index.ts";
+import { Fault, systemClock } from "../kernel/index.ts";
 import { z } from "zod";
 import type { Commit, CommitOutcome, Store } from "../store/index.ts";
 import { decode, encode, execute, refuse, type Component, type Handle, type Invocation, type NodeServices, type Work, type WorkContext } from "./index.ts";
@@ -16,7 +16,7 @@ const account = aggregate("account", { id: z.string(), events: { Paid: Cents }, 
 });
 type Account = Handle<typeof account>;
 
-const turn = () => new Promise<void>((resolve) => void setImmediate(resolve));
+const turn = () => new Promise<void>((resolve) => systemClock.soon(resolve));
 const value = (n: unknown) => encode(n, "test");
 const number = (bytes: Uint8Array | undefined) => (bytes ? (decode(bytes) as number) : 0);
 const put = (node: NodeServices, key: string, of: unknown) => node.store.commit({ id: node.ids.next(), expects: [], writes: [{ kind: "put", key, value: value(of) }] });

@@ -1,7 +1,7 @@
 /** Recovery points under concurrency, failure and replay: what is journalled is what the next run finds. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Fault } from "../kernel/index.ts";
+import { Fault, systemClock } from "../kernel/index.ts";
 import type { Commit, CommitOutcome, Store } from "../store/index.ts";
 import { decode, decodeJournal, encode, execute, journalKey, type Component, type Invocation, type Journal, type NodeServices, type Work, type WorkContext } from "./index.ts";
 import { testNode, type TestNode } from "./testing.ts";
@@ -9,7 +9,7 @@ import { testNode, type TestNode } from "./testing.ts";
 const worker: Component = { kind: "queue", name: "worker" };
 const jobId = "0197a1b2-0000-7000-8000-000000000001";
 const value = (n: unknown) => encode(n, "test");
-const turn = () => new Promise<void>((resolve) => void setImmediate(resolve));
+const turn = () => new Promise<void>((resolve) => systemClock.soon(resolve));
 const never = () => new Promise<never>(() => undefined);
 const retried: Work<unknown>["fail"] = () => ({ keep: false, end: "fault", journal: "save" });
 

@@ -57,7 +57,7 @@ interface Meta {
 
 /** Makes an event of `source` ready for `invocation.append`: checked by its schema, encoded, with an id of its own. */
 export function stageEvent(invocation: Invocation, source: Component, stream: string, key: string | number, type: string, data: unknown, version: number | undefined): { readonly staged: StagedEvent; readonly encoded: NewEvent } {
-  const schema = sourceOf(source).events[type];
+  const schema = schemaOf(sourceOf(source).events, type);
   if (!schema) throw Fault.create("event.unknown-type", `${source.kind} "${source.name}" has no event ${JSON.stringify(type)}`, "Declare the event with its schema.");
   const what = `event ${type} of ${source.kind} "${source.name}"`;
   const id = invocation.newId();
@@ -82,12 +82,16 @@ export function pendingEvent(event: StagedEvent, invocation: Invocation): AnyEve
 /** What a reader of the log sees. An event whose type the source no longer declares answers `undefined`. */
 export async function readEvent(source: Component, row: EventRow, epoch: number): Promise<AnyEvent<Record<string, unknown>, string | number> | undefined> {
   const { events, key } = sourceOf(source);
-  const schema = events[row.type];
+  const schema = schemaOf(events, row.type);
   if (!schema) return undefined;
   const { key: text, tenant } = parseKey(row.stream);
   const meta = (row.meta ? decode(row.meta) : {}) as Meta;
   const data: unknown = await parseOrFault(schema, decode(row.data), `event ${row.type} of ${source.kind} "${source.name}", version ${row.version}`);
   return { type: row.type, data, id: row.id, key: key(text), at: row.atMs, position: `${epoch}-${row.position}`, version: row.version, tenant, causedBy: meta.by };
+}
+
+function schemaOf(events: EventSchemas, type: string): Schema | undefined {
+  return Object.hasOwn(events, type) ? events[type] : undefined;
 }
 
 export function sourceOf(component: Component): SourceInterior["source"] {

@@ -5,10 +5,10 @@
  *
  * Guarantees: `log.expected-version`, `log.gapless`, `commit.serializable-over-keys`.
  */
-import { changesOf, declareComponent, isRefused, parseOrFault, stageEvent, withResumeId, type Annotations, type AnyEvent, type Component, type EventSchemas, type In, type Invocation, type Out, type Payload, type ReadOptions, type Refused, type Schema, type Source, type SourceInterior, type Usable } from "../component/index.ts";
-import { integerWithin, type Instant } from "../kernel/index.ts";
+import { changesOf, declareComponent, isRefused, parseOrFault, stageEvent, withResumeId, type Annotations, type AnyEvent, type Component, type EventSchemas, type Fold, type In, type Invocation, type Out, type Payload, type ReadOptions, type Refused, type Schema, type Source, type SourceInterior, type Usable } from "../component/index.ts";
+import { Fault, integerWithin, numberWithin, type Instant } from "../kernel/index.ts";
 import { storeKey, type StoreKey } from "../store/index.ts";
-import { foldTo, historyOf, snapshotWrite, type Folding } from "./fold.ts";
+import { evolved, foldTo, frozen, historyOf, stageSnapshot, type Folding, type Until } from "./fold.ts";
 
 export function aggregate<Id extends Schema<any, string | number>, E extends EventSchemas, State, F extends Evolve<State, E>, C extends { readonly [command: string]: Command<Schema, State, E, unknown> }>(
   name: string,
@@ -18,10 +18,10 @@ export function aggregate<Id extends Schema<any, string | number>, E extends Eve
   const { id, events, initial, evolve, snapshotEvery = 100, ...annotations } = spec;
   integerWithin(snapshotEvery, `aggregate "${name}": snapshotEvery`, { least: 1, most: 1_000_000 });
   const folding: Folding = { name, events, initial: initial as Folding["initial"], evolve: evolve as unknown as Folding["evolve"], snapshotEvery };
-  const shape = boundShape(commands as unknown as Readonly<Record<string, Command<Schema, unknown, EventSchemas, unknown>>>, events);
+  const shape = boundShape(name, commands as unknown as Readonly<Record<string, AnyCommand>>, events);
   const component: Component = declareComponent<Component<"aggregate">>("aggregate", name, {
     annotations, uses: {}, edge: "write", role: "any",
-    interior: { source: { events, key: keyReader(id, name) } } satisfies SourceInterior,
+    interior: { source: { events, key: keyReader(id) } } satisfies SourceInterior,
     bind: (invocation) => new shape(component, folding, invocation),
   });
   return component as unknown as Aggregate<Out<Id>, State, { [K in keyof E]: Out<E[K]> }, { [K in keyof C]: Signature<C[K], State> }>;
@@ -92,28 +92,32 @@ export interface Accepted<State> {
 
 // ---- the handle -----------------------------------------------------------------------------------------------------
 
+type AnyCommand = Command<Schema, unknown, EventSchemas, unknown>;
+/** What a handle offers besides commands, and what would make it a promise. */
+const reserved: ReadonlySet<string> = new Set(["get", "getMany", "history", "watch", "constructor", "then"]);
 interface EmittedWithData extends Emitted<string> {
   readonly data: unknown;
 }
 
+// Everything of its own is private: a command may have any name but those of AggregateView.
 class BoundAggregate {
-  readonly component: Component;
-  readonly folding: Folding;
-  readonly invocation: Invocation;
+  readonly #component: Component;
+  readonly #folding: Folding;
+  readonly #invocation: Invocation;
 
   constructor(component: Component, folding: Folding, invocation: Invocation) {
-    this.component = component;
-    this.folding = folding;
-    this.invocation = invocation;
+    this.#component = component;
+    this.#folding = folding;
+    this.#invocation = invocation;
+  }
+
+  static run(bound: BoundAggregate, name: string, definition: AnyCommand, emit: Emit<EventSchemas>, id: string | number, given: unknown): Promise<unknown> {
+    return bound.#command(name, definition, emit, id, given);
   }
 
   async get(id: string | number, options: ReadOptions & { readonly asOf?: Instant | { readonly version: number } } = {}): Promise<unknown> {
-    const stream = this.stream(id);
-    if (options.asOf !== undefined) {
-      this.invocation.assertOpen();
-      return (await foldTo(this.invocation.node, this.component, this.folding, stream, id, typeof options.asOf === "number" ? { atMs: options.asOf } : options.asOf)).state;
-    }
-    return (await this.current(stream, id, options)).state;
+    const stream = this.#stream(id);
+    return options.asOf === undefined ? (await this.#current(stream, id, options)).state : this.#asOf(stream, id, options.asOf);
   }
 
   async getMany(ids: Iterable<string | number>, options?: ReadOptions): Promise<ReadonlyMap<string | number, unknown>> {
@@ -121,71 +125,83 @@ class BoundAggregate {
   }
 
   history(id: string | number): AsyncIterable<unknown> {
-    this.invocation.assertOpen();
-    return historyOf(this.invocation.node, this.component, this.stream(id));
+    this.#invocation.assertOpen();
+    return historyOf(this.#invocation, this.#component, this.#stream(id));
   }
 
   async *watch(id: string | number): AsyncIterable<unknown> {
-    this.invocation.assertOpen();
-    const { node, frame } = this.invocation;
-    const stream = this.stream(id);
+    this.#invocation.assertOpen();
+    const { node, frame } = this.#invocation;
+    const stream = this.#stream(id);
     let seen = frame.resumeAfter;
     for await (const _ of changesOf(node.store, (key) => key === stream, frame.signal)) {
       const version = await node.store.read.streamVersion(stream);
       if (String(version) === seen) continue;
       seen = String(version);
-      yield withResumeId((await foldTo(node, this.component, this.folding, stream, id, { version })).state, seen);
+      yield withResumeId((await foldTo(node, this.#component, this.#folding, stream, id, { version })).state, seen);
     }
   }
 
   /** The state this invocation decides on: its own, or the one of the version it has read. */
-  async current(stream: StoreKey, id: string | number, options?: ReadOptions): Promise<{ readonly version: number; readonly state: unknown }> {
-    const own = this.invocation.ownFold(stream);
+  async #current(stream: StoreKey, id: string | number, options?: ReadOptions): Promise<{ readonly version: number; readonly state: unknown }> {
+    const own = this.#invocation.ownFold(stream);
     if (own) return own;
-    const isTail = !this.invocation.replaying;
-    const read = await this.invocation.stream(stream, options);
-    const fold = read.fold ?? (await foldTo(this.invocation.node, this.component, this.folding, stream, id, { version: read.version }, isTail));
-    return this.invocation.ownFold(stream) ?? fold;
+    const isTail = !this.#invocation.replaying;
+    const read = await this.#invocation.stream(stream, options);
+    const fold = read.fold ?? (await foldTo(this.#invocation.node, this.#component, this.#folding, stream, id, { version: read.version }, isTail));
+    return this.#invocation.ownFold(stream) ?? fold;
   }
 
-  async command(name: string, definition: Command<Schema, unknown, EventSchemas, unknown>, emit: Emit<EventSchemas>, id: string | number, given: unknown): Promise<unknown> {
-    const what = `${name} of aggregate "${this.folding.name}"`;
+  /** Which version it was is learned once: a later run may find events that have come since. */
+  async #asOf(stream: StoreKey, id: string | number, asOf: Instant | { readonly version: number }): Promise<unknown> {
+    const of = `asOf for aggregate "${this.#folding.name}"`;
+    const until = typeof asOf === "number" ? { atMs: numberWithin(asOf, of, { least: 0, most: Number.MAX_SAFE_INTEGER }) } : { version: integerWithin(asOf.version, `${of}: version`, { least: 0, most: Number.MAX_SAFE_INTEGER }) };
+    const fold = (to: Until) => foldTo(this.#invocation.node, this.#component, this.#folding, stream, id, to);
+    let found: Fold | undefined;
+    const version = await this.#invocation.recall(`${stream} as of ${JSON.stringify(until)}`, async () => (found = await fold(until)).version);
+    return (found ?? (await fold({ version }))).state;
+  }
+
+  async #command(name: string, definition: AnyCommand, emit: Emit<EventSchemas>, id: string | number, given: unknown): Promise<unknown> {
+    const invocation = this.#invocation;
+    const what = `${name} of aggregate "${this.#folding.name}"`;
     const input: unknown = definition.input === noInput ? undefined : await parseOrFault(definition.input, given, `input of ${what}`);
-    const stream = this.stream(id);
-    const read = await this.current(stream, id);
+    const stream = this.#stream(id);
+    const read = await this.#current(stream, id);
     // Another command on this id may have decided while this one waited; from here to the append nothing waits.
-    const before = this.invocation.ownFold(stream) ?? read;
+    const before = invocation.ownFold(stream) ?? read;
     const decided = definition.decide(before.state, input, emit);
-    if (isRefused(decided)) return this.invocation.watchRefusal(decided, what, true);
+    if (isRefused(decided)) return invocation.watchRefusal(decided, what, true);
     const emitted = (decided === undefined ? [] : Array.isArray(decided) ? decided : [decided]) as readonly EmittedWithData[];
     let { version, state } = before;
     const events = emitted.map(({ emitted: type, data }) => {
-      const event = stageEvent(this.invocation, this.component, stream, id, type, data, (version += 1));
-      state = this.folding.evolve[type]?.(state, event.staged.parsed);
+      const event = stageEvent(invocation, this.#component, stream, id, type, data, (version += 1));
+      state = evolved(this.#folding, type, state, event.staged.parsed);
       return event;
     });
     if (events.length > 0) {
-      this.invocation.append(events.map(({ staged }) => staged), events.map(({ encoded }) => encoded), { version, state });
-      const snapshot = snapshotWrite(this.folding, stream, before.version, { version, state });
-      if (snapshot) this.invocation.write(snapshot);
-      await this.invocation.react();
+      const after: Fold = { version, state: frozen(state) };
+      invocation.append(events.map(({ staged }) => staged), events.map(({ encoded }) => encoded), after);
+      stageSnapshot(invocation, this.#folding, stream, before.version, after);
+      await invocation.react();
     }
     return { ok: true, state, version };
   }
 
-  stream(id: string | number): StoreKey {
-    return storeKey(this.folding.name, this.invocation.tenant, String(id));
+  #stream(id: string | number): StoreKey {
+    return storeKey(this.#folding.name, this.#invocation.tenant, String(id));
   }
 }
 
 /** One class per aggregate, with a method per command: an invocation then allocates three fields and no closures. */
-function boundShape(commands: Readonly<Record<string, Command<Schema, unknown, EventSchemas, unknown>>>, events: EventSchemas): typeof BoundAggregate {
+function boundShape(aggregateName: string, commands: Readonly<Record<string, AnyCommand>>, events: EventSchemas): typeof BoundAggregate {
   const emit = Object.fromEntries(Object.keys(events).map((type) => [type, (data: unknown): EmittedWithData => ({ emitted: type, data: data ?? {} })])) as unknown as Emit<EventSchemas>;
   class Shape extends BoundAggregate {}
   for (const [name, definition] of Object.entries(commands)) {
+    if (reserved.has(name)) throw Fault.create("aggregate.bad-command", `aggregate "${aggregateName}" has a command ${JSON.stringify(name)}; that name is taken by its handle`, "Name the command differently.");
     Object.defineProperty(Shape.prototype, name, {
       value(this: BoundAggregate, id: string | number, input: unknown) {
-        return this.command(name, definition, emit, id, input);
+        return BoundAggregate.run(this, name, definition, emit, id, input);
       },
     });
   }
@@ -193,18 +209,13 @@ function boundShape(commands: Readonly<Record<string, Command<Schema, unknown, E
 }
 
 /** Keys come back from the log as text; a numeric id is a number again. */
-function keyReader(id: Schema, name: string): (text: string) => string | number {
-  let numeric: boolean | undefined;
-  return (text) => {
-    if (numeric === undefined) {
-      const asText = id["~standard"].validate(text);
-      numeric = !(asText instanceof Promise) && asText.issues !== undefined && /^-?\d+$/.test(text) && accepts(id, Number(text), name);
-    }
-    return numeric ? Number(text) : text;
+function keyReader(id: Schema): (text: string) => string | number {
+  const accepts = (value: unknown): boolean => {
+    const result = id["~standard"].validate(value);
+    return result instanceof Promise || !result.issues;
   };
-}
-
-function accepts(id: Schema, value: number, _name: string): boolean {
-  const result = id["~standard"].validate(value);
-  return !(result instanceof Promise) && !result.issues;
+  return (text) => {
+    const number = Number(text);
+    return String(number) === text && !accepts(text) && accepts(number) ? number : text;
+  };
 }

@@ -3,8 +3,8 @@
  * immutable, so the state of a version never changes, and a fold may be kept for as long as memory allows.
  */
 import { createHash } from "node:crypto";
-import { decode, encode, readEvent, type AnyEvent, type Component, type EventSchemas, type Fold, type NodeServices } from "../component/index.ts";
-import { limits, parseKey, storeKey, type StoreKey, type Write } from "../store/index.ts";
+import { decode, encode, readEvent, type AnyEvent, type Component, type EventSchemas, type Fold, type Invocation, type NodeServices } from "../component/index.ts";
+import { limits, parseKey, storeKey, type StoreKey } from "../store/index.ts";
 
 export interface Folding {
   readonly name: string;
@@ -24,28 +24,50 @@ export async function foldTo(node: NodeServices, component: Component, folding: 
   while (fold.version < version) {
     const rows = await node.store.read.stream(stream, { after: fold.version, limit: Math.min(limits.pageRowsMax, version - fold.version) });
     for (const row of rows) {
-      if (row.atMs > atMs) return fold;
+      if (row.atMs > atMs) return { version: fold.version, state: frozen(fold.state) };
       const event = await readEvent(component, row, node.store.epoch);
       // An event type that was removed from the declaration no longer means anything to the state.
-      fold = { version: row.version, state: event ? folding.evolve[event.type]?.(fold.state, event.data) : fold.state };
+      fold = { version: row.version, state: event ? evolved(folding, event.type, fold.state, event.data) : fold.state };
     }
     if (rows.length < limits.pageRowsMax) break;
   }
+  frozen(fold.state);
   if ("version" in until) node.lane.keepFold(stream, fold, isTail);
   return fold;
 }
 
-export async function* historyOf(node: NodeServices, component: Component, stream: StoreKey): AsyncGenerator<AnyEvent<Record<string, unknown>, string | number>> {
+export function evolved(folding: Folding, type: string, state: unknown, data: unknown): unknown {
+  return Object.hasOwn(folding.evolve, type) ? folding.evolve[type]?.(state, data) : undefined;
+}
+
+/**
+ * A state is shared by all who read it, and by the folds behind it: whoever changed it in place would change what others decide on.
+ * Plain objects and arrays are frozen; what is frozen already is taken to be so to its leaves.
+ */
+export function frozen<T>(state: T): T {
+  if (typeof state !== "object" || state === null || Object.isFrozen(state)) return state;
+  const prototype = Object.getPrototypeOf(state) as unknown;
+  if (!Array.isArray(state) && prototype !== Object.prototype && prototype !== null) return state;
+  Object.freeze(state);
+  for (const member of Object.values(state)) frozen(member);
+  return state;
+}
+
+/** A durable handler that is run again gets the same pages, though events have come since. */
+export async function* historyOf(invocation: Invocation, component: Component, stream: StoreKey): AsyncGenerator<AnyEvent<Record<string, unknown>, string | number>> {
+  const { store } = invocation.node;
   for (let after = 0; ; ) {
-    const rows = await node.store.read.stream(stream, { after, limit: 256 });
+    const from = after;
+    const rows = await invocation.recall(`history of ${stream} after ${from}`, () => store.read.stream(stream, { after: from, limit: historyRows }));
     for (const row of rows) {
       after = row.version;
-      const event = await readEvent(component, row, node.store.epoch);
+      const event = await readEvent(component, row, store.epoch);
       if (event) yield event;
     }
-    if (rows.length < 256) return;
+    if (rows.length < historyRows) return;
   }
 }
+const historyRows = 256;
 
 // ---- snapshots ------------------------------------------------------------------------------------------------------
 
@@ -67,14 +89,21 @@ async function nearest(node: NodeServices, folding: Folding, stream: StoreKey, i
   return { version: 0, state: folding.initial(id) };
 }
 
-/** The snapshot that goes with the commit which crosses a multiple of `snapshotEvery`; none when state is no JSON. */
-export function snapshotWrite(folding: Folding, stream: StoreKey, before: number, after: Fold): Write | undefined {
-  if (Math.floor(before / folding.snapshotEvery) === Math.floor(after.version / folding.snapshotEvery)) return undefined;
+/**
+ * The snapshot that goes with the commit which crosses a multiple of `snapshotEvery`. It only saves time, so it must not stand in
+ * the way: there is none when the state is no JSON (a Map, a Date), too large, or its key too long.
+ */
+export function stageSnapshot(invocation: Invocation, folding: Folding, stream: StoreKey, before: number, after: Fold): void {
+  if (Math.floor(before / folding.snapshotEvery) === Math.floor(after.version / folding.snapshotEvery)) return;
+  const key = snapshotKey(stream);
+  if (Buffer.byteLength(key) > limits.keyBytesMax) return;
+  let value: Uint8Array;
   try {
-    return { kind: "put", key: snapshotKey(stream), value: encode({ version: after.version, state: after.state, fingerprint: fingerprintOf(folding) }, "snapshot") };
+    value = encode({ version: after.version, state: after.state, fingerprint: fingerprintOf(folding) }, "snapshot");
   } catch {
-    return undefined; // a Map or Date in the state: the stream is folded from its start instead
+    return;
   }
+  invocation.writeSpare(key, { kind: "put", key, value }, value.byteLength);
 }
 
 function snapshotKey(stream: StoreKey): StoreKey {

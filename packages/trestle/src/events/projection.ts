@@ -51,7 +51,8 @@ export interface ProjectionView<Key, Row, Indexed extends string> {
 async function projectInCommit(folds: RowFolds, staged: StagedEvent, invocation: Invocation): Promise<void> {
   if (!concernsRow(folds, staged.type)) return;
   const key = storeKey(folds.name, invocation.tenant, String(staged.key));
-  const bytes = await invocation.record(key);
+  await invocation.record(key);
+  const bytes = invocation.peek(key); // what stands now: nothing waits from here to the put
   const row = foldRow(folds, bytes && (decode(bytes) as object), pendingEvent(staged, invocation));
   if (row === null) invocation.remove(key);
   else if (row !== undefined) {

@@ -13,12 +13,17 @@ export interface RowFolds {
 /** The row after this event; `null` when the event ends it, `undefined` when nothing changes. */
 export function foldRow(folds: RowFolds, row: object | undefined, event: AnyFold): object | null | undefined {
   if (folds.removes?.includes(event.type)) return row === undefined ? undefined : null;
-  if (row === undefined) return folds.creates[event.type]?.(event.data, event);
-  return folds.updates?.[event.type]?.(row, event.data, event) ?? undefined;
+  if (row === undefined) return own(folds.creates, event.type)?.(event.data, event);
+  return own(folds.updates, event.type)?.(row, event.data, event) ?? undefined;
 }
 
 export function concernsRow(folds: RowFolds, type: string): boolean {
-  return type in folds.creates || (folds.updates !== undefined && type in folds.updates) || (folds.removes?.includes(type) ?? false);
+  return own(folds.creates, type) !== undefined || own(folds.updates, type) !== undefined || (folds.removes?.includes(type) ?? false);
+}
+
+/** An event may be called `constructor`: only what was declared counts. */
+function own<F>(folds: Readonly<Record<string, F>> | undefined, type: string): F | undefined {
+  return folds && Object.hasOwn(folds, type) ? folds[type] : undefined;
 }
 
 export function encodeRow(folds: RowFolds, row: object): { readonly value: Uint8Array; readonly index?: readonly { readonly field: string; readonly value: string | number }[] } {
