@@ -15,8 +15,11 @@ interface Tables {
 
 const notes = records("notes", { key: z.string(), value: z.string() });
 const withinMs = 250;
-/** What a caller waits at the most: the transaction's time, and a moment for what stands in line behind it. */
-const boundMs = withinMs + 150;
+/**
+ * What a caller waits at the most: the transaction's time, and a moment for what stands in line behind it. On a machine with other work
+ * that moment was 190 ms once; the transaction that overruns sleeps 1,000 ms, so a bound that is not kept shows all the same.
+ */
+const boundMs = withinMs + 400;
 
 /** 64 callers commit while `work` runs in a transaction, from a moment before it until a moment after. */
 async function beside(work: (db: ReturnType<typeof kysely<Tables>>, seen: () => Promise<number>) => Promise<void>) {
