@@ -20,7 +20,8 @@ export class ProjectionFollower implements NodePart {
   readonly #stopped = new AbortController();
   #working: Promise<void> | undefined;
   #again = false;
-  #atEnd = false;
+  /** Events of the next step: fewer after rows too large for one commit. */
+  #batch = batchEvents;
   #forget: (() => void) | undefined;
 
   constructor(node: NodeServices, source: Component, folds: RowFolds) {
@@ -50,9 +51,12 @@ export class ProjectionFollower implements NodePart {
   }
 
   async idle(): Promise<boolean> {
-    if (this.#working || this.#again || !this.#atEnd) return false;
+    if (this.#stopped.signal.aborted) return true;
+    if (this.#working || this.#again) return false;
     const { position } = await this.#position();
-    return (await this.#node.store.read.log({ after: position, components: [this.#source.name], limit: 1 })).events.length === 0;
+    if ((await this.#node.store.read.log({ after: position, components: [this.#source.name], limit: 1 })).events.length === 0) return true;
+    this.#wake();
+    return false;
   }
 
   #wake(): void {
@@ -67,10 +71,15 @@ export class ProjectionFollower implements NodePart {
     for (let failures = 0; this.#again && !this.#stopped.signal.aborted; ) {
       this.#again = false;
       try {
-        while (!(await this.#step()) && !this.#stopped.signal.aborted) failures = 0;
-        this.#atEnd = true;
+        while (!this.#stopped.signal.aborted && !(await this.#step())) failures = 0;
       } catch (fault) {
         if (Fault.is(fault, "store.closed")) return;
+        if (Fault.is(fault, "commit.too-large") && this.#batch > 1) {
+          // Nothing of it was applied. Rows grow: later steps try the full batch again.
+          this.#batch = Math.ceil(this.#batch / 4);
+          this.#again = true;
+          continue;
+        }
         this.#again = true;
         failures += 1;
         this.#node.log(this.#folds.name, { traceparent: undefined, tenant: undefined }).error("the projection could not go on; it tries again", { fault: String(fault), failures });
@@ -80,16 +89,26 @@ export class ProjectionFollower implements NodePart {
   }
 
   async #position(): Promise<{ readonly key: StoreKey; readonly version: number; readonly position: Position }> {
+    const { store } = this.#node;
     const key = storeKey("~position", undefined, this.#folds.name);
-    const [row] = await this.#node.store.read.records([key]);
-    return { key, version: row?.version ?? 0, position: row ? (decode(row.value) as Position) : { epoch: this.#node.store.epoch, position: 0 } };
+    const [row] = await store.read.records([key]);
+    const { epoch, position } = row ? (decode(row.value) as Position) : { epoch: store.epoch, position: 0 };
+    if (epoch !== store.epoch) {
+      // The history was cut (restore, promotion). Rows and position lie in the same store and were cut with it, so the position
+      // still names what has been folded; only one beyond the end cannot be believed.
+      const head = await store.read.head();
+      if (position > head.position) {
+        throw Fault.create("log.diverged", `projection "${this.#folds.name}" stands at ${epoch}-${position}; the log of epoch ${head.epoch} ends at ${head.position}`, "Restore rows and log together, or remove the projection's rows and position, and it is folded again.");
+      }
+    }
+    return { key, version: row?.version ?? 0, position: { epoch: store.epoch, position } };
   }
 
   /** One batch; `true` at the end of the log. */
   async #step(): Promise<boolean> {
     const { store } = this.#node;
     const { key: positionKey, version, position } = await this.#position();
-    const page = await store.read.log({ after: position, components: [this.#source.name], limit: batchEvents });
+    const page = await store.read.log({ after: position, components: [this.#source.name], limit: this.#batch });
     if (page.next.position === position.position) return true;
     const events = [];
     for (const row of page.events) {
@@ -110,6 +129,7 @@ export class ProjectionFollower implements NodePart {
     const writes: Write[] = [...changed].map(([key, row]) => (row === null ? { kind: "remove", key } : { kind: "put", key, ...encodeRow(this.#folds, row) }));
     writes.push({ kind: "put", key: positionKey, value: encode(page.next, "position") });
     const outcome = await store.commit({ id: this.#node.ids.next(), expects: [{ kind: "record", key: positionKey, version }], writes });
+    if (outcome.ok) this.#batch = Math.min(batchEvents, this.#batch * 2);
     return outcome.ok && page.atEnd;
   }
 }
