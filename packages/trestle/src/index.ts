@@ -2,19 +2,79 @@
 export { app, open, start } from "./app/index.ts";
 export type { App, AppSpec, Engines, Graph, Live, Node, StartOptions, Transaction } from "./app/index.ts";
 export { refuse } from "./component/index.ts";
-export type { Annotations, Component, Context, DurableContext, Handle, Handles, In, Out, Page, PageQuery, Principal, Refused, Schema, Usable, Uses, View, WriteContext } from "./component/index.ts";
+export type {
+  Annotations,
+  Component,
+  Context,
+  DurableContext,
+  Handle,
+  Handles,
+  In,
+  Out,
+  Page,
+  PageQuery,
+  Principal,
+  Refused,
+  Schema,
+  Usable,
+  Uses,
+  View,
+  WriteContext,
+} from "./component/index.ts";
 export { aggregate, command, projection } from "./events/index.ts";
 export type { Accepted, Aggregate, Projection } from "./events/index.ts";
 export { Fault } from "./kernel/index.ts";
 export type { FaultCode } from "./kernel/index.ts";
 export { queue, schedule, subscription, topic } from "./messaging/index.ts";
-export type { FollowOptions, JobContext, JobEnd, JobRef, Queue, QueueHandle, QueueSpec, QueueView, QueueWork, Reactions, Schedule, ScheduleSpec, SendOptions, Subscription, SubscriptionSpec, Tick, Topic, TopicGuarantee, TopicHandle, TopicSpec, TopicView } from "./messaging/index.ts";
+export type {
+  FollowOptions,
+  JobContext,
+  JobEnd,
+  JobRef,
+  Queue,
+  QueueHandle,
+  QueueSpec,
+  QueueView,
+  QueueWork,
+  Reactions,
+  Schedule,
+  ScheduleSpec,
+  SendOptions,
+  Subscription,
+  SubscriptionSpec,
+  Tick,
+  Topic,
+  TopicGuarantee,
+  TopicHandle,
+  TopicSpec,
+  TopicView,
+} from "./messaging/index.ts";
 export { records } from "./records/index.ts";
 export type { Records } from "./records/index.ts";
 export { external, mutation, query } from "./external/index.ts";
 export type { External, ExternalHandle, ExternalSpec, Mutation, OnlyInADurableHandler, Query, Wire } from "./external/index.ts";
 export { accepted, created, del, get, html, noContent, ok, page, patch, post, put, service, sse } from "./service/index.ts";
-export type { AnswerOf, Call, CallOf, Client, CommandSpec, Idempotent, IdempotentCall, Incoming, Limit, QuerySpec, Refusals, RefusalStatus, Reply, Route, RoutePath, SafeCall, Service, ServiceSpec, Writing } from "./service/index.ts";
+export type {
+  AnswerOf,
+  Call,
+  CallOf,
+  Client,
+  CommandSpec,
+  Idempotent,
+  IdempotentCall,
+  Incoming,
+  Limit,
+  QuerySpec,
+  Refusals,
+  RefusalStatus,
+  Reply,
+  Route,
+  RoutePath,
+  SafeCall,
+  Service,
+  ServiceSpec,
+  Writing,
+} from "./service/index.ts";
 export { setting } from "./setting/index.ts";
 export type { Setting } from "./setting/index.ts";
 export { sql } from "./sql/index.ts";

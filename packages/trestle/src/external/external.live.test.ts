@@ -28,19 +28,24 @@ async function foreign(answer: Answer) {
 }
 
 function declared(url: string, spec: ExternalSpec = {}) {
-  return external("far", { url, retry: false, breaker: false, timeout: "300ms", ...spec }, {
-    look: query({ input: z.object({ id: z.string() }), returns: z.unknown() }, ({ id }, wire) => wire.get(`/things/${id}`)),
-    find: query({ input: z.object({ id: z.string() }), returns: z.unknown() }, ({ id }, wire) => wire.find(`/things/${id}`)),
-    change: mutation({ input: z.object({ id: z.string() }), returns: z.unknown(), key: ({ id }) => id }, (input, wire) => wire.post("/things", input)),
-    drop: mutation({ input: z.object({ id: z.string() }), returns: z.unknown() }, ({ id }, wire) => wire.del(`things/${id}`)),
-  });
+  return external(
+    "far",
+    { url, retry: false, breaker: false, timeout: "300ms", ...spec },
+    {
+      look: query({ input: z.object({ id: z.string() }), returns: z.unknown() }, ({ id }, wire) => wire.get(`/things/${id}`)),
+      find: query({ input: z.object({ id: z.string() }), returns: z.unknown() }, ({ id }, wire) => wire.find(`/things/${id}`)),
+      change: mutation({ input: z.object({ id: z.string() }), returns: z.unknown(), key: ({ id }) => id }, (input, wire) => wire.post("/things", input)),
+      drop: mutation({ input: z.object({ id: z.string() }), returns: z.unknown() }, ({ id }, wire) => wire.del(`things/${id}`)),
+    },
+  );
 }
 async function opened(url: string, spec?: ExternalSpec) {
   const far = declared(url, spec);
   const node = await start(app("test", [far]), { store: "memory:", log: () => undefined });
   return { node, far: node.open(far) };
 }
-const json = (response: ServerResponse, status: number, body: unknown, headers: Record<string, string> = {}) => response.writeHead(status, { "content-type": "application/json", ...headers }).end(JSON.stringify(body));
+const json = (response: ServerResponse, status: number, body: unknown, headers: Record<string, string> = {}) =>
+  response.writeHead(status, { "content-type": "application/json", ...headers }).end(JSON.stringify(body));
 
 test("[RES-02] a call carries its key, what is left of its time, and JSON both ways", async () => {
   await using there = await foreign((_request, response) => json(response, 201, { ref: 7 }));
@@ -49,7 +54,10 @@ test("[RES-02] a call carries its key, what is left of its time, and JSON both w
   await far.look({ id: "a" });
   await far.drop({ id: "b" });
   const [post, get, del] = there.asked;
-  assert.deepEqual([post?.method, post?.path, post?.body, post?.headers["content-type"], post?.headers["idempotency-key"]], ["POST", "/api/things", "{\"id\":\"k1\"}", "application/json", "k1"]);
+  assert.deepEqual(
+    [post?.method, post?.path, post?.body, post?.headers["content-type"], post?.headers["idempotency-key"]],
+    ["POST", "/api/things", '{"id":"k1"}', "application/json", "k1"],
+  );
   const left = Number(post?.headers["trestle-deadline-ms"]);
   assert.ok(left > 100 && left <= 300, `${left} ms`);
   assert.deepEqual([get?.method, get?.path, get?.headers["idempotency-key"]], ["GET", "/api/things/a", undefined]);
@@ -69,12 +77,32 @@ test("[RES-01] each failure of the other side has its own name", async () => {
     redirects: (_request, response) => response.writeHead(302, { location: "/elsewhere" }).end(),
     empties: (_request, response) => response.writeHead(204).end(),
   };
-  await using there = await foreign((request, response) => (answers[request.text === "" ? (request.url ?? "").split("/").at(-1) as string : (JSON.parse(request.text) as { readonly id: string }).id] as Answer)(request, response));
+  await using there = await foreign((request, response) =>
+    (answers[request.text === "" ? ((request.url ?? "").split("/").at(-1) as string) : (JSON.parse(request.text) as { readonly id: string }).id] as Answer)(
+      request,
+      response,
+    ),
+  );
   const { node, far } = await opened(there.url);
-  const named = async (call: Promise<unknown>) => call.then(() => "ok", (fault: unknown) => (Fault.is(fault) ? fault.code : String(fault)));
-  const expected = { refuses: "external.refused", busy: "external.refused", breaks: "external.outcome-unknown", cuts: "external.outcome-unknown", hangs: "external.outcome-unknown", trickles: "external.outcome-unknown", mumbles: "external.answer-invalid", redirects: "external.refused", empties: "ok" };
+  const named = async (call: Promise<unknown>) =>
+    call.then(
+      () => "ok",
+      (fault: unknown) => (Fault.is(fault) ? fault.code : String(fault)),
+    );
+  const expected = {
+    refuses: "external.refused",
+    busy: "external.refused",
+    breaks: "external.outcome-unknown",
+    cuts: "external.outcome-unknown",
+    hangs: "external.outcome-unknown",
+    trickles: "external.outcome-unknown",
+    mumbles: "external.answer-invalid",
+    redirects: "external.refused",
+    empties: "ok",
+  };
   for (const [how, code] of Object.entries(expected)) assert.equal(await named(far.change({ id: how })), code, `change, ${how}`);
-  for (const how of ["breaks", "cuts", "hangs"]) assert.equal(await named(far.look({ id: how })), how === "hangs" ? "deadline.exceeded" : "external.unreachable", `look, ${how}`);
+  for (const how of ["breaks", "cuts", "hangs"])
+    assert.equal(await named(far.look({ id: how })), how === "hangs" ? "deadline.exceeded" : "external.unreachable", `look, ${how}`);
   await node.stop();
 });
 
@@ -125,7 +153,11 @@ test("[RES-02] whoever hangs is let go: no socket is left open", async () => {
 
 test("the url may be a setting, and a bad one names itself", async () => {
   await using there = await foreign((_request, response) => json(response, 200, { ok: true }));
-  const far = external("far", { url: setting("FAR_URL_OF_THIS_TEST", { default: "nonsense" }), retry: false }, { look: query({ input: z.object({}), returns: z.unknown() }, (_input, wire) => wire.get("/")) });
+  const far = external(
+    "far",
+    { url: setting("FAR_URL_OF_THIS_TEST", { default: "nonsense" }), retry: false },
+    { look: query({ input: z.object({}), returns: z.unknown() }, (_input, wire) => wire.get("/")) },
+  );
   const good = await start(app("test", [far]), { store: "memory:", log: () => undefined, settings: { FAR_URL_OF_THIS_TEST: there.url } });
   assert.deepEqual(await good.open(far).look({}), { ok: true });
   await good.stop();

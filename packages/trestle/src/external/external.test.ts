@@ -20,29 +20,46 @@ after(async () => {
 const kept = records("kept", { key: z.string(), value: z.object({ text: z.string() }) });
 
 /** One job that writes, calls, and writes what it heard. */
-async function world(behave: Behave, options: { readonly spec?: ExternalSpec; readonly mutation?: Partial<Pick<MutationSpec<typeof Input, typeof Result>, "key" | "lookup" | "outcome">>; readonly attempts?: number; readonly clock?: VirtualClock; readonly swallow?: boolean } = {}) {
+async function world(
+  behave: Behave,
+  options: {
+    readonly spec?: ExternalSpec;
+    readonly mutation?: Partial<Pick<MutationSpec<typeof Input, typeof Result>, "key" | "lookup" | "outcome">>;
+    readonly attempts?: number;
+    readonly clock?: VirtualClock;
+    readonly swallow?: boolean;
+  } = {},
+) {
   const clock = options.clock ?? virtualClock();
   const calls: { readonly key: string; readonly id: string }[] = [];
   const endings: string[] = [];
-  const far = external("far", { retry: false, breaker: false, timeout: "1s", ...options.spec }, {
-    change: mutation({ input: Input, returns: Result, ...options.mutation }, (input, wire) => {
-      calls.push({ key: wire.key, id: input.id });
-      return behave(input, wire);
-    }),
-    look: query({ input: Input, returns: Result }, behave),
-  });
-  const work = queue("work", { input: Input, uses: { far, kept }, retry: { attempts: options.attempts ?? 3, from: "1s", upTo: "1s" } }, async (message, { far, kept }) => {
-    kept.put(`${message.id}-before`, { text: "intent" });
-    try {
-      const { done } = await far.change(message);
-      endings.push(done);
-      kept.put(`${message.id}-after`, { text: done });
-    } catch (fault) {
-      endings.push(Fault.is(fault) ? fault.code : String(fault));
-      if (!options.swallow) throw fault;
-      kept.put(`${message.id}-gave-up`, { text: "compensated" });
-    }
-  });
+  const far = external(
+    "far",
+    { retry: false, breaker: false, timeout: "1s", ...options.spec },
+    {
+      change: mutation({ input: Input, returns: Result, ...options.mutation }, (input, wire) => {
+        calls.push({ key: wire.key, id: input.id });
+        return behave(input, wire);
+      }),
+      look: query({ input: Input, returns: Result }, behave),
+    },
+  );
+  const work = queue(
+    "work",
+    { input: Input, uses: { far, kept }, retry: { attempts: options.attempts ?? 3, from: "1s", upTo: "1s" } },
+    async (message, { far, kept }) => {
+      kept.put(`${message.id}-before`, { text: "intent" });
+      try {
+        const { done } = await far.change(message);
+        endings.push(done);
+        kept.put(`${message.id}-after`, { text: done });
+      } catch (fault) {
+        endings.push(Fault.is(fault) ? fault.code : String(fault));
+        if (!options.swallow) throw fault;
+        kept.put(`${message.id}-gave-up`, { text: "compensated" });
+      }
+    },
+  );
   const door = service("door", {}, { open: get("/", {}, () => "open") }); // so that there is a socket to ask for metrics
   const node = await start(app("test", [work, door]), { store: "memory:", log: () => undefined, clock });
   nodes.push(node);
@@ -92,9 +109,12 @@ test("[F16] a call without an answer is made again under the same key, and the h
 });
 
 test("[F16] out of tries with the outcome unknown the job is undetermined, even when the handler swallows the fault: nothing is compensated blindly", async () => {
-  const { node, clock, calls, has, work } = await world(async () => {
-    throw new Error("reset");
-  }, { swallow: true });
+  const { node, clock, calls, has, work } = await world(
+    async () => {
+      throw new Error("reset");
+    },
+    { swallow: true },
+  );
   await node.open(work).send({ id: "a" });
   await until(clock, node, 10);
   assert.equal(calls.length, 3);
@@ -104,9 +124,12 @@ test("[F16] out of tries with the outcome unknown the job is undetermined, even 
 });
 
 test("[F16] `may-repeat` makes a call without an answer an ordinary failure, which a handler may handle", async () => {
-  const { node, clock, calls, has, work } = await world(async () => {
-    throw new Error("reset");
-  }, { swallow: true, mutation: { outcome: "may-repeat" } });
+  const { node, clock, calls, has, work } = await world(
+    async () => {
+      throw new Error("reset");
+    },
+    { swallow: true, mutation: { outcome: "may-repeat" } },
+  );
   await node.open(work).send({ id: "a" });
   await until(clock, node, 5);
   assert.deepEqual([calls.length, await has("a-gave-up")], [1, true]);
@@ -126,9 +149,12 @@ test("a definite failure that the handler lets pass is asked again with the next
   assert.equal(await passing.has("a-after"), true);
   await passing.node.stop();
 
-  const handled = await world(async () => {
-    throw Fault.create("external.refused", "no", "none", { details: { status: 402 } });
-  }, { swallow: true });
+  const handled = await world(
+    async () => {
+      throw Fault.create("external.refused", "no", "none", { details: { status: 402 } });
+    },
+    { swallow: true },
+  );
   await handled.node.open(handled.work).send({ id: "a" });
   await until(handled.clock, handled.node, 5);
   assert.deepEqual([handled.calls.length, await handled.has("a-gave-up")], [1, true]);
@@ -138,11 +164,14 @@ test("a definite failure that the handler lets pass is asked again with the next
 test("[F16] `lookup` is asked before a call is made again, and its answer is the call's", async () => {
   const log: string[] = [];
   let known: { readonly done: string } | undefined;
-  const { node, clock, endings, work } = await world(async () => {
-    log.push("call");
-    known = { done: "it had happened" };
-    throw new Error("reset");
-  }, { mutation: { lookup: async () => (log.push("lookup"), log.length < 3 ? undefined : known) } });
+  const { node, clock, endings, work } = await world(
+    async () => {
+      log.push("call");
+      known = { done: "it had happened" };
+      throw new Error("reset");
+    },
+    { mutation: { lookup: async () => (log.push("lookup"), log.length < 3 ? undefined : known) } },
+  );
   await node.open(work).send({ id: "a" });
   await until(clock, node, 5);
   assert.deepEqual(log, ["call", "lookup", "lookup"]);
@@ -152,13 +181,20 @@ test("[F16] `lookup` is asked before a call is made again, and its answer is the
 
 test("[F16] when the lookup cannot be asked the call is not made again", async () => {
   const log: string[] = [];
-  const { node, clock, work } = await world(async () => {
-    log.push("call");
-    throw new Error("reset");
-  }, { mutation: { lookup: async () => {
-    log.push("lookup");
-    throw new Error("reset, too");
-  } } });
+  const { node, clock, work } = await world(
+    async () => {
+      log.push("call");
+      throw new Error("reset");
+    },
+    {
+      mutation: {
+        lookup: async () => {
+          log.push("lookup");
+          throw new Error("reset, too");
+        },
+      },
+    },
+  );
   await node.open(work).send({ id: "a" });
   await until(clock, node, 10);
   assert.deepEqual(log, ["call", "lookup", "lookup", "lookup"]);
@@ -168,11 +204,14 @@ test("[F16] when the lookup cannot be asked the call is not made again", async (
 test("[RES-04] attempts within a call share its key, and an attempt that may have arrived makes the whole outcome unknown", async () => {
   const clock = virtualClock();
   let times = 0;
-  const { node, calls, endings, work } = await world(async () => {
-    times += 1;
-    if (times === 1) throw new Error("reset"); // may have arrived
-    throw Fault.create("external.unreachable", "the door is shut", "wait"); // has not
-  }, { clock, attempts: 1, spec: { retry: { attempts: 3, budget: "100%" } } });
+  const { node, calls, endings, work } = await world(
+    async () => {
+      times += 1;
+      if (times === 1) throw new Error("reset"); // may have arrived
+      throw Fault.create("external.unreachable", "the door is shut", "wait"); // has not
+    },
+    { clock, attempts: 1, spec: { retry: { attempts: 3, budget: "100%" } } },
+  );
   await node.open(work).send({ id: "a" });
   await until(clock, node, 5);
   assert.equal(calls.length, 3);
@@ -184,7 +223,10 @@ test("[RES-04] attempts within a call share its key, and an attempt that may hav
 test("[RES-02] an attempt that hangs is cut at its timeout, its signal aborts, and its outcome is unknown", async () => {
   const clock = virtualClock();
   let aborted = 0;
-  const { node, endings, work } = await world((_input, { signal }) => new Promise(() => signal.addEventListener("abort", () => (aborted += 1), { once: true })), { clock, attempts: 1 });
+  const { node, endings, work } = await world(
+    (_input, { signal }) => new Promise(() => signal.addEventListener("abort", () => (aborted += 1), { once: true })),
+    { clock, attempts: 1 },
+  );
   await node.open(work).send({ id: "a" });
   await clock.advance(999);
   assert.deepEqual(endings, []);
@@ -195,9 +237,12 @@ test("[RES-02] an attempt that hangs is cut at its timeout, its signal aborts, a
 
 test("[RES-03] an open breaker is a call that was not made", async () => {
   const clock = virtualClock();
-  const { node, far, calls } = await world(async () => {
-    throw new Error("reset");
-  }, { clock, spec: { breaker: { failureRate: 0.5, cooldown: "10s" } } });
+  const { node, far, calls } = await world(
+    async () => {
+      throw new Error("reset");
+    },
+    { clock, spec: { breaker: { failureRate: 0.5, cooldown: "10s" } } },
+  );
   const live = node.open(far);
   for (let call = 0; call < 20; call++) await assert.rejects(live.change({ id: "x" }), (fault) => Fault.is(fault, "external.outcome-unknown"));
   await assert.rejects(live.change({ id: "x" }), (fault) => Fault.is(fault, "external.unreachable"));
@@ -228,7 +273,11 @@ test("two calls of one operation in one handler have two keys, the same on every
   const clock = virtualClock();
   const keys: string[] = [];
   let failing = true;
-  const far = external("far", { retry: false, breaker: false }, { change: mutation({ input: Input, returns: Result }, async (_input, { key }) => (keys.push(key), { done: key })) });
+  const far = external(
+    "far",
+    { retry: false, breaker: false },
+    { change: mutation({ input: Input, returns: Result }, async (_input, { key }) => (keys.push(key), { done: key })) },
+  );
   const work = queue("work", { input: Input, uses: { far }, retry: { attempts: 2, from: "1s", upTo: "1s" } }, async (message, { far }) => {
     await far.change(message);
     await far.change(message);
@@ -245,8 +294,20 @@ test("two calls of one operation in one handler have two keys, the same on every
 });
 
 test("bad options are faults that name the option", () => {
-  assert.throws(() => external("x", { url: "localhost:1" }, {}), (fault) => Fault.is(fault, "external.bad-url") && fault.message.includes("external \"x\": url"));
-  assert.throws(() => external("x", { timeout: "soon" as never }, {}), (fault) => Fault.is(fault, "quantity.not-a-duration"));
-  assert.throws(() => external("x", { retry: { attempts: 0 } }, {}), (fault) => Fault.is(fault, "option.out-of-range"));
-  assert.throws(() => external("x", { breaker: { failureRate: 2 } }, {}), (fault) => Fault.is(fault, "option.out-of-range"));
+  assert.throws(
+    () => external("x", { url: "localhost:1" }, {}),
+    (fault) => Fault.is(fault, "external.bad-url") && fault.message.includes('external "x": url'),
+  );
+  assert.throws(
+    () => external("x", { timeout: "soon" as never }, {}),
+    (fault) => Fault.is(fault, "quantity.not-a-duration"),
+  );
+  assert.throws(
+    () => external("x", { retry: { attempts: 0 } }, {}),
+    (fault) => Fault.is(fault, "option.out-of-range"),
+  );
+  assert.throws(
+    () => external("x", { breaker: { failureRate: 2 } }, {}),
+    (fault) => Fault.is(fault, "option.out-of-range"),
+  );
 });

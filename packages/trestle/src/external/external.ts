@@ -3,19 +3,38 @@
  * recovery points: what the handler wrote before the call is committed with the intent to call; the answer is
  * remembered; after a crash the handler resumes there, and asks again with the same idempotency key.
  */
-import { declareComponent, parseOrFault, type Annotations, type Component, type In, type Invocation, type Mode, type NodeServices, type Out, type Schema, type Usable } from "../component/index.ts";
+import {
+  declareComponent,
+  parseOrFault,
+  type Annotations,
+  type Component,
+  type In,
+  type Invocation,
+  type Mode,
+  type NodeServices,
+  type Out,
+  type Schema,
+  type Usable,
+} from "../component/index.ts";
 import type { Duration } from "../kernel/index.ts";
 import type { Setting } from "../setting/index.ts";
 import { rulesOf, Side } from "./side.ts";
 import type { Wire } from "./wire.ts";
 
-export function external<O extends { readonly [operation: string]: AnyOperation }>(name: string, spec: ExternalSpec, operations: O): External<{ [K in keyof O]: O[K] }> {
+export function external<O extends { readonly [operation: string]: AnyOperation }>(
+  name: string,
+  spec: ExternalSpec,
+  operations: O,
+): External<{ [K in keyof O]: O[K] }> {
   const { url, timeout, retry, breaker, ...annotations } = spec;
   const rules = rulesOf(name, { url, timeout, retry, breaker });
   const table = operations as unknown as Readonly<Record<string, DeclaredOperation>>;
   const side = (node: NodeServices): Side => node.local(component, () => new Side(rules, node));
   const component = declareComponent<External<{ [K in keyof O]: O[K] }>>("external", name, {
-    annotations, uses: {}, edge: "call", role: "any",
+    annotations,
+    uses: {},
+    edge: "call",
+    role: "any",
     ...(typeof url === "object" ? { follows: [url] } : {}),
     bind: (invocation) => bound(name, table, side(invocation.node), invocation),
     live: (node) => outside(name, table, side(node), node),
@@ -34,9 +53,20 @@ export interface ExternalSpec extends Annotations {
 }
 
 /** One operation. `returns` parses what came back: an answer of the wrong shape is a fault, not a surprise later. */
-export function mutation<S extends Schema, R extends Schema>(spec: MutationSpec<S, R>, call: (input: In<S>, wire: Wire) => Promise<unknown>): Mutation<In<S>, Out<R>> {
+export function mutation<S extends Schema, R extends Schema>(
+  spec: MutationSpec<S, R>,
+  call: (input: In<S>, wire: Wire) => Promise<unknown>,
+): Mutation<In<S>, Out<R>> {
   const { input, returns, key, lookup, outcome } = spec;
-  return declared({ changes: true, input, returns, key: key as DeclaredOperation["key"], lookup: lookup as DeclaredOperation["lookup"], mayRepeat: outcome === "may-repeat", call: call as DeclaredOperation["call"] });
+  return declared({
+    changes: true,
+    input,
+    returns,
+    key: key as DeclaredOperation["key"],
+    lookup: lookup as DeclaredOperation["lookup"],
+    mayRepeat: outcome === "may-repeat",
+    call: call as DeclaredOperation["call"],
+  });
 }
 
 export interface MutationSpec<S extends Schema, R extends Schema> {
@@ -54,8 +84,19 @@ export interface MutationSpec<S extends Schema, R extends Schema> {
 }
 
 /** Allowed in every handler, no recovery point, free to retry. */
-export function query<S extends Schema, R extends Schema>(spec: { readonly input: S; readonly returns: R }, call: (input: In<S>, wire: Wire) => Promise<unknown>): Query<In<S>, Out<R>> {
-  return declared({ changes: false, input: spec.input, returns: spec.returns, key: undefined, lookup: undefined, mayRepeat: true, call: call as DeclaredOperation["call"] });
+export function query<S extends Schema, R extends Schema>(
+  spec: { readonly input: S; readonly returns: R },
+  call: (input: In<S>, wire: Wire) => Promise<unknown>,
+): Query<In<S>, Out<R>> {
+  return declared({
+    changes: false,
+    input: spec.input,
+    returns: spec.returns,
+    key: undefined,
+    lookup: undefined,
+    mayRepeat: true,
+    call: call as DeclaredOperation["call"],
+  });
 }
 
 export interface AnyOperation {
@@ -74,11 +115,16 @@ export interface Query<Input, Result> extends AnyOperation {
   readonly result: Result;
 }
 
-export interface External<Operations> extends Component<"external">, Usable<ExternalHandle<Operations, "read">, ExternalHandle<Operations, "write">, ExternalHandle<Operations, "durable">> {}
+export interface External<Operations>
+  extends Component<"external">, Usable<ExternalHandle<Operations, "read">, ExternalHandle<Operations, "write">, ExternalHandle<Operations, "durable">> {}
 export type ExternalHandle<Operations, M extends Mode> = {
-  readonly [K in keyof Operations]: Operations[K] extends Query<infer Input, infer Result> ? (input: Input) => Promise<Result>
-    : Operations[K] extends Mutation<infer Input, infer Result> ? (M extends "durable" ? (input: Input) => Promise<Result> : OnlyInADurableHandler)
-    : never;
+  readonly [K in keyof Operations]: Operations[K] extends Query<infer Input, infer Result>
+    ? (input: Input) => Promise<Result>
+    : Operations[K] extends Mutation<infer Input, infer Result>
+      ? M extends "durable"
+        ? (input: Input) => Promise<Result>
+        : OnlyInADurableHandler
+      : never;
 };
 
 /**
@@ -115,12 +161,14 @@ function bound(name: string, table: Readonly<Record<string, DeclaredOperation>>,
       invocation.assertOpen();
       await parseOrFault(declaration.input, input, `input of ${title}`);
       const { signal, id } = invocation.frame;
-      if (!declaration.changes) return invocation.recall(`${title} ${JSON.stringify(input)}`, () => side.ask(operation, declaration, input, `${id}:${title}`, signal));
+      if (!declaration.changes)
+        return invocation.recall(`${title} ${JSON.stringify(input)}`, () => side.ask(operation, declaration, input, `${id}:${title}`, signal));
       const occurrence = asked.get(operation) ?? 0;
       asked.set(operation, occurrence + 1);
       const key = declaration.key?.(input) ?? `${id}:${title}:${occurrence}`;
       return invocation.recoveryPoint({
-        operation: title, key,
+        operation: title,
+        key,
         run: (resumed) => side.change(operation, declaration, input, key, signal, resumed),
         isUnknown: (fault) => !declaration.mayRepeat && side.isUnknown(fault),
       });
@@ -131,9 +179,16 @@ function bound(name: string, table: Readonly<Record<string, DeclaredOperation>>,
 
 /** Outside handlers: one call each, with a key of its own; nobody finishes it when this process dies. */
 function outside(name: string, table: Readonly<Record<string, DeclaredOperation>>, side: Side, node: NodeServices): object {
-  return Object.fromEntries(Object.entries(table).map(([operation, declaration]) => [operation, async (input: unknown) => {
-    await parseOrFault(declaration.input, input, `input of ${name}.${operation}`);
-    const key = declaration.key?.(input) ?? node.ids.next();
-    return declaration.changes ? side.change(operation, declaration, input, key, undefined, false) : side.ask(operation, declaration, input, key, undefined);
-  }]));
+  return Object.fromEntries(
+    Object.entries(table).map(([operation, declaration]) => [
+      operation,
+      async (input: unknown) => {
+        await parseOrFault(declaration.input, input, `input of ${name}.${operation}`);
+        const key = declaration.key?.(input) ?? node.ids.next();
+        return declaration.changes
+          ? side.change(operation, declaration, input, key, undefined, false)
+          : side.ask(operation, declaration, input, key, undefined);
+      },
+    ]),
+  );
 }

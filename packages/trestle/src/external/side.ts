@@ -32,14 +32,21 @@ export function rulesOf(name: string, spec: RulesSpec): Rules {
   const retry = spec.retry === false ? { attempts: 1 } : (spec.retry ?? {});
   if (typeof spec.url === "string") assertUrl(spec.url, `${of}: url`);
   return {
-    name, url: spec.url,
+    name,
+    url: spec.url,
     timeoutMs: durationMs(spec.timeout ?? "5s", `${of}: timeout`),
     attempts: integerWithin(retry.attempts ?? 3, `${of}: retry.attempts`, { least: 1, most: 100 }),
     budgetShare: shareOf(retry.budget ?? "20%", `${of}: retry.budget`),
-    breaker: spec.breaker === false ? undefined : {
-      failureRate: spec.breaker?.failureRate === undefined ? undefined : numberWithin(spec.breaker.failureRate, `${of}: breaker.failureRate`, { least: 0.01, most: 1 }),
-      cooldownMs: durationMs(spec.breaker?.cooldown ?? "5s", `${of}: breaker.cooldown`),
-    },
+    breaker:
+      spec.breaker === false
+        ? undefined
+        : {
+            failureRate:
+              spec.breaker?.failureRate === undefined
+                ? undefined
+                : numberWithin(spec.breaker.failureRate, `${of}: breaker.failureRate`, { least: 0.01, most: 1 }),
+            cooldownMs: durationMs(spec.breaker?.cooldown ?? "5s", `${of}: breaker.cooldown`),
+          },
   };
 }
 
@@ -105,16 +112,21 @@ export class Side {
     // Attempts that may have reached them: every one, until it has failed in a way that says otherwise.
     let reached = 0;
     try {
-      return await this.#attempts(operation, async (wires) => {
-        reached += 1;
-        try {
-          return await run(wires);
-        } catch (thrown) {
-          const fault = this.#told(operation, thrown);
-          if (!this.isUnknown(fault)) reached -= 1;
-          throw fault;
-        }
-      }, key, signal);
+      return await this.#attempts(
+        operation,
+        async (wires) => {
+          reached += 1;
+          try {
+            return await run(wires);
+          } catch (thrown) {
+            const fault = this.#told(operation, thrown);
+            if (!this.isUnknown(fault)) reached -= 1;
+            throw fault;
+          }
+        },
+        key,
+        signal,
+      );
     } catch (fault) {
       const definite = Fault.is(fault, "external.refused") && !isLater(fault);
       if (definite || this.isUnknown(fault)) throw fault;
@@ -125,15 +137,26 @@ export class Side {
 
   async #askWith(operation: string, run: (wires: Wire) => Promise<unknown>, key: string, signal: AbortSignal | undefined): Promise<unknown> {
     try {
-      return await this.#attempts(operation, async (wires) => {
-        try {
-          return await run(wires);
-        } catch (thrown) {
-          throw this.#told(operation, thrown);
-        }
-      }, key, signal);
+      return await this.#attempts(
+        operation,
+        async (wires) => {
+          try {
+            return await run(wires);
+          } catch (thrown) {
+            throw this.#told(operation, thrown);
+          }
+        },
+        key,
+        signal,
+      );
     } catch (fault) {
-      if (Fault.is(fault, "external.outcome-unknown")) throw Fault.create("external.unreachable", `external "${this.#rules.name}", ${operation}: no answer: ${fault.message}`, "Check that it runs and that its url is right.", { cause: fault, details: fault.details });
+      if (Fault.is(fault, "external.outcome-unknown"))
+        throw Fault.create(
+          "external.unreachable",
+          `external "${this.#rules.name}", ${operation}: no answer: ${fault.message}`,
+          "Check that it runs and that its url is right.",
+          { cause: fault, details: fault.details },
+        );
       throw fault;
     }
   }
@@ -142,7 +165,11 @@ export class Side {
     const who = `external "${this.#rules.name}", ${operation}`;
     const attempt = (made: Attempt) => run(wire({ who, url: () => this.#url(), key, signal: made.signal, remainingMs: made.remainingMs }));
     return callWith(this.#policy, attempt, {
-      retryable: (fault) => Fault.is(fault, "external.unreachable") || Fault.is(fault, "external.outcome-unknown") || (Fault.is(fault, "deadline.exceeded") && fault.details["scope"] === "attempt") || isLater(fault),
+      retryable: (fault) =>
+        Fault.is(fault, "external.unreachable") ||
+        Fault.is(fault, "external.outcome-unknown") ||
+        (Fault.is(fault, "deadline.exceeded") && fault.details["scope"] === "attempt") ||
+        isLater(fault),
       unwell: (fault) => !Fault.is(fault, "external.refused"),
       ...(signal ? { signal } : {}),
     });
@@ -159,21 +186,39 @@ export class Side {
   /** What user code threw: ours says what it means, anything else may have happened after the call. */
   #told(operation: string, thrown: unknown): unknown {
     if (Fault.is(thrown)) return thrown;
-    return Fault.create("external.outcome-unknown", `external "${this.#rules.name}", ${operation} threw: ${thrown instanceof Error ? thrown.message : String(thrown)}; it may have acted on the call`, "Throw a fault that says what is known: external.refused, external.unreachable.", { cause: thrown });
+    return Fault.create(
+      "external.outcome-unknown",
+      `external "${this.#rules.name}", ${operation} threw: ${thrown instanceof Error ? thrown.message : String(thrown)}; it may have acted on the call`,
+      "Throw a fault that says what is known: external.refused, external.unreachable.",
+      { cause: thrown },
+    );
   }
 
   #unknown(operation: string, cause: unknown, why: string): Fault {
-    return Fault.create("external.outcome-unknown", `external "${this.#rules.name}", ${operation}: ${why} (${cause instanceof Error ? cause.message : String(cause)})`, "Ask it what became of the call before doing anything else, or call again with the same key.", { cause });
+    return Fault.create(
+      "external.outcome-unknown",
+      `external "${this.#rules.name}", ${operation}: ${why} (${cause instanceof Error ? cause.message : String(cause)})`,
+      "Ask it what became of the call before doing anything else, or call again with the same key.",
+      { cause },
+    );
   }
 
   #notSent(operation: string, cause: unknown): unknown {
     if (!Fault.is(cause) || cause.code === "external.unreachable" || cause.code === "external.refused") return cause;
-    return Fault.create("external.unreachable", `external "${this.#rules.name}", ${operation} was not called: ${cause.message}`, cause.remedy, { cause, details: cause.details });
+    return Fault.create("external.unreachable", `external "${this.#rules.name}", ${operation} was not called: ${cause.message}`, cause.remedy, {
+      cause,
+      details: cause.details,
+    });
   }
 
   #url(): string {
     const { url, name } = this.#rules;
-    if (url === undefined) throw Fault.create("external.no-url", `external "${name}" has no url, so wire.get and its like have nowhere to go`, "Give it a `url`, or use only your own client in its calls.");
+    if (url === undefined)
+      throw Fault.create(
+        "external.no-url",
+        `external "${name}" has no url, so wire.get and its like have nowhere to go`,
+        "Give it a `url`, or use only your own client in its calls.",
+      );
     if (typeof url === "string") return url;
     const value = settingValue(url, this.#node);
     assertUrl(value, `external "${name}": url, from setting ${url.name},`);
@@ -211,5 +256,9 @@ function isLater(fault: unknown): boolean {
 
 function assertUrl(url: string, option: string): void {
   if (URL.canParse(url) && /^https?:/.test(url)) return;
-  throw Fault.create("external.bad-url", `${option} must be an absolute http or https URL, got ${JSON.stringify(url)}`, "Write it like https://payments.example.");
+  throw Fault.create(
+    "external.bad-url",
+    `${option} must be an absolute http or https URL, got ${JSON.stringify(url)}`,
+    "Write it like https://payments.example.",
+  );
 }

@@ -23,7 +23,24 @@ export interface Exchanged {
 }
 
 const answerBytesMax = 10_000_000;
-const neverSent = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EAI_NODATA", "EAI_NONAME", "EHOSTUNREACH", "ENETUNREACH", "ENETDOWN", "EADDRNOTAVAIL", "UND_ERR_CONNECT_TIMEOUT", "ERR_INVALID_URL", "ERR_SSL_WRONG_VERSION_NUMBER", "CERT_HAS_EXPIRED", "DEPTH_ZERO_SELF_SIGNED_CERT", "UNABLE_TO_VERIFY_LEAF_SIGNATURE", "SELF_SIGNED_CERT_IN_CHAIN"]);
+const neverSent = new Set([
+  "ECONNREFUSED",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "EAI_NODATA",
+  "EAI_NONAME",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ENETDOWN",
+  "EADDRNOTAVAIL",
+  "UND_ERR_CONNECT_TIMEOUT",
+  "ERR_INVALID_URL",
+  "ERR_SSL_WRONG_VERSION_NUMBER",
+  "CERT_HAS_EXPIRED",
+  "DEPTH_ZERO_SELF_SIGNED_CERT",
+  "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
+  "SELF_SIGNED_CERT_IN_CHAIN",
+]);
 
 /** Answers whatever status came. `who` is named in faults. */
 export async function exchange(who: string, asked: Exchange): Promise<Exchanged> {
@@ -48,7 +65,8 @@ async function textOf(who: string, response: Response): Promise<string> {
   let sizeBytes = 0;
   for await (const chunk of response.body as ReadableStream<Uint8Array>) {
     sizeBytes += chunk.byteLength;
-    if (sizeBytes > answerBytesMax) throw Fault.create("external.answer-invalid", `${who} answered more than ${answerBytesMax} bytes`, "Ask for less at a time.");
+    if (sizeBytes > answerBytesMax)
+      throw Fault.create("external.answer-invalid", `${who} answered more than ${answerBytesMax} bytes`, "Ask for less at a time.");
     chunks.push(chunk);
   }
   return Buffer.concat(chunks, sizeBytes).toString("utf8");
@@ -58,9 +76,16 @@ function failure(who: string, { method, url }: Exchange, cause: unknown): Fault 
   const codes = codesOf(cause);
   const why = codes[0] ?? (cause instanceof Error ? cause.message : String(cause));
   if (codes.length > 0 && codes.every((code) => neverSent.has(code))) {
-    return Fault.create("external.unreachable", `${who} cannot be reached: ${method} ${url} (${why})`, "Check that it runs and that its url is right.", { cause });
+    return Fault.create("external.unreachable", `${who} cannot be reached: ${method} ${url} (${why})`, "Check that it runs and that its url is right.", {
+      cause,
+    });
   }
-  return Fault.create("external.outcome-unknown", `${who} did not answer: ${method} ${url} (${why}); it may have acted on it`, "Ask it what became of the call before doing anything else, or call again with the same key.", { cause });
+  return Fault.create(
+    "external.outcome-unknown",
+    `${who} did not answer: ${method} ${url} (${why}); it may have acted on it`,
+    "Ask it what became of the call before doing anything else, or call again with the same key.",
+    { cause },
+  );
 }
 
 /** The system's own words, through `cause` and what a connection tried at several addresses collects. */
@@ -75,15 +100,31 @@ function codesOf(error: unknown): string[] {
 /** The JSON of a 2xx; `undefined` for an empty one. Anything else is a fault. */
 export function jsonOf(who: string, asked: Pick<Exchange, "method" | "url">, { status, headers, text }: Exchanged): unknown {
   const what = `${asked.method} ${asked.url}`;
-  if (status >= 500) throw Fault.create("external.outcome-unknown", `${who} answered ${status} to ${what}; it may have acted on it`, "Ask it what became of the call before doing anything else, or call again with the same key.", { details: { status, ...retryAfter(headers) } });
+  if (status >= 500)
+    throw Fault.create(
+      "external.outcome-unknown",
+      `${who} answered ${status} to ${what}; it may have acted on it`,
+      "Ask it what became of the call before doing anything else, or call again with the same key.",
+      { details: { status, ...retryAfter(headers) } },
+    );
   if (status < 200 || status >= 300) {
-    throw Fault.create("external.refused", `${who} answered ${status} to ${what}: ${text.slice(0, 200)}`, "Correct what was sent, or handle this answer in the call itself.", { details: { status, body: text.slice(0, 2_000), ...retryAfter(headers) } });
+    throw Fault.create(
+      "external.refused",
+      `${who} answered ${status} to ${what}: ${text.slice(0, 200)}`,
+      "Correct what was sent, or handle this answer in the call itself.",
+      { details: { status, body: text.slice(0, 2_000), ...retryAfter(headers) } },
+    );
   }
   if (text === "") return undefined;
   try {
     return JSON.parse(text);
   } catch (cause) {
-    throw Fault.create("external.answer-invalid", `${who} answered ${what} with something that is no JSON: ${text.slice(0, 100)}`, "Check the url, and what is really behind it.", { cause });
+    throw Fault.create(
+      "external.answer-invalid",
+      `${who} answered ${what} with something that is no JSON: ${text.slice(0, 100)}`,
+      "Check the url, and what is really behind it.",
+      { cause },
+    );
   }
 }
 

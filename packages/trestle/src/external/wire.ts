@@ -30,20 +30,24 @@ export function wire(options: WireOptions): Wire {
   const ask = async (method: string, path: string, body?: unknown): Promise<unknown> => {
     const { traceparent, tracestate } = currentContext();
     const asked = {
-      method, url: `${url().replace(/\/$/, "")}${path.startsWith("/") ? path : `/${path}`}`, signal,
+      method,
+      url: `${url().replace(/\/$/, "")}${path.startsWith("/") ? path : `/${path}`}`,
+      signal,
       headers: {
         accept: "application/json",
         ...(method === "GET" ? {} : { "idempotency-key": key }),
         ...(body === undefined ? {} : { "content-type": "application/json" }),
         ...(Number.isFinite(remainingMs) ? { [deadlineHeader]: String(Math.floor(remainingMs)) } : {}),
-        ...(traceparent === undefined ? {} : { traceparent }), ...(tracestate === undefined ? {} : { tracestate }),
+        ...(traceparent === undefined ? {} : { traceparent }),
+        ...(tracestate === undefined ? {} : { tracestate }),
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     };
     return jsonOf(who, asked, await exchange(who, asked));
   };
   return {
-    key, signal,
+    key,
+    signal,
     get: (path) => ask("GET", path),
     async find(path) {
       try {

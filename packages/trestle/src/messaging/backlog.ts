@@ -30,7 +30,12 @@ export class Backlog {
   add(): void {
     if (this.#waiting >= this.#resampleAt) this.#sample();
     if (this.#waiting >= this.#capacity) {
-      throw Fault.create("queue.full", `queue "${this.#queue}" holds about ${this.#waiting} waiting messages; its capacity is ${this.#capacity}`, "Send more slowly, run more workers, or raise `capacity`.", { details: { queue: this.#queue, waiting: this.#waiting, capacity: this.#capacity, retryAfterMs: 1_000 } });
+      throw Fault.create(
+        "queue.full",
+        `queue "${this.#queue}" holds about ${this.#waiting} waiting messages; its capacity is ${this.#capacity}`,
+        "Send more slowly, run more workers, or raise `capacity`.",
+        { details: { queue: this.#queue, waiting: this.#waiting, capacity: this.#capacity, retryAfterMs: 1_000 } },
+      );
     }
     this.#waiting += 1;
     this.#sentSince += 1;
@@ -47,12 +52,15 @@ export class Backlog {
     this.#sampling = true;
     this.#sentSince = 0;
     this.#sampledAtMs = nowMs;
-    this.#node.store.read.queue(this.#queue).then(({ waiting }) => {
-      this.#sampling = false;
-      this.#waiting = waiting + this.#sentSince;
-      this.#resampleAt = this.#waiting + Math.max(1, Math.floor((this.#capacity - this.#waiting) / 2));
-    }, () => {
-      this.#sampling = false; // the store is closing, or busy: the next sender asks again
-    });
+    this.#node.store.read.queue(this.#queue).then(
+      ({ waiting }) => {
+        this.#sampling = false;
+        this.#waiting = waiting + this.#sentSince;
+        this.#resampleAt = this.#waiting + Math.max(1, Math.floor((this.#capacity - this.#waiting) / 2));
+      },
+      () => {
+        this.#sampling = false; // the store is closing, or busy: the next sender asks again
+      },
+    );
   }
 }

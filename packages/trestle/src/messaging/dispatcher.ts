@@ -173,7 +173,8 @@ export class Dispatcher {
     const claims = await this.#ask(queues, asked);
     if (!claims) return;
     // Due now: a limit cut the answer short, and there is more.
-    if (claims.nextDueAtMs !== undefined && claims.nextDueAtMs <= claims.nowMs && claims.jobs.length > 0) for (const claimant of asked) this.#wanting.add(claimant);
+    if (claims.nextDueAtMs !== undefined && claims.nextDueAtMs <= claims.nowMs && claims.jobs.length > 0)
+      for (const claimant of asked) this.#wanting.add(claimant);
     else if (claims.nextDueAtMs !== undefined) this.#wakeIn(Math.max(1, claims.nextDueAtMs - claims.nowMs));
   }
 
@@ -203,8 +204,14 @@ export class Dispatcher {
     this.#offsetMs = nowMs - this.#node.clock.wallMs();
     if (!jobs.some((job) => job.again)) this.#handOut(jobs, leaseEnds);
     else {
-      this.#handOut(jobs.filter((job) => !job.again), leaseEnds);
-      await this.#handOutAgain(jobs.filter((job) => job.again), leaseEnds);
+      this.#handOut(
+        jobs.filter((job) => !job.again),
+        leaseEnds,
+      );
+      await this.#handOutAgain(
+        jobs.filter((job) => job.again),
+        leaseEnds,
+      );
     }
     return claims;
   }
@@ -236,7 +243,9 @@ export class Dispatcher {
         if (row) journals.set((jobs[at] as ClaimedJob).id, decodeJournal(row.value, row.version));
       });
     } catch (fault) {
-      this.#node.log("~dispatcher", { traceparent: undefined, tenant: undefined }).error("journals could not be read; their jobs wait for the end of their leases", { fault: String(fault), jobs: jobs.length });
+      this.#node
+        .log("~dispatcher", { traceparent: undefined, tenant: undefined })
+        .error("journals could not be read; their jobs wait for the end of their leases", { fault: String(fault), jobs: jobs.length });
       return;
     }
     this.#handOut(jobs, leaseEnds, journals);
@@ -288,11 +297,17 @@ export class Dispatcher {
     const wallMs = this.#node.clock.wallMs();
     let extended: readonly boolean[];
     try {
-      extended = await this.#node.store.extend(all.map(({ job }): Claim => job.claim), leaseMs);
+      extended = await this.#node.store.extend(
+        all.map(({ job }): Claim => job.claim),
+        leaseMs,
+      );
     } catch (fault) {
       if (Fault.is(fault, "store.closed")) return;
-      this.#node.log("~dispatcher", { traceparent: undefined, tenant: undefined }).warn("claims could not be extended; trying again", { fault: String(fault), claims: all.length });
-      for (const held of all) if (held.untilMonotonicMs <= this.#node.clock.monotonicMs() || held.untilWallMs <= this.#node.clock.wallMs()) held.job.abort(leaseOver(held.job.claim));
+      this.#node
+        .log("~dispatcher", { traceparent: undefined, tenant: undefined })
+        .warn("claims could not be extended; trying again", { fault: String(fault), claims: all.length });
+      for (const held of all)
+        if (held.untilMonotonicMs <= this.#node.clock.monotonicMs() || held.untilWallMs <= this.#node.clock.wallMs()) held.job.abort(leaseOver(held.job.claim));
       return;
     }
     all.forEach((held, at) => {
@@ -352,13 +367,25 @@ export class Dispatcher {
 }
 
 function claimOver({ id, queue }: ClaimedJob): Fault {
-  return Fault.create("job.claim-over", `the claim on job ${id} of queue "${queue}" is over: its lease ran out, or it was cancelled`, "Nothing: whoever holds it now runs it. If it happens often, look for handlers that block the event loop.");
+  return Fault.create(
+    "job.claim-over",
+    `the claim on job ${id} of queue "${queue}" is over: its lease ran out, or it was cancelled`,
+    "Nothing: whoever holds it now runs it. If it happens often, look for handlers that block the event loop.",
+  );
 }
 
 function leaseOver({ id, queue }: ClaimedJob): Fault {
-  return Fault.create("job.lease-over", `the lease on job ${id} of queue "${queue}" ended before it could be extended`, "See why the store does not answer; the job is run again.");
+  return Fault.create(
+    "job.lease-over",
+    `the lease on job ${id} of queue "${queue}" ended before it could be extended`,
+    "See why the store does not answer; the job is run again.",
+  );
 }
 
 function handedBack({ id, queue }: ClaimedJob): Fault {
-  return Fault.create("job.handed-back", `this node stops; job ${id} of queue "${queue}" goes back to its queue`, "Nothing: another node, or this one when it starts again, runs it.");
+  return Fault.create(
+    "job.handed-back",
+    `this node stops; job ${id} of queue "${queue}" goes back to its queue`,
+    "Nothing: another node, or this one when it starts again, runs it.",
+  );
 }

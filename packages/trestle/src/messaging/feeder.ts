@@ -102,7 +102,7 @@ export class Feeder implements NodePart {
   }
 
   async #work(): Promise<void> {
-    for (let failures = 0; this.#again && !this.#stopped.signal.aborted; ) {
+    for (let failures = 0; this.#again && !this.#stopped.signal.aborted;) {
       this.#again = false;
       try {
         while (!this.#stopped.signal.aborted && !(await this.#step())) failures = 0;
@@ -110,7 +110,9 @@ export class Feeder implements NodePart {
         if (Fault.is(fault, "store.closed")) return;
         this.#again = true;
         failures += 1;
-        this.#node.log(this.#feed.subscription, { traceparent: undefined, tenant: undefined }).error("events could not be moved to the subscription; it tries again", { fault: String(fault), failures });
+        this.#node
+          .log(this.#feed.subscription, { traceparent: undefined, tenant: undefined })
+          .error("events could not be moved to the subscription; it tries again", { fault: String(fault), failures });
         await sleep(this.#node.clock, Math.min(30_000, 100 * 2 ** failures), this.#stopped.signal).catch(() => undefined);
       }
     }
@@ -149,8 +151,14 @@ export class Feeder implements NodePart {
       job: {
         // The same for this event and this subscription, always: calls made for it carry the same keys.
         id: uuidv7Named(mintedAtMs(row.id) ?? Math.floor(row.atMs), `${subscription} ${row.id}`),
-        queue: subscription, key: tenantAndKey, priority: 1,
-        payload: seal(event, { tenant: tenant === "" ? undefined : decodeURIComponent(tenant), by: undefined, trace: traceOf(row) }, `event of subscription "${subscription}"`),
+        queue: subscription,
+        key: tenantAndKey,
+        priority: 1,
+        payload: seal(
+          event,
+          { tenant: tenant === "" ? undefined : decodeURIComponent(tenant), by: undefined, trace: traceOf(row) },
+          `event of subscription "${subscription}"`,
+        ),
       },
     };
   }
@@ -165,7 +173,11 @@ export class Feeder implements NodePart {
       // what has been fed; only one that lies beyond the end cannot be believed.
       const head = await store.read.head();
       if (position.position > head.position) {
-        throw Fault.create("log.diverged", `subscription "${this.#feed.subscription}" stands at ${position.epoch}-${position.position}; the log of epoch ${head.epoch} ends at ${head.position}`, "Restore position and log together, or set the subscription's position by hand.");
+        throw Fault.create(
+          "log.diverged",
+          `subscription "${this.#feed.subscription}" stands at ${position.epoch}-${position.position}; the log of epoch ${head.epoch} ends at ${head.position}`,
+          "Restore position and log together, or set the subscription's position by hand.",
+        );
       }
     }
     return (this.#cursor = { version: row?.version ?? 0, position: { epoch: store.epoch, position: position.position } });

@@ -15,9 +15,22 @@ export interface FollowOptions {
 
 const pageEvents = 256;
 
-export function followTopic(source: Component, invocation: Invocation, { from, key }: FollowOptions): AsyncIterable<AnyEvent<Record<string, unknown>, string | number>> {
+export function followTopic(
+  source: Component,
+  invocation: Invocation,
+  { from, key }: FollowOptions,
+): AsyncIterable<AnyEvent<Record<string, unknown>, string | number>> {
   const { node, frame } = invocation;
-  const concerns = key === undefined ? ((prefix) => (stream: string) => stream.startsWith(prefix))(keyPrefix(source.name, invocation.tenant)) : ((stream) => (written: string) => written === stream)(storeKey(source.name, invocation.tenant, key));
+  const concerns =
+    key === undefined
+      ? (
+          (prefix) => (stream: string) =>
+            stream.startsWith(prefix)
+        )(keyPrefix(source.name, invocation.tenant))
+      : (
+          (stream) => (written: string) =>
+            written === stream
+        )(storeKey(source.name, invocation.tenant, key));
   // Now, and not when the reader first looks: what is published in between is after it.
   const begin = positionOf(frame.resumeAfter ?? from ?? "now", node.store);
   begin.catch(() => undefined); // thrown to the reader
@@ -26,7 +39,7 @@ export function followTopic(source: Component, invocation: Invocation, { from, k
       let after = await begin;
       using ends = linkSignals(frame.signal, node.draining);
       for await (const _ of changesOf(node.store, concerns, ends.signal)) {
-        for (let atEnd = false; !atEnd && !ends.signal.aborted; ) {
+        for (let atEnd = false; !atEnd && !ends.signal.aborted;) {
           const page = await node.store.read.log({ after, components: [source.name], limit: pageEvents });
           for (const row of page.events) {
             if (!concerns(row.stream)) continue;
@@ -48,6 +61,11 @@ async function positionOf(from: string, store: Store): Promise<Position> {
     return { epoch, position };
   }
   const [, epoch, position] = /^(\d{1,15})-(\d{1,15})$/.exec(from) ?? [];
-  if (epoch === undefined || position === undefined) throw Fault.create("topic.bad-position", `from must be "start", "now" or the position of an event, got ${JSON.stringify(from.slice(0, 80))}`, "Pass on `event.position` as it came.");
+  if (epoch === undefined || position === undefined)
+    throw Fault.create(
+      "topic.bad-position",
+      `from must be "start", "now" or the position of an event, got ${JSON.stringify(from.slice(0, 80))}`,
+      "Pass on `event.position` as it came.",
+    );
   return { epoch: Number(epoch), position: Number(position) };
 }

@@ -33,7 +33,8 @@ export class JobWorkContext extends WorkContext implements JobContext {
   }
   get progress(): JobContext["progress"] {
     return (done, of) => {
-      if (!(Number.isFinite(done) && Number.isFinite(of) && of >= 0)) throw Fault.create("job.bad-progress", `progress takes two numbers, how much of how much; got ${done} of ${of}`, "Report numbers.");
+      if (!(Number.isFinite(done) && Number.isFinite(of) && of >= 0))
+        throw Fault.create("job.bad-progress", `progress takes two numbers, how much of how much; got ${done} of ${of}`, "Report numbers.");
       this.#run.progress(done, of);
     };
   }

@@ -9,7 +9,19 @@
  *   handing back  aborted from outside: `later`, due now, which counts as no attempt. Where the claim is over, nobody hears of it.
  *   settled     nothing of it is left on this node.
  */
-import { execute, isRefused, journalKey, type Component, type Conclusion, type Invocation, type Journal, type NodeServices, type Uses, type Work, type WorkContext } from "../component/index.ts";
+import {
+  execute,
+  isRefused,
+  journalKey,
+  type Component,
+  type Conclusion,
+  type Invocation,
+  type Journal,
+  type NodeServices,
+  type Uses,
+  type Work,
+  type WorkContext,
+} from "../component/index.ts";
 import { emptyContext, Fault, sleep, withContext } from "../kernel/index.ts";
 import type { ClaimedJob, Expectation, JobEnd, Write } from "../store/index.ts";
 import type { HeldJob } from "./dispatcher.ts";
@@ -136,7 +148,12 @@ export class JobRun implements Work<unknown>, HeldJob {
 
   conclude(answer: unknown): Conclusion {
     if (typeof answer === "object" && answer !== null) {
-      if (isRefused(answer)) throw Fault.create("job.refused", `the handler of ${this.#name()} answered a refusal ("${answer.refused}"); a job cannot be refused`, "Return nothing when the job is done, `job.dead(reason)` or `job.later(delay)` when it is not, or throw.");
+      if (isRefused(answer))
+        throw Fault.create(
+          "job.refused",
+          `the handler of ${this.#name()} answered a refusal ("${answer.refused}"); a job cannot be refused`,
+          "Return nothing when the job is done, `job.dead(reason)` or `job.later(delay)` when it is not, or throw.",
+        );
       const asked = answer as Partial<AskedEnd>;
       if (asked.end === "dead" || asked.end === "later") return this.#asAsked(asked as AskedEnd);
     }
@@ -205,14 +222,18 @@ export class JobRun implements Work<unknown>, HeldJob {
   /** No version of this code wrote that payload. */
   #setAside(): Promise<void> {
     const { exhausted, queue } = this.#owner.handling;
-    return this.#endBy(() => this.#finishAlone({ kind: exhausted, error: `job.unreadable: the payload of this job of queue "${queue}" is not one that Trestle wrote` }));
+    return this.#endBy(() =>
+      this.#finishAlone({ kind: exhausted, error: `job.unreadable: the payload of this job of queue "${queue}" is not one that Trestle wrote` }),
+    );
   }
 
   async #endBy(work: () => Promise<void>): Promise<void> {
     try {
       await work();
     } catch (fault) {
-      this.node.log(this.component.name, { traceparent: undefined, tenant: this.tenant, invocation: this.id }).error("a job could not be settled; its lease runs out and it comes back", { fault: String(fault) });
+      this.node
+        .log(this.component.name, { traceparent: undefined, tenant: this.tenant, invocation: this.id })
+        .error("a job could not be settled; its lease runs out and it comes back", { fault: String(fault) });
     } finally {
       this.#over = true;
       this.#progress?.end();
@@ -224,7 +245,10 @@ export class JobRun implements Work<unknown>, HeldJob {
   async #lost(): Promise<void> {
     const refused = this.#invocation?.superseded?.why.refused;
     if (refused === "fenced") this.#countLost();
-    else await this.#finishAlone(this.#afterFailure(Fault.create("job.run-lost", `a run of ${this.#name()} could not go on (${refused ?? "unknown"})`, "Nothing: it is tried again.")));
+    else
+      await this.#finishAlone(
+        this.#afterFailure(Fault.create("job.run-lost", `a run of ${this.#name()} could not go on (${refused ?? "unknown"})`, "Nothing: it is tried again.")),
+      );
   }
 
   #countLost(): void {
@@ -258,15 +282,24 @@ export class JobRun implements Work<unknown>, HeldJob {
 
   #asAsked(asked: AskedEnd): Conclusion {
     this.#owner.handlerEnded(this);
-    const end: JobEnd = asked.end === "dead"
-      ? { kind: "dead", error: asked.reason ?? "the handler gave no reason" }
-      : { kind: "later", dueAtMs: Math.ceil(this.#owner.nowMs() + (asked.delayMs ?? laterMsDefault)), ...(asked.reason === undefined ? {} : { reason: asked.reason }) };
+    const end: JobEnd =
+      asked.end === "dead"
+        ? { kind: "dead", error: asked.reason ?? "the handler gave no reason" }
+        : {
+            kind: "later",
+            dueAtMs: Math.ceil(this.#owner.nowMs() + (asked.delayMs ?? laterMsDefault)),
+            ...(asked.reason === undefined ? {} : { reason: asked.reason }),
+          };
     return { keep: false, end: "refused", journal: "save", writes: this.#finish(end) };
   }
 
   #afterFailure(fault: unknown): JobEnd {
     const { retry, exhausted } = this.#owner.handling;
-    const end = afterFailure(retry, { fault, attempt: this.attempt, nowMs: this.#owner.nowMs(), hopeless: this.#hopeless, unknown: mayHaveCalled(this.#invocation), exhausted }, this.node.random);
+    const end = afterFailure(
+      retry,
+      { fault, attempt: this.attempt, nowMs: this.#owner.nowMs(), hopeless: this.#hopeless, unknown: mayHaveCalled(this.#invocation), exhausted },
+      this.node.random,
+    );
     const log = this.node.log(this.component.name, { traceparent: this.traceparent, tenant: this.tenant, invocation: this.id });
     const facts = { attempt: this.attempt, error: errorText(fault) };
     if (end.kind === "retry") log.warn("a job failed and will be tried again", facts);

@@ -57,7 +57,11 @@ export class ProgressReport {
     });
     const { id, fence } = this.#claim;
     this.#node.store
-      .commit({ id: this.#node.ids.next(), expects: [{ kind: "claim", job: id, fence }], writes: [{ kind: "put", key: progressKey(id), value, expiresAtMs: Math.ceil(this.#node.clock.wallMs()) + keptMs }] })
+      .commit({
+        id: this.#node.ids.next(),
+        expects: [{ kind: "claim", job: id, fence }],
+        writes: [{ kind: "put", key: progressKey(id), value, expiresAtMs: Math.ceil(this.#node.clock.wallMs()) + keptMs }],
+      })
       .catch(() => undefined); // the next report, or none: nothing rests on it
   }
 }

@@ -25,10 +25,12 @@ test("[MSG-18] a message is sent with its commit: a handler that throws sends no
   const node = await runNode([work], on);
 
   await node.commit({ work }, ({ work }) => work.send({ n: 1 }));
-  await assert.rejects(node.commit({ work }, ({ work }) => {
-    work.send({ n: 2 });
-    throw new Error("no");
-  }));
+  await assert.rejects(
+    node.commit({ work }, ({ work }) => {
+      work.send({ n: 2 });
+      throw new Error("no");
+    }),
+  );
   await node.idle();
 
   assert.deepEqual(handled, [1]);
@@ -56,7 +58,10 @@ test("[MSG-17] whatever dies in the middle of jobs, each has its effect once: fi
   await node.idle();
 
   const done = await on.store.read.records(Array.from({ length: jobs }, (_, n) => `counts//job ${n}`));
-  assert.deepEqual(done.map((row) => row && new TextDecoder().decode(row.value)), Array.from({ length: jobs }, () => "1"));
+  assert.deepEqual(
+    done.map((row) => row && new TextDecoder().decode(row.value)),
+    Array.from({ length: jobs }, () => "1"),
+  );
   assert.ok(runs > jobs, "a crash made jobs run again");
   await node.stop();
 });
@@ -79,7 +84,10 @@ test("[MSG-08] a job whose node died goes on elsewhere after its lease, as its s
   assert.equal(seen.length, 1, "the lease still holds");
   await on.clock.advance(20_000);
 
-  assert.deepEqual(seen.map(({ attempt }) => attempt), [1, 2]);
+  assert.deepEqual(
+    seen.map(({ attempt }) => attempt),
+    [1, 2],
+  );
   assert.deepEqual([seen[0]?.id, seen[0]?.minted], [seen[1]?.id, seen[1]?.minted]);
   assert.equal((await on.store.read.queue("work")).running, 0);
   await second.stop();
@@ -192,8 +200,14 @@ test("[F17] messages of one key run one after the other in order of sending; a f
   for (let i = 0; i < 4; i++) await on.clock.advance(1_000);
   await node.idle();
 
-  assert.deepEqual(before.filter((one) => one.startsWith("b")), ["b1", "b2", "b3"]);
-  assert.deepEqual(order.filter((one) => one.startsWith("a")), ["a1", "a1", "a1", "a2", "a3"]);
+  assert.deepEqual(
+    before.filter((one) => one.startsWith("b")),
+    ["b1", "b2", "b3"],
+  );
+  assert.deepEqual(
+    order.filter((one) => one.startsWith("a")),
+    ["a1", "a1", "a1", "a2", "a3"],
+  );
   const [dead] = await on.store.read.jobs({ queue: "work", state: "dead", limit: 5 });
   assert.deepEqual([dead?.attempt, dead?.error], [3, "Error: always"]);
   await node.stop();
@@ -254,7 +268,10 @@ test("[MSG-09] one poison message in a hundred: the good ones finish, each poiso
 
   const dead = await on.store.read.jobs({ queue: "work", state: "dead", limit: 1_000 });
   assert.equal(done.size, 990);
-  assert.deepEqual(dead.map(({ error, attempt }) => `${error} ${attempt}`).sort(), Array.from({ length: 10 }, (_, i) => `Error: poison ${i * 100 + 50} 3`).sort());
+  assert.deepEqual(
+    dead.map(({ error, attempt }) => `${error} ${attempt}`).sort(),
+    Array.from({ length: 10 }, (_, i) => `Error: poison ${i * 100 + 50} 3`).sort(),
+  );
 
   fixed = true;
   await on.store.commit({ id: node.ids.next(), expects: [], writes: dead.map(({ id }) => ({ kind: "redrive", job: id })) });
@@ -286,7 +303,11 @@ test("bytes that Trestle did not write are dead at once, and nothing else stops"
   const handled: number[] = [];
   const work = queue("work", { input: Numbered }, ({ n }) => void handled.push(n));
   const node = await runNode([work], on);
-  await on.store.commit({ id: node.ids.next(), expects: [], writes: [{ kind: "enqueue", job: { id: node.ids.next(), queue: "work", payload: new Uint8Array([1, 2, 3]), priority: 0 } }] });
+  await on.store.commit({
+    id: node.ids.next(),
+    expects: [],
+    writes: [{ kind: "enqueue", job: { id: node.ids.next(), queue: "work", payload: new Uint8Array([1, 2, 3]), priority: 0 } }],
+  });
   await node.commit({ work }, ({ work }) => work.send({ n: 1 }));
   await node.idle();
 
@@ -299,14 +320,18 @@ test("[F16] out of attempts while a call may have happened: undetermined, its ke
   const on = await memoryStore();
   const calls: string[] = [];
   let hangs = true;
-  const work = queue("work", { input: Numbered, key: () => "k", uses: { counts }, timeout: "2s", retry: { attempts: 2, from: 100, upTo: 100 } }, async ({ n }, { counts }, { step }) => {
-    counts.add(`before ${n}`, 1);
-    await step("charge", async ({ key }) => {
-      calls.push(key);
-      if (hangs && n === 1) await new Promise(() => undefined);
-    });
-    counts.add(`after ${n}`, 1);
-  });
+  const work = queue(
+    "work",
+    { input: Numbered, key: () => "k", uses: { counts }, timeout: "2s", retry: { attempts: 2, from: 100, upTo: 100 } },
+    async ({ n }, { counts }, { step }) => {
+      counts.add(`before ${n}`, 1);
+      await step("charge", async ({ key }) => {
+        calls.push(key);
+        if (hangs && n === 1) await new Promise(() => undefined);
+      });
+      counts.add(`after ${n}`, 1);
+    },
+  );
   const node = await runNode([work], on);
   await node.commit({ work }, ({ work }) => void work.sendMany([{ n: 1 }, { n: 2 }]));
   for (let i = 0; i < 8; i++) await on.clock.advance(1_000);
@@ -322,7 +347,10 @@ test("[F16] out of attempts while a call may have happened: undetermined, its ke
   await node.idle();
   assert.deepEqual(new Set(calls.slice(0, 3)).size, 1, "one key for every try of the first job");
   const rows = await on.store.read.records(["counts//before 1", "counts//after 1", "counts//after 2", journalKey(job?.id ?? "")]);
-  assert.deepEqual(rows.map((row) => row && new TextDecoder().decode(row.value)), ["1", "1", "1", undefined]);
+  assert.deepEqual(
+    rows.map((row) => row && new TextDecoder().decode(row.value)),
+    ["1", "1", "1", undefined],
+  );
   await node.stop();
 });
 
@@ -360,7 +388,10 @@ test("cancelling a kept job takes what its runs had learned with it", async () =
   const before = await on.store.read.records([journalKey(job.id)]);
   assert.equal(await node.commit({ work }, ({ work }) => work.cancel(job)), true);
 
-  assert.deepEqual([before[0] === undefined, await on.store.read.records([journalKey(job.id)]), (await on.store.read.queue("work")).dead], [false, [undefined], 0]);
+  assert.deepEqual(
+    [before[0] === undefined, await on.store.read.records([journalKey(job.id)]), (await on.store.read.queue("work")).dead],
+    [false, [undefined], 0],
+  );
   await node.stop();
 });
 
@@ -421,7 +452,11 @@ test("[MSG-08] a cancelled job that waits is gone; the handler of a running one 
   const { running, waiting } = await node.commit({ work }, ({ work }) => ({ running: work.send({ n: 1 }), waiting: work.send({ n: 2 }, { in: "1h" }) }));
   await on.clock.advance(1);
 
-  const cancelled = await node.commit({ work }, async ({ work }) => [await work.cancel(running), await work.cancel(waiting.id), await work.cancel("no such job")]);
+  const cancelled = await node.commit({ work }, async ({ work }) => [
+    await work.cancel(running),
+    await work.cancel(waiting.id),
+    await work.cancel("no such job"),
+  ]);
   await on.clock.advance(10_001);
   await node.idle();
 
@@ -440,13 +475,25 @@ test("[MSG-08] a cancelled job that waits is gone; the handler of a running one 
 test("[MSG-08] a drain lets what runs finish, hands back what cannot in time without counting it, and runs nothing twice", async () => {
   const on = await memoryStore();
   const begun: string[] = [];
-  const work = queue("work", { input: z.object({ name: z.string(), ms: z.number() }), uses: { counts }, concurrency: 2, timeout: "10m" }, async ({ name, ms }, { counts }, { attempt }) => {
-    begun.push(`${name} ${attempt}`);
-    await sleep(on.clock, ms);
-    counts.add(name, 1);
-  });
+  const work = queue(
+    "work",
+    { input: z.object({ name: z.string(), ms: z.number() }), uses: { counts }, concurrency: 2, timeout: "10m" },
+    async ({ name, ms }, { counts }, { attempt }) => {
+      begun.push(`${name} ${attempt}`);
+      await sleep(on.clock, ms);
+      counts.add(name, 1);
+    },
+  );
   const node = await runNode([work], { ...on, seed: "first" });
-  await node.commit({ work }, ({ work }) => void work.sendMany([{ name: "quick", ms: 1_000 }, { name: "slow", ms: 60_000 }, { name: "waiting", ms: 10 }]));
+  await node.commit(
+    { work },
+    ({ work }) =>
+      void work.sendMany([
+        { name: "quick", ms: 1_000 },
+        { name: "slow", ms: 60_000 },
+        { name: "waiting", ms: 10 },
+      ]),
+  );
   await on.clock.advance(500);
   const drained = node.drain(800).then(() => "drained");
   await on.clock.advance(5_000);
@@ -462,7 +509,10 @@ test("[MSG-08] a drain lets what runs finish, hands back what cannot in time wit
   await next.idle();
   assert.deepEqual(begun.slice(2).sort(), ["slow 1", "waiting 1"]);
   const rows = await on.store.read.records(["counts//quick", "counts//slow", "counts//waiting"]);
-  assert.deepEqual(rows.map((row) => row && new TextDecoder().decode(row.value)), ["1", "1", "1"]);
+  assert.deepEqual(
+    rows.map((row) => row && new TextDecoder().decode(row.value)),
+    ["1", "1", "1"],
+  );
   await next.stop();
 });
 
@@ -493,19 +543,23 @@ test("a run that waits for a slot in vain leaves none taken", async () => {
   const on = await memoryStore();
   let running = 0;
   let most = 0;
-  const work = queue("work", { input: z.enum(["quick", "conflict", "long"]), uses: { counts }, concurrency: 2, timeout: "1s", retry: { attempts: 1 } }, async (what, { counts }) => {
-    most = Math.max(most, ++running);
-    try {
-      if (what === "conflict") {
-        const value = (await counts.get("hot")) ?? 0;
-        await sleep(on.clock, 300);
-        counts.put("hot", value + 1);
-      } else if (what === "long") await sleep(on.clock, 900);
-      else if (most < 0) counts.add("never", 1);
-    } finally {
-      running -= 1;
-    }
-  });
+  const work = queue(
+    "work",
+    { input: z.enum(["quick", "conflict", "long"]), uses: { counts }, concurrency: 2, timeout: "1s", retry: { attempts: 1 } },
+    async (what, { counts }) => {
+      most = Math.max(most, ++running);
+      try {
+        if (what === "conflict") {
+          const value = (await counts.get("hot")) ?? 0;
+          await sleep(on.clock, 300);
+          counts.put("hot", value + 1);
+        } else if (what === "long") await sleep(on.clock, 900);
+        else if (most < 0) counts.add("never", 1);
+      } finally {
+        running -= 1;
+      }
+    },
+  );
   const node = await runNode([work], on);
   const send = (...messages: ("quick" | "conflict" | "long")[]) => node.commit({ work }, ({ work }) => void work.sendMany(messages));
   await send(...Array.from({ length: 30 }, () => "quick" as const));
@@ -537,7 +591,10 @@ test("with a concurrency of one the next job begins when the last one's commit i
   await node.commit({ work }, ({ work }) => void work.sendMany(Array.from({ length: 20 }, (_, n) => ({ n }))));
   await node.idle();
 
-  assert.deepEqual(before, Array.from({ length: 20 }, (_, n) => n));
+  assert.deepEqual(
+    before,
+    Array.from({ length: 20 }, (_, n) => n),
+  );
   await node.stop();
 });
 
@@ -582,7 +639,9 @@ for (const concurrency of [1, 5, 16]) {
 
 test("[F2] 300 jobs that read and write one record, 64 at once: each is done, and none runs more than 5 times", async () => {
   const on = await memoryStore();
-  const work = queue("work", { input: Numbered, uses: { counts }, concurrency: 64 }, async (_message, { counts }) => counts.put("hot", ((await counts.get("hot")) ?? 0) + 1));
+  const work = queue("work", { input: Numbered, uses: { counts }, concurrency: 64 }, async (_message, { counts }) =>
+    counts.put("hot", ((await counts.get("hot")) ?? 0) + 1),
+  );
   const node = await runNode([work], on);
   await node.commit({ work }, ({ work }) => void work.sendMany(Array.from({ length: 300 }, (_, n) => ({ n }))));
   await node.idle();
@@ -601,16 +660,23 @@ test("[MSG-02] three nodes share one queue: each job runs once, shares are even,
     const taken = [0, 0, 0];
     const done = new Set<number>();
     const jobs = 1_200;
-    const nodeOf = (which: number) => runNode([queue("work", { input: Numbered, concurrency: 4 }, async ({ n }) => {
-      assert.ok(!done.has(n), `job ${n} ran twice`);
-      done.add(n);
-      taken[which] = (taken[which] as number) + 1;
-      await sleep(on.clock, which === 2 ? 10 * slowness : 10);
-    })], { ...on, seed: `node ${which}` });
+    const nodeOf = (which: number) =>
+      runNode(
+        [
+          queue("work", { input: Numbered, concurrency: 4 }, async ({ n }) => {
+            assert.ok(!done.has(n), `job ${n} ran twice`);
+            done.add(n);
+            taken[which] = (taken[which] as number) + 1;
+            await sleep(on.clock, which === 2 ? 10 * slowness : 10);
+          }),
+        ],
+        { ...on, seed: `node ${which}` },
+      );
     const nodes = [await nodeOf(0), await nodeOf(1), await nodeOf(2)];
     const sender = await runNode([], on);
     const work = queue("work", { input: Numbered }, () => undefined);
-    for (let from = 0; from < jobs; from += 400) await sender.commit({ work }, ({ work }) => void work.sendMany(Array.from({ length: 400 }, (_, n) => ({ n: from + n }))));
+    for (let from = 0; from < jobs; from += 400)
+      await sender.commit({ work }, ({ work }) => void work.sendMany(Array.from({ length: 400 }, (_, n) => ({ n: from + n }))));
     for (let i = 0; i < 200 && done.size < jobs; i++) await on.clock.advance(100);
     await on.clock.advance(200);
 
@@ -630,7 +696,14 @@ test("[MSG-08] a flood of low priority does not make high priority wait", async 
     await sleep(on.clock, 10);
   });
   const node = await runNode([work], on);
-  await node.commit({ work }, ({ work }) => void work.sendMany(Array.from({ length: 800 }, () => ({ sentAt: 0, high: false })), { priority: "low" }));
+  await node.commit(
+    { work },
+    ({ work }) =>
+      void work.sendMany(
+        Array.from({ length: 800 }, () => ({ sentAt: 0, high: false })),
+        { priority: "low" },
+      ),
+  );
   for (let i = 0; i < 20; i++) {
     await on.clock.advance(50);
     await node.commit({ work }, ({ work }) => work.send({ sentAt: on.clock.monotonicMs(), high: true }, { priority: "high" }));
@@ -668,15 +741,22 @@ test("`send` faults on what its schema does not accept, on what JSON would chang
   const on = await memoryStore();
   const work = queue("work", { input: z.object({ at: z.any() }) }, () => undefined);
   const node = await runNode([], on);
-  const refused = (code: string, act: Parameters<typeof node.commit<{ work: typeof work }, unknown>>[1]) => assert.rejects(node.commit({ work }, act), (fault) => Fault.is(fault) && fault.code === code);
+  const refused = (code: string, act: Parameters<typeof node.commit<{ work: typeof work }, unknown>>[1]) =>
+    assert.rejects(node.commit({ work }, act), (fault) => Fault.is(fault) && fault.code === code);
 
   await refused("payload.invalid", ({ work }) => work.send("text" as never));
   await refused("payload.not-json", ({ work }) => work.send({ at: new Map() }));
   await refused("queue.bad-options", ({ work }) => work.send({ at: 1 }, { in: 1, at: 1 }));
   await refused("queue.bad-options", ({ work }) => work.send({ at: 1 }, { priority: "urgent" as "high" }));
   await refused("quantity.not-a-duration", ({ work }) => work.send({ at: 1 }, { in: "30 sec" as "30s" }));
-  assert.throws(() => queue("work", { input: z.string(), concurrency: 0 }, () => undefined), (fault) => Fault.is(fault, "option.out-of-range"));
-  assert.throws(() => queue("work", { input: z.string(), retry: { attempts: 0 } }, () => undefined), (fault) => Fault.is(fault, "option.out-of-range"));
+  assert.throws(
+    () => queue("work", { input: z.string(), concurrency: 0 }, () => undefined),
+    (fault) => Fault.is(fault, "option.out-of-range"),
+  );
+  assert.throws(
+    () => queue("work", { input: z.string(), retry: { attempts: 0 } }, () => undefined),
+    (fault) => Fault.is(fault, "option.out-of-range"),
+  );
 });
 
 test("a full queue refuses to be sent to, says how full it is, and takes messages again when it has drained", async () => {

@@ -2,7 +2,23 @@
  * queue: work that will be done, by one worker at a time. Sending is a write of the sender's commit; finishing is a write
  * of the handler's commit. Guarantees: `queue.redelivers-after-crash`, `queue.finishes-with-effect`, `queue.fifo-per-key`.
  */
-import { declareComponent, journalKey, parse, parseNow, type Annotations, type Component, type Handles, type In, type Invocation, type NodeServices, type Out, type Schema, type Usable, type Uses, type WorkSpec } from "../component/index.ts";
+import {
+  declareComponent,
+  journalKey,
+  parse,
+  parseNow,
+  type Annotations,
+  type Component,
+  type Handles,
+  type In,
+  type Invocation,
+  type NodeServices,
+  type Out,
+  type Schema,
+  type Usable,
+  type Uses,
+  type WorkSpec,
+} from "../component/index.ts";
 import { durationMs, Fault, integerWithin, type Duration, type Instant } from "../kernel/index.ts";
 import type { JobId } from "../store/index.ts";
 import { Backlog } from "./backlog.ts";
@@ -21,11 +37,27 @@ export function queue<S extends Schema, U extends Uses = {}>(
   const of = `queue "${name}"`;
   const settings: Settings = { name, input, key, capacity: integerWithin(capacity, `${of}: capacity`, { least: 1, most: 1_000_000_000 }) };
   const component: Queue<In<S>> = declareComponent<Queue<In<S>>>("queue", name, {
-    annotations, uses: uses ?? {}, edge: "send", role,
+    annotations,
+    uses: uses ?? {},
+    edge: "send",
+    role,
     bind: (invocation) => new BoundQueue(component, settings, invocation),
-    part: (node) => new Worker(node, handlingOf(component, settings, handler as Handler, {
-      uses, timeoutMs: durationMs(timeout, `${of}: timeout`), retry: retryOf(retry, of), concurrency: concurrencyOf(concurrency, of),
-    }, node)),
+    part: (node) =>
+      new Worker(
+        node,
+        handlingOf(
+          component,
+          settings,
+          handler as Handler,
+          {
+            uses,
+            timeoutMs: durationMs(timeout, `${of}: timeout`),
+            retry: retryOf(retry, of),
+            concurrency: concurrencyOf(concurrency, of),
+          },
+          node,
+        ),
+      ),
   });
   // Checked where it is declared, not where it first runs.
   durationMs(timeout, `${of}: timeout`);
@@ -106,7 +138,10 @@ class BoundQueue implements QueueHandle<unknown> {
     if (!invocation.replaying) backlogOf(invocation.node, this.#component, this.#settings).add();
     const dueAtMs = this.#dueAtMs(options);
     invocation.enqueue({
-      id, queue: name, payload, priority: priorityOf(options.priority, name),
+      id,
+      queue: name,
+      payload,
+      priority: priorityOf(options.priority, name),
       ...(dueAtMs === undefined ? {} : { dueAtMs }),
       ...(key ? { key: tenantKey(invocation.tenant, key(parsed as never)) } : {}),
       ...(options.unique === undefined ? {} : { unique: tenantKey(invocation.tenant, options.unique) }),
@@ -142,9 +177,15 @@ class BoundQueue implements QueueHandle<unknown> {
 
   #dueAtMs({ in: delay, at }: SendOptions): number | undefined {
     const { name } = this.#settings;
-    if (delay !== undefined && at !== undefined) throw Fault.create("queue.bad-options", `send to queue "${name}" got both in (${String(delay)}) and at (${at})`, "Say when it is due in one way.");
+    if (delay !== undefined && at !== undefined)
+      throw Fault.create("queue.bad-options", `send to queue "${name}" got both in (${String(delay)}) and at (${at})`, "Say when it is due in one way.");
     if (at !== undefined) {
-      if (!Number.isFinite(at) || at < 0) throw Fault.create("queue.bad-options", `send to queue "${name}": at must be milliseconds since 1970, got ${String(at)}`, "Pass an instant, or use `in`.");
+      if (!Number.isFinite(at) || at < 0)
+        throw Fault.create(
+          "queue.bad-options",
+          `send to queue "${name}": at must be milliseconds since 1970, got ${String(at)}`,
+          "Pass an instant, or use `in`.",
+        );
       return Math.ceil(at);
     }
     return delay === undefined ? undefined : Math.ceil(this.#invocation.node.clock.wallMs() + durationMs(delay, `send to queue "${name}": in`));
@@ -154,7 +195,11 @@ class BoundQueue implements QueueHandle<unknown> {
 function priorityOf(priority: SendOptions["priority"], name: string): number {
   const number = priorities[priority ?? "normal"] as number | undefined;
   if (number !== undefined) return number;
-  throw Fault.create("queue.bad-options", `send to queue "${name}": priority must be high, normal or low, got ${JSON.stringify(priority)}`, "Name one of them.");
+  throw Fault.create(
+    "queue.bad-options",
+    `send to queue "${name}": priority must be high, normal or low, got ${JSON.stringify(priority)}`,
+    "Name one of them.",
+  );
 }
 
 /** The UUID just before this one: the store lists jobs after an id. `undefined` when the text is no id. */
@@ -162,7 +207,10 @@ function idBefore(id: JobId): JobId | undefined {
   if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id)) return undefined;
   const number = BigInt(`0x${id.replaceAll("-", "")}`);
   if (number === 0n) return undefined;
-  return (number - 1n).toString(16).padStart(32, "0").replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+  return (number - 1n)
+    .toString(16)
+    .padStart(32, "0")
+    .replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
 function backlogOf(node: NodeServices, component: Component, { name, capacity }: Settings): Backlog {
@@ -171,13 +219,22 @@ function backlogOf(node: NodeServices, component: Component, { name, capacity }:
 
 // ---- the worker's side ------------------------------------------------------------------------------------------------
 
-function handlingOf(component: Component, settings: Settings, handler: Handler, work: Pick<Handling, "uses" | "timeoutMs" | "retry" | "concurrency">, node: NodeServices): Handling {
+function handlingOf(
+  component: Component,
+  settings: Settings,
+  handler: Handler,
+  work: Pick<Handling, "uses" | "timeoutMs" | "retry" | "concurrency">,
+  node: NodeServices,
+): Handling {
   const { name, input } = settings;
   const what = `message of queue "${name}"`;
   const backlog = backlogOf(node, component, settings);
   const handle = (message: unknown, uses: object, invocation: Invocation, run: JobRun) => handler(message, uses, new JobWorkContext(invocation, run));
   return {
-    component, queue: name, exhausted: "dead", ...work,
+    component,
+    queue: name,
+    exhausted: "dead",
+    ...work,
     operation: () => "",
     settled: () => backlog.left(),
     handle(message, uses, _context, invocation, run) {
@@ -196,8 +253,13 @@ function handlingOf(component: Component, settings: Settings, handler: Handler, 
 
 /** What a person reads beside a message that its queue cannot read any more. */
 export function unfit(what: string, issues: readonly { readonly path: string; readonly message: string }[]): Fault {
-  const listed = issues.slice(0, 5).map(({ path, message }) => (path === "" ? message : `${path}: ${message}`)).join("; ");
-  return Fault.create("payload.invalid", `${what} does not fit its schema: ${listed}`, "Let the schema accept what was sent before, then put the job back.", { details: { issues } });
+  const listed = issues
+    .slice(0, 5)
+    .map(({ path, message }) => (path === "" ? message : `${path}: ${message}`))
+    .join("; ");
+  return Fault.create("payload.invalid", `${what} does not fit its schema: ${listed}`, "Let the schema accept what was sent before, then put the job back.", {
+    details: { issues },
+  });
 }
 
 export function concurrencyOf(concurrency: number, of: string): number {

@@ -27,26 +27,44 @@ function series(rhythm: Parameters<typeof ticksOf>[0], from: string, count: numb
 test("a cron expression is read in its time zone, UTC when it names none", () => {
   assert.deepEqual(series({ cron: "0 3 * * *" }, "2026-01-01T00:00Z", 2), ["2026-01-01T03:00", "2026-01-02T03:00"]);
   assert.deepEqual(series({ cron: "0 3 * * *", zone: "America/New_York" }, "2026-01-01T00:00Z", 2), ["2026-01-01T08:00", "2026-01-02T08:00"]);
-  assert.deepEqual(series({ cron: "30 9 1 * MON" as Cron, zone: "Asia/Kolkata" }, "2026-06-01T00:00Z", 3), ["2026-06-01T04:00", "2026-06-08T04:00", "2026-06-15T04:00"]);
+  assert.deepEqual(series({ cron: "30 9 1 * MON" as Cron, zone: "Asia/Kolkata" }, "2026-06-01T00:00Z", 3), [
+    "2026-06-01T04:00",
+    "2026-06-08T04:00",
+    "2026-06-15T04:00",
+  ]);
 });
 
 test("[MSG-08] when clocks go forward, a time that does not exist moves to the end of the gap; a daily job runs once that day", () => {
   // Berlin, 29 March 2026: 02:00 to 03:00 does not exist.
   assert.deepEqual(series({ cron: "30 2 * * *", zone: "Europe/Berlin" }, "2026-03-28T00:00Z", 3), ["2026-03-28T01:30", "2026-03-29T01:00", "2026-03-30T00:30"]);
-  assert.deepEqual(series({ cron: "*/30 * * * *", zone: "Europe/Berlin" }, "2026-03-29T00:15Z", 3), ["2026-03-29T00:30", "2026-03-29T01:00", "2026-03-29T01:30"]);
+  assert.deepEqual(series({ cron: "*/30 * * * *", zone: "Europe/Berlin" }, "2026-03-29T00:15Z", 3), [
+    "2026-03-29T00:30",
+    "2026-03-29T01:00",
+    "2026-03-29T01:30",
+  ]);
 });
 
 test("[MSG-08] when clocks go back, a time that occurs twice counts once for a daily job, and each time for one by the half hour", () => {
   // Berlin, 25 October 2026: 02:00 to 03:00 occurs twice.
   assert.deepEqual(series({ cron: "30 2 * * *", zone: "Europe/Berlin" }, "2026-10-24T00:00Z", 3), ["2026-10-24T00:30", "2026-10-25T00:30", "2026-10-26T01:30"]);
-  assert.deepEqual(series({ cron: "*/30 * * * *", zone: "Europe/Berlin" }, "2026-10-24T23:45Z", 5), ["2026-10-25T00:00", "2026-10-25T00:30", "2026-10-25T01:00", "2026-10-25T01:30", "2026-10-25T02:00"]);
+  assert.deepEqual(series({ cron: "*/30 * * * *", zone: "Europe/Berlin" }, "2026-10-24T23:45Z", 5), [
+    "2026-10-25T00:00",
+    "2026-10-25T00:30",
+    "2026-10-25T01:00",
+    "2026-10-25T01:30",
+    "2026-10-25T02:00",
+  ]);
 });
 
 test("`latest` is the last tick at or before an instant, for both rhythms", () => {
   for (const rhythm of [{ cron: "*/5 * * * *" as Cron }, { every: "5m" as const }]) {
     const ticks = ticksOf(rhythm, "test");
     const anchor = at("2026-01-01T00:00Z");
-    for (const [asked, expected] of [["2026-01-01T00:05:00.000Z", "2026-01-01T00:05"], ["2026-01-01T00:09:59.999Z", "2026-01-01T00:05"], ["2026-01-01T00:10:00.000Z", "2026-01-01T00:10"]] as const) {
+    for (const [asked, expected] of [
+      ["2026-01-01T00:05:00.000Z", "2026-01-01T00:05"],
+      ["2026-01-01T00:09:59.999Z", "2026-01-01T00:05"],
+      ["2026-01-01T00:10:00.000Z", "2026-01-01T00:10"],
+    ] as const) {
       assert.equal(iso(ticks.latest(at(asked), anchor)), expected, `${ticks.fingerprint} ${asked}`);
     }
   }
@@ -62,7 +80,8 @@ test("what is no cron, no zone, too often or no option is refused where it is de
     ["schedule.bad-option", () => schedule("s", { every: "1m", overlap: "maybe" as "skip" }, nothing)],
     ["schedule.bad-option", () => schedule("s", { every: "1m", missed: "all" as "each" }, nothing)],
     ["quantity.not-a-duration", () => schedule("s", { every: "often" as "1s" }, nothing)],
-  ] as const) assert.throws(declare, (fault) => Fault.is(fault, code), code);
+  ] as const)
+    assert.throws(declare, (fault) => Fault.is(fault, code), code);
 });
 
 test("a schedule ticks in equal steps from its first start, without drift, and knows when each tick was due", async () => {
@@ -80,7 +99,10 @@ test("a schedule ticks in equal steps from its first start, without drift, and k
 test("a cron schedule ticks at its times; tick and effect are one commit", async () => {
   const clock = virtualClock(at("2026-03-28T20:00Z"));
   const on = await memoryStore(clock);
-  const node = await runNode([schedule("nightly", { cron: "30 2 * * *", zone: "Europe/Berlin", uses: { totals } }, (tick, { totals }) => totals.add(iso(tick.due) ?? "", 1))], on);
+  const node = await runNode(
+    [schedule("nightly", { cron: "30 2 * * *", zone: "Europe/Berlin", uses: { totals } }, (tick, { totals }) => totals.add(iso(tick.due) ?? "", 1))],
+    on,
+  );
   for (let i = 0; i < 30; i++) await clock.advance(3_600_000);
   await node.idle();
 
@@ -112,7 +134,10 @@ test("[MSG-08] once per tick in the whole fleet: five nodes, some of which die, 
   const elapsed = Math.floor((on.clock.wallMs() - start) / 60_000);
   const rows = await on.store.read.records(Array.from({ length: elapsed }, (_, i) => `totals//${(i + 1) * 60_000}`));
   assert.ok(elapsed > 20);
-  assert.deepEqual(rows.map(text), rows.map(() => 1));
+  assert.deepEqual(
+    rows.map(text),
+    rows.map(() => 1),
+  );
   for (const node of nodes) await node.stop();
 });
 
@@ -127,7 +152,13 @@ test("however many nodes start it, a schedule has one ticker; were there two, a 
   const [ticker] = tickers;
   assert.ok(ticker);
   for (let i = 0; i < 2; i++) {
-    await on.store.commit({ id: nodes[0]?.ids.next() ?? "", expects: [], writes: [{ kind: "enqueue", job: { id: nodes[0]?.ids.next() ?? "", queue: ticker.queue, payload: ticker.payload, priority: 0, dueAtMs: ticker.dueAtMs } }] });
+    await on.store.commit({
+      id: nodes[0]?.ids.next() ?? "",
+      expects: [],
+      writes: [
+        { kind: "enqueue", job: { id: nodes[0]?.ids.next() ?? "", queue: ticker.queue, payload: ticker.payload, priority: 0, dueAtMs: ticker.dueAtMs } },
+      ],
+    });
   }
   await on.clock.advance(300_000);
   assert.equal(due.length, 5);
@@ -135,7 +166,20 @@ test("however many nodes start it, a schedule has one ticker; were there two, a 
   for (const node of nodes) await node.stop();
 });
 
-for (const [missed, expected] of [["once", [[5, 4]]], ["each", [[1, 0], [2, 0], [3, 0], [4, 0], [5, 0]]], ["drop", []]] as const) {
+for (const [missed, expected] of [
+  ["once", [[5, 4]]],
+  [
+    "each",
+    [
+      [1, 0],
+      [2, 0],
+      [3, 0],
+      [4, 0],
+      [5, 0],
+    ],
+  ],
+  ["drop", []],
+] as const) {
   test(`ticks missed while nothing ran: ${missed}`, async () => {
     const on = await memoryStore();
     const start = on.clock.wallMs();
@@ -147,10 +191,16 @@ for (const [missed, expected] of [["once", [[5, 4]]], ["each", [[1, 0], [2, 0], 
     const node = await runNode([declared], on);
     await node.idle();
 
-    assert.deepEqual(ticks.map(({ due, missed }) => [(due - start) / 600_000, missed]), expected);
+    assert.deepEqual(
+      ticks.map(({ due, missed }) => [(due - start) / 600_000, missed]),
+      expected,
+    );
     await on.clock.advance(300_000);
     await node.idle();
-    assert.deepEqual(ticks.slice(expected.length).map(({ due, missed }) => [(due - start) / 600_000, missed]), [[6, 0]]);
+    assert.deepEqual(
+      ticks.slice(expected.length).map(({ due, missed }) => [(due - start) / 600_000, missed]),
+      [[6, 0]],
+    );
     await node.stop();
   });
 }
@@ -164,23 +214,35 @@ test("after years away a schedule by the second is back at once, and counts no f
   const node = await runNode([declared], on);
   await node.idle();
 
-  assert.deepEqual(ticks.map(({ due, missed }) => [on.clock.wallMs() - due, missed]), [[0, 999]]);
+  assert.deepEqual(
+    ticks.map(({ due, missed }) => [on.clock.wallMs() - due, missed]),
+    [[0, 999]],
+  );
   await node.stop();
 });
 
-for (const [overlap, expected] of [["skip", { most: 1, begun: [1, 4, 7, 10] }], ["queue", { most: 1, begun: [1, 2, 3, 4, 5] }], ["allow", { most: 3, begun: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12] }]] as const) {
+for (const [overlap, expected] of [
+  ["skip", { most: 1, begun: [1, 4, 7, 10] }],
+  ["queue", { most: 1, begun: [1, 2, 3, 4, 5] }],
+  ["allow", { most: 3, begun: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12] }],
+] as const) {
   test(`a tick that finds the last one running: ${overlap}`, async () => {
     const on = await memoryStore();
     const start = on.clock.wallMs();
     const begun: number[] = [];
     let running = 0;
     let most = 0;
-    const node = await runNode([schedule("s", { every: "10s", overlap, timeout: "1m" }, async ({ due }) => {
-      begun.push((due - start) / 10_000);
-      most = Math.max(most, ++running);
-      await sleep(on.clock, 25_000);
-      running -= 1;
-    })], on);
+    const node = await runNode(
+      [
+        schedule("s", { every: "10s", overlap, timeout: "1m" }, async ({ due }) => {
+          begun.push((due - start) / 10_000);
+          most = Math.max(most, ++running);
+          await sleep(on.clock, 25_000);
+          running -= 1;
+        }),
+      ],
+      on,
+    );
     for (let i = 0; i < 121; i++) await on.clock.advance(1_000);
 
     assert.deepEqual({ most, begun }, expected);
@@ -210,10 +272,15 @@ test("another cron expression takes effect at the next start; what was due under
 test("a run that fails is tried again like any job, and then kept; the schedule goes on", async () => {
   const on = await memoryStore();
   let runs = 0;
-  const node = await runNode([schedule("s", { every: "1h" }, () => {
-    runs += 1;
-    throw new Error("always");
-  })], on);
+  const node = await runNode(
+    [
+      schedule("s", { every: "1h" }, () => {
+        runs += 1;
+        throw new Error("always");
+      }),
+    ],
+    on,
+  );
   for (let i = 0; i < 130; i++) await on.clock.advance(60_000);
 
   const { dead } = await on.store.read.queue("s");

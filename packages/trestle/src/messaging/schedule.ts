@@ -1,5 +1,14 @@
 /** schedule: a handler that runs by the clock. Once per tick in the whole fleet; a tick and its effect are one commit. */
-import { declareComponent, type Component, type DurableContext, type Handles, type NodePart, type NodeServices, type Uses, type WorkSpec } from "../component/index.ts";
+import {
+  declareComponent,
+  type Component,
+  type DurableContext,
+  type Handles,
+  type NodePart,
+  type NodeServices,
+  type Uses,
+  type WorkSpec,
+} from "../component/index.ts";
 import { durationMs, Fault, type Cron, type Duration } from "../kernel/index.ts";
 import type { Handling } from "./job-run.ts";
 import { retryOf } from "./retry.ts";
@@ -12,19 +21,45 @@ export function schedule<U extends Uses = {}>(
   spec: ScheduleSpec<U>,
   handler: (tick: Tick, uses: Handles<U>, context: DurableContext) => void | Promise<void>,
 ): Schedule {
-  const { overlap = "skip", missed = "once", uses, role = "worker", timeout = "30s", cron: _cron, zone: _zone, every: _every, ...annotations } = spec as ScheduleSpec<U> & { readonly cron?: Cron; readonly zone?: string; readonly every?: Duration };
+  const {
+    overlap = "skip",
+    missed = "once",
+    uses,
+    role = "worker",
+    timeout = "30s",
+    cron: _cron,
+    zone: _zone,
+    every: _every,
+    ...annotations
+  } = spec as ScheduleSpec<U> & { readonly cron?: Cron; readonly zone?: string; readonly every?: Duration };
   const of = `schedule "${name}"`;
-  if (!["skip", "queue", "allow"].includes(overlap)) throw Fault.create("schedule.bad-option", `${of}: overlap must be "skip", "queue" or "allow", got ${JSON.stringify(overlap)}`, "Choose one of them.");
-  if (!["once", "each", "drop"].includes(missed)) throw Fault.create("schedule.bad-option", `${of}: missed must be "once", "each" or "drop", got ${JSON.stringify(missed)}`, "Choose one of them.");
+  if (!["skip", "queue", "allow"].includes(overlap))
+    throw Fault.create("schedule.bad-option", `${of}: overlap must be "skip", "queue" or "allow", got ${JSON.stringify(overlap)}`, "Choose one of them.");
+  if (!["once", "each", "drop"].includes(missed))
+    throw Fault.create("schedule.bad-option", `${of}: missed must be "once", "each" or "drop", got ${JSON.stringify(missed)}`, "Choose one of them.");
   const ticks = ticksOf(spec as Rhythm, of);
   const timeoutMs = durationMs(timeout, `${of}: timeout`);
   const component: Schedule = declareComponent<Schedule>("schedule", name, {
-    annotations, uses: uses ?? {}, edge: "call", role,
-    part: (node) => new ScheduleWork(node, { schedule: component, ticks, overlap, missed }, {
-      component, queue: name, uses, timeoutMs, concurrency: 16, retry: retryOf(undefined, of), exhausted: "dead",
-      operation: () => "",
-      handle: (tick, handles, context) => (handler as (tick: unknown, uses: object, context: DurableContext) => unknown)(tick, handles, context),
-    }),
+    annotations,
+    uses: uses ?? {},
+    edge: "call",
+    role,
+    part: (node) =>
+      new ScheduleWork(
+        node,
+        { schedule: component, ticks, overlap, missed },
+        {
+          component,
+          queue: name,
+          uses,
+          timeoutMs,
+          concurrency: 16,
+          retry: retryOf(undefined, of),
+          exhausted: "dead",
+          operation: () => "",
+          handle: (tick, handles, context) => (handler as (tick: unknown, uses: object, context: DurableContext) => unknown)(tick, handles, context),
+        },
+      ),
   });
   return component;
 }

@@ -10,10 +10,14 @@ import { queue, subscription, topic } from "./index.ts";
 import { memoryStore, runNode } from "./testing.ts";
 
 const Counted = z.object({ n: z.number() });
-const counter = aggregate("counter", { id: z.string(), events: { Counted, Reset: z.object({}) }, initial: () => 0, evolve: { Counted: (_, { n }) => n, Reset: () => 0 } }, {
-  count: command(Counted, (_state, input, emit) => emit.Counted(input)),
-  reset: command((_state, emit) => emit.Reset()),
-});
+const counter = aggregate(
+  "counter",
+  { id: z.string(), events: { Counted, Reset: z.object({}) }, initial: () => 0, evolve: { Counted: (_, { n }) => n, Reset: () => 0 } },
+  {
+    count: command(Counted, (_state, input, emit) => emit.Counted(input)),
+    reset: command((_state, emit) => emit.Reset()),
+  },
+);
 const seen = records("seen", { key: z.string(), value: z.string() });
 const totals = records("totals", { key: z.string(), value: z.number() });
 const text = (row: { readonly value: Uint8Array } | undefined) => row && (decode(row.value) as string | number);
@@ -21,14 +25,18 @@ const text = (row: { readonly value: Uint8Array } | undefined) => row && (decode
 test("[MSG-11] reactions come once per event and in order per key, though nodes die between and within the steps", async () => {
   const on = await memoryStore();
   const chance = seededRandom("crashes");
-  const collect = subscription("collect", { to: counter, uses: { seen, totals } }, {
-    Counted: async ({ key, data, version }, { seen, totals }) => {
-      const before = (await seen.get(key)) ?? "";
-      await sleep(on.clock, 3);
-      seen.put(key, `${before}${data.n};`);
-      totals.add(`${key} ${version}`, 1);
+  const collect = subscription(
+    "collect",
+    { to: counter, uses: { seen, totals } },
+    {
+      Counted: async ({ key, data, version }, { seen, totals }) => {
+        const before = (await seen.get(key)) ?? "";
+        await sleep(on.clock, 3);
+        seen.put(key, `${before}${data.n};`);
+        totals.add(`${key} ${version}`, 1);
+      },
     },
-  });
+  );
   const writer = await runNode([], on);
   let node = await runNode([collect], on);
   for (let n = 0; n < 40; n++) {
@@ -58,10 +66,12 @@ test("[MSG-18] every recorded event reaches the subscription, and no event that 
   const follow = subscription("follow", { to: counter }, { Counted: ({ key, data }) => void got.push(`${key}${data.n}`) });
   const node = await runNode([follow], on);
   await node.commit({ counter }, ({ counter }) => counter.count("a", { n: 1 }));
-  await assert.rejects(node.commit({ counter }, async ({ counter }) => {
-    await counter.count("a", { n: 2 });
-    throw new Error("no");
-  }));
+  await assert.rejects(
+    node.commit({ counter }, async ({ counter }) => {
+      await counter.count("a", { n: 2 });
+      throw new Error("no");
+    }),
+  );
   await node.idle();
 
   assert.deepEqual(got, ["a1"]);
@@ -72,13 +82,17 @@ test("an event knows its key, position, tenant, time and who recorded it; the in
   const on = await memoryStore();
   const events: Record<string, unknown>[] = [];
   const ids: string[] = [];
-  const follow = subscription("follow", { to: counter, retry: { from: 0, upTo: 0 } }, {
-    Counted: (event, _uses, { id, tenant, attempt }) => {
-      ids.push(id);
-      if (attempt === 1) throw new Error("again");
-      events.push({ ...event, asTenant: tenant });
+  const follow = subscription(
+    "follow",
+    { to: counter, retry: { from: 0, upTo: 0 } },
+    {
+      Counted: (event, _uses, { id, tenant, attempt }) => {
+        ids.push(id);
+        if (attempt === 1) throw new Error("again");
+        events.push({ ...event, asTenant: tenant });
+      },
     },
-  });
+  );
   const node = await runNode([follow], on);
   await node.commit({ counter }, ({ counter }) => counter.count("a", { n: 1 }), { tenant: "acme" });
   await node.idle();
@@ -86,7 +100,10 @@ test("an event knows its key, position, tenant, time and who recorded it; the in
   await node.idle();
 
   const [event] = events;
-  assert.deepEqual([event?.["type"], event?.["key"], event?.["data"], event?.["version"], event?.["tenant"], event?.["asTenant"], event?.["at"]], ["Counted", "a", { n: 1 }, 1, "acme", "acme", 1_700_000_000_000]);
+  assert.deepEqual(
+    [event?.["type"], event?.["key"], event?.["data"], event?.["version"], event?.["tenant"], event?.["asTenant"], event?.["at"]],
+    ["Counted", "a", { n: 1 }, 1, "acme", "acme", 1_700_000_000_000],
+  );
   assert.match(String(event?.["position"]), /^1-1$/);
   assert.equal(typeof event?.["causedBy"], "string");
   assert.equal(ids.length, 2);
@@ -98,17 +115,27 @@ test("[MSG-11] events that are fed again find their jobs already there, under th
   const on = await memoryStore();
   let hold = true;
   const ids: string[] = [];
-  const follow = subscription("follow", { to: counter }, { Counted: async (_event, _uses, { id, signal }) => {
-    if (hold) await sleep(on.clock, 3_600_000, signal);
-    ids.push(id);
-  } });
+  const follow = subscription(
+    "follow",
+    { to: counter },
+    {
+      Counted: async (_event, _uses, { id, signal }) => {
+        if (hold) await sleep(on.clock, 3_600_000, signal);
+        ids.push(id);
+      },
+    },
+  );
   const node = await runNode([follow], on);
   await node.commit({ counter }, async ({ counter }) => {
     for (const key of ["a", "b", "c"]) await counter.count(key, { n: 1 });
   });
   await on.clock.advance(10);
   await node.stop();
-  await on.store.commit({ id: node.ids.next(), expects: [], writes: [{ kind: "put", key: positionKey("follow"), value: encode({ epoch: 1, position: 0 }, "position") }] });
+  await on.store.commit({
+    id: node.ids.next(),
+    expects: [],
+    writes: [{ kind: "put", key: positionKey("follow"), value: encode({ epoch: 1, position: 0 }, "position") }],
+  });
   hold = false;
   const again = await runNode([follow], on);
   await again.idle();
@@ -141,12 +168,16 @@ test("[MSG-09] an event that keeps failing stops its key and no other; put back 
   const on = await memoryStore();
   let fixed = false;
   const got: string[] = [];
-  const follow = subscription("follow", { to: counter, retry: { attempts: 2, from: 10, upTo: 10 } }, {
-    Counted: ({ key, data }) => {
-      if (key === "a" && data.n === 1 && !fixed) throw new Error("poison");
-      got.push(`${key}${data.n}`);
+  const follow = subscription(
+    "follow",
+    { to: counter, retry: { attempts: 2, from: 10, upTo: 10 } },
+    {
+      Counted: ({ key, data }) => {
+        if (key === "a" && data.n === 1 && !fixed) throw new Error("poison");
+        got.push(`${key}${data.n}`);
+      },
     },
-  });
+  );
   const node = await runNode([follow], on);
   await node.commit({ counter }, async ({ counter }) => {
     for (const n of [0, 1, 2]) for (const key of ["a", "b"]) await counter.count(key, { n });
@@ -168,12 +199,16 @@ test("[MSG-09] an event that keeps failing stops its key and no other; put back 
 test("with `set-aside` a failing event is kept for a person and its key goes on", async () => {
   const on = await memoryStore();
   const got: number[] = [];
-  const follow = subscription("follow", { to: counter, onPoison: "set-aside", retry: { attempts: 1 } }, {
-    Counted: ({ data }) => {
-      if (data.n === 1) throw new Error("poison");
-      got.push(data.n);
+  const follow = subscription(
+    "follow",
+    { to: counter, onPoison: "set-aside", retry: { attempts: 1 } },
+    {
+      Counted: ({ data }) => {
+        if (data.n === 1) throw new Error("poison");
+        got.push(data.n);
+      },
     },
-  });
+  );
   const node = await runNode([follow], on);
   await node.commit({ counter }, async ({ counter }) => {
     for (const n of [0, 1, 2]) await counter.count("a", { n });
@@ -202,14 +237,22 @@ test("an event that its source's schema does not accept any more is kept at once
 test("a reaction in the commit falls with it, sees what it staged, and may cause more", async () => {
   const on = await memoryStore();
   const announced = topic("announced", { events: { Big: z.object({ n: z.number() }) } });
-  const count = subscription("count", { to: counter, when: "in-commit", uses: { totals, announced } }, {
-    Counted: async ({ key, data, position }, { totals, announced }) => {
-      totals.put(key, ((await totals.get(key)) ?? 0) + data.n);
-      if (data.n > 10) announced.publish.Big({ n: data.n });
-      assert.equal(position, "pending");
+  const count = subscription(
+    "count",
+    { to: counter, when: "in-commit", uses: { totals, announced } },
+    {
+      Counted: async ({ key, data, position }, { totals, announced }) => {
+        totals.put(key, ((await totals.get(key)) ?? 0) + data.n);
+        if (data.n > 10) announced.publish.Big({ n: data.n });
+        assert.equal(position, "pending");
+      },
     },
-  });
-  const log = subscription("log", { to: announced, when: "in-commit", uses: { seen } }, { Big: ({ data, key }, { seen }) => seen.put(`big ${data.n}`, `key ${key}`) });
+  );
+  const log = subscription(
+    "log",
+    { to: announced, when: "in-commit", uses: { seen } },
+    { Big: ({ data, key }, { seen }) => seen.put(`big ${data.n}`, `key ${key}`) },
+  );
   const node = await runNode([count, log], on);
 
   const total = await node.commit({ counter, totals }, async ({ counter, totals }) => {
@@ -217,10 +260,12 @@ test("a reaction in the commit falls with it, sees what it staged, and may cause
     await counter.count("a", { n: 20 });
     return totals.get("a");
   });
-  await assert.rejects(node.commit({ counter }, async ({ counter }) => {
-    await counter.count("a", { n: 100 });
-    throw new Error("no");
-  }));
+  await assert.rejects(
+    node.commit({ counter }, async ({ counter }) => {
+      await counter.count("a", { n: 100 });
+      throw new Error("no");
+    }),
+  );
 
   assert.equal(total, 21);
   assert.deepEqual((await on.store.read.records(["totals//a", "seen//big 20", "seen//big 100"])).map(text), [21, "key ", undefined]);
@@ -230,12 +275,21 @@ test("a reaction in the commit falls with it, sees what it staged, and may cause
 
 test("a fault of an in-commit reaction fails the commit that records the event", async () => {
   const on = await memoryStore();
-  const forbid = subscription("forbid", { to: counter, when: "in-commit" }, { Counted: ({ data }) => {
-    if (data.n < 0) throw Fault.create("test.negative", "negative", "Count up.");
-  } });
+  const forbid = subscription(
+    "forbid",
+    { to: counter, when: "in-commit" },
+    {
+      Counted: ({ data }) => {
+        if (data.n < 0) throw Fault.create("test.negative", "negative", "Count up.");
+      },
+    },
+  );
   const node = await runNode([forbid], on);
 
-  await assert.rejects(node.commit({ counter }, ({ counter }) => counter.count("a", { n: -1 })), (fault) => Fault.is(fault, "test.negative"));
+  await assert.rejects(
+    node.commit({ counter }, ({ counter }) => counter.count("a", { n: -1 })),
+    (fault) => Fault.is(fault, "test.negative"),
+  );
   assert.equal(await on.store.read.streamVersion("counter//a"), 0);
   await node.stop();
 });
@@ -244,14 +298,18 @@ test("two nodes feed and work on one subscription, and each event has one effect
   const on = await memoryStore();
   const follow = subscription("follow", { to: counter, uses: { totals } }, { Counted: ({ key, version }, { totals }) => totals.add(`${key} ${version}`, 1) });
   const [first, second] = [await runNode([follow], on), await runNode([follow], on)];
-  for (let n = 0; n < 50; n++) await first.commit({ counter }, async ({ counter }) => {
-    for (const key of ["a", "b"]) await counter.count(key, { n });
-  });
+  for (let n = 0; n < 50; n++)
+    await first.commit({ counter }, async ({ counter }) => {
+      for (const key of ["a", "b"]) await counter.count(key, { n });
+    });
   await first.idle();
   await second.idle();
 
   const rows = await on.store.read.records(["a", "b"].flatMap((key) => Array.from({ length: 50 }, (_, n) => `totals//${key} ${n + 1}`)));
-  assert.deepEqual(rows.map(text), rows.map(() => 1));
+  assert.deepEqual(
+    rows.map(text),
+    rows.map(() => 1),
+  );
   await first.stop();
   await second.stop();
 });
@@ -295,14 +353,21 @@ test("a reader that is far behind fills its queue to a bound, and goes on as it 
   let handled = 0;
   let blocked = true;
   let most = 0;
-  const follow = subscription("follow", { to: burst }, { Done: async (_event, _uses, { signal }) => {
-    if (blocked) await sleep(on.clock, 20_000, signal);
-    handled += 1;
-  } });
+  const follow = subscription(
+    "follow",
+    { to: burst },
+    {
+      Done: async (_event, _uses, { signal }) => {
+        if (blocked) await sleep(on.clock, 20_000, signal);
+        handled += 1;
+      },
+    },
+  );
   const writer = await runNode([], on);
-  for (let from = 0; from < events; from += 1_024) await writer.commit({ burst }, ({ burst }) => {
-    for (let n = from; n < from + 1_024; n++) burst.publish.Done({ n });
-  });
+  for (let from = 0; from < events; from += 1_024)
+    await writer.commit({ burst }, ({ burst }) => {
+      for (let n = from; n < from + 1_024; n++) burst.publish.Done({ n });
+    });
   const node = await runNode([follow], on);
   await on.clock.advance(10_000);
   most = (await on.store.read.queue("follow")).waiting;
@@ -324,14 +389,26 @@ test("[MSG-17] event to effect over a queue and two subscriptions: a crash at an
       totals.add(`job ${key}`, 1);
       await counter.reset(key);
     });
-    const toQueue = subscription("to-queue", { to: counter, uses: { work } }, { Counted: async ({ key }, { work }) => {
-      await sleep(on.clock, chance.next() * 4);
-      work.send({ key });
-    } });
-    const back = subscription("back", { to: counter, uses: { totals } }, { Reset: async ({ key }, { totals }) => {
-      await sleep(on.clock, chance.next() * 4);
-      totals.add(`reset ${key}`, 1);
-    } });
+    const toQueue = subscription(
+      "to-queue",
+      { to: counter, uses: { work } },
+      {
+        Counted: async ({ key }, { work }) => {
+          await sleep(on.clock, chance.next() * 4);
+          work.send({ key });
+        },
+      },
+    );
+    const back = subscription(
+      "back",
+      { to: counter, uses: { totals } },
+      {
+        Reset: async ({ key }, { totals }) => {
+          await sleep(on.clock, chance.next() * 4);
+          totals.add(`reset ${key}`, 1);
+        },
+      },
+    );
     const writer = await runNode([], on);
     let node = await runNode([work, toQueue, back], on);
     const keys = Array.from({ length: 8 }, (_, n) => `k${n}`);
@@ -346,7 +423,11 @@ test("[MSG-17] event to effect over a queue and two subscriptions: a crash at an
     await node.idle();
 
     const rows = await on.store.read.records(keys.flatMap((key) => [`totals//job ${key}`, `totals//reset ${key}`]));
-    assert.deepEqual(rows.map(text), keys.flatMap(() => [1, 1]), `round ${round}`);
+    assert.deepEqual(
+      rows.map(text),
+      keys.flatMap(() => [1, 1]),
+      `round ${round}`,
+    );
     await node.stop();
   }
 });
@@ -359,14 +440,22 @@ test("after a restored backup a subscription goes on where its own position stan
   await node.commit({ counter }, ({ counter }) => counter.count("a", { n: 1 }));
   await node.idle();
   await node.stop();
-  await on.store.commit({ id: node.ids.next(), expects: [], writes: [{ kind: "put", key: positionKey("follow"), value: encode({ epoch: 0, position: 1 }, "position") }] });
+  await on.store.commit({
+    id: node.ids.next(),
+    expects: [],
+    writes: [{ kind: "put", key: positionKey("follow"), value: encode({ epoch: 0, position: 1 }, "position") }],
+  });
   const restored = await runNode([follow], on);
   await restored.commit({ counter }, ({ counter }) => counter.count("a", { n: 2 }));
   await restored.idle();
   await restored.stop();
   assert.deepEqual(got, [1, 2]);
 
-  await on.store.commit({ id: node.ids.next(), expects: [], writes: [{ kind: "put", key: positionKey("follow"), value: encode({ epoch: 0, position: 99 }, "position") }] });
+  await on.store.commit({
+    id: node.ids.next(),
+    expects: [],
+    writes: [{ kind: "put", key: positionKey("follow"), value: encode({ epoch: 0, position: 99 }, "position") }],
+  });
   const beyond = await runNode([follow], on);
   await on.clock.advance(100);
   assert.match(JSON.stringify(beyond.logged), /log of epoch 1 ends at 2/);

@@ -5,7 +5,27 @@
  * handlers share runs their reactions: in order per key, tried again, resumed after crashes. `in-commit`: the reaction is part
  * of the commit that records the event, and falls with it.
  */
-import { bindUses, declareComponent, encode, pendingEvent, readEvent, WorkContext, type Component, type DurableContext, type Event, type Handles, type Invocation, type NodePart, type NodeServices, type Source, type StagedEvent, type Uses, type When, type WorkSpec, type WriteContext } from "../component/index.ts";
+import {
+  bindUses,
+  declareComponent,
+  encode,
+  pendingEvent,
+  readEvent,
+  WorkContext,
+  type Component,
+  type DurableContext,
+  type Event,
+  type Handles,
+  type Invocation,
+  type NodePart,
+  type NodeServices,
+  type Source,
+  type StagedEvent,
+  type Uses,
+  type When,
+  type WorkSpec,
+  type WriteContext,
+} from "../component/index.ts";
 import { durationMs, Fault } from "../kernel/index.ts";
 import { Feeder, positionKey, type EventReference } from "./feeder.ts";
 import type { Handling, JobRun } from "./job-run.ts";
@@ -17,21 +37,48 @@ export function subscription<S extends Source<any, any>, U extends Uses = {}, co
   spec: SubscriptionSpec<S, U, W>,
   reactions: Reactions<S, U, W>,
 ): Subscription {
-  const { to, uses, when = "following", from = "start", retry, onPoison = "stop-key", role = "worker", timeout = "30s", ...annotations } = spec as SubscriptionSpec<S, U, When>;
+  const {
+    to,
+    uses,
+    when = "following",
+    from = "start",
+    retry,
+    onPoison = "stop-key",
+    role = "worker",
+    timeout = "30s",
+    ...annotations
+  } = spec as SubscriptionSpec<S, U, When>;
   const source = to as unknown as Component;
-  const settings: Settings = { name, source, uses, from, onPoison, reactions: reactions as unknown as AnyReactions, timeoutMs: durationMs(timeout, `subscription "${name}": timeout`), retry: retryOf(retry, `subscription "${name}"`) };
-  if (onPoison !== "stop-key" && onPoison !== "set-aside") throw Fault.create("subscription.bad-option", `subscription "${name}": onPoison must be "stop-key" or "set-aside", got ${JSON.stringify(onPoison)}`, "Choose one of them.");
-  if (from !== "start" && from !== "now") throw Fault.create("subscription.bad-option", `subscription "${name}": from must be "start" or "now", got ${JSON.stringify(from)}`, "Choose one of them.");
+  const settings: Settings = {
+    name,
+    source,
+    uses,
+    from,
+    onPoison,
+    reactions: reactions as unknown as AnyReactions,
+    timeoutMs: durationMs(timeout, `subscription "${name}": timeout`),
+    retry: retryOf(retry, `subscription "${name}"`),
+  };
+  if (onPoison !== "stop-key" && onPoison !== "set-aside")
+    throw Fault.create(
+      "subscription.bad-option",
+      `subscription "${name}": onPoison must be "stop-key" or "set-aside", got ${JSON.stringify(onPoison)}`,
+      "Choose one of them.",
+    );
+  if (from !== "start" && from !== "now")
+    throw Fault.create("subscription.bad-option", `subscription "${name}": from must be "start" or "now", got ${JSON.stringify(from)}`, "Choose one of them.");
   const shared = { annotations, uses: uses ?? {}, edge: "follow", follows: [source] } as const;
   if (when === "in-commit") {
     const component: Subscription = declareComponent<Subscription>("subscription", name, {
-      ...shared, role: "any",
+      ...shared,
+      role: "any",
       inCommit: { source, react: (event, invocation) => reactInCommit(settings, event, invocation) },
     });
     return component;
   }
   const component: Subscription = declareComponent<Subscription>("subscription", name, {
-    ...shared, role,
+    ...shared,
+    role,
     ...(from === "now" ? { prepare: (node: NodeServices) => beginNow(node, name) } : {}),
     part: (node) => new FollowingSubscription(node, component, settings),
   });
@@ -52,9 +99,16 @@ export interface SubscriptionSpec<S extends Source<any, any>, U extends Uses, W 
    */
   readonly onPoison?: "stop-key" | "set-aside";
 }
-export type Reactions<S, U extends Uses, W extends When> = S extends Source<infer Events, infer Key>
-  ? { readonly [K in keyof Events & string]?: (event: Event<K, Events[K], Key>, uses: Handles<U, W extends "in-commit" ? "write" : "durable">, context: W extends "in-commit" ? WriteContext : DurableContext) => void | Promise<void> }
-  : never;
+export type Reactions<S, U extends Uses, W extends When> =
+  S extends Source<infer Events, infer Key>
+    ? {
+        readonly [K in keyof Events & string]?: (
+          event: Event<K, Events[K], Key>,
+          uses: Handles<U, W extends "in-commit" ? "write" : "durable">,
+          context: W extends "in-commit" ? WriteContext : DurableContext,
+        ) => void | Promise<void>;
+      }
+    : never;
 
 export interface Subscription extends Component<"subscription"> {}
 
@@ -115,7 +169,12 @@ class FollowingSubscription implements NodePart {
 function handlingOf(component: Component, settings: Settings, feeder: Feeder): Handling {
   const { name, source, uses, timeoutMs, retry, onPoison } = settings;
   return {
-    component, queue: name, uses, timeoutMs, retry, concurrency: 16,
+    component,
+    queue: name,
+    uses,
+    timeoutMs,
+    retry,
+    concurrency: 16,
     exhausted: onPoison === "stop-key" ? "parked" : "dead",
     operation: (message) => (message as EventReference).type,
     settled: () => feeder.left(),
@@ -125,7 +184,14 @@ function handlingOf(component: Component, settings: Settings, feeder: Feeder): H
       if (!reaction) return; // the subscription has lost this reaction since
       const { store } = invocation.node;
       const [row] = await store.read.stream(reference.stream, { after: reference.version - 1, limit: 1 });
-      if (row?.version !== reference.version) throw run.poison(Fault.create("subscription.event-gone", `event ${reference.version} of ${reference.stream} is not in the log any more, and subscription "${name}" has not handled it`, "Cancel the job if the event was erased on purpose."));
+      if (row?.version !== reference.version)
+        throw run.poison(
+          Fault.create(
+            "subscription.event-gone",
+            `event ${reference.version} of ${reference.stream} is not in the log any more, and subscription "${name}" has not handled it`,
+            "Cancel the job if the event was erased on purpose.",
+          ),
+        );
       const event = await readEvent(source, row, store.epoch).catch((fault: unknown) => {
         throw Fault.is(fault) ? run.poison(fault) : fault;
       });
@@ -145,5 +211,9 @@ async function beginNow(node: NodeServices, name: string): Promise<void> {
   if (row) return;
   const { epoch, position } = await node.store.read.head();
   // Refused when another node was first: then its position stands.
-  await node.store.commit({ id: node.ids.next(), expects: [{ kind: "record", key, version: 0 }], writes: [{ kind: "put", key, value: encode({ epoch, position }, "position") }] });
+  await node.store.commit({
+    id: node.ids.next(),
+    expects: [{ kind: "record", key, version: 0 }],
+    writes: [{ kind: "put", key, value: encode({ epoch, position }, "position") }],
+  });
 }

@@ -7,7 +7,11 @@ import type { Store } from "../store/index.ts";
 
 export interface RunningTestNode extends TestNode {
   /** A commit from outside any handler. */
-  commit<U extends Uses, T>(uses: U, write: (uses: Handles<U, "write">) => T | Promise<T>, as?: { readonly tenant?: string; readonly traceparent?: string }): Promise<T>;
+  commit<U extends Uses, T>(
+    uses: U,
+    write: (uses: Handles<U, "write">) => T | Promise<T>,
+    as?: { readonly tenant?: string; readonly traceparent?: string },
+  ): Promise<T>;
   /** Its process is gone: what is on the way to the store may arrive, and nothing comes back. */
   crash(): void;
   /** Until nothing is due and nothing runs, without advancing the clock. */
@@ -23,7 +27,10 @@ export async function memoryStore(clock: VirtualClock = virtualClock()): Promise
 
 let nodes = 0;
 
-export async function runNode(components: readonly unknown[], on: { readonly store: Store; readonly clock: VirtualClock; readonly seed?: string }): Promise<RunningTestNode> {
+export async function runNode(
+  components: readonly unknown[],
+  on: { readonly store: Store; readonly clock: VirtualClock; readonly seed?: string },
+): Promise<RunningTestNode> {
   const all = components as readonly Component[];
   // Nodes with one seed would mint the same ids, and the store would take the second one's commits for the first one's.
   const seed = `${on.seed ?? "node"} ${++nodes}`;
@@ -37,19 +44,31 @@ export async function runNode(components: readonly unknown[], on: { readonly sto
     id: seed,
     draining: draining.signal,
     log: () => ({ debug: log("debug"), info: log("info"), warn: log("warn"), error: log("error") }),
-    inCommit: (source) => all.flatMap((component) => {
-      const { inCommit } = definitionOf(component);
-      return inCommit?.source === source ? [inCommit] : [];
-    }),
+    inCommit: (source) =>
+      all.flatMap((component) => {
+        const { inCommit } = definitionOf(component);
+        return inCommit?.source === source ? [inCommit] : [];
+      }),
   };
   for (const component of all) await definitionOf(component).prepare?.(node);
   const parts: NodePart[] = all.flatMap((component) => definitionOf(component).part?.(node) ?? []);
   for (const part of parts) await part.start();
   return Object.assign(node, {
     logged,
-    async commit<U extends Uses, T>(uses: U, write: (handles: Handles<U, "write">) => T | Promise<T>, as: { readonly tenant?: string; readonly traceparent?: string } = {}): Promise<T> {
+    async commit<U extends Uses, T>(
+      uses: U,
+      write: (handles: Handles<U, "write">) => T | Promise<T>,
+      as: { readonly tenant?: string; readonly traceparent?: string } = {},
+    ): Promise<T> {
       const ended = await execute<T>({
-        node, component: { kind: "app", name: "test" }, operation: "commit", mode: "write", uses, id: node.ids.next(), timeoutMs: 30_000, ...as,
+        node,
+        component: { kind: "app", name: "test" },
+        operation: "commit",
+        mode: "write",
+        uses,
+        id: node.ids.next(),
+        timeoutMs: 30_000,
+        ...as,
         run: (handles) => write(handles as Handles<U, "write">),
         conclude: () => ({ keep: true, end: "ok" }),
       });
@@ -58,7 +77,7 @@ export async function runNode(components: readonly unknown[], on: { readonly sto
     },
     crash: () => void (dead = true),
     async idle() {
-      for (let quiet = 0; quiet < 2; ) {
+      for (let quiet = 0; quiet < 2;) {
         const idle = (await Promise.all(parts.map(async (part) => (await part.idle?.()) ?? true))).every(Boolean);
         quiet = idle ? quiet + 1 : 0;
         await new Promise<void>((resolve) => node.clock.soon(resolve));
@@ -78,18 +97,25 @@ export async function runNode(components: readonly unknown[], on: { readonly sto
 /** The store as a process sees it that may die: then calls go nowhere, and answers do not arrive. */
 function mortal(store: Store, isDead: () => boolean): Store {
   const never = new Promise<never>(() => undefined);
-  const through = <T extends object>(target: T): T => new Proxy(target, {
-    get(of, name) {
-      const member: unknown = Reflect.get(of, name);
-      if (name === "read") return through(member as object);
-      if (name === "onChange") return (listener: (change: unknown) => void) => (member as Store["onChange"]).call(of as Store, (change) => void (!isDead() && listener(change)));
-      if (typeof member !== "function") return member;
-      return (...given: unknown[]): unknown => {
-        if (isDead()) return never;
-        const answer: unknown = (member as (...given: unknown[]) => unknown).apply(of, given);
-        return answer instanceof Promise ? answer.then((value: unknown) => (isDead() ? never : value), (fault: unknown) => (isDead() ? never : Promise.reject(fault as Error))) : answer;
-      };
-    },
-  });
+  const through = <T extends object>(target: T): T =>
+    new Proxy(target, {
+      get(of, name) {
+        const member: unknown = Reflect.get(of, name);
+        if (name === "read") return through(member as object);
+        if (name === "onChange")
+          return (listener: (change: unknown) => void) => (member as Store["onChange"]).call(of as Store, (change) => void (!isDead() && listener(change)));
+        if (typeof member !== "function") return member;
+        return (...given: unknown[]): unknown => {
+          if (isDead()) return never;
+          const answer: unknown = (member as (...given: unknown[]) => unknown).apply(of, given);
+          return answer instanceof Promise
+            ? answer.then(
+                (value: unknown) => (isDead() ? never : value),
+                (fault: unknown) => (isDead() ? never : Promise.reject(fault as Error)),
+              )
+            : answer;
+        };
+      },
+    });
   return through(store);
 }

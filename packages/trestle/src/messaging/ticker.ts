@@ -115,17 +115,24 @@ export class Ticker implements Claimant {
         const [row] = await this.#node.store.read.records([this.#key]);
         const record = row && (decode(row.value) as ScheduleRecord);
         // Of a rhythm that is not the schedule's any more: its successor was sent when the rhythm changed.
-        if (!row || !message || record?.fingerprint !== message.fingerprint) return void (await this.#node.store.commit({ id: this.#node.ids.next(), expects: [], writes: [finish({ kind: "done" })] }));
+        if (!row || !message || record?.fingerprint !== message.fingerprint)
+          return void (await this.#node.store.commit({ id: this.#node.ids.next(), expects: [], writes: [finish({ kind: "done" })] }));
         const mine = record.fingerprint === this.#spec.ticks.fingerprint;
         const writes = mine
           ? [finish({ kind: "done" }), ...(await this.#deal(record, message))]
           : [finish({ kind: "later", dueAtMs: this.#nowMs(message) + tryAgainMs, reason: "a node with another rhythm took it" })]; // while versions are rolled out
-        const outcome = await this.#node.store.commit({ id: this.#node.ids.next(), expects: [{ kind: "record", key: this.#key, version: row.version }], writes });
+        const outcome = await this.#node.store.commit({
+          id: this.#node.ids.next(),
+          expects: [{ kind: "record", key: this.#key, version: row.version }],
+          writes,
+        });
         // `conflict`: another ticker was first; look again. `fenced`: another node has this one.
         if (outcome.ok || outcome.refused === "fenced") return;
       } catch (fault) {
         if (Fault.is(fault, "store.closed")) return;
-        this.#node.log(this.#spec.schedule.name, { traceparent: undefined, tenant: undefined }).error("a tick could not be made; it tries again", { error: errorText(fault), tries });
+        this.#node
+          .log(this.#spec.schedule.name, { traceparent: undefined, tenant: undefined })
+          .error("a tick could not be made; it tries again", { error: errorText(fault), tries });
         await sleep(this.#node.clock, tryAgainMs * Math.min(tries, 10), this.#node.draining).catch(() => undefined);
         if (this.#node.draining.aborted) return;
       }
@@ -143,7 +150,8 @@ export class Ticker implements Claimant {
     const nowMs = this.#nowMs(message);
     const due: Instant[] = [];
     const most = missed === "each" ? ticksPerCommit : countedTicksMax;
-    for (let next = ticks.after(record.last, record.anchor); next !== undefined && next <= nowMs && due.length < most; next = ticks.after(next, record.anchor)) due.push(next);
+    for (let next = ticks.after(record.last, record.anchor); next !== undefined && next <= nowMs && due.length < most; next = ticks.after(next, record.anchor))
+      due.push(next);
     // Too many to count: go to the latest.
     const latest = missed !== "each" && due.length === most ? ticks.latest(nowMs, record.anchor) : due.at(-1);
     if (latest === undefined) return this.#next(ticks.after(record.last, record.anchor));
@@ -158,7 +166,9 @@ export class Ticker implements Claimant {
     if (overlap === "skip") {
       const { waiting, running } = await this.#node.store.read.queue(schedule.name);
       if (waiting + running > 0) {
-        this.#node.log(schedule.name, { traceparent: undefined, tenant: undefined }).info("a tick is skipped: the run before it has not ended", { due: runs.at(-1)?.due });
+        this.#node
+          .log(schedule.name, { traceparent: undefined, tenant: undefined })
+          .info("a tick is skipped: the run before it has not ended", { due: runs.at(-1)?.due });
         return [];
       }
     }
@@ -166,7 +176,13 @@ export class Ticker implements Claimant {
     const key = overlap === "queue" ? "run" : overlap === "skip" && runs.length > 1 ? `from ${runs[0]?.due}` : undefined;
     return runs.map((tick): Write => ({
       kind: "enqueue",
-      job: { id: this.#node.ids.next(), queue: schedule.name, priority: 1, payload: seal(tick, noSender, `tick of schedule "${schedule.name}"`), ...(key === undefined ? {} : { key }) },
+      job: {
+        id: this.#node.ids.next(),
+        queue: schedule.name,
+        priority: 1,
+        payload: seal(tick, noSender, `tick of schedule "${schedule.name}"`),
+        ...(key === undefined ? {} : { key }),
+      },
     }));
   }
 
@@ -178,6 +194,11 @@ export class Ticker implements Claimant {
     if (due === undefined) return [];
     const { fingerprint } = this.#spec.ticks;
     const message: TickerMessage = { fingerprint, due };
-    return [{ kind: "enqueue", job: { id: this.#node.ids.next(), queue: this.queue, priority: 0, dueAtMs: due, unique: fingerprint, payload: seal(message, noSender, "ticker") } }];
+    return [
+      {
+        kind: "enqueue",
+        job: { id: this.#node.ids.next(), queue: this.queue, priority: 0, dueAtMs: due, unique: fingerprint, payload: seal(message, noSender, "ticker") },
+      },
+    ];
   }
 }

@@ -22,7 +22,8 @@ const everyMsMin = 10;
 export function ticksOf(rhythm: Rhythm, of: string): Ticks {
   if ("every" in rhythm) {
     const everyMs = durationMs(rhythm.every, `${of}: every`);
-    if (everyMs < everyMsMin) throw Fault.create("schedule.too-often", `${of}: every must be at least ${everyMsMin} ms, got ${everyMs}`, "Tick more slowly, and do more in one tick.");
+    if (everyMs < everyMsMin)
+      throw Fault.create("schedule.too-often", `${of}: every must be at least ${everyMsMin} ms, got ${everyMs}`, "Tick more slowly, and do more in one tick.");
     return {
       fingerprint: `every ${everyMs}`,
       after: (instant, anchor) => anchor + (Math.floor(Math.max(0, instant - anchor) / everyMs) + 1) * everyMs,
@@ -36,7 +37,12 @@ export function ticksOf(rhythm: Rhythm, of: string): Ticks {
     pattern = new CronPattern(cron, { mode: "5-part", timezone: zone, paused: true });
     pattern.nextRun(dateOf(0));
   } catch (cause) {
-    throw Fault.create("schedule.bad-cron", `${of}: cron ${JSON.stringify(cron)} in zone ${JSON.stringify(zone)} cannot be read: ${(cause as Error).message}`, "Write five fields (minute hour day month weekday) and an IANA zone such as \"Europe/Berlin\".", { cause });
+    throw Fault.create(
+      "schedule.bad-cron",
+      `${of}: cron ${JSON.stringify(cron)} in zone ${JSON.stringify(zone)} cannot be read: ${(cause as Error).message}`,
+      'Write five fields (minute hour day month weekday) and an IANA zone such as "Europe/Berlin".',
+      { cause },
+    );
   }
   return {
     fingerprint: `cron ${cron} ${zone}`,

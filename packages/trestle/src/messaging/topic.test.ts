@@ -6,7 +6,11 @@ import { app, start } from "../app/index.ts";
 import { subscription, topic } from "./index.ts";
 import { memoryStore, runNode } from "./testing.ts";
 
-const shipments = topic("shipments", { events: { Shipped: z.object({ order: z.string() }), Lost: z.object({}) }, key: (event) => (event.type === "Shipped" ? event.data.order : "lost"), needs: ["topic.fifo-per-key", "topic.gapless", "topic.replay"] });
+const shipments = topic("shipments", {
+  events: { Shipped: z.object({ order: z.string() }), Lost: z.object({}) },
+  key: (event) => (event.type === "Shipped" ? event.data.order : "lost"),
+  needs: ["topic.fifo-per-key", "topic.gapless", "topic.replay"],
+});
 const quiet = { store: "memory:", log: () => undefined } as const;
 
 /** The next `count` events. */
@@ -24,10 +28,16 @@ test("what is published in a commit is in the log with it, in the stream of its 
     shipments.publish.Lost();
     shipments.publish.Shipped({ order: "o/1" });
   });
-  await assert.rejects(node.commit({ shipments }, ({ shipments }) => shipments.publish.Shipped({ order: 1 as unknown as string })), (fault) => Fault.is(fault, "payload.invalid"));
+  await assert.rejects(
+    node.commit({ shipments }, ({ shipments }) => shipments.publish.Shipped({ order: 1 as unknown as string })),
+    (fault) => Fault.is(fault, "payload.invalid"),
+  );
 
   const { events } = await on.store.read.log({ after: { epoch: 1, position: 0 }, limit: 10 });
-  assert.deepEqual(events.map(({ stream, version, type }) => `${stream} ${version} ${type}`), ["shipments//o/1 1 Shipped", "shipments//o/1 2 Shipped", "shipments//lost 1 Lost"]);
+  assert.deepEqual(
+    events.map(({ stream, version, type }) => `${stream} ${version} ${type}`),
+    ["shipments//o/1 1 Shipped", "shipments//o/1 2 Shipped", "shipments//lost 1 Lost"],
+  );
 });
 
 test("[MSG-05] a topic is followed from its start, from now, or from a position; a reader who comes back misses nothing and gets nothing twice", async () => {
@@ -45,7 +55,10 @@ test("[MSG-05] a topic is followed from its start, from now, or from a position;
   assert.deepEqual(orders(await take(live.follow({ from: all[1]?.position ?? "" }), 2)), ["3", "4"]);
   const ofKey = take(live.follow({ from: "start", key: "2" }), 2);
   await live.publish.Shipped({ order: "2" });
-  assert.deepEqual((await ofKey).map(({ version }) => version), [1, 2]);
+  assert.deepEqual(
+    (await ofKey).map(({ version }) => version),
+    [1, 2],
+  );
 });
 
 for (const end of ["drain", "stop"] as const) {
@@ -75,13 +88,19 @@ test("tenants follow their own events only", async () => {
   for (const tenant of ["a", "b"]) await node.commit({ shipments }, ({ shipments }) => shipments.publish.Shipped({ order: `of ${tenant}` }), { tenant });
 
   const got = await node.commit({ shipments }, ({ shipments }) => take(shipments.follow({ from: "start" }), 1), { tenant: "b" });
-  assert.deepEqual(got.map(({ data, tenant }) => [data, tenant]), [[{ order: "of b" }, "b"]]);
+  assert.deepEqual(
+    got.map(({ data, tenant }) => [data, tenant]),
+    [[{ order: "of b" }, "b"]],
+  );
 });
 
 test("a store that lacks what a topic needs is refused when the node starts, naming both", async () => {
   const strict = topic("strict", { events: { Done: z.object({}) }, needs: ["topic.survives-power-loss"] });
 
-  await assert.rejects(start(app("a", [strict]), quiet), (fault) => Fault.is(fault, "topic.guarantee-missing") && /strict.*topic\.survives-power-loss.*commit\.durable/.test(fault.message));
+  await assert.rejects(
+    start(app("a", [strict]), quiet),
+    (fault) => Fault.is(fault, "topic.guarantee-missing") && /strict.*topic\.survives-power-loss.*commit\.durable/.test(fault.message),
+  );
 });
 
 test("without a key the whole topic is one order, and its subscribers keep to it", async () => {
@@ -93,6 +112,9 @@ test("without a key the whole topic is one order, and its subscribers keep to it
   for (let n = 0; n < 30; n++) await node.commit({ plain }, ({ plain }) => plain.publish.Done({ n }));
   await node.idle();
 
-  assert.deepEqual(got, Array.from({ length: 30 }, (_, n) => n));
+  assert.deepEqual(
+    got,
+    Array.from({ length: 30 }, (_, n) => n),
+  );
   await node.stop();
 });

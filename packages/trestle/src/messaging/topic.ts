@@ -3,7 +3,23 @@
  * owns it. Publishing appends to the log in the publisher's commit: there is no event without the commit and no commit without
  * the event. Guarantees: `topic.gapless`, `topic.fifo-per-key`, `topic.replay`, `topic.survives-power-loss`.
  */
-import { declareComponent, parseNow, stageEvent, type Annotations, type AnyEvent, type Component, type EventSchemas, type In, type Invocation, type NodeServices, type Out, type Payload, type Source, type SourceInterior, type Usable } from "../component/index.ts";
+import {
+  declareComponent,
+  parseNow,
+  stageEvent,
+  type Annotations,
+  type AnyEvent,
+  type Component,
+  type EventSchemas,
+  type In,
+  type Invocation,
+  type NodeServices,
+  type Out,
+  type Payload,
+  type Source,
+  type SourceInterior,
+  type Usable,
+} from "../component/index.ts";
 import { Fault } from "../kernel/index.ts";
 import { storeKey, type Store } from "../store/index.ts";
 import { followTopic, type FollowOptions } from "./follow.ts";
@@ -14,7 +30,11 @@ export function topic<E extends EventSchemas>(name: string, spec: TopicSpec<E>):
   const settings: Settings = { name, events, key: key as Settings["key"] };
   const interior: SourceInterior = { source: { events, key: (text) => text } };
   const component: Declared = declareComponent<Declared>("topic", name, {
-    annotations, uses: {}, edge: "publish", role: "any", interior,
+    annotations,
+    uses: {},
+    edge: "publish",
+    role: "any",
+    interior,
     bind: (invocation) => new BoundTopic(component as Component, settings, invocation),
     ...(needs.length > 0 ? { prepare: (node: NodeServices) => requireGuarantees(node.store, name, needs) } : {}),
   });
@@ -88,7 +108,12 @@ async function requireGuarantees(store: Store, topicName: string, needs: readonl
   for (const need of needs) {
     const lacking = restsOn[need].filter((guarantee) => !store.guarantees.has(guarantee));
     if (lacking.length > 0) {
-      throw Fault.create("topic.guarantee-missing", `topic "${topicName}" needs ${need}; the store (${store.engine}) lacks ${lacking.join(", ")}`, "Choose a store that has it, or drop the need.", { details: { topic: topicName, need, lacking } });
+      throw Fault.create(
+        "topic.guarantee-missing",
+        `topic "${topicName}" needs ${need}; the store (${store.engine}) lacks ${lacking.join(", ")}`,
+        "Choose a store that has it, or drop the need.",
+        { details: { topic: topicName, need, lacking } },
+      );
     }
   }
 }

@@ -2,19 +2,58 @@
  * records: versioned values by key, with compare-and-set and expiry. What is read in a handler is a precondition of its
  * commit. Guarantees: `records.compare-and-set`, `records.expire`.
  */
-import { decode, declareComponent, encode, indexEntries, listPage, changesOf, parseNow, parseOrFault, withResumeId, type Annotations, type Component, type In, type Invocation, type NodeServices, type Out, type Page, type PageQuery, type ReadOptions, type Schema, type Usable } from "../component/index.ts";
+import {
+  decode,
+  declareComponent,
+  encode,
+  indexEntries,
+  listPage,
+  changesOf,
+  parseNow,
+  parseOrFault,
+  withResumeId,
+  type Annotations,
+  type Component,
+  type In,
+  type Invocation,
+  type NodeServices,
+  type Out,
+  type Page,
+  type PageQuery,
+  type ReadOptions,
+  type Schema,
+  type Usable,
+} from "../component/index.ts";
 import { durationMs, type Duration } from "../kernel/index.ts";
 import { keyPrefix, storeKey, type Merge, type StoreKey } from "../store/index.ts";
 import { seedRecords } from "./seed.ts";
 
 /** Values by key. Declared fields of `index` can be filtered by in `list`. */
-export function records<K extends Schema<any, string | number>, V extends Schema, const I extends keyof Out<V> & string = never>(name: string, spec: RecordsSpec<K, V, I>): Records<Out<K>, Out<V>, In<V>, I> {
+export function records<K extends Schema<any, string | number>, V extends Schema, const I extends keyof Out<V> & string = never>(
+  name: string,
+  spec: RecordsSpec<K, V, I>,
+): Records<Out<K>, Out<V>, In<V>, I> {
   const { key, value, index, expire, seed, ...annotations } = spec;
   const settings: Settings = { name, value, index, expireMs: expire === undefined ? undefined : durationMs(expire, `records "${name}": expire`) };
   return declareComponent<Records<Out<K>, Out<V>, In<V>, I>>("records", name, {
-    annotations, uses: {}, edge: "write", role: "any",
+    annotations,
+    uses: {},
+    edge: "write",
+    role: "any",
     bind: (invocation) => new BoundRecords(settings, invocation),
-    ...(seed ? { prepare: (node: NodeServices) => seedRecords(node, name, seed.map(([seedKey, seedValue]) => ({ key: storeKey(name, undefined, String(parseNow(key, seedKey, `seed key of records "${name}"`))), ...encoded(settings, seedValue) }))) } : {}),
+    ...(seed
+      ? {
+          prepare: (node: NodeServices) =>
+            seedRecords(
+              node,
+              name,
+              seed.map(([seedKey, seedValue]) => ({
+                key: storeKey(name, undefined, String(parseNow(key, seedKey, `seed key of records "${name}"`))),
+                ...encoded(settings, seedValue),
+              })),
+            ),
+        }
+      : {}),
   });
 }
 
@@ -28,13 +67,17 @@ export interface RecordsSpec<K extends Schema, V extends Schema, I extends strin
   readonly seed?: readonly (readonly [key: In<K>, value: In<V>])[];
 }
 
-export interface Records<Key, Value, Written = Value, Indexed extends string = never> extends Component<"records">, Usable<RecordsView<Key, Value, Indexed>, RecordsHandle<Key, Value, Written, Indexed>> {}
+export interface Records<Key, Value, Written = Value, Indexed extends string = never>
+  extends Component<"records">, Usable<RecordsView<Key, Value, Indexed>, RecordsHandle<Key, Value, Written, Indexed>> {}
 
 export interface RecordsView<Key, Value, Indexed extends string> {
   get(key: Key, options?: ReadOptions): Promise<Value | undefined>;
   getMany(keys: Iterable<Key>, options?: ReadOptions): Promise<ReadonlyMap<Key, Value>>;
   /** In order of key. A snapshot: not a precondition, unless `expectUnchanged` follows. */
-  list(query: PageQuery & { readonly where?: { readonly [K in Indexed]?: K extends keyof Value ? Value[K] : never } }, options?: ReadOptions): Promise<Page<Value>>;
+  list(
+    query: PageQuery & { readonly where?: { readonly [K in Indexed]?: K extends keyof Value ? Value[K] : never } },
+    options?: ReadOptions,
+  ): Promise<Page<Value>>;
   /** The value now and after each change; `undefined` while there is none. */
   watch(key: Key): AsyncIterable<Value | undefined>;
 }
@@ -45,7 +88,8 @@ export type RecordsHandle<Key, Value, Written, Indexed extends string> = Records
   setOnce(key: Key, value: Written): void;
   /** Nothing here has been written since this handler began to read: opts what `list` showed in as a precondition. */
   expectUnchanged(): Promise<void>;
-} & ([Value] extends [number] ? NumberMerges<Key> : {}) & ([Value] extends [readonly string[]] ? SetMerges<Key> : {});
+} & ([Value] extends [number] ? NumberMerges<Key> : {}) &
+  ([Value] extends [readonly string[]] ? SetMerges<Key> : {});
 
 /** Judged at commit on the newest value: no read, no conflict, however hot the key. A missing value counts as 0. */
 export interface NumberMerges<Key> {
@@ -81,13 +125,18 @@ class BoundRecords {
 
   async getMany(keys: Iterable<string | number>, options?: ReadOptions): Promise<ReadonlyMap<string | number, unknown>> {
     const found = new Map<string | number, unknown>();
-    for (const [key, value] of await Promise.all([...keys].map(async (one) => [one, await this.get(one, options)] as const))) if (value !== undefined) found.set(key, value);
+    for (const [key, value] of await Promise.all([...keys].map(async (one) => [one, await this.get(one, options)] as const)))
+      if (value !== undefined) found.set(key, value);
     return found;
   }
 
   list(query: PageQuery & { readonly where?: Readonly<Record<string, unknown>> }): Promise<Page<unknown>> {
     const { name } = this.#settings;
-    return listPage({ component: name, tenant: this.#invocation.tenant, order: "key", where: query.where ?? {}, limit: query.limit, cursor: query.cursor }, (asked) => this.#invocation.list(asked), (row) => this.#read(row.value, row.key));
+    return listPage(
+      { component: name, tenant: this.#invocation.tenant, order: "key", where: query.where ?? {}, limit: query.limit, cursor: query.cursor },
+      (asked) => this.#invocation.list(asked),
+      (row) => this.#read(row.value, row.key),
+    );
   }
 
   async *watch(key: string | number): AsyncIterable<unknown> {
@@ -108,7 +157,10 @@ class BoundRecords {
     const { name, expireMs } = this.#settings;
     const forMs = options.expire === undefined ? expireMs : durationMs(options.expire, `put into records "${name}": expire`);
     const { value: bytes, index } = encoded(this.#settings, value);
-    this.#invocation.put(this.#key(key), bytes, { ...(forMs === undefined ? {} : { expiresAtMs: this.#invocation.now() + forMs }), ...(index ? { index } : {}) });
+    this.#invocation.put(this.#key(key), bytes, {
+      ...(forMs === undefined ? {} : { expiresAtMs: this.#invocation.now() + forMs }),
+      ...(index ? { index } : {}),
+    });
   }
 
   remove(key: string | number): void {
@@ -152,9 +204,12 @@ class BoundRecords {
   }
 }
 
-function encoded(settings: Settings, value: unknown): { readonly value: Uint8Array; readonly index?: readonly { readonly field: string; readonly value: string | number }[] } {
+function encoded(
+  settings: Settings,
+  value: unknown,
+): { readonly value: Uint8Array; readonly index?: readonly { readonly field: string; readonly value: string | number }[] } {
   const what = `value of records "${settings.name}"`;
-  parseNow(settings.value, value, what);
-  const index = indexEntries(settings.index, value);
+  // What is stored is what was written; it is found by what readers get, defaults included.
+  const index = indexEntries(settings.index, parseNow(settings.value, value, what));
   return { value: encode(value, what), ...(index ? { index } : {}) };
 }

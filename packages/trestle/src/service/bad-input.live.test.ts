@@ -8,14 +8,18 @@ import { records } from "../records/index.ts";
 import { created, get, post, service } from "./index.ts";
 
 const notes = records("notes", { key: z.string(), value: z.object({ text: z.string() }) });
-const desk = service("desk", { uses: { notes } }, {
-  write: post("/notes", { body: z.object({ text: z.string() }), idempotent: true }, ({ body }, { notes }, { newId }) => {
-    const id = newId();
-    notes.put(id, body);
-    return created({ id });
-  }),
-  count: get("/notes", {}, async (_request, { notes }) => ({ count: (await notes.list({ limit: 1_000 })).items.length })),
-});
+const desk = service(
+  "desk",
+  { uses: { notes } },
+  {
+    write: post("/notes", { body: z.object({ text: z.string() }), idempotent: true }, ({ body }, { notes }, { newId }) => {
+      const id = newId();
+      notes.put(id, body);
+      return created({ id });
+    }),
+    count: get("/notes", {}, async (_request, { notes }) => ({ count: (await notes.list({ limit: 1_000 })).items.length })),
+  },
+);
 const running = (): Promise<Node> => start(app("test", [desk]), { store: "memory:", log: () => undefined, host: "127.0.0.1", port: 0 });
 
 /** Writes to a socket as it is told and collects what comes back until the other side closes, or `forMs` are over. */
@@ -42,7 +46,9 @@ test("a flood of headers is a 431, many or long ones alike", async () => {
   await using node = await running();
   const long = await raw(node, (send) => send(`GET /notes HTTP/1.1\r\nhost: x\r\nx: ${"y".repeat(20_000)}\r\n\r\n`));
   assert.equal(statusOf(long), 431, long.slice(0, 200));
-  const many = await raw(node, (send) => send(`GET /notes HTTP/1.1\r\nhost: x\r\n${Array.from({ length: 2_000 }, (_, n) => `x-${n}: yyyyyyyyyy\r\n`).join("")}\r\n`));
+  const many = await raw(node, (send) =>
+    send(`GET /notes HTTP/1.1\r\nhost: x\r\n${Array.from({ length: 2_000 }, (_, n) => `x-${n}: yyyyyyyyyy\r\n`).join("")}\r\n`),
+  );
   assert.equal(statusOf(many), 431);
   for (const text of [long, many]) assert.match(text, /application\/problem\+json[^]*"code":"request.headers-too-large"/);
   await intact(node, 0);
@@ -54,7 +60,7 @@ test("10 MB where 1 MB is allowed are a 413 without being read to the end, in on
   let sent = 0;
   const declared = await raw(node, (send) => {
     send("POST /notes HTTP/1.1\r\nhost: x\r\nidempotency-key: a\r\ncontent-type: application/json\r\ncontent-length: 10000000\r\n\r\n");
-    const timer = setInterval(() => (sent += piece.length) < 10_000_000 ? send(piece) : clearInterval(timer), 5);
+    const timer = setInterval(() => ((sent += piece.length) < 10_000_000 ? send(piece) : clearInterval(timer)), 5);
     setTimeout(() => clearInterval(timer), 1_000);
   });
   assert.equal(statusOf(declared), 413, declared.slice(0, 300));
@@ -71,10 +77,14 @@ test("10 MB where 1 MB is allowed are a 413 without being read to the end, in on
 test("a body that ends before its length, and one that says two lengths, write nothing", async () => {
   await using node = await running();
   await raw(node, (send, done) => {
-    send("POST /notes HTTP/1.1\r\nhost: x\r\nidempotency-key: a\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{\"text\":");
+    send('POST /notes HTTP/1.1\r\nhost: x\r\nidempotency-key: a\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{"text":');
     setTimeout(done, 200);
   });
-  const two = await raw(node, (send) => send("POST /notes HTTP/1.1\r\nhost: x\r\nidempotency-key: a\r\ncontent-type: application/json\r\ncontent-length: 12\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"));
+  const two = await raw(node, (send) =>
+    send(
+      "POST /notes HTTP/1.1\r\nhost: x\r\nidempotency-key: a\r\ncontent-type: application/json\r\ncontent-length: 12\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
+  );
   assert.equal(statusOf(two), 400);
   const nonsense = await raw(node, (send) => send("POST /notes HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n"));
   assert.equal(statusOf(nonsense), 400);
@@ -120,7 +130,7 @@ test("many connections that say nothing keep nobody waiting", async () => {
 
 test("a caller who goes away before the answer has placed its order all the same, once", async () => {
   await using node = await running();
-  const body = "{\"text\":\"x\"}";
+  const body = '{"text":"x"}';
   const request = `POST /notes HTTP/1.1\r\nhost: x\r\nidempotency-key: k\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`;
   await raw(node, (send, done) => {
     send(request);
@@ -135,5 +145,8 @@ test("a caller who goes away before the answer has placed its order all the same
 test("two requests in one packet are answered in order", async () => {
   await using node = await running();
   const text = await raw(node, (send) => send("GET /nowhere HTTP/1.1\r\nhost: x\r\n\r\nGET /notes HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"));
-  assert.deepEqual([...text.matchAll(/HTTP\/1\.1 (\d{3})/g)].map(([, status]) => status), ["404", "200"]);
+  assert.deepEqual(
+    [...text.matchAll(/HTTP\/1\.1 (\d{3})/g)].map(([, status]) => status),
+    ["404", "200"],
+  );
 });

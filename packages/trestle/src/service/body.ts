@@ -45,7 +45,12 @@ const jsonType = /^application\/(?:[\w!#$&^.+-]+\+)?json\s*(?:;\s*charset\s*=\s*
 
 export function assertJsonType(contentType: string | null): void {
   if (contentType === "application/json" || (contentType !== null && jsonType.test(contentType))) return;
-  throw Fault.create("request.unsupported-media-type", `the body must be application/json in UTF-8, got ${contentType === null ? "no content-type" : JSON.stringify(contentType.slice(0, 100))}`, "Set the header content-type: application/json.", { details: { headers: { accept: "application/json" } } });
+  throw Fault.create(
+    "request.unsupported-media-type",
+    `the body must be application/json in UTF-8, got ${contentType === null ? "no content-type" : JSON.stringify(contentType.slice(0, 100))}`,
+    "Set the header content-type: application/json.",
+    { details: { headers: { accept: "application/json" } } },
+  );
 }
 
 export function parseJson(text: string): unknown {
@@ -57,7 +62,8 @@ export function parseJson(text: string): unknown {
   }
   if (typeof value !== "object" || value === null) return value;
   const members = countMembers(value, 0);
-  if (members !== countColons(text)) throw Fault.create("request.duplicate-member", `an object in the body has a member twice${nameTwice(text)}`, "Send each member once.");
+  if (members !== countColons(text))
+    throw Fault.create("request.duplicate-member", `an object in the body has a member twice${nameTwice(text)}`, "Send each member once.");
   return value;
 }
 
@@ -140,7 +146,7 @@ export function parseQuery(url: string): Record<string, string | string[]> {
   if (start < 0) return query;
   const hash = url.indexOf("#", start);
   for (const [name, value] of new URLSearchParams(hash < 0 ? url.slice(start + 1) : url.slice(start + 1, hash))) {
-    if (name === "__proto__") throw Fault.create("request.query-invalid", "the query has a parameter named \"__proto__\"", "Leave it out.");
+    if (name === "__proto__") throw Fault.create("request.query-invalid", 'the query has a parameter named "__proto__"', "Leave it out.");
     const known = Object.hasOwn(query, name) ? query[name] : undefined;
     if (known === undefined) query[name] = value;
     else if (Array.isArray(known)) known.push(value);

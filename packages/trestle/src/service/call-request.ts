@@ -21,7 +21,8 @@ export interface Caller {
 export function targetOf(operation: Operation, { params = {}, query = {} }: CallRequest): string {
   const path = operation.path.replaceAll(/:(\w+)/g, (_all, name: string) => {
     const value = params[name];
-    if (value === undefined || value === null || value === "") throw Fault.create("request.params-invalid", `${operation.title} needs the path parameter ${JSON.stringify(name)}`, "Pass it under `params`.");
+    if (value === undefined || value === null || value === "")
+      throw Fault.create("request.params-invalid", `${operation.title} needs the path parameter ${JSON.stringify(name)}`, "Pass it under `params`.");
     return encodeURIComponent(textOf(value));
   });
   const search = new URLSearchParams();

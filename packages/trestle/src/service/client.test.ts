@@ -16,49 +16,74 @@ function world() {
   let touched = 0;
   let afterCall: () => void = () => undefined;
   let duringTouch: () => Promise<void> | void = () => undefined;
-  const billing = service("billing", { uses: { invoices } }, {
-    invoice: post("/invoices", { body: z.object({ orderId: z.string() }), idempotent: true, refuses: { "no-such-order": 404 } }, ({ body }, { invoices }, { newId }) => {
-      if (body.orderId === "none") return refuse("no-such-order", { asked: body.orderId });
-      made += 1;
-      const id = newId();
-      invoices.put(id, body);
-      return created({ id, n: made });
-    }),
-    touch: post("/touch", {}, async () => {
-      touched += 1;
-      await duringTouch();
-      return { touched };
-    }),
-    read: get("/invoices/:id", { query: z.object({ as: z.string().optional() }), refuses: { gone: 410 } }, async ({ params, query }, { invoices }) => {
-      const invoice = await invoices.get(params.id);
-      return invoice ? { ...invoice, as: query.as ?? "plain" } : refuse("gone");
-    }),
-    count: sse("/count", {}, async function* () {
-      yield 1;
-      yield 2;
-    }),
-  });
-  const work = queue("work", { input: z.object({ id: z.string(), orderId: z.string() }), uses: { billing, heard }, timeout: "2s", retry: { attempts: 5, from: "1s", upTo: "1s" } }, async ({ id, orderId }, { billing, heard }) => {
-    const invoice = await billing.invoice({ body: { orderId } });
-    if (!invoice.ok) return heard.put(id, { text: `${invoice.refused} ${invoice.asked}` });
-    const touch = await billing.touch();
-    afterCall();
-    heard.put(id, { text: touch.ok ? `${invoice.body.n} ${touch.body.touched}` : `${invoice.body.n} ${touch.refused}` });
-  });
+  const billing = service(
+    "billing",
+    { uses: { invoices } },
+    {
+      invoice: post(
+        "/invoices",
+        { body: z.object({ orderId: z.string() }), idempotent: true, refuses: { "no-such-order": 404 } },
+        ({ body }, { invoices }, { newId }) => {
+          if (body.orderId === "none") return refuse("no-such-order", { asked: body.orderId });
+          made += 1;
+          const id = newId();
+          invoices.put(id, body);
+          return created({ id, n: made });
+        },
+      ),
+      touch: post("/touch", {}, async () => {
+        touched += 1;
+        await duringTouch();
+        return { touched };
+      }),
+      read: get("/invoices/:id", { query: z.object({ as: z.string().optional() }), refuses: { gone: 410 } }, async ({ params, query }, { invoices }) => {
+        const invoice = await invoices.get(params.id);
+        return invoice ? { ...invoice, as: query.as ?? "plain" } : refuse("gone");
+      }),
+      count: sse("/count", {}, async function* () {
+        yield 1;
+        yield 2;
+      }),
+    },
+  );
+  const work = queue(
+    "work",
+    { input: z.object({ id: z.string(), orderId: z.string() }), uses: { billing, heard }, timeout: "2s", retry: { attempts: 5, from: "1s", upTo: "1s" } },
+    async ({ id, orderId }, { billing, heard }) => {
+      const invoice = await billing.invoice({ body: { orderId } });
+      if (!invoice.ok) return heard.put(id, { text: `${invoice.refused} ${invoice.asked}` });
+      const touch = await billing.touch();
+      afterCall();
+      heard.put(id, { text: touch.ok ? `${invoice.body.n} ${touch.body.touched}` : `${invoice.body.n} ${touch.refused}` });
+    },
+  );
   const careless = queue("careless", { input: z.object({}), uses: { billing }, retry: { attempts: 1 } }, async (_message, { billing }) => {
     await billing.invoice({ body: { orderId: "none" } });
   });
-  const front = service("front", { uses: { billing } }, {
-    show: get("/show/:id", {}, async ({ params }, { billing }) => {
-      const invoice = await billing.read({ params: { id: params.id }, query: { as: "shown" } });
-      return invoice.ok ? invoice.body : { none: invoice.refused };
-    }),
-    sneak: post("/sneak", {}, async (_request, { billing }) => {
-      await (billing as unknown as { touch(): Promise<unknown> }).touch();
-      return "x";
-    }),
-  });
-  return { billing, work, careless, front, made: () => made, touched: () => touched, afterCall: (what: () => void) => void (afterCall = what), duringTouch: (what: () => Promise<void>) => void (duringTouch = what) };
+  const front = service(
+    "front",
+    { uses: { billing } },
+    {
+      show: get("/show/:id", {}, async ({ params }, { billing }) => {
+        const invoice = await billing.read({ params: { id: params.id }, query: { as: "shown" } });
+        return invoice.ok ? invoice.body : { none: invoice.refused };
+      }),
+      sneak: post("/sneak", {}, async (_request, { billing }) => {
+        await (billing as unknown as { touch(): Promise<unknown> }).touch();
+        return "x";
+      }),
+    },
+  );
+  return {
+    billing,
+    work,
+    careless,
+    front,
+    made: () => made,
+    touched: () => touched,
+    afterCall: (what: () => void) => void (afterCall = what),
+    duringTouch: (what: () => Promise<void>) => void (duringTouch = what),
+  };
 }
 async function running(components: readonly Component[], options: StartOptions = {}): Promise<Node> {
   return start(app("test", components), { store: "memory:", log: () => undefined, clock: virtualClock(), ...options });

@@ -42,7 +42,8 @@ export function bindClient(component: Component, operations: ReadonlyMap<string,
     asked.set(name, occurrence + 1);
     const key = `${frame.id}:${operation.title}:${occurrence}`;
     return invocation.recoveryPoint<unknown>({
-      operation: operation.title, key,
+      operation: operation.title,
+      key,
       async run(resumed) {
         if (resumed && !operation.idempotent) return outcomeUnknown;
         try {
@@ -60,24 +61,46 @@ export function bindClient(component: Component, operations: ReadonlyMap<string,
 /** The service outside handlers: each call by itself, with a key of its own where one is needed. */
 export function openClient(component: Component, operations: ReadonlyMap<string, Operation>, node: NodeServices): object {
   const caller: Caller = { tenant: undefined, principal: undefined, scope: "component:", signal: undefined };
-  return Object.fromEntries([...operations].map(([name, operation]): [string, CallMethod] => [name, (request = {}) => call(component, node, operation, request, caller, operation.idempotent && node.ids.next())]));
+  return Object.fromEntries(
+    [...operations].map(([name, operation]): [string, CallMethod] => [
+      name,
+      (request = {}) => call(component, node, operation, request, caller, operation.idempotent && node.ids.next()),
+    ]),
+  );
 }
 
 const outcomeUnknown: Refused<"outcome-unknown"> = { ok: false, refused: "outcome-unknown" };
 
 /** The call may have taken effect, and its answer is lost, or is still being made. */
 function mayHaveHappened(fault: unknown): boolean {
-  return ["external.outcome-unknown", "external.answer-invalid", "deadline.exceeded", "commit.unknown", "store.closed", "idempotency.in-flight"].some((code) => Fault.is(fault, code as "commit.unknown"));
+  return ["external.outcome-unknown", "external.answer-invalid", "deadline.exceeded", "commit.unknown", "store.closed", "idempotency.in-flight"].some((code) =>
+    Fault.is(fault, code as "commit.unknown"),
+  );
 }
 
 function watched(invocation: Invocation, operation: Operation, answer: unknown): unknown {
   return isRefused(answer) ? invocation.watchRefusal({ ...answer }, operation.title) : answer;
 }
 
-async function call(component: Component, node: NodeServices, operation: Operation, request: CallRequest, caller: Caller, key: string | undefined): Promise<unknown> {
+async function call(
+  component: Component,
+  node: NodeServices,
+  operation: Operation,
+  request: CallRequest,
+  caller: Caller,
+  key: string | undefined,
+): Promise<unknown> {
   const url = node.serviceUrl(operation.service);
   if (url !== undefined) {
-    return operation.streams ? streamRemotely(url, operation, request, caller) : callRemotely(url, operation, request, { caller, key, timeoutMs: Math.min(operation.timeoutMs, remainingMs(node.clock)), clock: node.clock, traceparent: currentContext().traceparent });
+    return operation.streams
+      ? streamRemotely(url, operation, request, caller)
+      : callRemotely(url, operation, request, {
+          caller,
+          key,
+          timeoutMs: Math.min(operation.timeoutMs, remainingMs(node.clock)),
+          clock: node.clock,
+          traceparent: currentContext().traceparent,
+        });
   }
   const served: Served = { operation, component, node, state: stateOf(component, node) };
   const question = questionOf(operation, request, caller, key);
@@ -91,8 +114,23 @@ function questionOf(operation: Operation, request: CallRequest, caller: Caller, 
   const text = body === undefined ? "" : JSON.stringify(body);
   const target = targetOf(operation, request);
   const raw: Raw = {
-    params: request.params ?? {}, query: request.query ?? {}, body: text === "" ? undefined : JSON.parse(text),
-    raw: () => new Request(`http://localhost${target}`, { method: operation.method, ...(text === "" || operation.method === "GET" ? {} : { body: text, headers: { "content-type": "application/json" } }) }),
+    params: request.params ?? {},
+    query: request.query ?? {},
+    body: text === "" ? undefined : JSON.parse(text),
+    raw: () =>
+      new Request(`http://localhost${target}`, {
+        method: operation.method,
+        ...(text === "" || operation.method === "GET" ? {} : { body: text, headers: { "content-type": "application/json" } }),
+      }),
   };
-  return { raw, tenant: caller.tenant, principal: caller.principal, scope: caller.scope, key, target, text, signal: operation.idempotent ? undefined : caller.signal };
+  return {
+    raw,
+    tenant: caller.tenant,
+    principal: caller.principal,
+    scope: caller.scope,
+    key,
+    target,
+    text,
+    signal: operation.idempotent ? undefined : caller.signal,
+  };
 }

@@ -39,14 +39,19 @@ export class Completions implements Claimant {
   take(claim: ClaimedJob): HeldJob {
     this.#working += 1;
     let aborted: Fault | undefined;
-    const settled = withContext(emptyContext, () => this.#finish(claim, () => aborted)).catch((fault: unknown) => {
-      // The claim lapses, and the job is handed out again.
-      if (!Fault.is(fault, "store.closed")) this.#node.log(this.#component.name, { traceparent: undefined, tenant: undefined, invocation: claim.id }).error("a request could not be finished", { fault: String(fault) });
-    }).finally(() => {
-      this.#working -= 1;
-      dispatcherOf(this.#node).settled(claim.id);
-      dispatcherOf(this.#node).roomIn(this);
-    });
+    const settled = withContext(emptyContext, () => this.#finish(claim, () => aborted))
+      .catch((fault: unknown) => {
+        // The claim lapses, and the job is handed out again.
+        if (!Fault.is(fault, "store.closed"))
+          this.#node
+            .log(this.#component.name, { traceparent: undefined, tenant: undefined, invocation: claim.id })
+            .error("a request could not be finished", { fault: String(fault) });
+      })
+      .finally(() => {
+        this.#working -= 1;
+        dispatcherOf(this.#node).settled(claim.id);
+        dispatcherOf(this.#node).roomIn(this);
+      });
     return { claim, settled, abort: (reason) => void (aborted = reason) };
   }
 
@@ -69,16 +74,36 @@ export class Completions implements Claimant {
     const leave = this.#state.enter(completion.token, completion.fingerprint);
     try {
       const arrived = await check(operation, question.raw);
-      const outcome = await resume(served, { question, arrived, tokenKey: completion.token, token, version: row.version }, {
-        attempt: claim.attempt + 1,
-        whenDone: [end({ kind: "done" })],
-        whenFailed: (fault, invocation) => [end(aborted() ? { kind: "later", dueAtMs: clock.wallMs(), reason: "the node stopped" } : afterFailure(retry, { fault, attempt: claim.attempt, nowMs: clock.wallMs(), hopeless: false, unknown: mayHaveCalled(invocation), exhausted: "dead" }, this.#node.random))],
-      });
+      const outcome = await resume(
+        served,
+        { question, arrived, tokenKey: completion.token, token, version: row.version },
+        {
+          attempt: claim.attempt + 1,
+          whenDone: [end({ kind: "done" })],
+          whenFailed: (fault, invocation) => [
+            end(
+              aborted()
+                ? { kind: "later", dueAtMs: clock.wallMs(), reason: "the node stopped" }
+                : afterFailure(
+                    retry,
+                    { fault, attempt: claim.attempt, nowMs: clock.wallMs(), hopeless: false, unknown: mayHaveCalled(invocation), exhausted: "dead" },
+                    this.#node.random,
+                  ),
+            ),
+          ],
+        },
+      );
       if (!outcome) await this.#settle(end({ kind: "later", dueAtMs: clock.wallMs() + 1_000, reason: "somebody else is finishing it" }));
     } catch (fault) {
       if (Fault.is(fault, "store.closed")) throw fault;
       // Recorded with the job by `whenFailed`.
-      this.#node.log(this.#component.name, { traceparent: undefined, tenant: completion.tenant, invocation: claim.id }).warn(`${operation.title} could not be finished yet`, { attempt: claim.attempt, code: Fault.is(fault) ? fault.code : "service.fault", fault: String(fault) });
+      this.#node
+        .log(this.#component.name, { traceparent: undefined, tenant: completion.tenant, invocation: claim.id })
+        .warn(`${operation.title} could not be finished yet`, {
+          attempt: claim.attempt,
+          code: Fault.is(fault) ? fault.code : "service.fault",
+          fault: String(fault),
+        });
     } finally {
       leave();
     }
@@ -92,8 +117,22 @@ export class Completions implements Claimant {
 function questionOf(completion: Completion, operation: Operation): Question {
   const { params, query, target, text, tenant, principal } = completion;
   return {
-    raw: { params, query, body: text === "" ? undefined : JSON.parse(text), raw: () => new Request(`http://localhost${target}`, { method: operation.method, ...(text === "" ? {} : { body: text, headers: { "content-type": "application/json" } }) }) },
-    tenant, principal: principal && rememberedPrincipal(principal), scope: "", key: undefined, target, text,
+    raw: {
+      params,
+      query,
+      body: text === "" ? undefined : JSON.parse(text),
+      raw: () =>
+        new Request(`http://localhost${target}`, {
+          method: operation.method,
+          ...(text === "" ? {} : { body: text, headers: { "content-type": "application/json" } }),
+        }),
+    },
+    tenant,
+    principal: principal && rememberedPrincipal(principal),
+    scope: "",
+    key: undefined,
+    target,
+    text,
   };
 }
 

@@ -17,26 +17,43 @@ import { created, get, post, service } from "./index.ts";
 
 const Order = z.object({ sku: z.string(), cents: z.int() });
 const orders = records("orders", { key: z.string(), value: Order.extend({ paymentId: z.string().optional() }) });
-const payments = external("payments", { url: setting("PAYMENTS_URL"), timeout: "800ms", retry: false, breaker: false }, {
-  // No key of our own: it has to come from the invocation, and be the same after a crash.
-  charge: mutation({ input: z.object({ cents: z.int() }), returns: z.object({ paymentId: z.string() }) }, (charge, wire) => wire.post("/charges", charge)),
-});
-const shop = service("shop", { uses: { orders, payments }, timeout: "1s" }, {
-  place: post("/orders", { body: Order, idempotent: true }, async ({ body }, { orders, payments }, { newId }) => {
-    const id = newId();
-    orders.put(id, body);
-    const { paymentId } = await payments.charge({ cents: body.cents });
-    orders.put(id, { ...body, paymentId });
-    return created({ id, paymentId });
-  }),
-  list: get("/orders", {}, async (_request, { orders }) => ({ orders: (await orders.list({ limit: 100 })).items })),
-});
+const payments = external(
+  "payments",
+  { url: setting("PAYMENTS_URL"), timeout: "800ms", retry: false, breaker: false },
+  {
+    // No key of our own: it has to come from the invocation, and be the same after a crash.
+    charge: mutation({ input: z.object({ cents: z.int() }), returns: z.object({ paymentId: z.string() }) }, (charge, wire) => wire.post("/charges", charge)),
+  },
+);
+const shop = service(
+  "shop",
+  { uses: { orders, payments }, timeout: "1s" },
+  {
+    place: post("/orders", { body: Order, idempotent: true }, async ({ body }, { orders, payments }, { newId }) => {
+      const id = newId();
+      orders.put(id, body);
+      const { paymentId } = await payments.charge({ cents: body.cents });
+      orders.put(id, { ...body, paymentId });
+      return created({ id, paymentId });
+    }),
+    list: get("/orders", {}, async (_request, { orders }) => ({ orders: (await orders.list({ limit: 100 })).items })),
+  },
+);
 
 if (process.argv[2] === "run") {
-  const node = await start(app("shop", [shop]), { store: `sqlite:${process.argv[3]}`, settings: { PAYMENTS_URL: process.argv[4] as string }, host: "127.0.0.1", port: 0 });
+  const node = await start(app("shop", [shop]), {
+    store: `sqlite:${process.argv[3]}`,
+    settings: { PAYMENTS_URL: process.argv[4] as string },
+    host: "127.0.0.1",
+    port: 0,
+  });
   process.send?.(node.url);
 } else {
-  test("[F16] [MSG-12] kill -9 between the charge and the answer: one charge, one order, one answer, with and without a caller who asks again", { timeout: 120_000 }, crashes);
+  test(
+    "[F16] [MSG-12] kill -9 between the charge and the answer: one charge, one order, one answer, with and without a caller who asks again",
+    { timeout: 120_000 },
+    crashes,
+  );
 }
 
 /** Where the shop is killed: when the provider hears of the charge, when it is in its books, when it has answered, or a moment later. */
@@ -79,7 +96,12 @@ async function crashes(): Promise<void> {
     const [shopUrl] = (await once(shopProcess, "message")) as [string];
     return shopUrl;
   };
-  const place = (shopUrl: string, n: number) => fetch(`${shopUrl}/orders`, { method: "POST", headers: { "content-type": "application/json", "idempotency-key": `key-${n}` }, body: JSON.stringify({ sku: "A", cents: n }) });
+  const place = (shopUrl: string, n: number) =>
+    fetch(`${shopUrl}/orders`, {
+      method: "POST",
+      headers: { "content-type": "application/json", "idempotency-key": `key-${n}` },
+      body: JSON.stringify({ sku: "A", cents: n }),
+    });
 
   try {
     let shopUrl = await run();
@@ -87,7 +109,10 @@ async function crashes(): Promise<void> {
     const killedAt = async (at: (typeof moments)[number]): Promise<string | undefined> => {
       n += 1;
       moment = at;
-      const heard = await place(shopUrl, n).then(async (response) => (response.status === 201 ? await response.text() : undefined), () => undefined);
+      const heard = await place(shopUrl, n).then(
+        async (response) => (response.status === 201 ? await response.text() : undefined),
+        () => undefined,
+      );
       if (shopProcess?.exitCode === null && shopProcess.signalCode === null) await once(shopProcess, "exit");
       shopUrl = await run();
       return heard;
@@ -113,8 +138,14 @@ async function crashes(): Promise<void> {
     }
     await unfinishedGone(shopUrl); // nobody asks: whoever finishes them now is the job
     for (const { asked, at, heard } of left) await settledAs(asked, at, heard, true);
-    const { orders: all } = (await (await fetch(`${shopUrl}/orders`)).json()) as { readonly orders: readonly { readonly cents: number; readonly paymentId?: string }[] };
-    assert.deepEqual(all.map(({ cents }) => cents).sort((a, b) => a - b), [1, 2, 3, 4, 5, 6, 7, 8], "each order exactly once");
+    const { orders: all } = (await (await fetch(`${shopUrl}/orders`)).json()) as {
+      readonly orders: readonly { readonly cents: number; readonly paymentId?: string }[];
+    };
+    assert.deepEqual(
+      all.map(({ cents }) => cents).sort((a, b) => a - b),
+      [1, 2, 3, 4, 5, 6, 7, 8],
+      "each order exactly once",
+    );
     assert.ok(all.every(({ cents, paymentId }) => [...books.values()].some((booked) => booked.cents === cents && booked.paymentId === paymentId)));
   } finally {
     shopProcess?.kill("SIGKILL");

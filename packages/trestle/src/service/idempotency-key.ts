@@ -16,7 +16,12 @@ const bare = /^[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]+$/; // visible ASCII w
 
 /** The key that a header carries. Faults: `idempotency.key-missing`, `idempotency.key-malformed`. */
 export function parseIdempotencyKey(header: string | null, operation: string): string {
-  if (header === null) throw Fault.create("idempotency.key-missing", `${operation} needs the header Idempotency-Key`, "Make a new random key (a UUID) for each thing you want done, and send the same one when you ask again.");
+  if (header === null)
+    throw Fault.create(
+      "idempotency.key-missing",
+      `${operation} needs the header Idempotency-Key`,
+      "Make a new random key (a UUID) for each thing you want done, and send the same one when you ask again.",
+    );
   if (header.length <= keyCharactersMax + 2) {
     if (bare.test(header)) {
       if (header.length <= keyCharactersMax) return header;
@@ -25,7 +30,11 @@ export function parseIdempotencyKey(header: string | null, operation: string): s
       if (text !== undefined && text.length <= keyCharactersMax) return text;
     }
   }
-  throw Fault.create("idempotency.key-malformed", `Idempotency-Key must be one text of 1 to ${keyCharactersMax} visible ASCII characters, as it is or in double quotes; got ${JSON.stringify(header.slice(0, 40))}${header.length > 40 ? `… (${header.length} characters)` : ""}`, "Send a UUID.");
+  throw Fault.create(
+    "idempotency.key-malformed",
+    `Idempotency-Key must be one text of 1 to ${keyCharactersMax} visible ASCII characters, as it is or in double quotes; got ${JSON.stringify(header.slice(0, 40))}${header.length > 40 ? `… (${header.length} characters)` : ""}`,
+    "Send a UUID.",
+  );
 }
 
 /** Whose key it is. `component:` is a caller inside the app. */
@@ -69,7 +78,19 @@ export function encodeToken(token: Token): Uint8Array {
 export function decodeToken(bytes: Uint8Array): Token {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const end = buffer.indexOf(10);
-  const line = JSON.parse(buffer.toString("utf8", 0, end)) as { readonly f: string; readonly i?: string; readonly u?: number; readonly s?: number; readonly h?: Record<string, string>; readonly r?: 1; readonly e?: 1 };
+  const line = JSON.parse(buffer.toString("utf8", 0, end)) as {
+    readonly f: string;
+    readonly i?: string;
+    readonly u?: number;
+    readonly s?: number;
+    readonly h?: Record<string, string>;
+    readonly r?: 1;
+    readonly e?: 1;
+  };
   if (line.s === undefined) return { kind: "running", fingerprint: line.f, invocation: line.i ?? "", untilMs: line.u ?? 0 };
-  return { kind: "done", fingerprint: line.f, answer: { status: line.s, headers: line.h ?? {}, body: line.e ? undefined : new Uint8Array(buffer.subarray(end + 1)), refused: line.r === 1 } };
+  return {
+    kind: "done",
+    fingerprint: line.f,
+    answer: { status: line.s, headers: line.h ?? {}, body: line.e ? undefined : new Uint8Array(buffer.subarray(end + 1)), refused: line.r === 1 },
+  };
 }

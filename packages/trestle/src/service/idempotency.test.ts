@@ -30,19 +30,23 @@ function gate(): { readonly passed: Promise<void>; readonly reached: Promise<voi
 
 function shopWith(during: () => Promise<void> | void = () => undefined, whenInFlight: "conflict" | "wait" = "conflict") {
   let runs = 0;
-  const shop = service("shop", { uses: { orders, jobs } }, {
-    place: post("/orders", { body: Order, idempotent: { whenInFlight }, refuses: { "sold-out": 409 } }, async ({ body }, { orders, jobs }, { newId }) => {
-      runs += 1;
-      const id = newId();
-      orders.put(id, body);
-      if (body.sku === "NONE") return refuse("sold-out", { left: 0 });
-      jobs.send({ id });
-      await during();
-      return created({ id }, { location: `/orders/${id}` });
-    }),
-    other: post("/others", { body: Order, idempotent: true }, ({ body }) => body),
-    list: get("/orders", {}, async (_request, { orders }) => ({ orders: (await orders.list({ limit: 100 })).items })),
-  });
+  const shop = service(
+    "shop",
+    { uses: { orders, jobs } },
+    {
+      place: post("/orders", { body: Order, idempotent: { whenInFlight }, refuses: { "sold-out": 409 } }, async ({ body }, { orders, jobs }, { newId }) => {
+        runs += 1;
+        const id = newId();
+        orders.put(id, body);
+        if (body.sku === "NONE") return refuse("sold-out", { left: 0 });
+        jobs.send({ id });
+        await during();
+        return created({ id }, { location: `/orders/${id}` });
+      }),
+      other: post("/others", { body: Order, idempotent: true }, ({ body }) => body),
+      list: get("/orders", {}, async (_request, { orders }) => ({ orders: (await orders.list({ limit: 100 })).items })),
+    },
+  );
   return { shop, runs: () => runs };
 }
 
@@ -52,8 +56,15 @@ after(async () => {
 });
 let services: NodeServices | undefined;
 /** Looks at the node from inside. */
-const spy = declareComponent<Component>("spy", "spy", { annotations: {}, uses: {}, edge: "read", role: "any", prepare: async (node) => void (services = node) });
-const unfinished = async (service: string): Promise<number> => (await (services as NodeServices).store.read.jobs({ queue: completionQueue(service), limit: 10 })).length;
+const spy = declareComponent<Component>("spy", "spy", {
+  annotations: {},
+  uses: {},
+  edge: "read",
+  role: "any",
+  prepare: async (node) => void (services = node),
+});
+const unfinished = async (service: string): Promise<number> =>
+  (await (services as NodeServices).store.read.jobs({ queue: completionQueue(service), limit: 10 })).length;
 
 async function running(components: readonly Component[], options: StartOptions = {}): Promise<Node> {
   const node = await start(app("test", [...components, spy]), { store: "memory:", log: () => undefined, ...options });
@@ -62,7 +73,13 @@ async function running(components: readonly Component[], options: StartOptions =
 }
 
 function place(node: Node, key: string | undefined, body: unknown = { sku: "A", quantity: 1 }, path = "/orders"): Promise<Response> {
-  return node.fetch(new Request(`http://x${path}`, { method: "POST", body: JSON.stringify(body), headers: { "content-type": "application/json", ...(key === undefined ? {} : { "idempotency-key": key }) } }));
+  return node.fetch(
+    new Request(`http://x${path}`, {
+      method: "POST",
+      body: JSON.stringify(body),
+      headers: { "content-type": "application/json", ...(key === undefined ? {} : { "idempotency-key": key }) },
+    }),
+  );
 }
 async function codeOf(response: Response): Promise<string> {
   return ((await response.json()) as { readonly code: string }).code;
@@ -94,11 +111,19 @@ test("[MSG-12] a missing key is a 400, and so is one that is no key", async () =
   await using node = await running([shop]);
   const missing = await place(node, undefined);
   assert.deepEqual([missing.status, await codeOf(missing)], [400, "idempotency.key-missing"]);
-  for (const key of [" ", "a b", "a,b", "\"unclosed", "\"\"", "x".repeat(256), "a;b", "\"a\";p=1", "ключ"]) {
-    assert.throws(() => parseIdempotencyKey(key, "x"), (fault) => Fault.is(fault, "idempotency.key-malformed"), JSON.stringify(key));
+  for (const key of [" ", "a b", "a,b", '"unclosed', '""', "x".repeat(256), "a;b", '"a";p=1', "ключ"]) {
+    assert.throws(
+      () => parseIdempotencyKey(key, "x"),
+      (fault) => Fault.is(fault, "idempotency.key-malformed"),
+      JSON.stringify(key),
+    );
   }
-  const twice = new Headers([["idempotency-key", "a"], ["idempotency-key", "b"], ["content-type", "application/json"]]);
-  const doubled = await node.fetch(new Request("http://x/orders", { method: "POST", body: "{\"sku\":\"A\",\"quantity\":1}", headers: twice }));
+  const twice = new Headers([
+    ["idempotency-key", "a"],
+    ["idempotency-key", "b"],
+    ["content-type", "application/json"],
+  ]);
+  const doubled = await node.fetch(new Request("http://x/orders", { method: "POST", body: '{"sku":"A","quantity":1}', headers: twice }));
   assert.deepEqual([doubled.status, await codeOf(doubled)], [400, "idempotency.key-malformed"]);
   assert.equal(runs(), 0);
 });
@@ -107,8 +132,8 @@ test("[MSG-12] a key in quotes, as the draft writes it, is the same key without 
   const { shop, runs } = shopWith();
   await using node = await running([shop]);
   await place(node, "8e03978e-40d5-43dd-bc93-6894a57f9324");
-  assert.equal((await place(node, "\"8e03978e-40d5-43dd-bc93-6894a57f9324\"")).headers.get("idempotency-replayed"), "true");
-  assert.equal(parseIdempotencyKey("\"a \\\"b\\\" \\\\c\"", "x"), "a \"b\" \\c");
+  assert.equal((await place(node, '"8e03978e-40d5-43dd-bc93-6894a57f9324"')).headers.get("idempotency-replayed"), "true");
+  assert.equal(parseIdempotencyKey('"a \\"b\\" \\\\c"', "x"), 'a "b" \\c');
   assert.equal(runs(), 1);
 });
 
@@ -128,7 +153,14 @@ test("a key belongs to its operation: elsewhere the same text is another key", a
   await using node = await running([shop]);
   assert.equal((await place(node, "k1")).status, 201);
   assert.equal((await place(node, "k1", { sku: "A", quantity: 1 }, "/others")).status, 200);
-  const keys = [tokenKeyOf("s.o", undefined, "anonymous", "k"), tokenKeyOf("s.o", "t", "anonymous", "k"), tokenKeyOf("s.o", undefined, "user:anonymous", "k"), tokenKeyOf("s.p", undefined, "anonymous", "k"), tokenKeyOf("s.o", undefined, "user:a/b", "k"), tokenKeyOf("s.o", undefined, "user:a", "b/k")];
+  const keys = [
+    tokenKeyOf("s.o", undefined, "anonymous", "k"),
+    tokenKeyOf("s.o", "t", "anonymous", "k"),
+    tokenKeyOf("s.o", undefined, "user:anonymous", "k"),
+    tokenKeyOf("s.p", undefined, "anonymous", "k"),
+    tokenKeyOf("s.o", undefined, "user:a/b", "k"),
+    tokenKeyOf("s.o", undefined, "user:a", "b/k"),
+  ];
   assert.equal(new Set(keys).size, keys.length, "tenant, caller and operation");
   assert.ok(Buffer.byteLength(tokenKeyOf("s".repeat(64) + "." + "o".repeat(64), "t".repeat(60), "u".repeat(5_000), "k".repeat(255))) <= 512);
 });
@@ -140,7 +172,10 @@ test("[MSG-12] a refusal is an answer: it is kept and repeated", async () => {
   assert.equal(refused.status, 409);
   const text = await refused.text();
   const again = await place(node, "k1", { sku: "NONE", quantity: 1 });
-  assert.deepEqual([again.status, again.headers.get("idempotency-replayed"), again.headers.get("content-type"), await again.text()], [409, "true", "application/problem+json", text]);
+  assert.deepEqual(
+    [again.status, again.headers.get("idempotency-replayed"), again.headers.get("content-type"), await again.text()],
+    [409, "true", "application/problem+json", text],
+  );
   assert.deepEqual([runs(), await countOrders(node)], [1, 0], "and what the handler wrote before it refused is not");
 });
 
@@ -208,14 +243,18 @@ test("[MSG-12] 50 identical requests at once: one effect, every other a 409 or t
 
 test("[F12] an answer is kept for `keepFor` as a token of its window, and then the key is new", async () => {
   const clock = virtualClock();
-  const kept = service("kept", { uses: { orders } }, {
-    place: post("/orders", { body: Order, idempotent: { keepFor: "1h" } }, ({ body }, { orders }, { newId }) => {
-      const id = newId();
-      orders.put(id, body);
-      return created({ id });
-    }),
-    list: get("/orders", {}, async (_request, { orders }) => ({ orders: (await orders.list({ limit: 100 })).items })),
-  });
+  const kept = service(
+    "kept",
+    { uses: { orders } },
+    {
+      place: post("/orders", { body: Order, idempotent: { keepFor: "1h" } }, ({ body }, { orders }, { newId }) => {
+        const id = newId();
+        orders.put(id, body);
+        return created({ id });
+      }),
+      list: get("/orders", {}, async (_request, { orders }) => ({ orders: (await orders.list({ limit: 100 })).items })),
+    },
+  );
   await using node = await running([kept], { clock });
   // The store's work needs the clock's turns; nothing here waits for time.
   const first = await place(node, "k1");
@@ -229,25 +268,49 @@ test("[F12] an answer is kept for `keepFor` as a token of its window, and then t
 });
 
 test("a token is read as it was written, whatever its body", () => {
-  for (const body of [undefined, "", "{\"a\":\"\\n\"}", "zeile\nzwei", Buffer.from([0, 10, 255])]) {
-    const token = decodeToken(encodeToken({ kind: "done", fingerprint: "f", answer: { status: 201, headers: { "content-type": "x" }, body, refused: body === "" } }));
+  for (const body of [undefined, "", '{"a":"\\n"}', "zeile\nzwei", Buffer.from([0, 10, 255])]) {
+    const token = decodeToken(
+      encodeToken({ kind: "done", fingerprint: "f", answer: { status: 201, headers: { "content-type": "x" }, body, refused: body === "" } }),
+    );
     assert.ok(token.kind === "done");
     assert.deepEqual(token.answer.body === undefined ? undefined : Buffer.from(token.answer.body), body === undefined ? undefined : Buffer.from(body));
     assert.equal(token.answer.refused, body === "");
   }
-  assert.deepEqual(decodeToken(encodeToken({ kind: "running", fingerprint: "f", invocation: "i", untilMs: 5 })), { kind: "running", fingerprint: "f", invocation: "i", untilMs: 5 });
+  assert.deepEqual(decodeToken(encodeToken({ kind: "running", fingerprint: "f", invocation: "i", untilMs: 5 })), {
+    kind: "running",
+    fingerprint: "f",
+    invocation: "i",
+    untilMs: 5,
+  });
 });
 
 test("an idempotent Response is kept and repeated, and one without end is a fault", async () => {
-  const pages = service("pages", {}, {
-    page: post("/page", { idempotent: true }, () => new Response("<p>\u00fc", { status: 203, headers: { "content-type": "text/html", "x-page": "1" } })),
-    endless: post("/endless", { idempotent: true }, () => new Response(new ReadableStream({ pull: (controller) => controller.enqueue(new Uint8Array(100_000)) }))),
-  });
+  const pages = service(
+    "pages",
+    {},
+    {
+      page: post("/page", { idempotent: true }, () => new Response("<p>\u00fc", { status: 203, headers: { "content-type": "text/html", "x-page": "1" } })),
+      endless: post(
+        "/endless",
+        { idempotent: true },
+        () => new Response(new ReadableStream({ pull: (controller) => controller.enqueue(new Uint8Array(100_000)) })),
+      ),
+    },
+  );
   await using node = await running([pages]);
   const ask = (path: string) => node.fetch(new Request(`http://x${path}`, { method: "POST", headers: { "idempotency-key": "k" } }));
   for (const replayed of [null, "true"]) {
     const response = await ask("/page");
-    assert.deepEqual([response.status, response.headers.get("content-type"), response.headers.get("x-page"), response.headers.get("idempotency-replayed"), await response.text()], [203, "text/html", "1", replayed, "<p>\u00fc"]);
+    assert.deepEqual(
+      [
+        response.status,
+        response.headers.get("content-type"),
+        response.headers.get("x-page"),
+        response.headers.get("idempotency-replayed"),
+        await response.text(),
+      ],
+      [203, "text/html", "1", replayed, "<p>\u00fc"],
+    );
   }
   assert.equal((await ask("/endless")).status, 500);
 });
@@ -259,32 +322,40 @@ function provider() {
   const ledger = new Map<string, { readonly paymentId: string }>();
   const asked: string[] = [];
   let behave: (key: string, charge: () => { readonly paymentId: string }) => Promise<unknown> = async (_key, charge) => charge();
-  const payments = external("payments", { retry: false, breaker: false, timeout: "2s" }, {
-    charge: mutation({ input: z.object({ cents: z.int() }), returns: z.object({ paymentId: z.string() }) }, (_input, { key }) => {
-      asked.push(key);
-      return behave(key, () => {
-        const known = ledger.get(key) ?? { paymentId: `p-${ledger.size + 1}` };
-        ledger.set(key, known);
-        return known;
-      });
-    }),
-  });
+  const payments = external(
+    "payments",
+    { retry: false, breaker: false, timeout: "2s" },
+    {
+      charge: mutation({ input: z.object({ cents: z.int() }), returns: z.object({ paymentId: z.string() }) }, (_input, { key }) => {
+        asked.push(key);
+        return behave(key, () => {
+          const known = ledger.get(key) ?? { paymentId: `p-${ledger.size + 1}` };
+          ledger.set(key, known);
+          return known;
+        });
+      }),
+    },
+  );
   return { ledger, asked, payments, behaves: (as: typeof behave) => void (behave = as) };
 }
 
 function paying(from: ReturnType<typeof provider>, after: () => Promise<void> | void = () => undefined) {
   const { payments } = from;
-  return service("paying", { uses: { orders, payments }, timeout: "5s" }, {
-    pay: post("/orders", { body: Order, idempotent: true }, async ({ body }, { orders, payments }, { newId }) => {
-      const id = newId();
-      orders.put(id, body);
-      const { paymentId } = await payments.charge({ cents: body.quantity });
-      await after();
-      orders.put(`${id}-paid`, body);
-      return created({ id, paymentId });
-    }),
-    list: get("/orders", {}, async (_request, { orders }) => ({ orders: (await orders.list({ limit: 100 })).items })),
-  });
+  return service(
+    "paying",
+    { uses: { orders, payments }, timeout: "5s" },
+    {
+      pay: post("/orders", { body: Order, idempotent: true }, async ({ body }, { orders, payments }, { newId }) => {
+        const id = newId();
+        orders.put(id, body);
+        const { paymentId } = await payments.charge({ cents: body.quantity });
+        await after();
+        orders.put(`${id}-paid`, body);
+        return created({ id, paymentId });
+      }),
+      list: get("/orders", {}, async (_request, { orders }) => ({ orders: (await orders.list({ limit: 100 })).items })),
+    },
+  );
 }
 
 test("[F16] a crash between the charge and the answer: the job finishes it after the lease, under the same provider key", async () => {
@@ -375,10 +446,23 @@ test("[F16] out of attempts with the outcome unknown, the request is kept as und
 async function twoProcesses(shop: Component, options: StartOptions = {}) {
   const node = await running([shop], options);
   const own = services as NodeServices;
-  const asking = (state: ServiceState) => (key: string, body: unknown = { sku: "A", quantity: 1 }): Promise<Outcome> => {
-    const operation = [...interiorOf(shop).operations.values()].find(({ method }) => method === "POST") as Operation;
-    return invoke({ operation, component: shop, node: own, state }, { raw: { params: {}, query: {}, body, raw: () => new Request("http://x/") }, tenant: undefined, principal: undefined, scope: "anonymous", key, target: "/orders", text: JSON.stringify(body) });
-  };
+  const asking =
+    (state: ServiceState) =>
+    (key: string, body: unknown = { sku: "A", quantity: 1 }): Promise<Outcome> => {
+      const operation = [...interiorOf(shop).operations.values()].find(({ method }) => method === "POST") as Operation;
+      return invoke(
+        { operation, component: shop, node: own, state },
+        {
+          raw: { params: {}, query: {}, body, raw: () => new Request("http://x/") },
+          tenant: undefined,
+          principal: undefined,
+          scope: "anonymous",
+          key,
+          target: "/orders",
+          text: JSON.stringify(body),
+        },
+      );
+    };
   return { node, one: asking(new ServiceState(own)), two: asking(new ServiceState(own)) };
 }
 const bodyOf = (outcome: Outcome): string => (outcome.kind === "answer" ? Buffer.from(outcome.answer.body as string).toString() : "");

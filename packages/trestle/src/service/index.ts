@@ -6,7 +6,39 @@ export type { Problem } from "./problem.ts";
 export { accepted, created, html, noContent, ok } from "./reply.ts";
 export type { Reply, ReplyHeaders } from "./reply.ts";
 export { del, get, patch, post, put, sse } from "./route.ts";
-export type { AnswerOf, Anything, Body, Call, CallBy, CallOf, Client, CommandSpec, ContextOf, Handler, Idempotent, IdempotentCall, Incoming, ModeOf, NamesOf, NoBody, Nothing, OnlyInADurableHandler, OperationOf, PathName, PathSchema, Plain, QuerySpec, Refusals, RefusalStatus, Returnable, Route, RoutePath, SafeCall, Writing, WrongParams } from "./route.ts";
+export type {
+  AnswerOf,
+  Anything,
+  Body,
+  Call,
+  CallBy,
+  CallOf,
+  Client,
+  CommandSpec,
+  ContextOf,
+  Handler,
+  Idempotent,
+  IdempotentCall,
+  Incoming,
+  ModeOf,
+  NamesOf,
+  NoBody,
+  Nothing,
+  OnlyInADurableHandler,
+  OperationOf,
+  PathName,
+  PathSchema,
+  Plain,
+  QuerySpec,
+  Refusals,
+  RefusalStatus,
+  Returnable,
+  Route,
+  RoutePath,
+  SafeCall,
+  Writing,
+  WrongParams,
+} from "./route.ts";
 export { serviceRoutes } from "./routes.ts";
 export type { FetchHandler, Peer } from "./routes.ts";
 export { service } from "./service.ts";

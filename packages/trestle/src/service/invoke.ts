@@ -11,7 +11,18 @@
  *   for foreign systems. A fault ends the lease at once and keeps the journal.
  * - *done*: the answer, a refusal included. Repeated byte for byte for `keepFor`; another payload is a 422.
  */
-import { decodeJournal, encode, execute, journalKey, type Component, type Conclusion, type Invocation, type Journal, type NodeServices, type Principal } from "../component/index.ts";
+import {
+  decodeJournal,
+  encode,
+  execute,
+  journalKey,
+  type Component,
+  type Conclusion,
+  type Invocation,
+  type Journal,
+  type NodeServices,
+  type Principal,
+} from "../component/index.ts";
 import { deadlineExceeded, Fault, remainingMs, sleep, type Clock } from "../kernel/index.ts";
 import type { Expectation, StoreKey, Write } from "../store/index.ts";
 import { decodeToken, encodeToken, fingerprintOf, tokenKeyOf, type Token } from "./idempotency-key.ts";
@@ -34,7 +45,8 @@ export interface Question {
   readonly onRun?: (invocation: string) => void;
 }
 
-export type Outcome = { readonly kind: "answer"; readonly answer: StoredAnswer; readonly replayed: boolean } | { readonly kind: "response"; readonly response: Response };
+export type Outcome =
+  { readonly kind: "answer"; readonly answer: StoredAnswer; readonly replayed: boolean } | { readonly kind: "response"; readonly response: Response };
 
 export interface Served {
   readonly operation: Operation;
@@ -55,7 +67,9 @@ export async function invoke(served: Served, question: Question): Promise<Outcom
   state.begin();
   try {
     const arrived = await check(operation, question.raw);
-    return await (operation.idempotent && question.key !== undefined ? invokeOnce(served, question, arrived, question.key) : invokePlainly(served, question, arrived));
+    return await (operation.idempotent && question.key !== undefined
+      ? invokeOnce(served, question, arrived, question.key)
+      : invokePlainly(served, question, arrived));
   } finally {
     state.end();
   }
@@ -66,14 +80,25 @@ async function invokePlainly(served: Served, question: Question, arrived: Arrive
   const id = node.ids.next();
   question.onRun?.(id);
   const ended = await execute<Answered>({
-    node, component, operation: operation.name, mode: operation.mode, uses: operation.uses, id,
-    tenant: question.tenant, principal: question.principal, timeoutMs: timeLeftMs(served), signal: question.signal,
+    node,
+    component,
+    operation: operation.name,
+    mode: operation.mode,
+    uses: operation.uses,
+    id,
+    tenant: question.tenant,
+    principal: question.principal,
+    timeoutMs: timeLeftMs(served),
+    signal: question.signal,
     run: (uses, context) => answer(operation, arrived, uses, context),
     conclude: conclusionOf,
   });
   if (ended.kind === "failed") throw ended.fault;
-  if (ended.kind === "lost") throw Fault.create("commit.unknown", `whether ${operation.title} was committed is not known`, "Ask again, and look first whether it happened.");
-  return ended.answer.kind === "response" ? { kind: "response", response: ended.answer.response } : { kind: "answer", answer: wireOf(ended.answer), replayed: false };
+  if (ended.kind === "lost")
+    throw Fault.create("commit.unknown", `whether ${operation.title} was committed is not known`, "Ask again, and look first whether it happened.");
+  return ended.answer.kind === "response"
+    ? { kind: "response", response: ended.answer.response }
+    : { kind: "answer", answer: wireOf(ended.answer), replayed: false };
 }
 
 /** An answer commits, a refusal discards; so does a Response that says it went wrong. */
@@ -106,9 +131,12 @@ async function invokeOnce(served: Served, question: Question, arrived: Arrived, 
       const token = row && decodeToken(row.value);
       if (token && token.fingerprint !== fingerprint) throw keyReused(operation);
       if (token?.kind === "done") return { kind: "answer", answer: token.answer, replayed: true };
-      const outcome = token && row
-        ? token.untilMs > node.clock.wallMs() ? undefined : await resume(served, { question, arrived, tokenKey, token, version: row.version })
-        : await runFirst(served, question, arrived, tokenKey, fingerprint);
+      const outcome =
+        token && row
+          ? token.untilMs > node.clock.wallMs()
+            ? undefined
+            : await resume(served, { question, arrived, tokenKey, token, version: row.version })
+          : await runFirst(served, question, arrived, tokenKey, fingerprint);
       if (outcome) return outcome;
     } finally {
       end();
@@ -130,11 +158,29 @@ async function runFirst(served: Served, question: Question, arrived: Arrived, to
   const absent: Expectation = { kind: "token", key: tokenKey, version: 0 };
   const running = (untilMs: number) => tokenWrite(served, tokenKey, { kind: "running", fingerprint, invocation: id, untilMs });
   return run(served, {
-    question, arrived, id, journal: undefined,
+    question,
+    arrived,
+    id,
+    journal: undefined,
     guard(first) {
       if (!first) return nothingMore;
       const untilMs = node.clock.wallMs() + operation.timeoutMs + leaseGraceMs;
-      return { expects: [absent], writes: [running(untilMs), { kind: "enqueue", job: { id, queue: completionQueue(operation.service), payload: completionPayload(served, question, tokenKey, fingerprint, id), dueAtMs: untilMs, priority: 1 } }] };
+      return {
+        expects: [absent],
+        writes: [
+          running(untilMs),
+          {
+            kind: "enqueue",
+            job: {
+              id,
+              queue: completionQueue(operation.service),
+              payload: completionPayload(served, question, tokenKey, fingerprint, id),
+              dueAtMs: untilMs,
+              priority: 1,
+            },
+          },
+        ],
+      };
     },
     conclude(answered, invocation) {
       const done = tokenWrite(served, tokenKey, { kind: "done", fingerprint, answer: answered });
@@ -165,16 +211,34 @@ export async function resume(served: Served, interrupted: Interrupted, ending?: 
   const { operation, node } = served;
   const { question, arrived, tokenKey, token, version } = interrupted;
   const taken: Token = { ...token, untilMs: node.clock.wallMs() + operation.timeoutMs + leaseGraceMs };
-  const takeOver = await node.lane.submit({ id: node.ids.next(), expects: [{ kind: "token", key: tokenKey, version }], writes: [tokenWrite(served, tokenKey, taken)] });
+  const takeOver = await node.lane.submit({
+    id: node.ids.next(),
+    expects: [{ kind: "token", key: tokenKey, version }],
+    writes: [tokenWrite(served, tokenKey, taken)],
+  });
   if (!takeOver.ok) return undefined;
   const [record] = await node.store.read.records([journalKey(token.invocation)]);
   if (!record) return undefined; // answered in between
   question.onRun?.(token.invocation);
   return run(served, {
-    question, arrived, id: token.invocation, attempt: ending?.attempt ?? 2, journal: decodeJournal(record.value, record.version),
+    question,
+    arrived,
+    id: token.invocation,
+    attempt: ending?.attempt ?? 2,
+    journal: decodeJournal(record.value, record.version),
     guard: () => nothingMore,
-    conclude: (answered) => ({ writes: [tokenWrite(served, tokenKey, { kind: "done", fingerprint: token.fingerprint, answer: answered }), ...(ending?.whenDone ?? [{ kind: "cancel", job: token.invocation } as const])] }),
-    fail: (fault, invocation) => ({ keep: false, end: "fault", journal: "save", writes: [tokenWrite(served, tokenKey, { ...token, untilMs: node.clock.wallMs() }), ...(ending?.whenFailed(fault, invocation) ?? [])] }),
+    conclude: (answered) => ({
+      writes: [
+        tokenWrite(served, tokenKey, { kind: "done", fingerprint: token.fingerprint, answer: answered }),
+        ...(ending?.whenDone ?? [{ kind: "cancel", job: token.invocation } as const]),
+      ],
+    }),
+    fail: (fault, invocation) => ({
+      keep: false,
+      end: "fault",
+      journal: "save",
+      writes: [tokenWrite(served, tokenKey, { ...token, untilMs: node.clock.wallMs() }), ...(ending?.whenFailed(fault, invocation) ?? [])],
+    }),
   });
 }
 
@@ -192,8 +256,18 @@ interface Run {
 async function run(served: Served, { question, arrived, id, attempt, journal, guard, conclude, fail }: Run): Promise<Outcome | undefined> {
   const { operation, component, node } = served;
   const ended = await execute<{ readonly answered: Stored; readonly stored: StoredAnswer }>({
-    node, component, operation: operation.name, mode: "durable", uses: operation.uses, id, attempt: attempt ?? 1,
-    tenant: question.tenant, principal: question.principal, timeoutMs: timeLeftMs(served), journal, guard,
+    node,
+    component,
+    operation: operation.name,
+    mode: "durable",
+    uses: operation.uses,
+    id,
+    attempt: attempt ?? 1,
+    tenant: question.tenant,
+    principal: question.principal,
+    timeoutMs: timeLeftMs(served),
+    journal,
+    guard,
     run: (uses, context) => {
       const answered = answer(operation, arrived, uses, context);
       return answered instanceof Promise ? answered.then((settled) => kept(operation, settled)) : kept(operation, answered);
@@ -210,7 +284,10 @@ async function run(served: Served, { question, arrived, id, attempt, journal, gu
 }
 
 /** The answer as it will be stored: a Response is read to its end, within a bound. */
-function kept(operation: Operation, answered: Answered): { readonly answered: Stored; readonly stored: StoredAnswer } | Promise<{ readonly answered: Stored; readonly stored: StoredAnswer }> {
+function kept(
+  operation: Operation,
+  answered: Answered,
+): { readonly answered: Stored; readonly stored: StoredAnswer } | Promise<{ readonly answered: Stored; readonly stored: StoredAnswer }> {
   if (answered.kind === "response") return keptResponse(operation, answered.response);
   const stored = wireOf(answered);
   if (typeof stored.body === "string" && stored.body.length > answerBytesMax) throw answerTooLarge(operation);
@@ -227,7 +304,12 @@ async function keptResponse(operation: Operation, response: Response): Promise<{
       chunks.push(chunk);
     }
   }
-  const stored: StoredAnswer = { status: response.status, headers: Object.fromEntries(response.headers), body: response.body ? Buffer.concat(chunks, sizeBytes) : undefined, refused: false };
+  const stored: StoredAnswer = {
+    status: response.status,
+    headers: Object.fromEntries(response.headers),
+    body: response.body ? Buffer.concat(chunks, sizeBytes) : undefined,
+    refused: false,
+  };
   return { answered: { kind: "stored", answer: stored }, stored };
 }
 
@@ -254,8 +336,16 @@ export interface Completion {
 function completionPayload(served: Served, question: Question, token: StoreKey, fingerprint: string, invocation: string): Uint8Array {
   const { tenant, principal, raw, target, text } = question;
   const completion: Completion = {
-    operation: served.operation.name, token, fingerprint, invocation, params: raw.params, query: raw.query, target, text,
-    ...(tenant === undefined ? {} : { tenant }), ...(principal ? { principal: { id: principal.id, kind: principal.kind } } : {}),
+    operation: served.operation.name,
+    token,
+    fingerprint,
+    invocation,
+    params: raw.params,
+    query: raw.query,
+    target,
+    text,
+    ...(tenant === undefined ? {} : { tenant }),
+    ...(principal ? { principal: { id: principal.id, kind: principal.kind } } : {}),
   };
   return encode(completion, `request ${served.operation.title}`);
 }
@@ -285,11 +375,23 @@ async function endOf(ended: Promise<void>, clock: Clock, withinMs: number): Prom
 }
 
 function inFlight({ title }: Operation): Fault {
-  return Fault.create("idempotency.in-flight", `a request of ${title} with this Idempotency-Key is being worked on`, "Ask again in a moment, with the same key.");
+  return Fault.create(
+    "idempotency.in-flight",
+    `a request of ${title} with this Idempotency-Key is being worked on`,
+    "Ask again in a moment, with the same key.",
+  );
 }
 function keyReused({ title }: Operation): Fault {
-  return Fault.create("idempotency.key-reused", `this Idempotency-Key was used for another request of ${title}`, "Use a new key for a new request; send the same request with the same key.");
+  return Fault.create(
+    "idempotency.key-reused",
+    `this Idempotency-Key was used for another request of ${title}`,
+    "Use a new key for a new request; send the same request with the same key.",
+  );
 }
 function answerTooLarge({ title }: Operation): Fault {
-  return Fault.create("idempotency.answer-too-large", `the answer of ${title} has more than ${answerBytesMax} bytes, which is what is kept under an idempotency key`, "Answer an id, and let callers get the rest.");
+  return Fault.create(
+    "idempotency.answer-too-large",
+    `the answer of ${title} has more than ${answerBytesMax} bytes, which is what is kept under an idempotency key`,
+    "Answer an id, and let callers get the rest.",
+  );
 }

@@ -66,7 +66,12 @@ export class TokenBuckets {
     if (this.#fullAtMs.size >= bucketsMax) this.#forget(nowMs);
     this.#fullAtMs.set(key, fullAtMs + this.#intervalMs);
     const leftMs = roomMs - this.#intervalMs;
-    return { admitted: true, remaining: Math.floor((leftMs + slackMs) / this.#intervalMs), retryAfterMs: leftMs + slackMs >= this.#intervalMs ? 0 : this.#intervalMs - leftMs, resetMs: fullAtMs + this.#intervalMs - nowMs };
+    return {
+      admitted: true,
+      remaining: Math.floor((leftMs + slackMs) / this.#intervalMs),
+      retryAfterMs: leftMs + slackMs >= this.#intervalMs ? 0 : this.#intervalMs - leftMs,
+      resetMs: fullAtMs + this.#intervalMs - nowMs,
+    };
   }
 
   /** Full buckets go; when all are in use, the one that was made first: its caller starts anew. */
@@ -90,7 +95,12 @@ export function limitHeaders(rule: LimitRule, taken: Taken): Record<string, stri
 
 export function limitExceeded(operation: string, rule: LimitRule, taken: Taken): Fault {
   const seconds = Math.max(1, Math.ceil(taken.retryAfterMs / 1_000));
-  return Fault.create("request.limit-exceeded", `${operation} takes ${rule.perSecond} requests a second per ${rule.per}, ${rule.burst} at once`, `Ask again in ${seconds} s.`, {
-    details: { headers: { ...limitHeaders(rule, taken), "retry-after": String(seconds) } },
-  });
+  return Fault.create(
+    "request.limit-exceeded",
+    `${operation} takes ${rule.perSecond} requests a second per ${rule.per}, ${rule.burst} at once`,
+    `Ask again in ${seconds} s.`,
+    {
+      details: { headers: { ...limitHeaders(rule, taken), "retry-after": String(seconds) } },
+    },
+  );
 }

@@ -36,21 +36,47 @@ const streamMsDefault = 365 * 86_400_000;
 const keepForMsDefault = 86_400_000;
 const keepForMsMax = 30 * 86_400_000;
 
-export function operationOf(service: string, name: string, route: RouteDeclaration, from: { readonly uses: Uses | undefined; readonly timeoutMs: number | undefined; readonly maxBodyBytes: number }): Operation {
+export function operationOf(
+  service: string,
+  name: string,
+  route: RouteDeclaration,
+  from: { readonly uses: Uses | undefined; readonly timeoutMs: number | undefined; readonly maxBodyBytes: number },
+): Operation {
   const { method, path, spec, handler, streams } = route;
   const title = `${service}.${name}`;
   if (!/^[A-Za-z_]\w{0,63}$/.test(name)) {
-    throw Fault.create("service.bad-operation", `the name of an operation of service "${service}" must be an identifier of at most 64 characters, got ${JSON.stringify(name)}`, "Rename it: it is the method of the typed client and part of idempotency keys.");
+    throw Fault.create(
+      "service.bad-operation",
+      `the name of an operation of service "${service}" must be an identifier of at most 64 characters, got ${JSON.stringify(name)}`,
+      "Rename it: it is the method of the typed client and part of idempotency keys.",
+    );
   }
   const { params, query, body, returns, refuses = {}, limit, idempotent = false, timeout, uses } = spec;
   const keepFor = typeof idempotent === "object" ? idempotent.keepFor : undefined;
   const keepForMs = keepFor === undefined ? keepForMsDefault : durationMs(keepFor, `${title}: idempotent.keepFor`);
-  if (keepForMs < 1_000 || keepForMs > keepForMsMax) throw Fault.create("option.out-of-range", `${title}: idempotent.keepFor must be from 1s to 30d, got ${JSON.stringify(keepFor)}`, "Choose how long callers may ask again.");
+  if (keepForMs < 1_000 || keepForMs > keepForMsMax)
+    throw Fault.create(
+      "option.out-of-range",
+      `${title}: idempotent.keepFor must be from 1s to 30d, got ${JSON.stringify(keepFor)}`,
+      "Choose how long callers may ask again.",
+    );
   return {
-    service, name, title, method, path, handler, params, query, body, returns, refuses, streams,
+    service,
+    name,
+    title,
+    method,
+    path,
+    handler,
+    params,
+    query,
+    body,
+    returns,
+    refuses,
+    streams,
     mode: method === "GET" ? "read" : idempotent === false ? "write" : "durable",
     uses: uses ?? from.uses,
-    idempotent: idempotent === false ? undefined : { keepForMs, whenInFlight: (typeof idempotent === "object" ? idempotent.whenInFlight : undefined) ?? "conflict" },
+    idempotent:
+      idempotent === false ? undefined : { keepForMs, whenInFlight: (typeof idempotent === "object" ? idempotent.whenInFlight : undefined) ?? "conflict" },
     limit: limit && limitRule(limit, `${title}: limit`),
     timeoutMs: timeout !== undefined ? durationMs(timeout, `${title}: timeout`) : streams ? streamMsDefault : (from.timeoutMs ?? timeoutMsDefault),
     maxBodyBytes: from.maxBodyBytes,
@@ -96,14 +122,24 @@ export async function check(operation: Operation, raw: Raw): Promise<Arrived> {
 
 function fits(parsed: Parsed<Out<Schema>>, operation: Operation, part: "params" | "query" | "body", called: string): unknown {
   if (parsed.ok) return parsed.value;
-  const listed = parsed.issues.slice(0, 3).map(({ path, message }) => (path === "" ? message : `${path}: ${message}`)).join("; ");
-  throw Fault.create(`request.${part}-invalid`, `the ${called} does not fit ${operation.title}: ${listed}`, "Correct what is listed under `issues`.", { details: { issues: parsed.issues.slice(0, 20).map(({ path, message }: Issue) => ({ in: called, path, message })) } });
+  const listed = parsed.issues
+    .slice(0, 3)
+    .map(({ path, message }) => (path === "" ? message : `${path}: ${message}`))
+    .join("; ");
+  throw Fault.create(`request.${part}-invalid`, `the ${called} does not fit ${operation.title}: ${listed}`, "Correct what is listed under `issues`.", {
+    details: { issues: parsed.issues.slice(0, 20).map(({ path, message }: Issue) => ({ in: called, path, message })) },
+  });
 }
 
 // ---- what was answered ----------------------------------------------------------------------------------------------
 
 export type Answered =
-  | { readonly kind: "body"; readonly status: number; readonly headers: ReplyHeaders | undefined; /** `undefined`: no body. */ readonly text: string | undefined }
+  | {
+      readonly kind: "body";
+      readonly status: number;
+      readonly headers: ReplyHeaders | undefined;
+      /** `undefined`: no body. */ readonly text: string | undefined;
+    }
   | { readonly kind: "refused"; readonly status: number; readonly refusal: { readonly ok: false; readonly refused: string } }
   | { readonly kind: "response"; readonly response: Response };
 
@@ -118,12 +154,22 @@ function settle(operation: Operation, given: unknown): Answered | Promise<Answer
   if (isRefused(given)) {
     const code = given.refused;
     const status = Object.hasOwn(operation.refuses, code) ? operation.refuses[code] : undefined;
-    if (status === undefined) throw Fault.create("service.refusal-undeclared", `${operation.title} answered the refusal ${JSON.stringify(code)}, which its \`refuses\` does not declare`, "Declare it with its HTTP status.");
+    if (status === undefined)
+      throw Fault.create(
+        "service.refusal-undeclared",
+        `${operation.title} answered the refusal ${JSON.stringify(code)}, which its \`refuses\` does not declare`,
+        "Declare it with its HTTP status.",
+      );
     return { kind: "refused", status, refusal: { ...given, ok: false, refused: code } };
   }
   const reply = isReply(given);
   const body = reply ? given.body : given;
-  const settled = (): Answered => ({ kind: "body", status: reply ? given.status : 200, headers: reply ? headersOf(given) : undefined, text: reply && body === undefined ? undefined : textOf(operation, body) });
+  const settled = (): Answered => ({
+    kind: "body",
+    status: reply ? given.status : 200,
+    headers: reply ? headersOf(given) : undefined,
+    text: reply && body === undefined ? undefined : textOf(operation, body),
+  });
   if (!operation.returns || (reply && given.status === 204)) return settled();
   const parsed = parse(operation.returns, body);
   if (isThenable(parsed)) return parsed.then((known) => (assertReturns(operation, known as Parsed<unknown>), settled()));
@@ -133,8 +179,16 @@ function settle(operation: Operation, given: unknown): Answered | Promise<Answer
 
 function assertReturns(operation: Operation, parsed: Parsed<unknown>): void {
   if (parsed.ok) return;
-  const listed = parsed.issues.slice(0, 3).map(({ path, message }) => `${path === "" ? "the body" : path}: ${message}`).join("; ");
-  throw Fault.create("service.answer-invalid", `${operation.title} answered a body that its \`returns\` does not describe: ${listed}`, "Correct the handler or the schema.", { details: { issues: parsed.issues } });
+  const listed = parsed.issues
+    .slice(0, 3)
+    .map(({ path, message }) => `${path === "" ? "the body" : path}: ${message}`)
+    .join("; ");
+  throw Fault.create(
+    "service.answer-invalid",
+    `${operation.title} answered a body that its \`returns\` does not describe: ${listed}`,
+    "Correct the handler or the schema.",
+    { details: { issues: parsed.issues } },
+  );
 }
 
 function textOf(operation: Operation, body: unknown): string {

@@ -23,49 +23,71 @@ interface Rule {
 const told = (status: number): Rule => ({ status, told: true });
 const later = (status: number): Rule => ({ status, told: false, retryAfterSeconds: 1 });
 
-const rules = new Map<string, Rule>(Object.entries({
-  "request.malformed": told(400),
-  "request.malformed-json": told(400),
-  "request.unsafe-json": told(400),
-  "request.duplicate-member": told(400),
-  "request.body-missing": told(400),
-  "request.params-invalid": told(400),
-  "request.query-invalid": told(400),
-  "request.no-route": told(404),
-  "request.method-not-allowed": told(405),
-  "request.not-acceptable": told(406),
-  "request.body-too-large": told(413),
-  "request.uri-too-long": told(414),
-  "request.unsupported-media-type": told(415),
-  "request.body-invalid": told(422),
-  "request.limit-exceeded": told(429),
-  "idempotency.key-missing": told(400),
-  "idempotency.key-malformed": told(400),
-  "idempotency.in-flight": { status: 409, told: true, retryAfterSeconds: 1 },
-  "idempotency.key-reused": told(422),
-  "page.bad-cursor": told(400),
-  "page.limit-out-of-range": told(400),
-  "commit.conflict": later(409),
-  "commit.guard-refused": { status: 409, told: false },
-  "deadline.exceeded": { status: 504, told: false },
-  "store.overloaded": later(503),
-  "store.closed": later(503),
-  "node.stopped": later(503),
-  "commit.unknown": later(503),
-  "queue.full": later(503),
-  "bulkhead.full": later(503),
-  "breaker.open": later(503),
-  "retry.budget-spent": later(503),
-  "external.unreachable": later(503),
-  "external.refused": { status: 502, told: false },
-  "external.outcome-unknown": later(504),
-} satisfies Record<string, Rule>));
+const rules = new Map<string, Rule>(
+  Object.entries({
+    "request.malformed": told(400),
+    "request.malformed-json": told(400),
+    "request.unsafe-json": told(400),
+    "request.duplicate-member": told(400),
+    "request.body-missing": told(400),
+    "request.params-invalid": told(400),
+    "request.query-invalid": told(400),
+    "request.no-route": told(404),
+    "request.method-not-allowed": told(405),
+    "request.not-acceptable": told(406),
+    "request.body-too-large": told(413),
+    "request.uri-too-long": told(414),
+    "request.unsupported-media-type": told(415),
+    "request.body-invalid": told(422),
+    "request.limit-exceeded": told(429),
+    "idempotency.key-missing": told(400),
+    "idempotency.key-malformed": told(400),
+    "idempotency.in-flight": { status: 409, told: true, retryAfterSeconds: 1 },
+    "idempotency.key-reused": told(422),
+    "page.bad-cursor": told(400),
+    "page.limit-out-of-range": told(400),
+    "commit.conflict": later(409),
+    "commit.guard-refused": { status: 409, told: false },
+    "deadline.exceeded": { status: 504, told: false },
+    "store.overloaded": later(503),
+    "store.closed": later(503),
+    "node.stopped": later(503),
+    "commit.unknown": later(503),
+    "queue.full": later(503),
+    "bulkhead.full": later(503),
+    "breaker.open": later(503),
+    "retry.budget-spent": later(503),
+    "external.unreachable": later(503),
+    "external.refused": { status: 502, told: false },
+    "external.outcome-unknown": later(504),
+  } satisfies Record<string, Rule>),
+);
 const otherwise: Rule = { status: 500, told: false };
 
 const titles: Readonly<Record<number, string>> = {
-  400: "Bad Request", 401: "Unauthorized", 402: "Payment Required", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 406: "Not Acceptable", 409: "Conflict", 410: "Gone",
-  412: "Precondition Failed", 413: "Content Too Large", 414: "URI Too Long", 415: "Unsupported Media Type", 422: "Unprocessable Content", 423: "Locked", 428: "Precondition Required",
-  429: "Too Many Requests", 431: "Request Header Fields Too Large", 451: "Unavailable For Legal Reasons", 500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout",
+  400: "Bad Request",
+  401: "Unauthorized",
+  402: "Payment Required",
+  403: "Forbidden",
+  404: "Not Found",
+  405: "Method Not Allowed",
+  406: "Not Acceptable",
+  409: "Conflict",
+  410: "Gone",
+  412: "Precondition Failed",
+  413: "Content Too Large",
+  414: "URI Too Long",
+  415: "Unsupported Media Type",
+  422: "Unprocessable Content",
+  423: "Locked",
+  428: "Precondition Required",
+  429: "Too Many Requests",
+  431: "Request Header Fields Too Large",
+  451: "Unavailable For Legal Reasons",
+  500: "Internal Server Error",
+  502: "Bad Gateway",
+  503: "Service Unavailable",
+  504: "Gateway Timeout",
 };
 const untold: Readonly<Record<number, string>> = {
   409: "Another caller changed the same thing at the same time. Ask again.",
@@ -92,7 +114,15 @@ export function problemOfFault(fault: unknown, invocation?: string): Problem {
   const code = Fault.is(fault) && status !== 500 ? fault.code : "service.fault";
   const detail = told ? `${(fault as Fault).message}. ${(fault as Fault).remedy}` : (untold[status] ?? "Something went wrong here; it was logged.");
   const issues = told ? (fault as Fault).details["issues"] : undefined;
-  return { type: typeOf(code), title: titles[status] ?? "Error", status, detail, code, ...(invocation === undefined ? {} : { instance: `urn:uuid:${invocation}` }), ...(issues === undefined ? {} : { issues }) };
+  return {
+    type: typeOf(code),
+    title: titles[status] ?? "Error",
+    status,
+    detail,
+    code,
+    ...(invocation === undefined ? {} : { instance: `urn:uuid:${invocation}` }),
+    ...(issues === undefined ? {} : { issues }),
+  };
 }
 
 /** A declared refusal. Its facts are members of their own; one whose name is taken by RFC 9457 lies under `facts`. */
@@ -114,14 +144,20 @@ export function refusalOfProblem(problem: Problem): Refused {
 }
 
 export function isProblem(value: unknown): value is Problem {
-  return typeof value === "object" && value !== null && typeof (value as { code?: unknown }).code === "string" && typeof (value as { status?: unknown }).status === "number";
+  return (
+    typeof value === "object" &&
+    value !== null &&
+    typeof (value as { code?: unknown }).code === "string" &&
+    typeof (value as { status?: unknown }).status === "number"
+  );
 }
 
 export function faultResponse(fault: unknown, invocation?: string): Response {
   const headers: Record<string, string> = { "content-type": problemType };
   const { retryAfterSeconds } = ruleOf(fault);
   if (retryAfterSeconds !== undefined) headers["retry-after"] = String(retryAfterSeconds);
-  if (Fault.is(fault)) for (const [name, value] of Object.entries((fault.details["headers"] as Record<string, string> | undefined) ?? {})) headers[name] = value;
+  if (Fault.is(fault))
+    for (const [name, value] of Object.entries((fault.details["headers"] as Record<string, string> | undefined) ?? {})) headers[name] = value;
   const problem = problemOfFault(fault, invocation);
   return new Response(JSON.stringify(problem), { status: problem.status, headers });
 }

@@ -15,9 +15,20 @@ export interface StoredAnswer {
 }
 
 export function wireOf(answered: Exclude<Answered, { readonly kind: "response" }>): StoredAnswer {
-  if (answered.kind === "refused") return { status: answered.status, headers: { "content-type": problemType }, body: JSON.stringify(problemOfRefusal(answered.refusal, answered.status)), refused: true };
+  if (answered.kind === "refused")
+    return {
+      status: answered.status,
+      headers: { "content-type": problemType },
+      body: JSON.stringify(problemOfRefusal(answered.refusal, answered.status)),
+      refused: true,
+    };
   const { status, headers, text } = answered;
-  return { status, headers: text === undefined ? (headers ?? {}) : headers ? { "content-type": jsonType, ...lowerCased(headers) } : jsonHeaders, body: text, refused: false };
+  return {
+    status,
+    headers: text === undefined ? (headers ?? {}) : headers ? { "content-type": jsonType, ...lowerCased(headers) } : jsonHeaders,
+    body: text,
+    refused: false,
+  };
 }
 const jsonHeaders = { "content-type": jsonType };
 

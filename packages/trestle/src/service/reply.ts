@@ -23,7 +23,11 @@ function reply<Status extends number, Body>(status: Status, body: Body, headers:
 
 function assertHeader(name: string, value: string): void {
   if (/^[!#$%&'*+.^_`|~\w-]+$/.test(name) && typeof value === "string" && /^[\t\x20-\x7e\x80-\xff]*$/.test(value)) return;
-  throw Fault.create("service.bad-header", `a header of a reply must have a token as its name and one line of Latin-1 as its value, got ${JSON.stringify(`${name}: ${String(value)}`.slice(0, 100))}`, "Encode the value, for example with encodeURIComponent.");
+  throw Fault.create(
+    "service.bad-header",
+    `a header of a reply must have a token as its name and one line of Latin-1 as its value, got ${JSON.stringify(`${name}: ${String(value)}`.slice(0, 100))}`,
+    "Encode the value, for example with encodeURIComponent.",
+  );
 }
 
 export function ok<const Body>(body: Body, headers?: ReplyHeaders): Reply<200, Body> {
@@ -47,5 +51,11 @@ export function headersOf(made: object): ReplyHeaders | undefined {
 }
 
 export function isReply(answer: unknown): answer is Reply<number, unknown> {
-  return typeof answer === "object" && answer !== null && (answer as { ok?: unknown }).ok === true && typeof (answer as { status?: unknown }).status === "number" && "body" in answer;
+  return (
+    typeof answer === "object" &&
+    answer !== null &&
+    (answer as { ok?: unknown }).ok === true &&
+    typeof (answer as { status?: unknown }).status === "number" &&
+    "body" in answer
+  );
 }

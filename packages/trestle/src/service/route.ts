@@ -4,7 +4,21 @@
  * What a handler may answer is declared, because it is part of the interface and has to be documented without parsing code: `returns` (a
  * schema, optional) and `refuses` (code → HTTP status). Returning an undeclared refusal does not compile.
  */
-import type { Annotations, Context, DurableContext, Handles, In, Mode, Out, Payload, Refused, Schema, Uses, WorkSpec, WriteContext } from "../component/index.ts";
+import type {
+  Annotations,
+  Context,
+  DurableContext,
+  Handles,
+  In,
+  Mode,
+  Out,
+  Payload,
+  Refused,
+  Schema,
+  Uses,
+  WorkSpec,
+  WriteContext,
+} from "../component/index.ts";
 import type { OnlyInADurableHandler } from "../external/index.ts";
 import { Fault, type Duration } from "../kernel/index.ts";
 import type { Limit } from "./limit.ts";
@@ -14,8 +28,18 @@ export type { OnlyInADurableHandler };
 
 // ---- what people come for -------------------------------------------------------------------------------------------
 
-export function get<const Path extends RoutePath, P extends Schema = PathSchema<Path>, Q extends Schema = Nothing, T extends Schema = Anything, const C extends Refusals = {}, U extends Uses = {}, R extends Returnable<T, C> = never>(
-  path: Path, spec: QuerySpec<Path, P, Q, T, C, U>, handler: Handler<Incoming<Out<P>, Out<Q>, undefined>, U, "read", Context, R>,
+export function get<
+  const Path extends RoutePath,
+  P extends Schema = PathSchema<Path>,
+  Q extends Schema = Nothing,
+  T extends Schema = Anything,
+  const C extends Refusals = {},
+  U extends Uses = {},
+  R extends Returnable<T, C> = never,
+>(
+  path: Path,
+  spec: QuerySpec<Path, P, Q, T, C, U>,
+  handler: Handler<Incoming<Out<P>, Out<Q>, undefined>, U, "read", Context, R>,
 ): Route<SafeCall<CallOf<In<P>, In<Q>, undefined>, AnswerOf<R>>, U> {
   return route("GET", path, spec, handler, false);
 }
@@ -26,14 +50,28 @@ export const patch: Writing = (path, spec, handler) => route("PATCH", path, spec
 export const del: Writing = (path, spec, handler) => route("DELETE", path, spec, handler, false);
 
 export interface Writing {
-  <const Path extends RoutePath, P extends Schema = PathSchema<Path>, Q extends Schema = Nothing, B extends Schema = NoBody, T extends Schema = Anything, const C extends Refusals = {}, U extends Uses = {}, const I extends Idempotent = false, R extends Returnable<T, C> = never>(
-    path: Path, spec: CommandSpec<Path, P, Q, B, T, C, U, I>, handler: Handler<Incoming<Out<P>, Out<Q>, Out<B>>, U, ModeOf<I>, ContextOf<I>, R>,
+  <
+    const Path extends RoutePath,
+    P extends Schema = PathSchema<Path>,
+    Q extends Schema = Nothing,
+    B extends Schema = NoBody,
+    T extends Schema = Anything,
+    const C extends Refusals = {},
+    U extends Uses = {},
+    const I extends Idempotent = false,
+    R extends Returnable<T, C> = never,
+  >(
+    path: Path,
+    spec: CommandSpec<Path, P, Q, B, T, C, U, I>,
+    handler: Handler<Incoming<Out<P>, Out<Q>, Out<B>>, U, ModeOf<I>, ContextOf<I>, R>,
   ): Route<CallBy<I, CallOf<In<P>, In<Q>, In<B>>, AnswerOf<R>>, U>;
 }
 
 /** Server-sent events: the handler answers an async iterable; `Last-Event-ID` resumes it where the client left off. */
 export function sse<const Path extends RoutePath, Item, P extends Schema = PathSchema<Path>, Q extends Schema = Nothing, U extends Uses = {}>(
-  path: Path, spec: QuerySpec<Path, P, Q, Anything, {}, U>, handler: (request: Incoming<Out<P>, Out<Q>, undefined>, uses: Handles<U, "read">, context: Context) => AsyncIterable<Item>,
+  path: Path,
+  spec: QuerySpec<Path, P, Q, Anything, {}, U>,
+  handler: (request: Incoming<Out<P>, Out<Q>, undefined>, uses: Handles<U, "read">, context: Context) => AsyncIterable<Item>,
 ): Route<SafeCall<CallOf<In<P>, In<Q>, undefined>, AsyncIterable<Item>>, U> {
   return route("GET", path, spec, handler, true);
 }
@@ -50,8 +88,24 @@ interface RouteSpec<Path extends string, P extends Schema, Q extends Schema, T e
   readonly refuses?: C;
   readonly limit?: Limit;
 }
-export interface QuerySpec<Path extends string, P extends Schema, Q extends Schema, T extends Schema, C extends Refusals, U extends Uses> extends RouteSpec<Path, P, Q, T, C, U> {}
-export interface CommandSpec<Path extends string, P extends Schema, Q extends Schema, B extends Schema, T extends Schema, C extends Refusals, U extends Uses, I extends Idempotent> extends RouteSpec<Path, P, Q, T, C, U> {
+export interface QuerySpec<Path extends string, P extends Schema, Q extends Schema, T extends Schema, C extends Refusals, U extends Uses> extends RouteSpec<
+  Path,
+  P,
+  Q,
+  T,
+  C,
+  U
+> {}
+export interface CommandSpec<
+  Path extends string,
+  P extends Schema,
+  Q extends Schema,
+  B extends Schema,
+  T extends Schema,
+  C extends Refusals,
+  U extends Uses,
+  I extends Idempotent,
+> extends RouteSpec<Path, P, Q, T, C, U> {
   readonly body?: B;
   /**
    * The caller sends `Idempotency-Key`; the answer is stored in the effect's commit and repeated to whoever asks again.
@@ -110,9 +164,17 @@ export type CallBy<I, Request, Answer> = I extends false ? Call<Request, Answer>
 export type Handler<Request, U extends Uses, M extends Mode, X extends Context, R> = (request: Request, uses: Handles<U, M>, context: X) => R | Promise<R>;
 
 export type RoutePath = `/${string}`;
-export type PathName<Path extends string> = Path extends `${string}:${infer Name}/${infer Rest}` ? Name | PathName<`/${Rest}`> : Path extends `${string}:${infer Name}` ? Name : never;
+export type PathName<Path extends string> = Path extends `${string}:${infer Name}/${infer Rest}`
+  ? Name | PathName<`/${Rest}`>
+  : Path extends `${string}:${infer Name}`
+    ? Name
+    : never;
 export type PathSchema<Path extends string> = Schema<{ readonly [Name in PathName<Path>]: string }, { readonly [Name in PathName<Path>]: string }>;
-export type NamesOf<Path extends string, P extends Schema> = [keyof In<P>] extends [PathName<Path>] ? ([PathName<Path>] extends [keyof In<P>] ? unknown : WrongParams<Path>) : WrongParams<Path>;
+export type NamesOf<Path extends string, P extends Schema> = [keyof In<P>] extends [PathName<Path>]
+  ? [PathName<Path>] extends [keyof In<P>]
+    ? unknown
+    : WrongParams<Path>
+  : WrongParams<Path>;
 export interface WrongParams<Path extends string> {
   readonly "the schema's keys must be the path's": PathName<Path>;
 }
@@ -129,16 +191,21 @@ export type Body<T extends Schema> = unknown extends In<T> ? Plain : In<T>;
 export type Returnable<T extends Schema, C> = Body<T> | Reply<number, unknown extends In<T> ? unknown : In<T>> | Refused<keyof C & string> | Response;
 export type AnswerOf<R> = R extends Response ? Response : R extends Reply<number, unknown> | Refused ? R : Reply<200, R>;
 
-export type CallOf<P, Q, B> = ([keyof P] extends [never] ? {} : { readonly params: P }) & ([keyof Q] extends [never] ? {} : {} extends Q ? { readonly query?: Q } : { readonly query: Q }) & ([B] extends [undefined] ? {} : { readonly body: B });
+export type CallOf<P, Q, B> = ([keyof P] extends [never] ? {} : { readonly params: P }) &
+  ([keyof Q] extends [never] ? {} : {} extends Q ? { readonly query?: Q } : { readonly query: Q }) &
+  ([B] extends [undefined] ? {} : { readonly body: B });
 
 export type OperationOf<R> = R extends { readonly "~route": infer Operation } ? Operation : never;
 
 export type Client<Operations, M extends Mode> = {
-  readonly [K in keyof Operations]: Operations[K] extends SafeCall<infer Request, infer Answer> ? (...request: Payload<Request>) => Promise<Answer>
+  readonly [K in keyof Operations]: Operations[K] extends SafeCall<infer Request, infer Answer>
+    ? (...request: Payload<Request>) => Promise<Answer>
     : M extends "durable"
-      ? Operations[K] extends IdempotentCall<infer Request, infer Answer> ? (...request: Payload<Request>) => Promise<Answer>
-        : Operations[K] extends Call<infer Request, infer Answer> ? (...request: Payload<Request>) => Promise<Answer | Refused<"outcome-unknown">>
-        : never
+      ? Operations[K] extends IdempotentCall<infer Request, infer Answer>
+        ? (...request: Payload<Request>) => Promise<Answer>
+        : Operations[K] extends Call<infer Request, infer Answer>
+          ? (...request: Payload<Request>) => Promise<Answer | Refused<"outcome-unknown">>
+          : never
       : OnlyInADurableHandler;
 };
 
@@ -181,7 +248,11 @@ const pathShape = /^(?:\/|(?:\/(?::[A-Za-z_]\w*|[A-Za-z0-9._~!$&'()+,;=@%-]+))+)
 // The declared types say what comes in and goes out; from here on a route is data. `as never` because each caller has its own.
 function route(method: Method, path: string, spec: object, handler: unknown, streams: boolean): never {
   if (!pathShape.test(path)) {
-    throw Fault.create("service.bad-path", `the path of a route must be /segments of letters, digits and -._~ or :names, without a slash at the end, got ${JSON.stringify(path)}`, "Write it like \"/orders/:id\".");
+    throw Fault.create(
+      "service.bad-path",
+      `the path of a route must be /segments of letters, digits and -._~ or :names, without a slash at the end, got ${JSON.stringify(path)}`,
+      'Write it like "/orders/:id".',
+    );
   }
   return new RouteDeclaration(method, path, spec as AnySpec, handler as AnyHandler, streams) as never;
 }

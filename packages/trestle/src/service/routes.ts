@@ -49,9 +49,13 @@ export function serviceRoutes(services: readonly Component[], node: NodeServices
       return request.method === "HEAD" && response.body ? new Response(null, response) : response;
     } catch (fault) {
       const broken = statusOf(fault) >= 500;
-      if (broken) node.log(asked?.component.name ?? "http", { traceparent: undefined, tenant: peer.tenant, ...(invocation === undefined ? {} : { invocation }) }).error(`${asked?.operation.title ?? request.method} failed`, { code: Fault.is(fault) ? fault.code : "service.fault", fault: describe(fault) });
+      if (broken)
+        node
+          .log(asked?.component.name ?? "http", { traceparent: undefined, tenant: peer.tenant, ...(invocation === undefined ? {} : { invocation }) })
+          .error(`${asked?.operation.title ?? request.method} failed`, { code: Fault.is(fault) ? fault.code : "service.fault", fault: describe(fault) });
       // Turned away before any handler ran: nobody else has counted it.
-      if (asked && invocation === undefined) node.observer.invoked(asked.component.name, asked.operation.name, broken ? "fault" : "refused", node.clock.monotonicMs() - startedMs, 0);
+      if (asked && invocation === undefined)
+        node.observer.invoked(asked.component.name, asked.operation.name, broken ? "fault" : "refused", node.clock.monotonicMs() - startedMs, 0);
       return faultResponse(fault, invocation);
     }
   };
@@ -71,14 +75,20 @@ interface Found {
 
 function routerOf(services: readonly Component[], node: NodeServices): ServiceRouter {
   const router: ServiceRouter = new SmartRouter({ routers: [new RegExpRouter(), new TrieRouter()] });
-  const all = services.flatMap((component) => [...interiorOf(component).operations.values()].map((operation): Served => ({ operation, component, node, state: stateOf(component, node) })));
+  const all = services.flatMap((component) =>
+    [...interiorOf(component).operations.values()].map((operation): Served => ({ operation, component, node, state: stateOf(component, node) })),
+  );
   // The router answers what was added first: a word goes before a name.
-  for (const served of all.toSorted((a, b) => specificity(a.operation.path) < specificity(b.operation.path) ? -1 : 1)) router.add(served.operation.method, served.operation.path, served);
+  for (const served of all.toSorted((a, b) => (specificity(a.operation.path) < specificity(b.operation.path) ? -1 : 1)))
+    router.add(served.operation.method, served.operation.path, served);
   return router;
 }
 
 function specificity(path: string): string {
-  return path.split("/").map((segment) => (segment.startsWith(":") ? "1" : "0")).join("");
+  return path
+    .split("/")
+    .map((segment) => (segment.startsWith(":") ? "1" : "0"))
+    .join("");
 }
 
 function find(router: ServiceRouter, method: string, path: string): Found {
@@ -88,7 +98,9 @@ function find(router: ServiceRouter, method: string, path: string): Found {
   const allowed = methods.filter((other) => other !== asked && match(router, other, path));
   if (allowed.length === 0) throw Fault.create("request.no-route", `there is nothing at ${JSON.stringify(path.slice(0, 200))}`, "Check the path.");
   const allow = [...allowed, ...(allowed.includes("GET") ? ["HEAD"] : [])].join(", ");
-  throw Fault.create("request.method-not-allowed", `${method} is not a method of ${JSON.stringify(path.slice(0, 200))}`, `Use ${allow}.`, { details: { headers: { allow } } });
+  throw Fault.create("request.method-not-allowed", `${method} is not a method of ${JSON.stringify(path.slice(0, 200))}`, `Use ${allow}.`, {
+    details: { headers: { allow } },
+  });
 }
 
 function match(router: ServiceRouter, method: string, path: string): Found | undefined {
@@ -109,7 +121,11 @@ function decoded(text: string): string {
   try {
     return decodeURIComponent(text);
   } catch {
-    throw Fault.create("request.malformed", `the path has an escape that is no UTF-8: ${JSON.stringify(text.slice(0, 100))}`, "Encode it with encodeURIComponent.");
+    throw Fault.create(
+      "request.malformed",
+      `the path has an escape that is no UTF-8: ${JSON.stringify(text.slice(0, 100))}`,
+      "Encode it with encodeURIComponent.",
+    );
   }
 }
 
@@ -117,7 +133,12 @@ function decoded(text: string): string {
 function targetOf(url: string): string {
   const start = url.indexOf("/", url.indexOf("://") + 3);
   const target = start < 0 ? "/" : url.slice(start);
-  if (target.length > targetCharactersMax) throw Fault.create("request.uri-too-long", `path and query may have at most ${targetCharactersMax} characters, got ${target.length}`, "Ask for less, or send it in a body.");
+  if (target.length > targetCharactersMax)
+    throw Fault.create(
+      "request.uri-too-long",
+      `path and query may have at most ${targetCharactersMax} characters, got ${target.length}`,
+      "Ask for less, or send it in a body.",
+    );
   return target;
 }
 
@@ -138,7 +159,13 @@ function inCallersContext(headers: Headers, node: NodeServices, serve: () => Pro
   if (traceparent === null && deadline === null) return serve();
   const incoming = traceparent === null ? undefined : incomingTrace(traceparent, headers.get("tracestate") ?? undefined);
   const leftMs = deadline !== null && /^\d{1,10}$/.test(deadline) ? Number(deadline) : undefined;
-  return withContext({ ...(incoming ? { traceparent: incoming.traceparent, tracestate: incoming.tracestate } : {}), ...(leftMs === undefined ? {} : { deadlineMs: node.clock.monotonicMs() + leftMs }) }, serve);
+  return withContext(
+    {
+      ...(incoming ? { traceparent: incoming.traceparent, tracestate: incoming.tracestate } : {}),
+      ...(leftMs === undefined ? {} : { deadlineMs: node.clock.monotonicMs() + leftMs }),
+    },
+    serve,
+  );
 }
 
 async function answerTo({ served, params }: Found, request: Request, target: string, peer: Peer, onRun: (invocation: string) => void): Promise<Response> {
@@ -152,7 +179,17 @@ async function answerTo({ served, params }: Found, request: Request, target: str
   const { text, body } = operation.body ? await bodyOf(operation, request) : nothing;
   const raw: Raw = { params, query: parseQuery(target), body, raw: () => request };
   // An idempotent request is finished whether or not its caller waits.
-  const question: Question = { raw, tenant: peer.tenant, principal: peer.principal, scope: scopeOf(peer.principal), key, target, text, signal: operation.idempotent ? undefined : request.signal, onRun };
+  const question: Question = {
+    raw,
+    tenant: peer.tenant,
+    principal: peer.principal,
+    scope: scopeOf(peer.principal),
+    key,
+    target,
+    text,
+    signal: operation.idempotent ? undefined : request.signal,
+    onRun,
+  };
 
   if (operation.streams) {
     const after = request.headers.get("last-event-id");
@@ -188,7 +225,8 @@ function takeFromLimit(served: Served, { address, tenant, principal }: Peer): Re
   if (!buckets) return undefined;
   const { rule } = buckets;
   const from = `address ${address ?? "unknown"}`;
-  const key = rule.per === "everyone" ? "" : rule.per === "tenant" ? (tenant ?? "") : rule.per === "caller" && principal ? `${principal.kind} ${principal.id}` : from;
+  const key =
+    rule.per === "everyone" ? "" : rule.per === "tenant" ? (tenant ?? "") : rule.per === "caller" && principal ? `${principal.kind} ${principal.id}` : from;
   const taken = buckets.take(key);
   if (!taken.admitted) throw limitExceeded(served.operation.title, rule, taken);
   return limitHeaders(rule, taken);
@@ -208,5 +246,9 @@ function assertAcceptable(accept: string | null, contentType: string, operation:
     best = { specific, quality: q === undefined ? 1 : Number(q.slice(2)) };
   }
   if (best && best.quality > 0) return;
-  throw Fault.create("request.not-acceptable", `${operation.title} answers ${type}, which the header Accept does not allow: ${JSON.stringify(accept.slice(0, 100))}`, `Accept ${type}.`);
+  throw Fault.create(
+    "request.not-acceptable",
+    `${operation.title} answers ${type}, which the header Accept does not allow: ${JSON.stringify(accept.slice(0, 100))}`,
+    `Accept ${type}.`,
+  );
 }

@@ -12,43 +12,55 @@ const Note = z.object({ text: z.string().max(100), tags: z.array(z.string()).opt
 const notes = records("notes", { key: z.string(), value: Note });
 const mail = queue("mail", { input: z.object({ to: z.string() }), uses: {} }, () => {});
 
-const desk = service("desk", { uses: { notes, mail }, maxBody: 2_000 }, {
-  write: put("/notes/:id", { body: Note, refuses: { taken: 409 } }, async ({ params, body }, { notes, mail }) => {
-    if (params.id === "taken") {
+const desk = service(
+  "desk",
+  { uses: { notes, mail }, maxBody: 2_000 },
+  {
+    write: put("/notes/:id", { body: Note, refuses: { taken: 409 } }, async ({ params, body }, { notes, mail }) => {
+      if (params.id === "taken") {
+        notes.put(params.id, body);
+        mail.send({ to: "nobody" });
+        return refuse("taken", { by: "ada", status: "old" });
+      }
       notes.put(params.id, body);
-      mail.send({ to: "nobody" });
-      return refuse("taken", { by: "ada", status: "old" });
-    }
-    notes.put(params.id, body);
-    mail.send({ to: params.id });
-    return created({ id: params.id }, { Location: `/notes/${params.id}` });
-  }),
-  read: get("/notes/:id", { refuses: { "no-such-note": 404 } }, async ({ params }, { notes }) => (await notes.get(params.id)) ?? refuse("no-such-note")),
-  latest: get("/notes/latest", {}, () => ({ which: "the word goes before the name" })),
-  list: get("/notes", { query: page({ limit: 2, max: 10 }) }, ({ query }, { notes }) => notes.list(query)),
-  echo: post("/echo", { query: z.object({ tag: z.union([z.string(), z.array(z.string())]).optional() }), body: z.unknown() }, ({ query, body }) => ok({ query, body: body as object })),
-  plain: patch("/plain", {}, () => "text"),
-  later: post("/later", {}, () => accepted({ soon: true })),
-  nothing: del("/nothing", {}, () => noContent()),
-  fails: post("/fails", {}, (_request, { notes }) => {
-    notes.put("half", { text: "done" });
-    throw new Error("the password is 1234");
-  }),
-  lies: get("/lies", { returns: z.object({ n: z.number() }) }, () => ({ n: "one" }) as never),
-  undeclared: get("/undeclared", {}, () => refuse("surprise") as never),
-  page: get("/page", {}, () => html("<p>hello")),
-  turnsBack: post("/turns-back", {}, (_request, { notes }) => {
-    notes.put("back", { text: "gone" });
-    return new Response("no", { status: 418 });
-  }),
-});
+      mail.send({ to: params.id });
+      return created({ id: params.id }, { Location: `/notes/${params.id}` });
+    }),
+    read: get("/notes/:id", { refuses: { "no-such-note": 404 } }, async ({ params }, { notes }) => (await notes.get(params.id)) ?? refuse("no-such-note")),
+    latest: get("/notes/latest", {}, () => ({ which: "the word goes before the name" })),
+    list: get("/notes", { query: page({ limit: 2, max: 10 }) }, ({ query }, { notes }) => notes.list(query)),
+    echo: post("/echo", { query: z.object({ tag: z.union([z.string(), z.array(z.string())]).optional() }), body: z.unknown() }, ({ query, body }) =>
+      ok({ query, body: body as object }),
+    ),
+    plain: patch("/plain", {}, () => "text"),
+    later: post("/later", {}, () => accepted({ soon: true })),
+    nothing: del("/nothing", {}, () => noContent()),
+    fails: post("/fails", {}, (_request, { notes }) => {
+      notes.put("half", { text: "done" });
+      throw new Error("the password is 1234");
+    }),
+    lies: get("/lies", { returns: z.object({ n: z.number() }) }, () => ({ n: "one" }) as never),
+    undeclared: get("/undeclared", {}, () => refuse("surprise") as never),
+    page: get("/page", {}, () => html("<p>hello")),
+    turnsBack: post("/turns-back", {}, (_request, { notes }) => {
+      notes.put("back", { text: "gone" });
+      return new Response("no", { status: 418 });
+    }),
+  },
+);
 
 async function running(options: StartOptions = {}, components: readonly Component[] = [desk]): Promise<Node> {
   return start(app("test", components), { store: "memory:", log: () => undefined, ...options });
 }
 
 function ask(node: Node, method: string, path: string, body?: unknown, headers: Record<string, string> = {}): Promise<Response> {
-  return node.fetch(new Request(`http://x${path}`, { method, ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }), headers: { ...(body === undefined ? {} : { "content-type": "application/json" }), ...headers } }));
+  return node.fetch(
+    new Request(`http://x${path}`, {
+      method,
+      ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
+      headers: { ...(body === undefined ? {} : { "content-type": "application/json" }), ...headers },
+    }),
+  );
 }
 
 async function problem(response: Response): Promise<Record<string, unknown>> {
@@ -106,13 +118,17 @@ test("a Response is passed through; one that says it went wrong discards", async
 });
 
 test("a header that is no header is a fault before anything is committed", async () => {
-  const headers = service("headers", { uses: { notes } }, {
-    bad: post("/bad", { idempotent: true }, (_request, { notes }) => {
-      notes.put("bad", { text: "x" });
-      return created({}, { location: "/x\r\nset-cookie: a=b" });
-    }),
-    read: get("/read", {}, async (_request, { notes }) => ({ note: (await notes.get("bad")) ?? null })),
-  });
+  const headers = service(
+    "headers",
+    { uses: { notes } },
+    {
+      bad: post("/bad", { idempotent: true }, (_request, { notes }) => {
+        notes.put("bad", { text: "x" });
+        return created({}, { location: "/x\r\nset-cookie: a=b" });
+      }),
+      read: get("/read", {}, async (_request, { notes }) => ({ note: (await notes.get("bad")) ?? null })),
+    },
+  );
   await using node = await running({}, [headers]);
   assert.equal((await ask(node, "POST", "/bad", undefined, { "idempotency-key": "k" })).status, 500);
   assert.deepEqual(await (await ask(node, "GET", "/read")).json(), { note: null });
@@ -156,17 +172,22 @@ test("an unknown path is a 404, an unknown method a 405 that says what is allowe
 
 test("bad JSON is a 400, and a body that does not fit a 422 that lists every place", async () => {
   await using node = await running();
-  for (const text of ["{", "{\"text\":}", "'text'", "{\"text\":\"a\"} x", "\u0000"]) assert.equal((await problem(await ask(node, "PUT", "/notes/a", text)))["code"], "request.malformed-json", text);
+  for (const text of ["{", '{"text":}', "'text'", '{"text":"a"} x', "\u0000"])
+    assert.equal((await problem(await ask(node, "PUT", "/notes/a", text)))["code"], "request.malformed-json", text);
   assert.equal((await problem(await ask(node, "PUT", "/notes/a")))["code"], "request.body-missing");
   const told = await problem(await ask(node, "PUT", "/notes/a", { text: 1, tags: ["a", 2] }));
   assert.equal(told["status"], 422);
   const issues = told["issues"] as { readonly in: string; readonly path: string }[];
-  assert.deepEqual(issues.map((issue) => `${issue.in} ${issue.path}`), ["body text", "body tags[1]"]);
+  assert.deepEqual(
+    issues.map((issue) => `${issue.in} ${issue.path}`),
+    ["body text", "body tags[1]"],
+  );
 });
 
 test("a query that does not fit is a 400", async () => {
   await using node = await running();
-  for (const limit of ["0", "11", "x", "1.5", "-1", "1e1"]) assert.equal((await problem(await ask(node, "GET", `/notes?limit=${limit}`)))["code"], "request.query-invalid", limit);
+  for (const limit of ["0", "11", "x", "1.5", "-1", "1e1"])
+    assert.equal((await problem(await ask(node, "GET", `/notes?limit=${limit}`)))["code"], "request.query-invalid", limit);
   assert.equal((await problem(await ask(node, "GET", "/notes?cursor=nonsense")))["code"], "page.bad-cursor");
   assert.equal((await problem(await ask(node, "GET", "/notes?__proto__=x")))["code"], "request.query-invalid");
 });
@@ -176,7 +197,10 @@ test("a page says where the next one begins", async () => {
   for (const id of ["a", "b", "c"]) await ask(node, "PUT", `/notes/${id}`, { text: id });
   const first = (await (await ask(node, "GET", "/notes")).json()) as { readonly items: unknown[]; readonly next: string };
   assert.deepEqual(first.items, [{ text: "a" }, { text: "b" }]);
-  const second = (await (await ask(node, "GET", `/notes?cursor=${encodeURIComponent(first.next)}`)).json()) as { readonly items: unknown[]; readonly next?: string };
+  const second = (await (await ask(node, "GET", `/notes?cursor=${encodeURIComponent(first.next)}`)).json()) as {
+    readonly items: unknown[];
+    readonly next?: string;
+  };
   assert.deepEqual([second.items, second.next], [[{ text: "c" }], undefined]);
 });
 
@@ -188,18 +212,25 @@ test("a query parameter that comes twice is a list", async () => {
 
 test("a body that reaches for a prototype is refused, and nothing is polluted", async () => {
   await using node = await running();
-  for (const text of ["{\"__proto__\":{\"admin\":true}}", "{\"a\":[{\"__proto__\":1}]}", "{\"constructor\":{\"prototype\":{\"admin\":true}}}", "{\"\\u005f_proto__\":{\"admin\":true}}"]) {
+  for (const text of [
+    '{"__proto__":{"admin":true}}',
+    '{"a":[{"__proto__":1}]}',
+    '{"constructor":{"prototype":{"admin":true}}}',
+    '{"\\u005f_proto__":{"admin":true}}',
+  ]) {
     assert.equal((await problem(await ask(node, "POST", "/echo", text)))["code"], "request.unsafe-json", text);
   }
   assert.equal(({} as { admin?: boolean }).admin, undefined);
-  assert.equal((await ask(node, "POST", "/echo", "{\"constructor\":\"Ada & Sons\",\"proto\":1}")).status, 200, "a word is not a crime");
+  assert.equal((await ask(node, "POST", "/echo", '{"constructor":"Ada & Sons","proto":1}')).status, 200, "a word is not a crime");
 });
 
 test("an object with a member twice is refused, because two readers would read it differently", async () => {
   await using node = await running();
-  for (const text of ["{\"a\":1,\"a\":2}", "{\"x\":[{\"b\":1,\"\\u0062\":2}]}", "{\"a\":{\"b\":\"}:\\\\\"},\"a\":2}"]) assert.equal((await problem(await ask(node, "POST", "/echo", text)))["code"], "request.duplicate-member", text);
-  assert.match((await problem(await ask(node, "POST", "/echo", "{\"q\":1,\"n\":{\"a\":1,\"a\":2}}")))["detail"] as string, /"a"/);
-  for (const text of ["{\"a\":\":::\",\"b\":\"\\\":\",\"c\":\"\\\\\"}", "[{\"a\":1},{\"a\":2}]", "{\"a\":{\"a\":{\"a\":1}}}"]) assert.equal((await ask(node, "POST", "/echo", text)).status, 200, text);
+  for (const text of ['{"a":1,"a":2}', '{"x":[{"b":1,"\\u0062":2}]}', '{"a":{"b":"}:\\\\"},"a":2}'])
+    assert.equal((await problem(await ask(node, "POST", "/echo", text)))["code"], "request.duplicate-member", text);
+  assert.match((await problem(await ask(node, "POST", "/echo", '{"q":1,"n":{"a":1,"a":2}}')))["detail"] as string, /"a"/);
+  for (const text of ['{"a":":::","b":"\\":","c":"\\\\"}', '[{"a":1},{"a":2}]', '{"a":{"a":{"a":1}}}'])
+    assert.equal((await ask(node, "POST", "/echo", text)).status, 200, text);
 });
 
 test("a body nested too deep is refused instead of overflowing the stack", async () => {
@@ -214,7 +245,11 @@ test("a body over the limit is a 413, whether it says its length or not", async 
   assert.equal((await problem(await ask(node, "POST", "/echo", long)))["code"], "request.body-too-large");
   assert.equal((await problem(await ask(node, "POST", "/echo", "{}", { "content-length": "10000000" })))["code"], "request.body-too-large");
   assert.equal((await problem(await ask(node, "POST", "/echo", `"${"ü".repeat(1_500)}"`)))["code"], "request.body-too-large", "bytes, not characters");
-  assert.equal((await problem(await ask(node, "POST", "/echo", `"${"ü".repeat(1_500)}"`, { "content-length": "1502" })))["code"], "request.body-too-large", "whatever it says of itself");
+  assert.equal(
+    (await problem(await ask(node, "POST", "/echo", `"${"ü".repeat(1_500)}"`, { "content-length": "1502" })))["code"],
+    "request.body-too-large",
+    "whatever it says of itself",
+  );
   let pulled = 0;
   const endless = new ReadableStream({
     pull(controller) {
@@ -222,17 +257,26 @@ test("a body over the limit is a 413, whether it says its length or not", async 
       controller.enqueue(new Uint8Array(500));
     },
   });
-  const response = await node.fetch(new Request("http://x/echo", { method: "POST", body: endless, duplex: "half", headers: { "content-type": "application/json" } } as RequestInit));
+  const response = await node.fetch(
+    new Request("http://x/echo", { method: "POST", body: endless, duplex: "half", headers: { "content-type": "application/json" } } as RequestInit),
+  );
   assert.equal((await problem(response))["code"], "request.body-too-large");
   assert.ok(pulled < 10, `an endless body was read ${pulled} times`);
 });
 
 test("a body that is no JSON by its type is a 415", async () => {
   await using node = await running();
-  for (const type of ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/json; charset=latin1", "application/jsonx"]) {
+  for (const type of [
+    "text/plain",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data; boundary=x",
+    "application/json; charset=latin1",
+    "application/jsonx",
+  ]) {
     assert.equal((await problem(await ask(node, "POST", "/echo", "{}", { "content-type": type })))["code"], "request.unsupported-media-type", type);
   }
-  for (const type of ["application/json", "application/json; charset=utf-8", "Application/JSON", "application/merge-patch+json"]) assert.equal((await ask(node, "POST", "/echo", "{}", { "content-type": type })).status, 200, type);
+  for (const type of ["application/json", "application/json; charset=utf-8", "Application/JSON", "application/merge-patch+json"])
+    assert.equal((await ask(node, "POST", "/echo", "{}", { "content-type": type })).status, 200, type);
 });
 
 test("who accepts no JSON gets a 406, and a write has not happened", async () => {
@@ -240,7 +284,8 @@ test("who accepts no JSON gets a 406, and a write has not happened", async () =>
   assert.equal((await problem(await ask(node, "PUT", "/notes/a", { text: "x" }, { accept: "text/html" })))["code"], "request.not-acceptable");
   assert.equal((await ask(node, "GET", "/notes/a")).status, 404);
   assert.equal((await ask(node, "PATCH", "/plain", undefined, { accept: "application/json;q=0, */*" })).status, 406);
-  for (const accept of ["*/*", "application/*", "text/html, application/json;q=0.1", "text/html,*/*;q=0.8"]) assert.equal((await ask(node, "PATCH", "/plain", undefined, { accept })).status, 200, accept);
+  for (const accept of ["*/*", "application/*", "text/html, application/json;q=0.1", "text/html,*/*;q=0.8"])
+    assert.equal((await ask(node, "PATCH", "/plain", undefined, { accept })).status, 200, accept);
   assert.equal((await ask(node, "GET", "/page", undefined, { accept: "text/html" })).status, 200);
 });
 
@@ -260,16 +305,34 @@ test("an answer that `returns` does not describe, and a refusal nobody declared,
 test("two operations of one route are refused at the start, by name", async () => {
   const one = service("one", {}, { a: get("/x/:id", {}, () => "a") });
   const two = service("two", {}, { b: get("/x/:name", {}, () => "b") });
-  await assert.rejects(running({}, [one, two]), (fault) => Fault.is(fault, "service.route-taken") && fault.message.includes("one.a") && fault.message.includes("two.b"));
+  await assert.rejects(
+    running({}, [one, two]),
+    (fault) => Fault.is(fault, "service.route-taken") && fault.message.includes("one.a") && fault.message.includes("two.b"),
+  );
 });
 
 test("bad declarations are faults that name the rule", () => {
   const route = get("/x", {}, () => "x");
-  assert.throws(() => get("/x/", {}, () => "x"), (fault) => Fault.is(fault, "service.bad-path"));
-  assert.throws(() => get("/x/:id?" as "/x", {}, () => "x"), (fault) => Fault.is(fault, "service.bad-path"));
-  assert.throws(() => service("s", {}, { "bad name": route }), (fault) => Fault.is(fault, "service.bad-operation"));
-  assert.throws(() => service("s", {}, { x: {} as never }), (fault) => Fault.is(fault, "service.not-a-route"));
-  assert.throws(() => service("s", {}, { x: post("/x", { idempotent: { keepFor: "31d" } }, () => "x") }), (fault) => Fault.is(fault, "option.out-of-range"));
+  assert.throws(
+    () => get("/x/", {}, () => "x"),
+    (fault) => Fault.is(fault, "service.bad-path"),
+  );
+  assert.throws(
+    () => get("/x/:id?" as "/x", {}, () => "x"),
+    (fault) => Fault.is(fault, "service.bad-path"),
+  );
+  assert.throws(
+    () => service("s", {}, { "bad name": route }),
+    (fault) => Fault.is(fault, "service.bad-operation"),
+  );
+  assert.throws(
+    () => service("s", {}, { x: {} as never }),
+    (fault) => Fault.is(fault, "service.not-a-route"),
+  );
+  assert.throws(
+    () => service("s", {}, { x: post("/x", { idempotent: { keepFor: "31d" } }, () => "x") }),
+    (fault) => Fault.is(fault, "option.out-of-range"),
+  );
 });
 
 test("[RES-08] a limit admits its burst at once and its rate after that, per caller, and says so", async () => {
@@ -282,7 +345,7 @@ test("[RES-08] a limit admits its burst at once and its rate after that, per cal
   }
   const refused = await ask(node, "POST", "/hit");
   assert.equal(refused.headers.get("retry-after"), "1");
-  assert.equal(refused.headers.get("ratelimit-policy"), "\"everyone\";q=3;w=2");
+  assert.equal(refused.headers.get("ratelimit-policy"), '"everyone";q=3;w=2');
   assert.equal((await problem(refused))["code"], "request.limit-exceeded");
   await clock.advance(500);
   assert.equal((await ask(node, "POST", "/hit")).status, 200);
@@ -291,14 +354,18 @@ test("[RES-08] a limit admits its burst at once and its rate after that, per cal
 
 test("a handler that does not end in time is a 504, and what it wrote is gone", async () => {
   const clock = virtualClock();
-  const slow = service("slow", { uses: { notes } }, {
-    wait: post("/wait", { timeout: "1s" }, async (_request, { notes }, { signal }) => {
-      notes.put("slow", { text: "x" });
-      await new Promise((_resolve, reject) => signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true }));
-      return "never";
-    }),
-    read: get("/read", {}, async (_request, { notes }) => ({ note: (await notes.get("slow")) ?? null })),
-  });
+  const slow = service(
+    "slow",
+    { uses: { notes } },
+    {
+      wait: post("/wait", { timeout: "1s" }, async (_request, { notes }, { signal }) => {
+        notes.put("slow", { text: "x" });
+        await new Promise((_resolve, reject) => signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true }));
+        return "never";
+      }),
+      read: get("/read", {}, async (_request, { notes }) => ({ note: (await notes.get("slow")) ?? null })),
+    },
+  );
   await using node = await running({ clock }, [slow]);
   const asked = ask(node, "POST", "/wait");
   await clock.advance(1_000);

@@ -30,13 +30,29 @@ export function service<const Name extends string, U extends Uses = {}, R extend
   const table = new Map<string, Operation>();
   const reached: Record<string, Uses[string]> = { ...uses };
   for (const [operation, route] of Object.entries(operations as Readonly<Record<string, unknown>>)) {
-    if (!(route instanceof RouteDeclaration)) throw Fault.create("service.not-a-route", `operation ${JSON.stringify(operation)} of service "${name}" is not a route`, "Make it with get, post, put, patch, del or sse.");
-    table.set(operation, operationOf(name, operation, limit && !route.spec.limit ? new RouteDeclaration(route.method, route.path, { ...route.spec, limit }, route.handler, route.streams) : route, from));
+    if (!(route instanceof RouteDeclaration))
+      throw Fault.create(
+        "service.not-a-route",
+        `operation ${JSON.stringify(operation)} of service "${name}" is not a route`,
+        "Make it with get, post, put, patch, del or sse.",
+      );
+    table.set(
+      operation,
+      operationOf(
+        name,
+        operation,
+        limit && !route.spec.limit ? new RouteDeclaration(route.method, route.path, { ...route.spec, limit }, route.handler, route.streams) : route,
+        from,
+      ),
+    );
     for (const [used, component] of Object.entries(route.spec.uses ?? {})) reached[`${operation}.${used}`] = component;
   }
   const durable = [...table.values()].some(({ idempotent }) => idempotent !== undefined);
   const component: Service<{ [K in keyof R]: OperationOf<R[K]> }> = declareComponent<Service<{ [K in keyof R]: OperationOf<R[K]> }>>("service", name, {
-    annotations, uses: reached, edge: "call", role,
+    annotations,
+    uses: reached,
+    edge: "call",
+    role,
     bind: (invocation) => bindClient(component, table, invocation),
     live: (node) => openClient(component, table, node),
     part: (node) => servicePart(component, table, durable, node),
@@ -53,7 +69,8 @@ export interface ServiceSpec<U extends Uses> extends WorkSpec<U> {
 }
 
 /** Listed under `uses`, a service is a typed client: in process when this process runs it, by URL when not. */
-export interface Service<Operations> extends Component<"service">, Usable<Client<Operations, "read">, Client<Operations, "write">, Client<Operations, "durable">> {}
+export interface Service<Operations>
+  extends Component<"service">, Usable<Client<Operations, "read">, Client<Operations, "write">, Client<Operations, "durable">> {}
 
 const maxBodyDefault = 1_000_000;
 
@@ -73,7 +90,8 @@ function takeRoutes(operations: ReadonlyMap<string, Operation>, node: NodeServic
   for (const { method, path, title } of operations.values()) {
     const shape = `${method} ${path.replaceAll(/:\w+/g, ":")}`;
     const by = taken.get(shape);
-    if (by !== undefined) throw Fault.create("service.route-taken", `${method} ${path} is a route of both ${by} and ${title}`, "Give one of them another path.");
+    if (by !== undefined)
+      throw Fault.create("service.route-taken", `${method} ${path} is a route of both ${by} and ${title}`, "Give one of them another path.");
     taken.set(shape, title);
   }
 }

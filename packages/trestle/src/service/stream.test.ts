@@ -8,23 +8,34 @@ import { get, put, service, sse } from "./index.ts";
 
 const lamps = records("lamps", { key: z.string(), value: z.object({ on: z.boolean() }) });
 let aborted = 0;
-const house = service("house", { uses: { lamps } }, {
-  set: put("/lamps/:id", { body: z.object({ on: z.boolean() }) }, ({ params, body }, { lamps }) => {
-    lamps.put(params.id, body);
-    return body;
-  }),
-  watch: sse("/lamps/:id/events", {}, ({ params }, { lamps }) => lamps.watch(params.id)),
-  count: sse("/count/:to", {}, async function* ({ params }, _uses, { signal }) {
-    signal.addEventListener("abort", () => (aborted += 1), { once: true });
-    for (let n = 1; n <= Number(params.to); n++) yield n;
-    if (params.to === "2") throw new Error("the password is 1234");
-  }),
-  never: sse("/never", {}, (_request, _uses, { signal }) => ({ [Symbol.asyncIterator]: () => ({ next: () => new Promise<IteratorResult<number>>((resolve) => signal.addEventListener("abort", () => (aborted += 1, resolve({ done: true, value: undefined })), { once: true })) }) })),
-  strict: sse("/strict", { query: z.object({ n: z.coerce.number() }) }, async function* ({ query }) {
-    yield query.n;
-  }),
-  plain: get("/plain", {}, () => "plain"),
-});
+const house = service(
+  "house",
+  { uses: { lamps } },
+  {
+    set: put("/lamps/:id", { body: z.object({ on: z.boolean() }) }, ({ params, body }, { lamps }) => {
+      lamps.put(params.id, body);
+      return body;
+    }),
+    watch: sse("/lamps/:id/events", {}, ({ params }, { lamps }) => lamps.watch(params.id)),
+    count: sse("/count/:to", {}, async function* ({ params }, _uses, { signal }) {
+      signal.addEventListener("abort", () => (aborted += 1), { once: true });
+      for (let n = 1; n <= Number(params.to); n++) yield n;
+      if (params.to === "2") throw new Error("the password is 1234");
+    }),
+    never: sse("/never", {}, (_request, _uses, { signal }) => ({
+      [Symbol.asyncIterator]: () => ({
+        next: () =>
+          new Promise<IteratorResult<number>>((resolve) =>
+            signal.addEventListener("abort", () => ((aborted += 1), resolve({ done: true, value: undefined })), { once: true }),
+          ),
+      }),
+    })),
+    strict: sse("/strict", { query: z.object({ n: z.coerce.number() }) }, async function* ({ query }) {
+      yield query.n;
+    }),
+    plain: get("/plain", {}, () => "plain"),
+  },
+);
 
 async function running(options: StartOptions = {}): Promise<Node> {
   return start(app("test", [house]), { store: "memory:", log: () => undefined, ...options });
@@ -58,7 +69,7 @@ async function listen(node: Node, path: string, headers: Record<string, string> 
     leave: () => reader.cancel(),
   };
 }
-const dataOf = (event: string | undefined): unknown => JSON.parse(/^data: (.*)$/m.exec(event ?? "")?.[1] ?? "\"no data\"");
+const dataOf = (event: string | undefined): unknown => JSON.parse(/^data: (.*)$/m.exec(event ?? "")?.[1] ?? '"no data"');
 const idOf = (event: string | undefined): string | undefined => /^id: (.*)$/m.exec(event ?? "")?.[1];
 
 test("a watched value comes now, and after each change, with the id to go on from", async () => {
@@ -120,11 +131,15 @@ test("a listener who leaves aborts the handler's signal", async () => {
 test("[RES-07] a slow listener holds one item, not a buffer of them", async () => {
   const clock = virtualClock();
   let produced = 0;
-  const fast = service("fast", {}, {
-    all: sse("/all", {}, async function* () {
-      for (;;) yield ++produced;
-    }),
-  });
+  const fast = service(
+    "fast",
+    {},
+    {
+      all: sse("/all", {}, async function* () {
+        for (;;) yield ++produced;
+      }),
+    },
+  );
   await using node = await start(app("test", [fast]), { store: "memory:", log: () => undefined, clock });
   const response = await node.fetch(new Request("http://x/all"));
   assert.equal(response.status, 200);

@@ -36,21 +36,32 @@ export async function openStream(served: Served, question: Question, resumeAfter
     // Asked for by the stream before there is anything to answer it: a handler begins at once.
     const { promise: ended, resolve: end } = Promise.withResolvers<unknown>();
     void execute<void>({
-      node, component, operation: operation.name, mode: "read", uses: operation.uses, id, tenant: question.tenant, principal: question.principal, timeoutMs: operation.timeoutMs, signal: withReason(link.signal), resumeAfter,
+      node,
+      component,
+      operation: operation.name,
+      mode: "read",
+      uses: operation.uses,
+      id,
+      tenant: question.tenant,
+      principal: question.principal,
+      timeoutMs: operation.timeoutMs,
+      signal: withReason(link.signal),
+      resumeAfter,
       run(uses, context) {
         const iterator = (operation.handler(arrived, uses, context) as AsyncIterable<unknown>)[Symbol.asyncIterator]();
         const inContext = AsyncLocalStorage.snapshot();
         return new Promise<void>((finish, fail) => {
-          const next = () => inContext(async () => {
-            try {
-              const step = await iterator.next();
-              if (step.done) finish();
-              return step;
-            } catch (fault) {
-              fail(fault as Error);
-              throw fault;
-            }
-          });
+          const next = () =>
+            inContext(async () => {
+              try {
+                const step = await iterator.next();
+                if (step.done) finish();
+                return step;
+              } catch (fault) {
+                fail(fault as Error);
+                throw fault;
+              }
+            });
           const close = () => {
             closing.abort();
             void inContext(async () => iterator.return?.()).catch(() => undefined); // its own business now
@@ -59,12 +70,17 @@ export async function openStream(served: Served, question: Question, resumeAfter
         });
       },
       conclude: () => ({ keep: false, end: "ok" }),
-    }).then((result) => (result.kind === "failed" && !Fault.is(result.fault, "stream.closed") ? result.fault : undefined), (fault: unknown) => fault).then((fault) => {
-      link.release();
-      state.streams -= 1;
-      end(fault);
-      reject((fault ?? closed()) as Error); // nothing when the stream was handed out already
-    });
+    })
+      .then(
+        (result) => (result.kind === "failed" && !Fault.is(result.fault, "stream.closed") ? result.fault : undefined),
+        (fault: unknown) => fault,
+      )
+      .then((fault) => {
+        link.release();
+        state.streams -= 1;
+        end(fault);
+        reject((fault ?? closed()) as Error); // nothing when the stream was handed out already
+      });
   });
 }
 
@@ -87,40 +103,43 @@ export function eventStream(served: Served, stream: Stream): Response {
   const encoder = new TextEncoder();
   let heartbeat: { cancel(): void } | undefined;
   let over = false;
-  const body = new ReadableStream<Uint8Array>({
-    start(controller) {
-      const send = (text: string) => {
-        if (!over) controller.enqueue(encoder.encode(text));
-      };
-      const beat = () => {
-        if ((controller.desiredSize ?? 0) > 0) send(": still here\n\n");
+  const body = new ReadableStream<Uint8Array>(
+    {
+      start(controller) {
+        const send = (text: string) => {
+          if (!over) controller.enqueue(encoder.encode(text));
+        };
+        const beat = () => {
+          if ((controller.desiredSize ?? 0) > 0) send(": still here\n\n");
+          heartbeat = clock.after(heartbeatMs, beat);
+        };
+        send(": hello\n\n"); // what makes a browser call the connection open
         heartbeat = clock.after(heartbeatMs, beat);
-      };
-      send(": hello\n\n"); // what makes a browser call the connection open
-      heartbeat = clock.after(heartbeatMs, beat);
-      void stream.ended.then((fault) => {
-        heartbeat?.cancel();
+        void stream.ended.then((fault) => {
+          heartbeat?.cancel();
+          if (over) return;
+          if (fault !== undefined) send(`event: error\ndata: ${JSON.stringify(problemOfFault(fault))}\n\n`);
+          over = true;
+          controller.close();
+        });
+      },
+      async pull(controller) {
         if (over) return;
-        if (fault !== undefined) send(`event: error\ndata: ${JSON.stringify(problemOfFault(fault))}\n\n`);
+        try {
+          const step = await stream.next();
+          if (!step.done && !over) controller.enqueue(encoder.encode(eventOf(step.value)));
+        } catch {
+          // told by `ended`
+        }
+      },
+      cancel() {
         over = true;
-        controller.close();
-      });
+        heartbeat?.cancel();
+        stream.close();
+      },
     },
-    async pull(controller) {
-      if (over) return;
-      try {
-        const step = await stream.next();
-        if (!step.done && !over) controller.enqueue(encoder.encode(eventOf(step.value)));
-      } catch {
-        // told by `ended`
-      }
-    },
-    cancel() {
-      over = true;
-      heartbeat?.cancel();
-      stream.close();
-    },
-  }, { highWaterMark: 1 });
+    { highWaterMark: 1 },
+  );
   return new Response(body, { headers: { "content-type": "text/event-stream; charset=utf-8", "cache-control": "no-store", "x-accel-buffering": "no" } });
 }
 
@@ -133,10 +152,13 @@ function eventOf(item: unknown): string {
 export async function* itemsOf(stream: Stream): AsyncGenerator<unknown, void, void> {
   try {
     for (;;) {
-      const step = await Promise.race([stream.next(), stream.ended.then((fault) => {
-        if (fault !== undefined) throw fault as Error;
-        return { done: true, value: undefined } as const;
-      })]);
+      const step = await Promise.race([
+        stream.next(),
+        stream.ended.then((fault) => {
+          if (fault !== undefined) throw fault as Error;
+          return { done: true, value: undefined } as const;
+        }),
+      ]);
       if (step.done) return;
       yield step.value;
     }

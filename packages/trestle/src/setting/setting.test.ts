@@ -30,16 +30,23 @@ test("a schema sees the text first, and then what it says as JSON", async () => 
   assert.equal(await given(z.coerce.number(), "8080"), 8080);
   assert.equal(await given(z.number(), "8080"), 8080);
   assert.equal(await given(z.string(), "8080"), "8080");
-  assert.deepEqual(await given(z.array(z.string()), "[\"a\"]"), ["a"]);
+  assert.deepEqual(await given(z.array(z.string()), '["a"]'), ["a"]);
   assert.equal(await given(z.stringbool(), "yes"), true);
 });
 
 test("a bad or missing setting names itself, the rule and the value, and nothing starts", async () => {
-  const boot = (component: Component, settings: Record<string, string> = {}) => start(app("test", [component]), { store: "memory:", log: () => undefined, settings });
-  await assert.rejects(boot(setting("PORT_X", { schema: z.coerce.number().int().max(65_535) }), { PORT_X: "99999" }), (fault) => Fault.is(fault, "setting.invalid") && /PORT_X/.test(fault.message) && /65535/.test(fault.message) && /"99999"/.test(fault.message));
+  const boot = (component: Component, settings: Record<string, string> = {}) =>
+    start(app("test", [component]), { store: "memory:", log: () => undefined, settings });
+  await assert.rejects(
+    boot(setting("PORT_X", { schema: z.coerce.number().int().max(65_535) }), { PORT_X: "99999" }),
+    (fault) => Fault.is(fault, "setting.invalid") && /PORT_X/.test(fault.message) && /65535/.test(fault.message) && /"99999"/.test(fault.message),
+  );
   await assert.rejects(boot(setting("MUST_BE_GIVEN")), (fault) => Fault.is(fault, "setting.invalid") && /MUST_BE_GIVEN.*required/.test(fault.message));
   await assert.rejects(boot(setting("MUST_BE_GIVEN", { schema: z.string() })), (fault) => Fault.is(fault, "setting.invalid") && /required/.test(fault.message));
-  assert.throws(() => setting("not a name"), (fault) => Fault.is(fault, "component.bad-name"));
+  assert.throws(
+    () => setting("not a name"),
+    (fault) => Fault.is(fault, "component.bad-name"),
+  );
 });
 
 test("two nodes of one app have settings of their own", async () => {

@@ -4,19 +4,40 @@
  *
  * A schema first sees the text as it came; when it declines that and the text is JSON, it sees the JSON (`"8080"` for a number).
  */
-import { declareUnchecked, definitionOf, parse, type Annotations, type Component, type In, type Invocation, type Issue, type NodeServices, type Out, type Parsed, type Schema, type Usable } from "../component/index.ts";
+import {
+  declareUnchecked,
+  definitionOf,
+  parse,
+  type Annotations,
+  type Component,
+  type In,
+  type Invocation,
+  type Issue,
+  type NodeServices,
+  type Out,
+  type Parsed,
+  type Schema,
+  type Usable,
+} from "../component/index.ts";
 import { Fault } from "../kernel/index.ts";
 
 export function setting(name: string, spec?: SettingSpec): Setting<string>;
 export function setting<S extends Schema>(name: string, spec: SchemaSettingSpec<S>): Setting<Out<S>>;
 export function setting(name: string, spec: SettingSpec & Partial<SchemaSettingSpec<Schema>> = {}): Setting<unknown> {
   if (!/^[A-Za-z_][A-Za-z0-9_]{0,127}$/.test(name)) {
-    throw Fault.create("component.bad-name", `the name of a setting must match [A-Za-z_][A-Za-z0-9_]* and have at most 128 characters, got ${JSON.stringify(name)}`, "Rename it: it is the name of an environment variable.");
+    throw Fault.create(
+      "component.bad-name",
+      `the name of a setting must match [A-Za-z_][A-Za-z0-9_]* and have at most 128 characters, got ${JSON.stringify(name)}`,
+      "Rename it: it is the name of an environment variable.",
+    );
   }
   const { schema, default: otherwise, ...annotations } = spec;
   const rule: Rule = { name, schema, otherwise };
   const component: Setting<unknown> = declareUnchecked<Setting<unknown>>("setting", name, {
-    annotations, uses: {}, edge: "read", role: "any",
+    annotations,
+    uses: {},
+    edge: "read",
+    role: "any",
     bind: (invocation: Invocation) => ({ value: settingValue(component, invocation.node) }),
     live: (node) => ({ value: settingValue(component, node) }),
     prepare: async (node) => {
@@ -81,7 +102,15 @@ async function parseJson(schema: Schema, text: string): Promise<Parsed<unknown> 
 }
 
 function invalid(name: string, text: string | undefined, issues: readonly Issue[]): Fault {
-  const why = issues.slice(0, 5).map(({ path, message }) => (path === "" ? message : `${path}: ${message}`)).join("; ");
+  const why = issues
+    .slice(0, 5)
+    .map(({ path, message }) => (path === "" ? message : `${path}: ${message}`))
+    .join("; ");
   const seen = text === undefined ? "" : `; got ${JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text)}`;
-  return Fault.create("setting.invalid", `setting ${name} cannot be used: ${why}${seen}`, `Set ${name} in the environment, or pass it as settings: { ${name}: … } to start().`, { details: { setting: name, issues } });
+  return Fault.create(
+    "setting.invalid",
+    `setting ${name} cannot be used: ${why}${seen}`,
+    `Set ${name} in the environment, or pass it as settings: { ${name}: … } to start().`,
+    { details: { setting: name, issues } },
+  );
 }

@@ -10,8 +10,18 @@ export async function readMigrations(component: string, migrations: string): Pro
   try {
     names = (await readdir(folder)).filter((name) => name.endsWith(".sql")).sort(); // by UTF-16 code unit: the same everywhere
   } catch (cause) {
-    throw Fault.create("sql.migrations-unreadable", `sql "${component}": migrations must be a folder that can be read, got ${JSON.stringify(migrations)}, which is ${folder} (${(cause as Error).message})`, "Name the folder as a path from the working directory, or as import.meta.resolve(\"./migrations\").", { cause });
+    throw Fault.create(
+      "sql.migrations-unreadable",
+      `sql "${component}": migrations must be a folder that can be read, got ${JSON.stringify(migrations)}, which is ${folder} (${(cause as Error).message})`,
+      'Name the folder as a path from the working directory, or as import.meta.resolve("./migrations").',
+      { cause },
+    );
   }
-  if (names.length === 0) throw Fault.create("sql.no-migrations", `sql "${component}": the folder of migrations has no *.sql file: ${folder}`, "Put the first migration there, for example 001-ledger.sql.");
+  if (names.length === 0)
+    throw Fault.create(
+      "sql.no-migrations",
+      `sql "${component}": the folder of migrations has no *.sql file: ${folder}`,
+      "Put the first migration there, for example 001-ledger.sql.",
+    );
   return Promise.all(names.map(async (name) => ({ name, text: await readFile(join(folder, name), "utf8") })));
 }

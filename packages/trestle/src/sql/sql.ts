@@ -13,7 +13,10 @@ import { readMigrations } from "./migrations.ts";
 export function sql(name: string, spec: SqlSpec): Sql {
   const { migrations, ...annotations } = spec;
   return declareComponent<Sql>("sql", name, {
-    annotations, uses: {}, edge: "write", role: "any",
+    annotations,
+    uses: {},
+    edge: "write",
+    role: "any",
     bind: (invocation) => new BoundSql(name, invocation),
     prepare: async (node) => node.store.migrate(name, await readMigrations(name, migrations)),
   });
@@ -49,7 +52,8 @@ class BoundSql {
   }
 
   rows(row: Schema) {
-    return async (text: TemplateStringsArray, ...values: readonly SqlValue[]): Promise<readonly unknown[]> => this.#parse(row, await this.#read(this.#statement(text, values)));
+    return async (text: TemplateStringsArray, ...values: readonly SqlValue[]): Promise<readonly unknown[]> =>
+      this.#parse(row, await this.#read(this.#statement(text, values)));
   }
 
   expect(row: Schema) {
