@@ -13,7 +13,12 @@ const writeBytes = 32;
 export function checkCommit(commit: Commit): number {
   checkId(commit.id, "commit.id");
   if (commit.expects.length > limits.expectationsMax) {
-    throw Fault.create("commit.read-set-full", `a commit may have ${limits.expectationsMax} expectations, this one has ${commit.expects.length}`, "Read fewer keys in one handler, or expect a whole prefix to be unchanged.", { details: { expectations: commit.expects.length } });
+    throw Fault.create(
+      "commit.read-set-full",
+      `a commit may have ${limits.expectationsMax} expectations, this one has ${commit.expects.length}`,
+      "Read fewer keys in one handler, or expect a whole prefix to be unchanged.",
+      { details: { expectations: commit.expects.length } },
+    );
   }
   let sizeBytes = 0;
   for (const expectation of commit.expects) {
@@ -38,7 +43,12 @@ export function checkCommit(commit: Commit): number {
   }
   for (const write of commit.writes) sizeBytes += writeBytes + checkWrite(write);
   if (sizeBytes > limits.commitBytesMax) {
-    throw Fault.create("commit.too-large", `a commit may have ${limits.commitBytesMax} bytes, this one has ${sizeBytes}`, "Split the work, or store large payloads as files and commit their references.", { details: { sizeBytes } });
+    throw Fault.create(
+      "commit.too-large",
+      `a commit may have ${limits.commitBytesMax} bytes, this one has ${sizeBytes}`,
+      "Split the work, or store large payloads as files and commit their references.",
+      { details: { sizeBytes } },
+    );
   }
   return sizeBytes;
 }
@@ -46,8 +56,12 @@ export function checkCommit(commit: Commit): number {
 function checkWrite(write: Write): number {
   switch (write.kind) {
     case "put": {
-      let sizeBytes = checkKey(write.key, "put.key") + write.value.byteLength + (write.expiresAtMs === undefined ? 0 : checkNumber(write.expiresAtMs, "put.expiresAtMs"));
-      for (const entry of write.index ?? []) sizeBytes += checkKey(entry.field, "put.index.field") + (typeof entry.value === "string" ? checkKey(entry.value, `put.index.${entry.field}`) : checkNumber(entry.value, `put.index.${entry.field}`));
+      let sizeBytes =
+        checkKey(write.key, "put.key") + write.value.byteLength + (write.expiresAtMs === undefined ? 0 : checkNumber(write.expiresAtMs, "put.expiresAtMs"));
+      for (const entry of write.index ?? [])
+        sizeBytes +=
+          checkKey(entry.field, "put.index.field") +
+          (typeof entry.value === "string" ? checkKey(entry.value, `put.index.${entry.field}`) : checkNumber(entry.value, `put.index.${entry.field}`));
       return sizeBytes;
     }
     case "remove":
@@ -55,20 +69,35 @@ function checkWrite(write: Write): number {
     case "merge": {
       const { merge } = write;
       const sizeBytes = checkKey(write.key, "merge.key");
-      if (merge.kind === "add" && !Number.isSafeInteger(merge.amount)) throw Fault.create("commit.not-an-integer", `add must be an integer within 2^53, got ${merge.amount}`, "Count in whole units.", { details: { key: write.key } });
+      if (merge.kind === "add" && !Number.isSafeInteger(merge.amount))
+        throw Fault.create("commit.not-an-integer", `add must be an integer within 2^53, got ${merge.amount}`, "Count in whole units.", {
+          details: { key: write.key },
+        });
       if (merge.kind === "max" || merge.kind === "min") checkNumber(merge.value, `merge.${merge.kind}`);
       if (merge.kind === "union") return sizeBytes + merge.members.reduce((sum, member) => sum + checkText(member, "merge.union", limits.commitBytesMax), 0);
       return sizeBytes + (merge.kind === "set-once" ? merge.value.byteLength : 8);
     }
     case "token":
-      if (!(write.keepForMs > 0 && write.keepForMs <= limits.tokenKeepMsMax)) throw Fault.create("token.keep-out-of-range", `keepForMs must be above 0 and at most ${limits.tokenKeepMsMax} (30 days), got ${write.keepForMs}`, "Keep it for a shorter time, or use a record.", { details: { key: write.key } });
+      if (!(write.keepForMs > 0 && write.keepForMs <= limits.tokenKeepMsMax))
+        throw Fault.create(
+          "token.keep-out-of-range",
+          `keepForMs must be above 0 and at most ${limits.tokenKeepMsMax} (30 days), got ${write.keepForMs}`,
+          "Keep it for a shorter time, or use a record.",
+          { details: { key: write.key } },
+        );
       return checkKey(write.key, "token.key") + write.value.byteLength;
     case "append": {
       let sizeBytes = checkKey(write.stream, "append.stream");
       for (const event of write.events) {
         checkId(event.id, "event.id");
         const eventBytes = event.data.byteLength + (event.meta?.byteLength ?? 0);
-        if (eventBytes > limits.eventBytesMax) throw Fault.create("event.too-large", `an event may have ${limits.eventBytesMax} bytes, this one (${event.type}) has ${eventBytes}`, "Store the payload as a file and append its reference.", { details: { type: event.type, sizeBytes: eventBytes } });
+        if (eventBytes > limits.eventBytesMax)
+          throw Fault.create(
+            "event.too-large",
+            `an event may have ${limits.eventBytesMax} bytes, this one (${event.type}) has ${eventBytes}`,
+            "Store the payload as a file and append its reference.",
+            { details: { type: event.type, sizeBytes: eventBytes } },
+          );
         sizeBytes += writeBytes + eventBytes + checkKey(event.type, "event.type");
       }
       return sizeBytes;
@@ -77,8 +106,16 @@ function checkWrite(write: Write): number {
       const { job } = write;
       checkId(job.id, "job.id");
       if (job.dueAtMs !== undefined) checkNumber(job.dueAtMs, "job.dueAtMs");
-      if (!Number.isSafeInteger(job.priority)) throw Fault.create("job.priority-not-an-integer", `priority must be an integer, lower is sooner, got ${job.priority}`, "Use 0, 1 or 2.", { details: { queue: job.queue } });
-      return checkKey(job.queue, "job.queue") + job.payload.byteLength + (job.key === undefined ? 0 : checkKey(job.key, "job.key")) + (job.unique === undefined ? 0 : checkKey(job.unique, "job.unique"));
+      if (!Number.isSafeInteger(job.priority))
+        throw Fault.create("job.priority-not-an-integer", `priority must be an integer, lower is sooner, got ${job.priority}`, "Use 0, 1 or 2.", {
+          details: { queue: job.queue },
+        });
+      return (
+        checkKey(job.queue, "job.queue") +
+        job.payload.byteLength +
+        (job.key === undefined ? 0 : checkKey(job.key, "job.key")) +
+        (job.unique === undefined ? 0 : checkKey(job.unique, "job.unique"))
+      );
     }
     case "finish":
       checkId(write.job, "finish.job");
@@ -95,7 +132,10 @@ function checkWrite(write: Write): number {
 }
 
 export function checkId(id: string, option: string): void {
-  if (mintedAtMs(id) === undefined) throw Fault.create("store.id-not-uuidv7", `${option} must be a UUIDv7 in lower case, got ${JSON.stringify(id)}`, "Mint ids with the kernel's Ids.", { details: { option } });
+  if (mintedAtMs(id) === undefined)
+    throw Fault.create("store.id-not-uuidv7", `${option} must be a UUIDv7 in lower case, got ${JSON.stringify(id)}`, "Mint ids with the kernel's Ids.", {
+      details: { option },
+    });
 }
 
 /** UTF-8 bytes of a key, stream, queue or name. */
@@ -105,17 +145,33 @@ export function checkKey(key: string, option: string): number {
 
 function checkText(text: string, option: string, most: number, tooLong: "store.key-too-long" | "commit.too-large" = "commit.too-large"): number {
   // A lone surrogate has no UTF-8: two different texts would become one key. NUL ends a text in PostgreSQL.
-  if (!text.isWellFormed() || text.includes("\u0000")) throw Fault.create("store.key-not-text", `${option} must be Unicode text without NUL and lone surrogates, got ${JSON.stringify(text.slice(0, 100))}`, "Encode bytes before they become a key, for example with base64url.", { details: { option } });
+  if (!text.isWellFormed() || text.includes("\u0000"))
+    throw Fault.create(
+      "store.key-not-text",
+      `${option} must be Unicode text without NUL and lone surrogates, got ${JSON.stringify(text.slice(0, 100))}`,
+      "Encode bytes before they become a key, for example with base64url.",
+      { details: { option } },
+    );
   const sizeBytes = text.length * 3 <= most ? text.length : Buffer.byteLength(text);
-  if (sizeBytes > most) throw Fault.create(tooLong, `${option} may have ${most} bytes of UTF-8, got ${sizeBytes}: ${JSON.stringify(text.slice(0, 60))}…`, "Shorten it, or use a digest of it.", { details: { option, sizeBytes } });
+  if (sizeBytes > most)
+    throw Fault.create(
+      tooLong,
+      `${option} may have ${most} bytes of UTF-8, got ${sizeBytes}: ${JSON.stringify(text.slice(0, 60))}…`,
+      "Shorten it, or use a digest of it.",
+      { details: { option, sizeBytes } },
+    );
   return sizeBytes;
 }
 
 function checkNumber(value: number, option: string): number {
-  if (!Number.isFinite(value)) throw Fault.create("commit.not-a-number", `${option} must be a finite number, got ${value}`, "Leave out what is not a number.", { details: { option } });
+  if (!Number.isFinite(value))
+    throw Fault.create("commit.not-a-number", `${option} must be a finite number, got ${value}`, "Leave out what is not a number.", { details: { option } });
   return 8;
 }
 
 function statementBytes({ text, parameters }: Statement): number {
-  return text.length + parameters.reduce<number>((sum, value) => sum + (typeof value === "string" ? value.length : value instanceof Uint8Array ? value.byteLength : 8), 0);
+  return (
+    text.length +
+    parameters.reduce<number>((sum, value) => sum + (typeof value === "string" ? value.length : value instanceof Uint8Array ? value.byteLength : 8), 0)
+  );
 }

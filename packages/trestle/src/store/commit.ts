@@ -123,8 +123,7 @@ export type SqlValue = string | number | bigint | boolean | null | Uint8Array;
 
 export type CommitOutcome =
   /** `n` is its number. A commit without writes takes none: `n` is then the newest number its expectations held at. */
-  | { readonly ok: true; readonly epoch: number; readonly n: number }
-  | CommitRefused;
+  { readonly ok: true; readonly epoch: number; readonly n: number } | CommitRefused;
 
 export type CommitRefused =
   /** These expectations no longer hold. */

@@ -4,5 +4,44 @@ export { commitIdRetentionMs, limits } from "./limits.ts";
 export { keyPrefix, parseKey, storeKey } from "./key.ts";
 export type { StoreKey } from "./key.ts";
 export { rowsDigest } from "./rows-digest.ts";
-export type { Commit, CommitId, CommitOutcome, CommitRefused, Expectation, Fence, IndexEntry, JobEnd, JobId, Merge, NewEvent, NewJob, SqlValue, Statement, Version, Write } from "./commit.ts";
-export type { Change, Claim, ClaimedJob, ClaimRequest, Claims, CommitRow, EventRow, Head, JobRow, JobState, ListQuery, LogPage, Position, QueueDepth, Reader, RecordRow, SqlConnection, SqlResult, Store, StoreStats, TokenRow } from "./store.ts";
+export type {
+  Commit,
+  CommitId,
+  CommitOutcome,
+  CommitRefused,
+  Expectation,
+  Fence,
+  IndexEntry,
+  JobEnd,
+  JobId,
+  Merge,
+  NewEvent,
+  NewJob,
+  SqlValue,
+  Statement,
+  Version,
+  Write,
+} from "./commit.ts";
+export type {
+  Change,
+  Claim,
+  ClaimedJob,
+  ClaimRequest,
+  Claims,
+  CommitRow,
+  EventRow,
+  Head,
+  JobRow,
+  JobState,
+  ListQuery,
+  LogPage,
+  Position,
+  QueueDepth,
+  Reader,
+  RecordRow,
+  SqlConnection,
+  SqlResult,
+  Store,
+  StoreStats,
+  TokenRow,
+} from "./store.ts";
