@@ -1,15 +1,19 @@
 /**
  * The one codec seam between components and engines: engines see bytes. JSON it is; a value that JSON would silently change
- * (Date, Map, undefined in an array, NaN, a lone class instance) is a fault at the door that names its path.
+ * (Date, Map, undefined in an array, NaN, a lone class instance) is a fault at the door that names its path. Two changes are let
+ * pass, because they change no meaning: a member that is undefined is left out, and -0 is 0.
  */
 import { Fault } from "../kernel/index.ts";
+
+/** Objects within objects: beyond it a value is a circle, or meant to exhaust the stack of whoever reads it. */
+const depthMax = 500;
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
 /** `what` is named in the fault: `message of queue "mail"`. */
 export function encode(value: unknown, what: string): Uint8Array {
-  assertJson(value, what, "");
+  assertJson(value, what, "", 0);
   return encoder.encode(JSON.stringify(value));
 }
 
@@ -17,7 +21,7 @@ export function decode(bytes: Uint8Array): unknown {
   return JSON.parse(decoder.decode(bytes));
 }
 
-function assertJson(value: unknown, what: string, path: string): void {
+function assertJson(value: unknown, what: string, path: string, depth: number): void {
   if (value === null) return;
   switch (typeof value) {
     case "string":
@@ -27,15 +31,16 @@ function assertJson(value: unknown, what: string, path: string): void {
       if (Number.isFinite(value)) return;
       break;
     case "object": {
+      if (depth > depthMax) throw Fault.create("payload.not-json", `${what} cannot be stored: ${path.slice(0, 60)}… is nested deeper than ${depthMax}, or contains itself`, "Store flat data, and references instead of what they refer to.");
       if (Array.isArray(value)) {
-        for (let i = 0; i < value.length; i++) assertJson(value[i], what, `${path}[${i}]`);
+        for (let i = 0; i < value.length; i++) assertJson(value[i], what, `${path}[${i}]`, depth + 1);
         return;
       }
       const prototype = Object.getPrototypeOf(value) as unknown;
       if (prototype !== Object.prototype && prototype !== null) break;
       for (const key in value) {
         const member = (value as Record<string, unknown>)[key];
-        if (member !== undefined) assertJson(member, what, path === "" ? key : `${path}.${key}`);
+        if (member !== undefined) assertJson(member, what, path === "" ? key : `${path}.${key}`, depth + 1);
       }
       return;
     }
