@@ -2,6 +2,7 @@
  * A component outside handlers: every operation is a commit of its own, made when its promise resolves; a watch or history is
  * read as it goes.
  */
+import { Fault } from "../kernel/index.ts";
 import { definitionOf, execute, Invocation, isRefused, type Component, type Handle, type NodeServices, type Usable } from "../component/index.ts";
 
 /** Outside a handler every operation takes effect when its promise resolves. */
@@ -43,8 +44,8 @@ async function commitOne(node: NodeServices, component: Component, signal: Abort
     // A refusal is the answer here, and nobody else will look at it.
     conclude: (answer) => (isRefused(answer) ? { keep: false, end: "refused" } : { keep: true, end: "ok" }),
   });
-  if (ended.kind === "failed") throw ended.fault;
-  return ended.kind === "answered" ? plain(ended.answer) : undefined;
+  if (ended.kind === "answered") return plain(ended.answer);
+  throw ended.kind === "failed" ? ended.fault : Fault.create("commit.conflict", `${path.join(".")} of ${component.kind} "${component.name}" was taken over by another run; nothing was committed`, "Try again.");
 }
 
 function call(handle: object, path: readonly string[], given: readonly unknown[]): unknown {

@@ -38,12 +38,17 @@ export function nodeServices(made: Made): Services {
     app, store, lane, clock, random, ids, observer, draining,
     id: `${app}-${process.pid}-${ids.next().slice(-6)}`,
     log: (component, { invocation }) => boundLog(logger, { app, component, ...(invocation === undefined ? {} : { invocation }) }),
-    setting: (name) => settings[name] ?? process.env[name],
+    setting: (name) => own(settings, name) ?? own(process.env, name),
     local<T>(component: Component, make: () => T): T {
       if (!locals.has(component)) locals.set(component, make());
       return locals.get(component) as T;
     },
     inCommit: (source) => reactions.get(source) ?? none,
-    serviceUrl: (name) => services[name],
+    serviceUrl: (name) => own(services, name),
   };
+}
+
+/** A service may be called `constructor`: only what was given counts. */
+function own(given: Readonly<Record<string, string | undefined>>, name: string): string | undefined {
+  return Object.hasOwn(given, name) ? given[name] : undefined;
 }

@@ -66,6 +66,7 @@ export async function start(app: App, options: StartOptions = {}): Promise<Node>
   const where = storeUrl(app.name, options, process.env);
   const metrics = metricsRegistry();
   const logger = jsonLogger({ clock, write: options.log ?? ((line) => void process.stderr.write(`${line}\n`)), level: logLevel(process.env["TRESTLE_LOG"]) });
+  if (options.port !== undefined) portOf(options.port, "port");
   const components = app.components; // duplicate names show here, before anything is opened
   const store = await openStore(where.url, { clock, random });
   try {
@@ -97,10 +98,15 @@ class RunningNode implements Node {
 
   static async start(app: App, components: readonly Component[], options: StartOptions, inside: Inside, file: string | undefined): Promise<RunningNode> {
     const node = new RunningNode(app, components, options, inside, file);
-    for (const component of components) await definitionOf(component).prepare?.(node.#services);
-    await node.#lifecycle.start();
-    await node.#listen();
-    return node;
+    try {
+      for (const component of components) await definitionOf(component).prepare?.(node.#services);
+      await node.#lifecycle.start();
+      await node.#listen();
+      return node;
+    } catch (fault) {
+      await node.stop().catch(() => undefined); // why it did not start matters more
+      throw fault;
+    }
   }
 
   private constructor(app: App, components: readonly Component[], options: StartOptions, inside: Inside, file: string | undefined) {
@@ -138,7 +144,9 @@ class RunningNode implements Node {
     const { store, clock } = this.#inside;
     const withinMs = options.within === undefined ? 250 : durationMs(options.within, "transaction: within");
     return store.transaction(async (connection) => {
-      const invocation = new Invocation({ node: this.#services, mode: "write", id: this.#services.ids.next(), component: this.#script, operation: "transaction", tenant: undefined, principal: undefined, attempt: 1, startedAtMs: clock.wallMs(), deadlineMs: clock.monotonicMs() + withinMs, signal: this.#stopping.signal });
+      // A lane of its own: it alone is in the store, so what others have staged waits for it, and nothing of theirs can be rested on.
+      const node = { ...this.#services, lane: new Lane(store, clock) };
+      const invocation = new Invocation({ node, mode: "write", id: node.ids.next(), component: this.#script, operation: "transaction", tenant: undefined, principal: undefined, attempt: 1, startedAtMs: clock.wallMs(), deadlineMs: clock.monotonicMs() + withinMs, signal: this.#stopping.signal });
       try {
         const result = await work(bindUses(uses, invocation) as Handles<U, "write">, { dialect: store.dialect, connection });
         const unread = invocation.unreadRefusal();
@@ -198,7 +206,7 @@ class RunningNode implements Node {
     // A node without services listens only when it is told where: a worker then has its health, metrics and console too.
     if (this.#options.port === undefined && !this.#components.some((component) => component.kind === "service" && this.#runs(component))) return;
     const { listen } = await import("./server.ts");
-    const port = this.#options.port ?? portOf(process.env["PORT"]);
+    const port = this.#options.port ?? portOf(process.env["PORT"] ?? 0, "PORT");
     this.#server = await listen((request, peer) => this.#answer(request, peer), { port, host: this.#options.host ?? process.env["HOST"] ?? "localhost" });
     // Where the CLI finds the node that holds the store.
     if (this.#file !== undefined) writeFileSync(`${this.#file}.node.json`, `${JSON.stringify({ url: this.#server.url, pid: process.pid, startedAt: new Date(this.#startedAtMs).toISOString() })}\n`);
@@ -229,10 +237,10 @@ class RunningNode implements Node {
   }
 }
 
-function portOf(text: string | undefined): number {
-  const port = text === undefined ? 0 : Number(text);
+function portOf(given: string | number, option: string): number {
+  const port = Number(given);
   if (Number.isInteger(port) && port >= 0 && port <= 65_535) return port;
-  throw Fault.create("http.bad-port", `PORT must be an integer from 0 to 65535, got ${JSON.stringify(text)}`, "Set PORT to a free port.");
+  throw Fault.create("http.bad-port", `${option} must be an integer from 0 to 65535, got ${typeof given === "number" ? given : JSON.stringify(given)}`, "Choose a free port, or 0 for any.");
 }
 
 function logLevel(text: string | undefined): "debug" | "info" | "warn" | "error" {
