@@ -6,7 +6,11 @@ import { graphOf, reachable, type Graph } from "./graph.ts";
 /** Declaring is pure; `start` binds it to engines. `name` names the default store file: `[a-z][a-z0-9-]*`. */
 export function app(name: string, components: readonly Component[], annotations: AppSpec = {}): App {
   if (!/^[a-z][a-z0-9-]{0,63}$/.test(name)) {
-    throw Fault.create("app.bad-name", `the name of an app must match [a-z][a-z0-9-]* and have at most 64 characters, got ${JSON.stringify(name)}`, "Rename it: it names the store's file and the service in traces.");
+    throw Fault.create(
+      "app.bad-name",
+      `the name of an app must match [a-z][a-z0-9-]* and have at most 64 characters, got ${JSON.stringify(name)}`,
+      "Rename it: it names the store's file and the service in traces.",
+    );
   }
   return new DeclaredApp(name, components, annotations);
 }

@@ -14,7 +14,11 @@ export interface Engines {
 export type StoreUrl = "memory:" | `sqlite:${string}`;
 
 /** The store's URL as given, in the environment, or the default; and the file behind it, whose directory is made. */
-export function storeUrl(app: string, engines: Engines, environment: Readonly<Record<string, string | undefined>>): { readonly url: string; readonly file: string | undefined } {
+export function storeUrl(
+  app: string,
+  engines: Engines,
+  environment: Readonly<Record<string, string | undefined>>,
+): { readonly url: string; readonly file: string | undefined } {
   const url = engines.store ?? environment["TRESTLE_STORE"] ?? `sqlite:${join(environment["TRESTLE_DATA"] ?? ".trestle", `${app}.db`)}`;
   const { path } = parseStoreUrl(url);
   if (path === ":memory:") return { url, file: undefined };
@@ -22,7 +26,12 @@ export function storeUrl(app: string, engines: Engines, environment: Readonly<Re
   try {
     mkdirSync(dirname(file), { recursive: true });
   } catch (cause) {
-    throw Fault.create("store.not-writable", `the directory of the store cannot be made: ${dirname(file)} (${(cause as Error).message})`, "Name a directory that this user may write to, with TRESTLE_DATA or the store's URL.", { cause });
+    throw Fault.create(
+      "store.not-writable",
+      `the directory of the store cannot be made: ${dirname(file)} (${(cause as Error).message})`,
+      "Name a directory that this user may write to, with TRESTLE_DATA or the store's URL.",
+      { cause },
+    );
   }
   return { url, file };
 }

@@ -29,7 +29,11 @@ export function reachable(roots: readonly Component[]): readonly Component[] {
     const known = byName.get(component.name);
     if (known === component) return;
     if (known) {
-      throw Fault.create("app.duplicate-name", `two components are named "${component.name}": a ${known.kind} and a ${component.kind}`, "Rename one: the name is its identity in storage, metrics and URLs.");
+      throw Fault.create(
+        "app.duplicate-name",
+        `two components are named "${component.name}": a ${known.kind} and a ${component.kind}`,
+        "Rename one: the name is its identity in storage, metrics and URLs.",
+      );
     }
     byName.set(component.name, component);
     for (const next of neighbours(component)) visit(next.component);
@@ -44,7 +48,9 @@ export function graphOf(components: readonly Component[]): Graph {
     const { annotations, role } = definitionOf(component);
     return { kind: component.kind, name: component.name, role, annotations };
   });
-  const edges = components.flatMap((from) => neighbours(from).map(({ component, operation }): GraphEdge => ({ from: from.name, to: component.name, operation })));
+  const edges = components.flatMap((from) =>
+    neighbours(from).map(({ component, operation }): GraphEdge => ({ from: from.name, to: component.name, operation })),
+  );
   return { components: nodes, edges: [...new Map(edges.map((edge) => [`${edge.from} ${edge.to} ${edge.operation}`, edge])).values()] };
 }
 

@@ -7,7 +7,13 @@ import { definitionOf, execute, Invocation, isRefused, type Component, type Hand
 
 /** Outside a handler every operation takes effect when its promise resolves. */
 export type Live<C extends Usable> = { readonly [K in keyof Handle<C>]: Settled<Handle<C>[K]> };
-type Settled<F> = F extends (...args: infer A) => infer R ? (R extends AsyncIterable<any> ? F : (...args: A) => Promise<Awaited<R>>) : F extends object ? { readonly [K in keyof F]: Settled<F[K]> } : F;
+type Settled<F> = F extends (...args: infer A) => infer R
+  ? R extends AsyncIterable<any>
+    ? F
+    : (...args: A) => Promise<Awaited<R>>
+  : F extends object
+    ? { readonly [K in keyof F]: Settled<F[K]> }
+    : F;
 
 const timeoutMs = 30_000;
 // These read as they go: there is no commit at their end.
@@ -18,34 +24,52 @@ export function live(node: NodeServices, component: Component, signal: AbortSign
   if (definition.live) return definition.live(node);
   const probe = invocationOf(node, component, "write", signal).handle(component);
   const members = new Map<string, unknown>();
-  return new Proxy({}, {
-    get(_target, name) {
-      if (typeof name !== "string" || name === "then") return undefined;
-      if (!members.has(name)) members.set(name, member(node, component, signal, [name], (probe as Record<string, unknown>)[name]));
-      return members.get(name);
+  return new Proxy(
+    {},
+    {
+      get(_target, name) {
+        if (typeof name !== "string" || name === "then") return undefined;
+        if (!members.has(name)) members.set(name, member(node, component, signal, [name], (probe as Record<string, unknown>)[name]));
+        return members.get(name);
+      },
+      has: (_target, name) => name in probe,
     },
-    has: (_target, name) => name in probe,
-  });
+  );
 }
 
 function member(node: NodeServices, component: Component, signal: AbortSignal, path: readonly string[], sample: unknown): unknown {
   if (typeof sample === "function") {
-    if (streaming.has(path[0] as string)) return (...given: readonly unknown[]) => call(invocationOf(node, component, "read", signal).handle(component), path, given);
+    if (streaming.has(path[0] as string))
+      return (...given: readonly unknown[]) => call(invocationOf(node, component, "read", signal).handle(component), path, given);
     return (...given: readonly unknown[]) => commitOne(node, component, signal, path, given);
   }
-  if (typeof sample === "object" && sample !== null) return Object.fromEntries(Object.entries(sample).map(([name, inner]) => [name, member(node, component, signal, [...path, name], inner)]));
+  if (typeof sample === "object" && sample !== null)
+    return Object.fromEntries(Object.entries(sample).map(([name, inner]) => [name, member(node, component, signal, [...path, name], inner)]));
   return sample;
 }
 
 async function commitOne(node: NodeServices, component: Component, signal: AbortSignal, path: readonly string[], given: readonly unknown[]): Promise<unknown> {
   const ended = await execute({
-    node, component, operation: path.join("."), mode: "write", uses: undefined, id: node.ids.next(), timeoutMs, signal,
+    node,
+    component,
+    operation: path.join("."),
+    mode: "write",
+    uses: undefined,
+    id: node.ids.next(),
+    timeoutMs,
+    signal,
     run: (_uses, _context, invocation) => call(invocation.handle(component), path, given) as Promise<unknown>,
     // A refusal is the answer here, and nobody else will look at it.
     conclude: (answer) => (isRefused(answer) ? { keep: false, end: "refused" } : { keep: true, end: "ok" }),
   });
   if (ended.kind === "answered") return plain(ended.answer);
-  throw ended.kind === "failed" ? ended.fault : Fault.create("commit.conflict", `${path.join(".")} of ${component.kind} "${component.name}" was taken over by another run; nothing was committed`, "Try again.");
+  throw ended.kind === "failed"
+    ? ended.fault
+    : Fault.create(
+        "commit.conflict",
+        `${path.join(".")} of ${component.kind} "${component.name}" was taken over by another run; nothing was committed`,
+        "Try again.",
+      );
 }
 
 function call(handle: object, path: readonly string[], given: readonly unknown[]): unknown {
@@ -60,5 +84,17 @@ function plain(answer: unknown): unknown {
 }
 
 function invocationOf(node: NodeServices, component: Component, mode: "read" | "write", signal: AbortSignal): Invocation {
-  return new Invocation({ node, mode, id: node.ids.next(), component, operation: "", tenant: undefined, principal: undefined, attempt: 1, startedAtMs: node.clock.wallMs(), deadlineMs: Number.POSITIVE_INFINITY, signal });
+  return new Invocation({
+    node,
+    mode,
+    id: node.ids.next(),
+    component,
+    operation: "",
+    tenant: undefined,
+    principal: undefined,
+    attempt: 1,
+    startedAtMs: node.clock.wallMs(),
+    deadlineMs: Number.POSITIVE_INFINITY,
+    signal,
+  });
 }

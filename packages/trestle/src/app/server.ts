@@ -38,7 +38,10 @@ function unreadable(thrown: unknown): Response {
   return problem(400, "request.malformed", "Bad Request", `the request cannot be read: ${thrown instanceof Error ? thrown.message : String(thrown)}`);
 }
 
-export async function listen(fetch: (request: Request, peer: Peer) => Promise<Response>, options: { readonly port: number; readonly host: string }): Promise<HttpServer> {
+export async function listen(
+  fetch: (request: Request, peer: Peer) => Promise<Response>,
+  options: { readonly port: number; readonly host: string },
+): Promise<HttpServer> {
   let draining = false;
   let inFlight = 0;
   let connections = 0;
@@ -63,13 +66,16 @@ export async function listen(fetch: (request: Request, peer: Peer) => Promise<Re
     },
     { overrideGlobalObjects: false, errorHandler: (thrown) => (thrown === alreadySent ? undefined : unreadable(thrown)) },
   );
-  const server = createServer({ maxHeaderSize: maxHeaderBytes, headersTimeout: 10_000, requestTimeout: 60_000, keepAliveTimeout: 30_000, connectionsCheckingInterval: 1_000 }, (request, response) => {
-    if (draining) response.setHeader("connection", "close");
-    inFlight += 1;
-    requests += 1;
-    response.once("close", () => (inFlight -= 1));
-    void listener(request, response);
-  });
+  const server = createServer(
+    { maxHeaderSize: maxHeaderBytes, headersTimeout: 10_000, requestTimeout: 60_000, keepAliveTimeout: 30_000, connectionsCheckingInterval: 1_000 },
+    (request, response) => {
+      if (draining) response.setHeader("connection", "close");
+      inFlight += 1;
+      requests += 1;
+      response.once("close", () => (inFlight -= 1));
+      void listener(request, response);
+    },
+  );
   server.maxHeadersCount = 100;
   server.on("connection", (socket) => {
     connections += 1;
@@ -108,12 +114,13 @@ export async function listen(fetch: (request: Request, peer: Peer) => Promise<Re
         await sleep(clock, lookEveryMs);
       }
     },
-    close: () => new Promise((resolve) => {
-      draining = true;
-      server.close(() => resolve());
-      server.closeIdleConnections();
-      server.closeAllConnections();
-    }),
+    close: () =>
+      new Promise((resolve) => {
+        draining = true;
+        server.close(() => resolve());
+        server.closeIdleConnections();
+        server.closeAllConnections();
+      }),
   };
 }
 
@@ -122,18 +129,36 @@ function answerUnparsed(error: NodeJS.ErrnoException, socket: Duplex): void {
   const { _httpMessage: answering } = socket as { readonly _httpMessage?: { readonly _headerSent: boolean } | null };
   if (error.code === "ECONNRESET" || !socket.writable || answering?._headerSent) return void socket.destroy();
   const [status, title, code, detail] =
-    error.code === "HPE_HEADER_OVERFLOW" ? ([431, "Request Header Fields Too Large", "request.headers-too-large", `the headers of a request may have at most ${maxHeaderBytes} bytes together`] as const)
-    : error.code === "ERR_HTTP_REQUEST_TIMEOUT" ? ([408, "Request Timeout", "request.too-slow", "the request was not complete in time"] as const)
-    : ([400, "Bad Request", "request.malformed", `what came is no HTTP: ${error.message}`] as const);
+    error.code === "HPE_HEADER_OVERFLOW"
+      ? ([
+          431,
+          "Request Header Fields Too Large",
+          "request.headers-too-large",
+          `the headers of a request may have at most ${maxHeaderBytes} bytes together`,
+        ] as const)
+      : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
+        ? ([408, "Request Timeout", "request.too-slow", "the request was not complete in time"] as const)
+        : ([400, "Bad Request", "request.malformed", `what came is no HTTP: ${error.message}`] as const);
   const body = JSON.stringify({ type: "about:blank", title, status, detail, code });
-  socket.end(`HTTP/1.1 ${status} ${title}\r\nconnection: close\r\ncontent-type: application/problem+json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
+  socket.end(
+    `HTTP/1.1 ${status} ${title}\r\nconnection: close\r\ncontent-type: application/problem+json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+  );
 }
 
 function bind(server: Server, { port, host }: { readonly port: number; readonly host: string }): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once("error", (cause: NodeJS.ErrnoException) => {
-      if (cause.code === "EADDRINUSE") reject(Fault.create("http.port-in-use", `port ${port} on ${host} is in use by another program`, "Choose another port with PORT or the `port` option, or stop the other program.", { cause, details: { port, host } }));
-      else if (cause.code === "EACCES") reject(Fault.create("http.port-not-allowed", `port ${port} on ${host} may not be opened by this user`, "Choose a port above 1023.", { cause }));
+      if (cause.code === "EADDRINUSE")
+        reject(
+          Fault.create(
+            "http.port-in-use",
+            `port ${port} on ${host} is in use by another program`,
+            "Choose another port with PORT or the `port` option, or stop the other program.",
+            { cause, details: { port, host } },
+          ),
+        );
+      else if (cause.code === "EACCES")
+        reject(Fault.create("http.port-not-allowed", `port ${port} on ${host} may not be opened by this user`, "Choose a port above 1023.", { cause }));
       else reject(Fault.create("http.cannot-listen", `cannot listen on ${host}:${port}: ${cause.message}`, "Check `host` and `port`.", { cause }));
     });
     server.listen(port, host, () => {

@@ -35,7 +35,14 @@ export function nodeServices(made: Made): Services {
   }
   const { app, store, lane, clock, random, ids, observer, logger, draining, settings, services } = made;
   return {
-    app, store, lane, clock, random, ids, observer, draining,
+    app,
+    store,
+    lane,
+    clock,
+    random,
+    ids,
+    observer,
+    draining,
     id: `${app}-${process.pid}-${ids.next().slice(-6)}`,
     log: (component, { invocation }) => boundLog(logger, { app, component, ...(invocation === undefined ? {} : { invocation }) }),
     setting: (name) => own(settings, name) ?? own(process.env, name),

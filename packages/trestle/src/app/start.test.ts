@@ -7,33 +7,68 @@ import { z } from "zod";
 import { app, Fault, open, projection, records, start, aggregate, command } from "../index.ts";
 import { virtualClock } from "../kernel/index.ts";
 
-const notes = records("notes", { key: z.string(), value: z.string(), seed: [["welcome", "hello"], ["bye", "so long"]] });
-const counter = aggregate("counter", { id: z.string(), events: { Counted: z.object({}) }, initial: () => 0, evolve: { Counted: (n) => n + 1 } }, { count: command((_n, emit) => emit.Counted()) });
-const counts = projection("counts", { from: counter, row: z.object({ n: z.int() }) }, { creates: { Counted: () => ({ n: 1 }) }, updates: { Counted: ({ n }) => ({ n: n + 1 }) } });
+const notes = records("notes", {
+  key: z.string(),
+  value: z.string(),
+  seed: [
+    ["welcome", "hello"],
+    ["bye", "so long"],
+  ],
+});
+const counter = aggregate(
+  "counter",
+  { id: z.string(), events: { Counted: z.object({}) }, initial: () => 0, evolve: { Counted: (n) => n + 1 } },
+  { count: command((_n, emit) => emit.Counted()) },
+);
+const counts = projection(
+  "counts",
+  { from: counter, row: z.object({ n: z.int() }) },
+  { creates: { Counted: () => ({ n: 1 }) }, updates: { Counted: ({ n }) => ({ n: n + 1 }) } },
+);
 const quiet = { store: "memory:", log: () => undefined } as const;
 
 test("declaring is inert: an app reaches what its components use and follow, dependencies first, and starts nothing", () => {
   const declared = app("a", [counts, notes]);
 
-  assert.deepEqual(declared.components.map(({ kind, name }) => `${kind} ${name}`), ["aggregate counter", "projection counts", "records notes"]);
+  assert.deepEqual(
+    declared.components.map(({ kind, name }) => `${kind} ${name}`),
+    ["aggregate counter", "projection counts", "records notes"],
+  );
   assert.deepEqual(declared.graph.edges, [{ from: "counts", to: "counter", operation: "follow" }]);
 });
 
 test("two components of one name are refused before anything is opened, naming both kinds", async () => {
   const other = records("counter", { key: z.string(), value: z.string() });
 
-  await assert.rejects(start(app("a", [counter, other]), quiet), (fault) => Fault.is(fault, "app.duplicate-name") && /aggregate and a records/.test(fault.message));
+  await assert.rejects(
+    start(app("a", [counter, other]), quiet),
+    (fault) => Fault.is(fault, "app.duplicate-name") && /aggregate and a records/.test(fault.message),
+  );
 });
 
 test("a bad name is refused where it is declared, with the rule and the value", () => {
-  assert.throws(() => records("Not A Name", { key: z.string(), value: z.string() }), (fault) => Fault.is(fault, "component.bad-name") && fault.message.includes('"Not A Name"'));
-  assert.throws(() => app("../etc", []), (fault) => Fault.is(fault, "app.bad-name"));
+  assert.throws(
+    () => records("Not A Name", { key: z.string(), value: z.string() }),
+    (fault) => Fault.is(fault, "component.bad-name") && fault.message.includes('"Not A Name"'),
+  );
+  assert.throws(
+    () => app("../etc", []),
+    (fault) => Fault.is(fault, "app.bad-name"),
+  );
 });
 
 test("seeds are put once in the life of a store: a removed one stays removed, a later one is added", async () => {
   const directory = mkdtempSync(join(tmpdir(), "trestle-seed-"));
   const store = `sqlite:${join(directory, "a.db")}` as const;
-  const more = records("notes", { key: z.string(), value: z.string(), seed: [["welcome", "hello"], ["bye", "so long"], ["new", "later"]] });
+  const more = records("notes", {
+    key: z.string(),
+    value: z.string(),
+    seed: [
+      ["welcome", "hello"],
+      ["bye", "so long"],
+      ["new", "later"],
+    ],
+  });
   try {
     {
       await using node = await start(app("a", [notes]), { ...quiet, store });
@@ -41,7 +76,10 @@ test("seeds are put once in the life of a store: a removed one stays removed, a 
     }
     await using node = await start(app("a", [more]), { ...quiet, store });
 
-    assert.deepEqual([await node.open(more).get("welcome"), await node.open(more).get("bye"), await node.open(more).get("new")], [undefined, "so long", "later"]);
+    assert.deepEqual(
+      [await node.open(more).get("welcome"), await node.open(more).get("bye"), await node.open(more).get("new")],
+      [undefined, "so long", "later"],
+    );
   } finally {
     rmSync(directory, { recursive: true });
   }
@@ -50,7 +88,10 @@ test("seeds are put once in the life of a store: a removed one stays removed, a 
 test("a component that is not part of the app cannot be opened", async () => {
   await using node = await start(app("a", [notes]), quiet);
 
-  assert.throws(() => node.open(counter), (fault) => Fault.is(fault, "app.component-not-listed"));
+  assert.throws(
+    () => node.open(counter),
+    (fault) => Fault.is(fault, "app.component-not-listed"),
+  );
 });
 
 test("without roles nothing runs in the background", async () => {
@@ -70,7 +111,10 @@ test("a node may be stopped twice, and drained before", async () => {
   await node.stop();
   await node.stop();
 
-  await assert.rejects(node.commit({}, () => undefined).then(() => node.open(counter).count("x")), (fault) => Fault.is(fault));
+  await assert.rejects(
+    node.commit({}, () => undefined).then(() => node.open(counter).count("x")),
+    (fault) => Fault.is(fault),
+  );
 });
 
 test("[F19] a transaction's statements and the handles' writes are one commit; a throw takes both back", async () => {
@@ -81,14 +125,23 @@ test("[F19] a transaction's statements and the handles' writes are one commit; a
     await connection.execute({ text: "insert into ledger values (?)", parameters: ["kept"] });
     notes.put("kept", "yes");
   });
-  await assert.rejects(node.transaction({ notes }, async ({ notes }, { connection }) => {
-    await connection.execute({ text: "insert into ledger values (?)", parameters: ["lost"] });
-    notes.put("lost", "yes");
-    throw new Error("no");
-  }), /no/);
+  await assert.rejects(
+    node.transaction({ notes }, async ({ notes }, { connection }) => {
+      await connection.execute({ text: "insert into ledger values (?)", parameters: ["lost"] });
+      notes.put("lost", "yes");
+      throw new Error("no");
+    }),
+    /no/,
+  );
 
-  const rows = await node.transaction({}, async (_uses, { connection }) => (await connection.execute({ text: "select entry from ledger", parameters: [] })).rows);
-  assert.deepEqual(rows.map(({ entry }) => entry), ["kept"]);
+  const rows = await node.transaction(
+    {},
+    async (_uses, { connection }) => (await connection.execute({ text: "select entry from ledger", parameters: [] })).rows,
+  );
+  assert.deepEqual(
+    rows.map(({ entry }) => entry),
+    ["kept"],
+  );
   assert.deepEqual([await node.open(notes).get("kept"), await node.open(notes).get("lost")], ["yes", undefined]);
 });
 
@@ -101,5 +154,8 @@ test("a piece alone: one component, its own store, no app", async () => {
 });
 
 test("a store's URL that nothing understands is refused with what it may be", async () => {
-  await assert.rejects(start(app("a", [notes]), { ...quiet, store: "redis://localhost" as never }), (fault) => Fault.is(fault) && fault.message.includes("redis://localhost"));
+  await assert.rejects(
+    start(app("a", [notes]), { ...quiet, store: "redis://localhost" as never }),
+    (fault) => Fault.is(fault) && fault.message.includes("redis://localhost"),
+  );
 });

@@ -7,7 +7,22 @@
 import { unlinkSync, writeFileSync } from "node:fs";
 import type { Component, Handles, Usable, Uses } from "../component/index.ts";
 import { definitionOf, execute, isRefused, Lane, Invocation, type NodePart, bindUses } from "../component/index.ts";
-import { durationMs, Fault, jsonLogger, lifecycle, metricsRegistry, systemClock, systemRandom, uuidv7Ids, type Clock, type Duration, type Lifecycle, type Logger, type Metrics, type Random } from "../kernel/index.ts";
+import {
+  durationMs,
+  Fault,
+  jsonLogger,
+  lifecycle,
+  metricsRegistry,
+  systemClock,
+  systemRandom,
+  uuidv7Ids,
+  type Clock,
+  type Duration,
+  type Lifecycle,
+  type Logger,
+  type Metrics,
+  type Random,
+} from "../kernel/index.ts";
 import type { SqlConnection, Store } from "../store/index.ts";
 import type { App } from "./app.ts";
 import { openStore } from "../sqlite/index.ts";
@@ -42,7 +57,11 @@ export interface Node extends AsyncDisposable {
   /** Several writes, one commit, outside any handler: scripts, tests, migrations, the glue of another framework. A refusal it returns discards. */
   commit<U extends Uses, T>(uses: U, write: (uses: Handles<U, "write">) => T | Promise<T>): Promise<T>;
   /** A database transaction that an ORM may share; the handles' writes are applied at its end. Rolled back with `transaction.overran` after `within`, default 250ms. */
-  transaction<U extends Uses, T>(uses: U, work: (uses: Handles<U, "write">, tx: Transaction) => Promise<T>, options?: { readonly within?: Duration }): Promise<T>;
+  transaction<U extends Uses, T>(
+    uses: U,
+    work: (uses: Handles<U, "write">, tx: Transaction) => Promise<T>,
+    options?: { readonly within?: Duration },
+  ): Promise<T>;
   /** A component whose every call is a commit of its own. */
   open<C extends Usable>(component: C): Live<C>;
   /** Everything due now has been done, and nothing is waiting for this node. */
@@ -77,7 +96,13 @@ export async function start(app: App, options: StartOptions = {}): Promise<Node>
   }
 }
 
-interface Inside { readonly store: Store; readonly clock: Clock; readonly random: Random; readonly metrics: Metrics; readonly logger: Logger }
+interface Inside {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+}
 
 class RunningNode implements Node {
   readonly #app: App;
@@ -117,9 +142,25 @@ class RunningNode implements Node {
     this.#file = file;
     this.#startedAtMs = inside.clock.wallMs();
     const { store, clock, random, metrics, logger } = inside;
-    this.#services = nodeServices({ app: app.name, components, store, lane: new Lane(store, clock), clock, random, ids: uuidv7Ids(clock, random), observer: makeObserver({ metrics, clock, random }), logger, draining: this.#draining.signal, settings: options.settings ?? {}, services: options.services ?? {} });
+    this.#services = nodeServices({
+      app: app.name,
+      components,
+      store,
+      lane: new Lane(store, clock),
+      clock,
+      random,
+      ids: uuidv7Ids(clock, random),
+      observer: makeObserver({ metrics, clock, random }),
+      logger,
+      draining: this.#draining.signal,
+      settings: options.settings ?? {},
+      services: options.services ?? {},
+    });
     this.#parts = components.filter((component) => this.#runs(component)).flatMap((component) => definitionOf(component).part?.(this.#services) ?? []);
-    this.#lifecycle = lifecycle(this.#parts.map((part) => ({ name: part.name, start: () => part.start(), drain: (withinMs) => part.drain(withinMs), stop: () => part.stop() })), clock);
+    this.#lifecycle = lifecycle(
+      this.#parts.map((part) => ({ name: part.name, start: () => part.start(), drain: (withinMs) => part.drain(withinMs), stop: () => part.stop() })),
+      clock,
+    );
   }
 
   get url(): string {
@@ -132,7 +173,14 @@ class RunningNode implements Node {
 
   async commit<U extends Uses, T>(uses: U, write: (uses: Handles<U, "write">) => T | Promise<T>): Promise<T> {
     const ended = await execute<T>({
-      node: this.#services, component: this.#script, operation: "commit", mode: "write", uses, id: this.#services.ids.next(), timeoutMs: handlerTimeoutMs, signal: this.#stopping.signal,
+      node: this.#services,
+      component: this.#script,
+      operation: "commit",
+      mode: "write",
+      uses,
+      id: this.#services.ids.next(),
+      timeoutMs: handlerTimeoutMs,
+      signal: this.#stopping.signal,
       run: (handles) => write(handles as Handles<U, "write">),
       conclude: (answer) => (isRefused(answer) ? { keep: false, end: "refused" } : { keep: true, end: "ok" }),
     });
@@ -140,17 +188,38 @@ class RunningNode implements Node {
     throw ended.kind === "failed" ? ended.fault : Fault.create("commit.conflict", "the commit was taken over by another run", "Try again.");
   }
 
-  async transaction<U extends Uses, T>(uses: U, work: (uses: Handles<U, "write">, tx: Transaction) => Promise<T>, options: { readonly within?: Duration } = {}): Promise<T> {
+  async transaction<U extends Uses, T>(
+    uses: U,
+    work: (uses: Handles<U, "write">, tx: Transaction) => Promise<T>,
+    options: { readonly within?: Duration } = {},
+  ): Promise<T> {
     const { store, clock } = this.#inside;
     const withinMs = options.within === undefined ? 250 : durationMs(options.within, "transaction: within");
     return store.transaction(async (connection) => {
       // A lane of its own: it alone is in the store, so what others have staged waits for it, and nothing of theirs can be rested on.
       const node = { ...this.#services, lane: new Lane(store, clock) };
-      const invocation = new Invocation({ node, mode: "write", id: node.ids.next(), component: this.#script, operation: "transaction", tenant: undefined, principal: undefined, attempt: 1, startedAtMs: clock.wallMs(), deadlineMs: clock.monotonicMs() + withinMs, signal: this.#stopping.signal });
+      const invocation = new Invocation({
+        node,
+        mode: "write",
+        id: node.ids.next(),
+        component: this.#script,
+        operation: "transaction",
+        tenant: undefined,
+        principal: undefined,
+        attempt: 1,
+        startedAtMs: clock.wallMs(),
+        deadlineMs: clock.monotonicMs() + withinMs,
+        signal: this.#stopping.signal,
+      });
       try {
         const result = await work(bindUses(uses, invocation) as Handles<U, "write">, { dialect: store.dialect, connection });
         const unread = invocation.unreadRefusal();
-        if (unread !== undefined) throw Fault.create("outcome.refusal-unread", `a transaction ended without looking at a refusal: ${unread}`, "Look at `.ok` of what the command answered, and say what then.");
+        if (unread !== undefined)
+          throw Fault.create(
+            "outcome.refusal-unread",
+            `a transaction ended without looking at a refusal: ${unread}`,
+            "Look at `.ok` of what the command answered, and say what then.",
+          );
         return { result, commit: await invocation.staged() };
       } finally {
         invocation.settle();
@@ -161,13 +230,17 @@ class RunningNode implements Node {
   open<C extends Usable>(component: C): Live<C> {
     const inert = component as unknown as Component;
     if (!this.#components.includes(inert)) {
-      throw Fault.create("app.component-not-listed", `${inert.kind} "${inert.name}" is not part of app "${this.#app.name}"`, "List it in app([...]), or something that uses it.");
+      throw Fault.create(
+        "app.component-not-listed",
+        `${inert.kind} "${inert.name}" is not part of app "${this.#app.name}"`,
+        "List it in app([...]), or something that uses it.",
+      );
     }
     return live(this.#services, inert, this.#stopping.signal) as Live<C>;
   }
 
   async idle(): Promise<void> {
-    for (let quiet = 0; quiet < 2 && !this.#stopping.signal.aborted; ) {
+    for (let quiet = 0; quiet < 2 && !this.#stopping.signal.aborted;) {
       const idle = await Promise.all(this.#parts.map((part) => part.idle?.() ?? Promise.resolve(true)));
       quiet = idle.every(Boolean) && this.#inside.store.stats().waiting === 0 ? quiet + 1 : 0;
       // Between two looks everything that is ready runs, so "idle twice" means that nobody woke anybody.
@@ -209,7 +282,11 @@ class RunningNode implements Node {
     const port = this.#options.port ?? portOf(process.env["PORT"] ?? 0, "PORT");
     this.#server = await listen((request, peer) => this.#answer(request, peer), { port, host: this.#options.host ?? process.env["HOST"] ?? "localhost" });
     // Where the CLI finds the node that holds the store.
-    if (this.#file !== undefined) writeFileSync(`${this.#file}.node.json`, `${JSON.stringify({ url: this.#server.url, pid: process.pid, startedAt: new Date(this.#startedAtMs).toISOString() })}\n`);
+    if (this.#file !== undefined)
+      writeFileSync(
+        `${this.#file}.node.json`,
+        `${JSON.stringify({ url: this.#server.url, pid: process.pid, startedAt: new Date(this.#startedAtMs).toISOString() })}\n`,
+      );
   }
 
   async #answer(request: Request, peer: Peer): Promise<Response> {
@@ -218,12 +295,25 @@ class RunningNode implements Node {
       const answer = await (await this.#operations)(request, peer);
       if (answer) return answer;
     }
-    this.#routes ??= import("../service/index.ts").then(({ serviceRoutes }) => serviceRoutes(this.#components.filter((component) => component.kind === "service" && this.#runs(component)), this.#services));
+    this.#routes ??= import("../service/index.ts").then(({ serviceRoutes }) =>
+      serviceRoutes(
+        this.#components.filter((component) => component.kind === "service" && this.#runs(component)),
+        this.#services,
+      ),
+    );
     return (await this.#routes)(request, peer);
   }
 
   #view() {
-    return { app: this.#app.name, graph: this.#app.graph, node: this.#services, metrics: this.#inside.metrics, roles: this.#options.roles, startedAtMs: this.#startedAtMs, phase: () => this.#lifecycle.state };
+    return {
+      app: this.#app.name,
+      graph: this.#app.graph,
+      node: this.#services,
+      metrics: this.#inside.metrics,
+      roles: this.#options.roles,
+      startedAtMs: this.#startedAtMs,
+      phase: () => this.#lifecycle.state,
+    };
   }
 
   #runs(component: Component): boolean {
@@ -240,7 +330,11 @@ class RunningNode implements Node {
 function portOf(given: string | number, option: string): number {
   const port = Number(given);
   if (Number.isInteger(port) && port >= 0 && port <= 65_535) return port;
-  throw Fault.create("http.bad-port", `${option} must be an integer from 0 to 65535, got ${typeof given === "number" ? given : JSON.stringify(given)}`, "Choose a free port, or 0 for any.");
+  throw Fault.create(
+    "http.bad-port",
+    `${option} must be an integer from 0 to 65535, got ${typeof given === "number" ? given : JSON.stringify(given)}`,
+    "Choose a free port, or 0 for any.",
+  );
 }
 
 function logLevel(text: string | undefined): "debug" | "info" | "warn" | "error" {

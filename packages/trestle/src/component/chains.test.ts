@@ -10,34 +10,60 @@ import { testNode, type TestNode } from "./testing.ts";
 
 const script: Component = { kind: "app", name: "test" };
 const Cents = z.object({ cents: z.int() });
-const account = aggregate("account", { id: z.string(), events: { Paid: Cents }, initial: () => 0, evolve: { Paid: (balance, { cents }) => balance + cents } }, {
-  pay: command(Cents, (_balance, paid, emit) => emit.Paid(paid)),
-  take: command(Cents, (balance, { cents }, emit) => (balance >= cents ? emit.Paid({ cents: -cents }) : refuse("too-little", { balance }))),
-});
+const account = aggregate(
+  "account",
+  { id: z.string(), events: { Paid: Cents }, initial: () => 0, evolve: { Paid: (balance, { cents }) => balance + cents } },
+  {
+    pay: command(Cents, (_balance, paid, emit) => emit.Paid(paid)),
+    take: command(Cents, (balance, { cents }, emit) => (balance >= cents ? emit.Paid({ cents: -cents }) : refuse("too-little", { balance }))),
+  },
+);
 type Account = Handle<typeof account>;
 
 const turn = () => new Promise<void>((resolve) => systemClock.soon(resolve));
 const value = (n: unknown) => encode(n, "test");
 const number = (bytes: Uint8Array | undefined) => (bytes ? (decode(bytes) as number) : 0);
-const put = (node: NodeServices, key: string, of: unknown) => node.store.commit({ id: node.ids.next(), expects: [], writes: [{ kind: "put", key, value: value(of) }] });
+const put = (node: NodeServices, key: string, of: unknown) =>
+  node.store.commit({ id: node.ids.next(), expects: [], writes: [{ kind: "put", key, value: value(of) }] });
 const at = async (node: NodeServices, key: string) => number((await node.store.read.records([key]))[0]?.value);
 
-function work<T>(node: NodeServices, run: (uses: { readonly account: Account }, invocation: Invocation, context: WorkContext) => Promise<T>, more: Partial<Work<T>> = {}): Work<T> {
+function work<T>(
+  node: NodeServices,
+  run: (uses: { readonly account: Account }, invocation: Invocation, context: WorkContext) => Promise<T>,
+  more: Partial<Work<T>> = {},
+): Work<T> {
   return {
-    node, component: script, operation: "", mode: "write", uses: { account }, id: node.ids.next(), timeoutMs: 10_000,
+    node,
+    component: script,
+    operation: "",
+    mode: "write",
+    uses: { account },
+    id: node.ids.next(),
+    timeoutMs: 10_000,
     run: (uses, context, invocation) => run(uses as { account: Account }, invocation, context),
-    conclude: (answer) => ((answer as { ok?: unknown } | undefined)?.ok === false ? { keep: false, end: "refused" } : { keep: true, end: "ok" }), ...more,
+    conclude: (answer) => ((answer as { ok?: unknown } | undefined)?.ok === false ? { keep: false, end: "refused" } : { keep: true, end: "ok" }),
+    ...more,
   };
 }
-const commit = <T>(node: NodeServices, run: (uses: { readonly account: Account }, invocation: Invocation, context: WorkContext) => Promise<T>, more: Partial<Work<T>> = {}) => execute(work(node, run, more));
+const commit = <T>(
+  node: NodeServices,
+  run: (uses: { readonly account: Account }, invocation: Invocation, context: WorkContext) => Promise<T>,
+  more: Partial<Work<T>> = {},
+) => execute(work(node, run, more));
 const balanceOf = async (node: NodeServices, id = "a") => {
   const ended = await commit(node, ({ account }) => account.get(id), { mode: "read" });
   return ended.kind === "answered" ? ended.answer : undefined;
 };
 
 /** A node whose commits are handed to `deliver`: it decides when, and with what outcome. */
-async function nodeOver(first: TestNode, seed: string, deliver: (commit: Commit, go: () => Promise<CommitOutcome>) => Promise<CommitOutcome>): Promise<TestNode> {
-  const store: Store = new Proxy(first.store, { get: (target, name) => (name === "commit" ? (one: Commit) => deliver(one, () => target.commit(one)) : (Reflect.get(target, name) as unknown)) });
+async function nodeOver(
+  first: TestNode,
+  seed: string,
+  deliver: (commit: Commit, go: () => Promise<CommitOutcome>) => Promise<CommitOutcome>,
+): Promise<TestNode> {
+  const store: Store = new Proxy(first.store, {
+    get: (target, name) => (name === "commit" ? (one: Commit) => deliver(one, () => target.commit(one)) : (Reflect.get(target, name) as unknown)),
+  });
   return testNode({ store, clock: first.clock, seed });
 }
 
@@ -67,7 +93,10 @@ test("[F2] who rests on a staged state falls with it, though another node gave t
     assert.ok(balance + cents >= 0, `taken from an account that did not have it: ${history.join(" ")}`);
     return balance + cents;
   }, 0);
-  assert.equal(history.reduce((sum, cents) => sum + cents, 0), 61);
+  assert.equal(
+    history.reduce((sum, cents) => sum + cents, 0),
+    61,
+  );
   assert.deepEqual([await balanceOf(node), await balanceOf(other)], [61, 61]);
 });
 
@@ -86,7 +115,11 @@ test("[F9] a refusal that rests on a staged state is checked: that state may fal
   const first = await testNode({ seed: "first" });
   await commit(first, ({ account }) => account.pay("a", { cents: 50 }));
   let fall: (() => void) | undefined;
-  const node = await nodeOver(first, "node", (one, go) => (one.writes.some(({ kind }) => kind === "append") && !fall ? new Promise((_, reject) => (fall = () => reject(Fault.create("store.overloaded", "no room", "wait")))) : go()));
+  const node = await nodeOver(first, "node", (one, go) =>
+    one.writes.some(({ kind }) => kind === "append") && !fall
+      ? new Promise((_, reject) => (fall = () => reject(Fault.create("store.overloaded", "no room", "wait"))))
+      : go(),
+  );
   node.lane.contend("account//a");
 
   const failing = commit(node, ({ account }) => account.take("a", { cents: 50 }));
@@ -104,7 +137,10 @@ test("[F2] a chain whose base fell ends there: under steady load nobody builds o
   const first = await testNode({ seed: "first" });
   let refuseNext = false;
   const node = await nodeOver(first, "node", async (one, go) => {
-    const answer = refuseNext && one.writes.some((write) => "key" in write && write.key === "a//k") ? ((refuseNext = false), Promise.resolve<CommitOutcome>({ ok: false, refused: "conflict", keys: ["x//y"] })) : go();
+    const answer =
+      refuseNext && one.writes.some((write) => "key" in write && write.key === "a//k")
+        ? ((refuseNext = false), Promise.resolve<CommitOutcome>({ ok: false, refused: "conflict", keys: ["x//y"] }))
+        : go();
     for (let i = 0; i < 6; i++) await turn();
     return answer;
   });
@@ -157,10 +193,15 @@ test("a read that was to be no precondition becomes one when the handler then de
 test("a turn that comes when its invocation has ended goes on to the next one", async () => {
   const node = await testNode();
   node.lane.contend("a//k");
-  const read = (holdMs: number, timeoutMs: number) => commit(node, async (_uses, invocation) => {
-    await invocation.record("a//k");
-    if (holdMs > 0) await new Promise<void>((resolve) => void node.clock.after(holdMs, resolve));
-  }, { timeoutMs });
+  const read = (holdMs: number, timeoutMs: number) =>
+    commit(
+      node,
+      async (_uses, invocation) => {
+        await invocation.record("a//k");
+        if (holdMs > 0) await new Promise<void>((resolve) => void node.clock.after(holdMs, resolve));
+      },
+      { timeoutMs },
+    );
 
   const holder = read(40, 1_000);
   await turn();
@@ -182,12 +223,18 @@ test("what commitSeparately throws leaves no turn behind", async () => {
   const { records } = await import("../records/index.ts");
   const notes = records("notes", { key: z.string(), value: z.number() });
   node.lane.contend("notes//k");
-  await commit(node, async (uses, _invocation, context) => {
-    await context.commitSeparately("to try", { notes: (uses as unknown as { notes: Handle<typeof notes> }).notes }, async ({ notes }) => {
-      await notes.get("k");
-      throw new Error("no");
-    }).catch(() => undefined);
-  }, { uses: { account, notes } });
+  await commit(
+    node,
+    async (uses, _invocation, context) => {
+      await context
+        .commitSeparately("to try", { notes: (uses as unknown as { notes: Handle<typeof notes> }).notes }, async ({ notes }) => {
+          await notes.get("k");
+          throw new Error("no");
+        })
+        .catch(() => undefined);
+    },
+    { uses: { account, notes } },
+  );
 
   let done = false;
   void commit(node, (_uses, invocation) => invocation.record("notes//k")).then(() => (done = true));
@@ -201,17 +248,21 @@ test("what is committed separately is committed once, though conflicts run the h
   const attempts = records("attempts", { key: z.string(), value: z.number() });
   let disturbed = 0;
 
-  const ended = await commit(node, async (uses, invocation, context) => {
-    const { attempts: handle } = uses as unknown as { attempts: Handle<typeof attempts> };
-    await handle.get("count");
-    await context.commitSeparately("attempts are counted, whatever comes of them", { handle }, async ({ handle }) => {
-      const count = (await handle.get("count")) ?? 0;
-      // Another commit comes in between: the separate one decides again, too.
-      if (disturbed++ === 0) await put(node, "attempts//count", 10);
-      handle.put("count", count + 1);
-    });
-    invocation.put("a//done", value(1));
-  }, { uses: { account, attempts } });
+  const ended = await commit(
+    node,
+    async (uses, invocation, context) => {
+      const { attempts: handle } = uses as unknown as { attempts: Handle<typeof attempts> };
+      await handle.get("count");
+      await context.commitSeparately("attempts are counted, whatever comes of them", { handle }, async ({ handle }) => {
+        const count = (await handle.get("count")) ?? 0;
+        // Another commit comes in between: the separate one decides again, too.
+        if (disturbed++ === 0) await put(node, "attempts//count", 10);
+        handle.put("count", count + 1);
+      });
+      invocation.put("a//done", value(1));
+    },
+    { uses: { account, attempts } },
+  );
 
   assert.equal(ended.kind, "answered");
   assert.deepEqual([await at(node, "attempts//count"), await at(node, "a//done")], [11, 1]);
@@ -222,10 +273,19 @@ test("a record is put or merged in one commit, not both, in either order", async
 
   const ended = await commit(node, async (_uses, invocation) => {
     invocation.merge("a//k", { kind: "add", amount: 1 });
-    assert.throws(() => invocation.put("a//k", value(5)), (fault) => Fault.is(fault, "records.put-after-merge"));
-    assert.throws(() => invocation.remove("a//k"), (fault) => Fault.is(fault, "records.put-after-merge"));
+    assert.throws(
+      () => invocation.put("a//k", value(5)),
+      (fault) => Fault.is(fault, "records.put-after-merge"),
+    );
+    assert.throws(
+      () => invocation.remove("a//k"),
+      (fault) => Fault.is(fault, "records.put-after-merge"),
+    );
     invocation.put("a//l", value(5));
-    assert.throws(() => invocation.merge("a//l", { kind: "add", amount: 1 }), (fault) => Fault.is(fault, "records.merge-after-put"));
+    assert.throws(
+      () => invocation.merge("a//l", { kind: "add", amount: 1 }),
+      (fault) => Fault.is(fault, "records.merge-after-put"),
+    );
   });
 
   assert.equal(ended.kind, "answered");
@@ -236,7 +296,10 @@ test("[F9] of two lists read at once the older one counts for what must not have
   const plain = await testNode();
   const heads: ((n: number) => void)[] = [];
   const store: Store = new Proxy(plain.store, {
-    get: (target, name) => (name === "read" ? { ...target.read, head: () => new Promise((resolve) => heads.push((n) => resolve({ epoch: 1, n, position: 0 }))) } : (Reflect.get(target, name) as unknown)),
+    get: (target, name) =>
+      name === "read"
+        ? { ...target.read, head: () => new Promise((resolve) => heads.push((n) => resolve({ epoch: 1, n, position: 0 }))) }
+        : (Reflect.get(target, name) as unknown),
   });
   const node = await testNode({ store, clock: plain.clock, seed: "slow heads" });
   await put(plain, "a//1", 1);

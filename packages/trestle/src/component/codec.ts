@@ -31,7 +31,12 @@ function assertJson(value: unknown, what: string, path: string, depth: number): 
       if (Number.isFinite(value)) return;
       break;
     case "object": {
-      if (depth > depthMax) throw Fault.create("payload.not-json", `${what} cannot be stored: ${path.slice(0, 60)}… is nested deeper than ${depthMax}, or contains itself`, "Store flat data, and references instead of what they refer to.");
+      if (depth > depthMax)
+        throw Fault.create(
+          "payload.not-json",
+          `${what} cannot be stored: ${path.slice(0, 60)}… is nested deeper than ${depthMax}, or contains itself`,
+          "Store flat data, and references instead of what they refer to.",
+        );
       if (Array.isArray(value)) {
         for (let i = 0; i < value.length; i++) assertJson(value[i], what, `${path}[${i}]`, depth + 1);
         return;
@@ -46,5 +51,9 @@ function assertJson(value: unknown, what: string, path: string, depth: number): 
     }
   }
   const seen = typeof value === "object" ? (value.constructor?.name ?? "an object") : typeof value === "number" ? String(value) : typeof value;
-  throw Fault.create("payload.not-json", `${what} cannot be stored: ${path === "" ? "the value" : path} is ${seen}, which JSON would change or drop`, "Store plain JSON; let the schema turn texts into dates and the like when they are read.");
+  throw Fault.create(
+    "payload.not-json",
+    `${what} cannot be stored: ${path === "" ? "the value" : path} is ${seen}, which JSON would change or drop`,
+    "Store plain JSON; let the schema turn texts into dates and the like when they are read.",
+  );
 }

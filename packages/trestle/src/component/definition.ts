@@ -65,7 +65,11 @@ const definitions = new WeakMap<object, Definition>();
 /** Makes the inert value of a kind. Names are storage identity: `[a-z][a-z0-9-]*`, at most 64 characters. */
 export function declareComponent<C extends Component>(kind: C["kind"], name: string, definition: Definition): C {
   if (!/^[a-z][a-z0-9-]{0,63}$/.test(name)) {
-    throw Fault.create("component.bad-name", `the name of a ${kind} must match [a-z][a-z0-9-]* and have at most 64 characters, got ${JSON.stringify(name)}`, "Rename it: the name is its identity in storage, metrics and URLs.");
+    throw Fault.create(
+      "component.bad-name",
+      `the name of a ${kind} must match [a-z][a-z0-9-]* and have at most 64 characters, got ${JSON.stringify(name)}`,
+      "Rename it: the name is its identity in storage, metrics and URLs.",
+    );
   }
   return declareUnchecked<C>(kind, name, definition);
 }
@@ -80,5 +84,9 @@ export function declareUnchecked<C extends Component>(kind: C["kind"], name: str
 export function definitionOf(component: Component): Definition {
   const definition = definitions.get(component);
   if (definition) return definition;
-  throw Fault.create("component.unknown", `${JSON.stringify((component as { name?: unknown } | undefined)?.name ?? component)} is not a component made by this copy of Trestle`, "Pass what queue(), service(), aggregate() … returned; check that there is one copy of the package.");
+  throw Fault.create(
+    "component.unknown",
+    `${JSON.stringify((component as { name?: unknown } | undefined)?.name ?? component)} is not a component made by this copy of Trestle`,
+    "Pass what queue(), service(), aggregate() … returned; check that there is one copy of the package.",
+  );
 }

@@ -61,32 +61,65 @@ export async function execute<T>(work: Work<T>): Promise<Ended<T>> {
   const { node, component, operation } = work;
   const startedMs = node.clock.monotonicMs();
   const caller = currentContext().component;
-  const span = node.observer.span(`${component.name} ${operation}`.trim(), { "trestle.kind": component.kind, "trestle.component": component.name }, work.traceparent);
+  const span = node.observer.span(
+    `${component.name} ${operation}`.trim(),
+    { "trestle.kind": component.kind, "trestle.component": component.name },
+    work.traceparent,
+  );
   const deadlineMs = startedMs + work.timeoutMs;
   const scope = new AbortScope(node, work.timeoutMs, work.signal);
   let runs = 0;
   let end: Conclusion["end"] = "fault";
   let fault: unknown;
   try {
-    const running = () => withContext({ component: component.name, deadlineMs, signal: undefined, tenant: work.tenant, attempt: work.attempt ?? 1, ...(span ? { traceparent: span.traceparent } : work.traceparent ? { traceparent: work.traceparent } : {}) }, async () => {
-      let journal = work.journal;
-      const done = new Map<string, unknown>();
-      for (;;) {
-        runs += 1;
-        const invocation = new Invocation({
-          node, mode: work.mode, id: work.id, component, operation, tenant: work.tenant, principal: work.principal, attempt: work.attempt ?? 1,
-          startedAtMs: work.startedAtMs ?? node.clock.wallMs(), deadlineMs, signal: scope.signal, journal, guard: work.guard, resumeAfter: work.resumeAfter, done,
-        });
-        const ended = await runOnce(work, invocation, scope);
-        end = ended.end;
-        fault = ended.fault;
-        if (ended.kind !== "again") return ended.result;
-        if (runs >= runsMax || node.clock.monotonicMs() >= deadlineMs) {
-          throw Fault.create("commit.conflict", `${component.kind} "${component.name}" ran ${runs} times and each time another commit had changed what it read (${ended.keys.slice(0, 3).join(", ")})`, "Merge instead of reading and writing back, or spread the hot key.", { details: { keys: ended.keys, runs } });
-        }
-        journal = invocation.journal;
-      }
-    });
+    const running = () =>
+      withContext(
+        {
+          component: component.name,
+          deadlineMs,
+          signal: undefined,
+          tenant: work.tenant,
+          attempt: work.attempt ?? 1,
+          ...(span ? { traceparent: span.traceparent } : work.traceparent ? { traceparent: work.traceparent } : {}),
+        },
+        async () => {
+          let journal = work.journal;
+          const done = new Map<string, unknown>();
+          for (;;) {
+            runs += 1;
+            const invocation = new Invocation({
+              node,
+              mode: work.mode,
+              id: work.id,
+              component,
+              operation,
+              tenant: work.tenant,
+              principal: work.principal,
+              attempt: work.attempt ?? 1,
+              startedAtMs: work.startedAtMs ?? node.clock.wallMs(),
+              deadlineMs,
+              signal: scope.signal,
+              journal,
+              guard: work.guard,
+              resumeAfter: work.resumeAfter,
+              done,
+            });
+            const ended = await runOnce(work, invocation, scope);
+            end = ended.end;
+            fault = ended.fault;
+            if (ended.kind !== "again") return ended.result;
+            if (runs >= runsMax || node.clock.monotonicMs() >= deadlineMs) {
+              throw Fault.create(
+                "commit.conflict",
+                `${component.kind} "${component.name}" ran ${runs} times and each time another commit had changed what it read (${ended.keys.slice(0, 3).join(", ")})`,
+                "Merge instead of reading and writing back, or spread the hot key.",
+                { details: { keys: ended.keys, runs } },
+              );
+            }
+            journal = invocation.journal;
+          }
+        },
+      );
     return await (span?.within ? span.within(running) : running());
   } catch (thrown) {
     end = "fault";
@@ -101,7 +134,9 @@ export async function execute<T>(work: Work<T>): Promise<Ended<T>> {
   }
 }
 
-type Once<T> = { readonly kind: "done"; readonly result: Ended<T>; readonly end: Conclusion["end"]; readonly fault?: unknown } | { readonly kind: "again"; readonly keys: readonly string[]; readonly end: "fault"; readonly fault?: unknown };
+type Once<T> =
+  | { readonly kind: "done"; readonly result: Ended<T>; readonly end: Conclusion["end"]; readonly fault?: unknown }
+  | { readonly kind: "again"; readonly keys: readonly string[]; readonly end: "fault"; readonly fault?: unknown };
 
 async function runOnce<T>(work: Work<T>, invocation: Invocation, scope: AbortScope): Promise<Once<T>> {
   let answer: T | undefined;
@@ -116,7 +151,12 @@ async function runOnce<T>(work: Work<T>, invocation: Invocation, scope: AbortSco
     // Here, where the deadline bounds it, and not in the commit.
     const reacting = conclusion.keep ? invocation.reacted() : undefined;
     if (reacting) await scope.race(reacting);
-    if (unread !== undefined && conclusion.end === "ok") throw Fault.create("outcome.refusal-unread", `${invocation.frame.component.kind} "${invocation.frame.component.name}" ended without looking at a refusal: ${unread}`, "Look at `.ok` of what the command answered, and say what then.");
+    if (unread !== undefined && conclusion.end === "ok")
+      throw Fault.create(
+        "outcome.refusal-unread",
+        `${invocation.frame.component.kind} "${invocation.frame.component.name}" ended without looking at a refusal: ${unread}`,
+        "Look at `.ok` of what the command answered, and say what then.",
+      );
   } catch (thrown) {
     fault = invocation.unknownOutcome ?? thrown;
     conclusion = undefined;
@@ -153,7 +193,8 @@ async function runOnce<T>(work: Work<T>, invocation: Invocation, scope: AbortSco
     invocation.settle();
     throw refusedAtTheDoor;
   }
-  if (outcome.ok) return { kind: "done", result: fault === undefined ? { kind: "answered", answer: answer as T } : { kind: "failed", fault }, end: conclusion.end, fault };
+  if (outcome.ok)
+    return { kind: "done", result: fault === undefined ? { kind: "answered", answer: answer as T } : { kind: "failed", fault }, end: conclusion.end, fault };
   return afterRefusal(work, invocation, fault);
 }
 
@@ -179,7 +220,8 @@ async function afterRefusal<T>(work: Work<T>, invocation: Invocation, thrown: un
   // Resolved: an unknown outcome turned out to be "not committed".
   if (why?.refused === "resolved") return { kind: "again", keys: [], end: "fault", fault: thrown };
   // Its own journal moved on: another process has taken this invocation over.
-  if (why?.refused === "conflict" && !why.keys.some((key) => key.startsWith("~journal/") || key.startsWith("~request/"))) return { kind: "again", keys: why.keys, end: "fault", fault: thrown };
+  if (why?.refused === "conflict" && !why.keys.some((key) => key.startsWith("~journal/") || key.startsWith("~request/")))
+    return { kind: "again", keys: why.keys, end: "fault", fault: thrown };
   return { kind: "done", result: { kind: "lost" }, end: "fault", fault: thrown };
 }
 
@@ -197,7 +239,9 @@ class AbortScope {
 
   constructor(node: NodeServices, timeoutMs: number, outer: AbortSignal | undefined) {
     this.#outer = outer;
-    this.#timer = node.clock.after(timeoutMs, () => this.#abort(Fault.create("deadline.exceeded", `the handler did not end within ${timeoutMs} ms`, "Raise `timeout`, or do less in one handler.")));
+    this.#timer = node.clock.after(timeoutMs, () =>
+      this.#abort(Fault.create("deadline.exceeded", `the handler did not end within ${timeoutMs} ms`, "Raise `timeout`, or do less in one handler.")),
+    );
     if (outer?.aborted) this.#aborted();
     else outer?.addEventListener("abort", this.#aborted, { once: true });
   }

@@ -3,7 +3,9 @@ import type { Component, Uses } from "./component.ts";
 import type { Invocation } from "./invocation.ts";
 
 const invocationOf: unique symbol = Symbol("invocation");
-interface Bound { readonly [invocationOf]: Invocation }
+interface Bound {
+  readonly [invocationOf]: Invocation;
+}
 const shapes = new WeakMap<Uses, new (invocation: Invocation) => object>();
 const nothing: Uses = {};
 

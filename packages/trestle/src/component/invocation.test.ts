@@ -1,7 +1,20 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Fault } from "../kernel/index.ts";
-import { encode, decode, execute, journalKey, decodeJournal, refuse, type Component, type Invocation, type Journal, type NodeServices, type Work, type WorkContext } from "./index.ts";
+import {
+  encode,
+  decode,
+  execute,
+  journalKey,
+  decodeJournal,
+  refuse,
+  type Component,
+  type Invocation,
+  type Journal,
+  type NodeServices,
+  type Work,
+  type WorkContext,
+} from "./index.ts";
 import { testNode } from "./testing.ts";
 
 const worker: Component = { kind: "queue", name: "worker" };
@@ -9,7 +22,18 @@ const value = (n: number) => encode(n, "test");
 const number = (bytes: Uint8Array | undefined) => (bytes ? (decode(bytes) as number) : 0);
 
 function durable<T>(node: NodeServices, run: (context: WorkContext, invocation: Invocation) => Promise<T>, more: Partial<Work<T>> = {}): Work<T> {
-  return { node, component: worker, operation: "", mode: "durable", uses: undefined, id: "0197a1b2-0000-7000-8000-000000000001", timeoutMs: 10_000, run: (_uses, context, invocation) => run(context, invocation), conclude: () => ({ keep: true, end: "ok" }), ...more };
+  return {
+    node,
+    component: worker,
+    operation: "",
+    mode: "durable",
+    uses: undefined,
+    id: "0197a1b2-0000-7000-8000-000000000001",
+    timeoutMs: 10_000,
+    run: (_uses, context, invocation) => run(context, invocation),
+    conclude: () => ({ keep: true, end: "ok" }),
+    ...more,
+  };
 }
 
 async function journalOf(node: NodeServices, id = "0197a1b2-0000-7000-8000-000000000001"): Promise<Journal | undefined> {
@@ -46,7 +70,13 @@ test("[F16] a crash inside a call resumes there, with the same key, and finds ev
   await node.store.commit({ id: node.ids.next(), expects: [], writes: [{ kind: "put", key: "a//k", value: value(99) }] });
   await node.clock.advance(5_000);
   const survivor = await testNode({ store: node.store, clock: node.clock, seed: "another process" });
-  const ended = await execute(durable(survivor, handler(() => Promise.resolve("paid")), { attempt: 2, journal: await journalOf(node) }));
+  const ended = await execute(
+    durable(
+      survivor,
+      handler(() => Promise.resolve("paid")),
+      { attempt: 2, journal: await journalOf(node) },
+    ),
+  );
 
   assert.deepEqual(ended, { kind: "answered", answer: "paid" });
   assert.equal(seen.length, 2);
@@ -77,10 +107,12 @@ test("the answer of a call is durable a moment after it came, though the handler
   let release!: () => void;
   const going = new Promise<void>((resolve) => (release = resolve));
 
-  const running = execute(durable(node, async (context) => {
-    await context.step("mail", () => Promise.resolve("sent"));
-    await going;
-  }));
+  const running = execute(
+    durable(node, async (context) => {
+      await context.step("mail", () => Promise.resolve("sent"));
+      await going;
+    }),
+  );
   await node.clock.advance(1);
   await node.clock.advance(1);
 
@@ -93,16 +125,24 @@ test("the answer of a call is durable a moment after it came, though the handler
 test("a handler that takes another way on replay faults, naming the difference", async () => {
   const node = await testNode();
   const crash = crashing();
-  void execute(durable(node, async (context, invocation) => {
-    await invocation.record("a//first");
-    await context.step("charge", crash.call);
-  }));
+  void execute(
+    durable(node, async (context, invocation) => {
+      await invocation.record("a//first");
+      await context.step("charge", crash.call);
+    }),
+  );
   await crash.reached;
 
-  const ended = await execute(durable(node, async (context, invocation) => {
-    await invocation.record("a//second");
-    await context.step("charge", () => Promise.resolve());
-  }, { attempt: 2, journal: await journalOf(node) }));
+  const ended = await execute(
+    durable(
+      node,
+      async (context, invocation) => {
+        await invocation.record("a//second");
+        await context.step("charge", () => Promise.resolve());
+      },
+      { attempt: 2, journal: await journalOf(node) },
+    ),
+  );
 
   assert.ok(ended.kind === "failed" && Fault.is(ended.fault, "handler.diverged"));
 });
@@ -115,11 +155,21 @@ test("two runs of one invocation cannot both go on: the journal's version lets o
   await crash.reached;
   const journal = () => journalOf(node);
 
-  const results = await Promise.all([node, other].map(async (on) => execute(durable(on, async (context, invocation) => {
-    await context.step("one", () => Promise.resolve(1));
-    await context.step("two", () => Promise.resolve(2));
-    invocation.put(`a//${on.ids.next()}`, value(1));
-  }, { attempt: 2, journal: await journal() }))));
+  const results = await Promise.all(
+    [node, other].map(async (on) =>
+      execute(
+        durable(
+          on,
+          async (context, invocation) => {
+            await context.step("one", () => Promise.resolve(1));
+            await context.step("two", () => Promise.resolve(2));
+            invocation.put(`a//${on.ids.next()}`, value(1));
+          },
+          { attempt: 2, journal: await journal() },
+        ),
+      ),
+    ),
+  );
 
   assert.deepEqual(results.map(({ kind }) => kind).sort(), ["answered", "lost"]);
   assert.equal((await node.store.read.list({ prefix: "a//", order: "key", limit: 10 })).length, 1);
@@ -130,15 +180,17 @@ test("a conflict at the end runs the handler again, and the answered call is not
   let calls = 0;
   let disturbed = false;
 
-  const ended = await execute(durable(node, async (context, invocation) => {
-    await context.step("charge", () => Promise.resolve(++calls));
-    const before = number(await invocation.record("a//k"));
-    if (!disturbed) {
-      disturbed = true;
-      await node.store.commit({ id: node.ids.next(), expects: [], writes: [{ kind: "put", key: "a//k", value: value(41) }] });
-    }
-    invocation.put("a//k", value(before + 1));
-  }));
+  const ended = await execute(
+    durable(node, async (context, invocation) => {
+      await context.step("charge", () => Promise.resolve(++calls));
+      const before = number(await invocation.record("a//k"));
+      if (!disturbed) {
+        disturbed = true;
+        await node.store.commit({ id: node.ids.next(), expects: [], writes: [{ kind: "put", key: "a//k", value: value(41) }] });
+      }
+      invocation.put("a//k", value(before + 1));
+    }),
+  );
 
   assert.equal(ended.kind, "answered");
   assert.deepEqual([calls, node.attempts, number((await node.store.read.records(["a//k"]))[0]?.value)], [1, [2], 42]);
@@ -146,7 +198,15 @@ test("a conflict at the end runs the handler again, and the answered call is not
 
 test("[F9] a fault of an attempt that saw two values which never stood together is not believed", async () => {
   const node = await testNode();
-  const put = (a: number, b: number) => node.store.commit({ id: node.ids.next(), expects: [], writes: [{ kind: "put", key: "a//x", value: value(a) }, { kind: "put", key: "a//y", value: value(b) }] });
+  const put = (a: number, b: number) =>
+    node.store.commit({
+      id: node.ids.next(),
+      expects: [],
+      writes: [
+        { kind: "put", key: "a//x", value: value(a) },
+        { kind: "put", key: "a//y", value: value(b) },
+      ],
+    });
   await put(50, 50);
   let moved = false;
 
@@ -198,34 +258,50 @@ test("a refusal keeps nothing, and a throw keeps nothing", async () => {
   });
 
   await execute(writing(() => refuse("no")));
-  await execute(writing(() => {
-    throw new Error("no");
-  }));
+  await execute(
+    writing(() => {
+      throw new Error("no");
+    }),
+  );
 
   assert.deepEqual(await node.store.read.records(["a//k"]), [undefined]);
 });
 
 test("commitSeparately stays when the handler fails, and says why it is there", async () => {
   const node = await testNode();
-  const ended = await execute(durable(node, async (context) => {
-    await assert.rejects(context.commitSeparately(" ", {}, () => undefined), (fault) => Fault.is(fault, "commit.separate-without-reason"));
-    await assert.rejects(context.commitSeparately("to see", { x: {} }, () => undefined), (fault) => Fault.is(fault, "commit.not-a-handle"));
-  }));
+  const ended = await execute(
+    durable(node, async (context) => {
+      await assert.rejects(
+        context.commitSeparately(" ", {}, () => undefined),
+        (fault) => Fault.is(fault, "commit.separate-without-reason"),
+      );
+      await assert.rejects(
+        context.commitSeparately("to see", { x: {} }, () => undefined),
+        (fault) => Fault.is(fault, "commit.not-a-handle"),
+      );
+    }),
+  );
   assert.equal(ended.kind, "answered");
 });
 
 test("a handler that overruns its deadline ends there, and what it does later cannot be committed", async () => {
   const node = await testNode();
   let late: unknown;
-  const running = execute(durable(node, async (context, invocation) => {
-    await new Promise<void>((resolve) => context.signal.addEventListener("abort", () => resolve()));
-    await node.clock.advance(0);
-    try {
-      invocation.put("a//late", value(1));
-    } catch (fault) {
-      late = fault;
-    }
-  }, { timeoutMs: 100 }));
+  const running = execute(
+    durable(
+      node,
+      async (context, invocation) => {
+        await new Promise<void>((resolve) => context.signal.addEventListener("abort", () => resolve()));
+        await node.clock.advance(0);
+        try {
+          invocation.put("a//late", value(1));
+        } catch (fault) {
+          late = fault;
+        }
+      },
+      { timeoutMs: 100 },
+    ),
+  );
 
   await node.clock.advance(100);
   const ended = await running;
@@ -238,10 +314,30 @@ test("a handler that overruns its deadline ends there, and what it does later ca
 test("[F16] a call whose outcome is unknown fails the run even when the handler swallows it, and nothing staged stays", async () => {
   const node = await testNode();
 
-  const ended = await execute(durable(node, async (_context, invocation) => {
-    await invocation.recoveryPoint({ operation: "pay", key: "1", run: () => Promise.reject(Fault.create("external.outcome-unknown", "timed out", "wait")), isUnknown: () => true }).catch(() => undefined);
-    invocation.put("a//compensation", value(1));
-  }, { fail: (_fault, invocation) => ({ keep: false, end: "fault", journal: "save", writes: [{ kind: "put", key: "a//parked", value: encode(invocation.unanswered?.operation ?? "none", "test") }] }) }));
+  const ended = await execute(
+    durable(
+      node,
+      async (_context, invocation) => {
+        await invocation
+          .recoveryPoint({
+            operation: "pay",
+            key: "1",
+            run: () => Promise.reject(Fault.create("external.outcome-unknown", "timed out", "wait")),
+            isUnknown: () => true,
+          })
+          .catch(() => undefined);
+        invocation.put("a//compensation", value(1));
+      },
+      {
+        fail: (_fault, invocation) => ({
+          keep: false,
+          end: "fault",
+          journal: "save",
+          writes: [{ kind: "put", key: "a//parked", value: encode(invocation.unanswered?.operation ?? "none", "test") }],
+        }),
+      },
+    ),
+  );
 
   assert.ok(ended.kind === "failed" && Fault.is(ended.fault, "external.outcome-unknown"));
   const [compensation, parked] = await node.store.read.records(["a//compensation", "a//parked"]);

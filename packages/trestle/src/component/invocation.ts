@@ -13,11 +13,39 @@
  */
 import { AsyncLocalStorage } from "node:async_hooks";
 import { Fault, seededRandom, seriesLength, uuidv7Series, type Random } from "../kernel/index.ts";
-import type { Commit, CommitOutcome, CommitRefused, Expectation, IndexEntry, ListQuery, Merge, NewEvent, NewJob, RecordRow, Statement, StoreKey, Version, Write } from "../store/index.ts";
+import type {
+  Commit,
+  CommitOutcome,
+  CommitRefused,
+  Expectation,
+  IndexEntry,
+  ListQuery,
+  Merge,
+  NewEvent,
+  NewJob,
+  RecordRow,
+  Statement,
+  StoreKey,
+  Version,
+  Write,
+} from "../store/index.ts";
 import type { Component, Mode } from "./component.ts";
 import type { Principal } from "./context.ts";
 import { definitionOf, type StagedEvent } from "./definition.ts";
-import { copyOf, deliver, encodeJournal, isStorable, journalKey, newJournal, thrownAnswer, valueAnswer, type Answer, type CallIdentity, type Journal, type Segment } from "./journal.ts";
+import {
+  copyOf,
+  deliver,
+  encodeJournal,
+  isStorable,
+  journalKey,
+  newJournal,
+  thrownAnswer,
+  valueAnswer,
+  type Answer,
+  type CallIdentity,
+  type Journal,
+  type Segment,
+} from "./journal.ts";
 import { chainKey, type Fold, type TurnTaker } from "./lane.ts";
 import type { NodeServices } from "./node.ts";
 import type { Refused } from "./outcome.ts";
@@ -64,7 +92,11 @@ export interface StreamRead {
   /** The state of exactly that version. */
   readonly fold: Fold | undefined;
 }
-interface ReadRecord { readonly value: Uint8Array | undefined; readonly version: Version; readonly precondition: boolean }
+interface ReadRecord {
+  readonly value: Uint8Array | undefined;
+  readonly version: Version;
+  readonly precondition: boolean;
+}
 interface ReadVersion extends StreamRead {
   readonly precondition: boolean;
   /** The commit, on its way, whose staged state this is. */
@@ -132,7 +164,12 @@ export class Invocation implements TurnTaker {
     const known = this.#handles.get(component);
     if (known) return known;
     const bind = definitionOf(component).bind;
-    if (!bind) throw Fault.create("component.not-usable", `nothing can be asked of ${component.kind} "${component.name}", so it cannot be used`, "Remove it from `uses`.");
+    if (!bind)
+      throw Fault.create(
+        "component.not-usable",
+        `nothing can be asked of ${component.kind} "${component.name}", so it cannot be used`,
+        "Remove it from `uses`.",
+      );
     const handle = bind(this);
     this.#handles.set(component, handle);
     boundTo.set(handle, component);
@@ -143,8 +180,17 @@ export class Invocation implements TurnTaker {
   /** Kinds call it first in every operation of theirs that does not go through a method below. */
   assertOpen(): void {
     if (this.#state === "open") return;
-    if (this.#state === "superseded") throw Fault.create("handler.superseded", `this run of ${this.#name()} cannot commit any more (${this.#superseded?.why.refused}); it ends here`, "Let the fault pass: the runtime runs the handler again where that is right.");
-    throw Fault.create("handle.outlived-its-handler", `a handle of ${this.#name()} was used after its handler had ended`, "Await everything the handler starts; handles cannot be kept for later.");
+    if (this.#state === "superseded")
+      throw Fault.create(
+        "handler.superseded",
+        `this run of ${this.#name()} cannot commit any more (${this.#superseded?.why.refused}); it ends here`,
+        "Let the fault pass: the runtime runs the handler again where that is right.",
+      );
+    throw Fault.create(
+      "handle.outlived-its-handler",
+      `a handle of ${this.#name()} was used after its handler had ended`,
+      "Await everything the handler starts; handles cannot be kept for later.",
+    );
   }
 
   /**
@@ -192,7 +238,12 @@ export class Invocation implements TurnTaker {
     this.#assertFree();
     if (this.#overlay.has(key)) return this.#overlay.get(key);
     if (this.mode === "read") return (await this.node.store.read.records([key]))[0]?.value;
-    if (this.#merged.has(key)) throw Fault.create("records.read-after-merge", `${this.#name()} read a record it has merged into in the same commit`, "Read before you merge, or read in a commit of its own.");
+    if (this.#merged.has(key))
+      throw Fault.create(
+        "records.read-after-merge",
+        `${this.#name()} read a record it has merged into in the same commit`,
+        "Read before you merge, or read in a commit of its own.",
+      );
     const precondition = options.precondition ?? true;
     const known = this.#knownRecord(key, precondition);
     if (known) return known.value;
@@ -326,12 +377,16 @@ export class Invocation implements TurnTaker {
   once<T>(identity: string, act: () => Promise<T>): Promise<T> {
     const name = this.#named(identity);
     const { done } = this.frame;
-    return this.#recalled(name, async () => {
-      if (done?.has(name)) return done.get(name) as T;
-      const result = await act();
-      done?.set(name, result);
-      return result;
-    }, true);
+    return this.#recalled(
+      name,
+      async () => {
+        if (done?.has(name)) return done.get(name) as T;
+        const result = await act();
+        done?.set(name, result);
+        return result;
+      },
+      true,
+    );
   }
 
   #named(identity: string): string {
@@ -382,7 +437,8 @@ export class Invocation implements TurnTaker {
     this.#assertNotMerged(key, "put");
     this.#overlay.set(key, value);
     const { expiresAtMs, index } = options;
-    if (!this.replaying) this.#records.set(key, { kind: "put", key, value, ...(expiresAtMs === undefined ? {} : { expiresAtMs }), ...(index === undefined ? {} : { index }) });
+    if (!this.replaying)
+      this.#records.set(key, { kind: "put", key, value, ...(expiresAtMs === undefined ? {} : { expiresAtMs }), ...(index === undefined ? {} : { index }) });
   }
 
   remove(key: StoreKey): void {
@@ -393,12 +449,22 @@ export class Invocation implements TurnTaker {
   }
 
   #assertNotMerged(key: StoreKey, how: string): void {
-    if (this.#merged.has(key)) throw Fault.create("records.put-after-merge", `${this.#name()} ${how} a record it has merged into in the same commit`, "Put the value you mean, or merge only.");
+    if (this.#merged.has(key))
+      throw Fault.create(
+        "records.put-after-merge",
+        `${this.#name()} ${how} a record it has merged into in the same commit`,
+        "Put the value you mean, or merge only.",
+      );
   }
 
   merge(key: StoreKey, merge: Merge): void {
     this.#assertWrites();
-    if (this.#overlay.has(key)) throw Fault.create("records.merge-after-put", `${this.#name()} merged into a record it has put in the same commit`, "Put the value you mean, or merge only.");
+    if (this.#overlay.has(key))
+      throw Fault.create(
+        "records.merge-after-put",
+        `${this.#name()} merged into a record it has put in the same commit`,
+        "Put the value you mean, or merge only.",
+      );
     this.#merged.add(key);
     if (!this.replaying) this.#others.push({ kind: "merge", key, merge });
   }
@@ -459,10 +525,17 @@ export class Invocation implements TurnTaker {
   async #reactFrom(first: number): Promise<void> {
     try {
       for (let round = first; this.#reactions.length > 0; round++) {
-        if (round >= reactionRoundsMax) throw Fault.create("subscription.endless", `in-commit subscriptions of ${this.#name()} keep causing events, ${reactionRoundsMax} rounds deep`, "Make one of them `following`.");
+        if (round >= reactionRoundsMax)
+          throw Fault.create(
+            "subscription.endless",
+            `in-commit subscriptions of ${this.#name()} keep causing events, ${reactionRoundsMax} rounds deep`,
+            "Make one of them `following`.",
+          );
         const events = this.#reactions;
         this.#reactions = [];
-        for (const event of events) for (const follower of this.node.inCommit(event.source)) await insideReaction.run({ invocation: this, round }, async () => follower.react(event, this));
+        for (const event of events)
+          for (const follower of this.node.inCommit(event.source))
+            await insideReaction.run({ invocation: this, round }, async () => follower.react(event, this));
       }
     } catch (fault) {
       // An event without its reaction must not be committed, whoever catches this.
@@ -490,10 +563,13 @@ export class Invocation implements TurnTaker {
    */
   watchRefusal<R extends Refused>(refusal: R, from: string, decides = false): R {
     const looked = () => void this.#unread.delete(watched);
-    const watched: R = Object.defineProperties({ ...refusal }, {
-      ok: { enumerable: true, get: () => (looked(), false) },
-      refused: { enumerable: true, get: () => (looked(), refusal.refused) },
-    });
+    const watched: R = Object.defineProperties(
+      { ...refusal },
+      {
+        ok: { enumerable: true, get: () => (looked(), false) },
+        refused: { enumerable: true, get: () => (looked(), refusal.refused) },
+      },
+    );
     this.#unread.set(watched, { from: `${from} refused with "${refusal.refused}"`, decides });
     return watched;
   }
@@ -506,11 +582,26 @@ export class Invocation implements TurnTaker {
    */
   async recoveryPoint<T>(point: RecoveryPoint<T>): Promise<T> {
     this.assertOpen();
-    if (this.mode !== "durable") throw Fault.create("handler.not-durable", `${this.#name()} called ${point.operation} from a handler that will not be finished if this process dies`, "Make the route `idempotent`, or call from a queue, a subscription or a schedule.");
-    if (insideReaction.getStore()?.invocation === this) throw Fault.create("handler.not-durable", `an in-commit reaction in ${this.#name()} called ${point.operation}, in the middle of the commit it belongs to`, "Make the subscription `following`.");
+    if (this.mode !== "durable")
+      throw Fault.create(
+        "handler.not-durable",
+        `${this.#name()} called ${point.operation} from a handler that will not be finished if this process dies`,
+        "Make the route `idempotent`, or call from a queue, a subscription or a schedule.",
+      );
+    if (insideReaction.getStore()?.invocation === this)
+      throw Fault.create(
+        "handler.not-durable",
+        `an in-commit reaction in ${this.#name()} called ${point.operation}, in the middle of the commit it belongs to`,
+        "Make the subscription `following`.",
+      );
     for (let reacting = this.reacted(); reacting; reacting = this.reacted()) await reacting;
     for (const { from, decides } of this.#unread.values()) {
-      if (decides) throw Fault.create("outcome.refusal-unread", `${this.#name()} was about to call ${point.operation} without having looked at a refusal: ${from}`, "Look at `.ok` of what the command answered, and say what then.");
+      if (decides)
+        throw Fault.create(
+          "outcome.refusal-unread",
+          `${this.#name()} was about to call ${point.operation} without having looked at a refusal: ${from}`,
+          "Look at `.ok` of what the command answered, and say what then.",
+        );
     }
     const { operation, key } = point;
     const call: OpenCall = { operation, key, segment: undefined };
@@ -562,7 +653,12 @@ export class Invocation implements TurnTaker {
     this.#goesOn();
     let asked = asking.get(segment);
     if (!asked) {
-      asked = (async () => point.run(resumed))().then((value) => ({ value }), (fault: unknown) => ({ fault })).finally(() => asking.delete(segment));
+      asked = (async () => point.run(resumed))()
+        .then(
+          (value) => ({ value }),
+          (fault: unknown) => ({ fault }),
+        )
+        .finally(() => asking.delete(segment));
       asking.set(segment, asked);
     }
     const end = await asked;
@@ -604,7 +700,13 @@ export class Invocation implements TurnTaker {
     this.node.clock.soon(() => {
       this.#saving = false;
       if (!this.#unsaved || this.#ending || this.#state !== "open") return;
-      this.#gate = this.#gate.then(() => this.#saveAnswers()).catch((fault: unknown) => this.node.log(this.frame.component.name, { traceparent: undefined, tenant: this.tenant, invocation: this.frame.id }).warn("an answer could not be journalled", { fault: String(fault) }));
+      this.#gate = this.#gate
+        .then(() => this.#saveAnswers())
+        .catch((fault: unknown) =>
+          this.node
+            .log(this.frame.component.name, { traceparent: undefined, tenant: this.tenant, invocation: this.frame.id })
+            .warn("an answer could not be journalled", { fault: String(fault) }),
+        );
     });
   }
 
@@ -612,7 +714,11 @@ export class Invocation implements TurnTaker {
     if (!this.#unsaved || this.#ending || this.#state !== "open") return;
     const { journal } = this.#replay;
     const { learned } = journal;
-    const outcome = await this.node.lane.submit({ id: this.node.ids.next(), expects: [this.#journalExpectation()], writes: [this.#journalWrite(journal.segments)] });
+    const outcome = await this.node.lane.submit({
+      id: this.node.ids.next(),
+      expects: [this.#journalExpectation()],
+      writes: [this.#journalWrite(journal.segments)],
+    });
     if (outcome.ok) {
       journal.version = outcome.n;
       journal.saved = learned;
@@ -629,11 +735,19 @@ export class Invocation implements TurnTaker {
 
   #diverged(what: string): Fault {
     const expected = this.#replay.replayed?.call;
-    return Fault.create("handler.diverged", `${this.#name()} took another way when it was run again: it tried to ${what}, which its earlier run had not done before ${expected ? `calling ${expected.operation} with key ${expected.key}` : "its recovery point"}`, "Make the code before a recovery point depend only on its message, its handles and its context.");
+    return Fault.create(
+      "handler.diverged",
+      `${this.#name()} took another way when it was run again: it tried to ${what}, which its earlier run had not done before ${expected ? `calling ${expected.operation} with key ${expected.key}` : "its recovery point"}`,
+      "Make the code before a recovery point depend only on its message, its handles and its context.",
+    );
   }
 
   #overlapping(what: string): Fault {
-    return Fault.create("handler.overlapping-call", `${this.#name()} ${what}`, "Await every call that was begun (`await Promise.all([...])`), and read and write before or after them, not in between.");
+    return Fault.create(
+      "handler.overlapping-call",
+      `${this.#name()} ${what}`,
+      "Await every call that was begun (`await Promise.all([...])`), and read and write before or after them, not in between.",
+    );
   }
 
   // ---- the end ------------------------------------------------------------------------------------------------------
@@ -646,7 +760,11 @@ export class Invocation implements TurnTaker {
       this.#endTurns();
       this.#replay.end();
     }
-    return Fault.create("handler.superseded", `this run of ${this.#name()} cannot commit any more (${why.refused})`, "Let the fault pass: the runtime runs the handler again where that is right.");
+    return Fault.create(
+      "handler.superseded",
+      `this run of ${this.#name()} cannot commit any more (${why.refused})`,
+      "Let the fault pass: the runtime runs the handler again where that is right.",
+    );
   }
 
   get superseded(): Superseded | undefined {
@@ -691,10 +809,16 @@ export class Invocation implements TurnTaker {
    * Commits: with `keep` what the handler staged, and in any case `writes`. `judge` says whether its reads are judged.
    * Afterwards the invocation is settled, unless the commit was refused: then it is superseded.
    */
-  async commit(end: { readonly keep: boolean; readonly judge: boolean; readonly writes: readonly Write[]; readonly expects: readonly Expectation[]; readonly journal: "drop" | "save" }): Promise<CommitOutcome> {
+  async commit(end: {
+    readonly keep: boolean;
+    readonly judge: boolean;
+    readonly writes: readonly Write[];
+    readonly expects: readonly Expectation[];
+    readonly journal: "drop" | "save";
+  }): Promise<CommitOutcome> {
     this.#ending = true; // answers go with this commit
     if (end.keep) await this.reacted();
-    for (let gate: unknown; gate !== this.#gate; ) await (gate = this.#gate);
+    for (let gate: unknown; gate !== this.#gate;) await (gate = this.#gate);
     if (end.keep || end.journal === "drop") {
       for (const call of this.#replay.open) throw this.#overlapping(`ended while ${call.operation} had not been answered`);
       if (this.replaying) throw this.#diverged("end");
@@ -787,7 +911,8 @@ export class Invocation implements TurnTaker {
 
   #assertWrites(): void {
     this.#assertFree();
-    if (this.mode === "read") throw Fault.create("handler.read-only", `${this.#name()} only looks; it cannot write`, "Write in a POST, a queue, a subscription or a schedule.");
+    if (this.mode === "read")
+      throw Fault.create("handler.read-only", `${this.#name()} only looks; it cannot write`, "Write in a POST, a queue, a subscription or a schedule.");
   }
 
   #name(): string {

@@ -70,7 +70,11 @@ export function encodeJournal(segments: readonly Segment[], component: string): 
     throw cause;
   }
   if (bytes.byteLength > bytesMax) {
-    throw Fault.create("journal.too-large", `a handler of ${component} read ${bytes.byteLength} bytes before its recovery points; the journal keeps at most ${bytesMax}`, "Read less before calling the outside, or split the work into two jobs.");
+    throw Fault.create(
+      "journal.too-large",
+      `a handler of ${component} read ${bytes.byteLength} bytes before its recovery points; the journal keeps at most ${bytesMax}`,
+      "Read less before calling the outside, or split the work into two jobs.",
+    );
   }
   return bytes;
 }
@@ -97,7 +101,8 @@ export function valueAnswer(value: unknown, what: string, component: string): An
 }
 
 export function thrownAnswer(thrown: unknown): Answer {
-  if (!Fault.is(thrown)) return thrown instanceof Error ? { kind: "error", name: thrown.name, message: thrown.message } : { kind: "error", name: "Error", message: String(thrown) };
+  if (!Fault.is(thrown))
+    return thrown instanceof Error ? { kind: "error", name: thrown.name, message: thrown.message } : { kind: "error", name: "Error", message: String(thrown) };
   const { code, message, remedy } = thrown;
   // Whatever of the details cannot be kept is for people: a cause, a response.
   const details = Object.fromEntries(Object.entries(thrown.details).filter(([, detail]) => isStorable(detail)));
@@ -126,5 +131,10 @@ export function isStorable(value: unknown): boolean {
 }
 
 function notStorable(what: string, component: string, cause: unknown): Fault {
-  return Fault.create("journal.not-storable", `${component} got an answer from ${what} that its journal cannot keep: ${cause instanceof Error ? cause.message : String(cause)}`, "Answer plain data: no functions, no open connections.", { cause });
+  return Fault.create(
+    "journal.not-storable",
+    `${component} got an answer from ${what} that its journal cannot keep: ${cause instanceof Error ? cause.message : String(cause)}`,
+    "Answer plain data: no functions, no open connections.",
+    { cause },
+  );
 }

@@ -89,14 +89,17 @@ export class Lane {
     const commit = this.#marked(given, folds);
     const answer = this.#commit(commit);
     const settle = this.#stage(commit, folds, answer);
-    return answer.then((outcome) => {
-      settle(outcome.ok);
-      if (!outcome.ok && outcome.refused === "conflict") this.#conflicted(outcome.keys);
-      return outcome;
-    }, (fault: unknown) => {
-      settle(false);
-      throw fault;
-    });
+    return answer.then(
+      (outcome) => {
+        settle(outcome.ok);
+        if (!outcome.ok && outcome.refused === "conflict") this.#conflicted(outcome.keys);
+        return outcome;
+      },
+      (fault: unknown) => {
+        settle(false);
+        throw fault;
+      },
+    );
   }
 
   /**
@@ -234,7 +237,8 @@ export class Lane {
       if (!this.isContended(stream)) continue;
       const key = chainKey(stream);
       // A stream whose name leaves no room for it waits for outcomes instead.
-      if (Buffer.byteLength(key) <= limits.keyBytesMax) (marks ??= []).push({ kind: "put", key, value: chainValue, expiresAtMs: Math.ceil(this.#clock.wallMs()) + chainKeptMs });
+      if (Buffer.byteLength(key) <= limits.keyBytesMax)
+        (marks ??= []).push({ kind: "put", key, value: chainValue, expiresAtMs: Math.ceil(this.#clock.wallMs()) + chainKeptMs });
     }
     return marks ? { ...commit, writes: [...commit.writes, ...marks] } : commit;
   }
@@ -247,7 +251,12 @@ export class Lane {
     for (const write of commit.writes) {
       if (write.kind === "put" || write.kind === "remove" || write.kind === "merge") {
         const value = write.kind === "put" ? write.value : undefined;
-        records.set(write.key, { commit: id, chain: records.get(write.key)?.chain ?? this.#chainOf(commit, write.key), value, unknownUntil: write.kind === "put" ? undefined : answer });
+        records.set(write.key, {
+          commit: id,
+          chain: records.get(write.key)?.chain ?? this.#chainOf(commit, write.key),
+          value,
+          unknownUntil: write.kind === "put" ? undefined : answer,
+        });
       } else if (write.kind === "enqueue" && write.job.dueAtMs === undefined) this.#sending?.(write.job.queue);
     }
     if (folds) {
@@ -269,7 +278,8 @@ export class Lane {
   /** The chain of the staged value that this commit read under this key, or a new one. */
   #chainOf(commit: Commit, key: StoreKey): object {
     const below = this.#records.get(key);
-    const rests = below && commit.expects.some((expectation) => expectation.kind === "record" && expectation.key === key && expectation.version === below.commit);
+    const rests =
+      below && commit.expects.some((expectation) => expectation.kind === "record" && expectation.key === key && expectation.version === below.commit);
     return rests ? below.chain : {};
   }
 

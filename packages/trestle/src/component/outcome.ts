@@ -18,5 +18,7 @@ export function refuse(code: string, facts?: object): Refused {
 }
 
 export function isRefused(value: unknown): value is Refused {
-  return typeof value === "object" && value !== null && (value as { ok?: unknown }).ok === false && typeof (value as { refused?: unknown }).refused === "string";
+  return (
+    typeof value === "object" && value !== null && (value as { ok?: unknown }).ok === false && typeof (value as { refused?: unknown }).refused === "string"
+  );
 }

@@ -22,9 +22,14 @@ interface ListAsked extends PageQuery {
  * One page of a component's rows. The first field of `where` is looked up in its index; the others are compared row by row, so
  * put the most telling one first.
  */
-export async function listPage<Row>(asked: ListAsked, list: (query: ListQuery) => Promise<readonly RecordRow[]>, read: (row: RecordRow) => Row | Promise<Row>): Promise<Page<Row>> {
+export async function listPage<Row>(
+  asked: ListAsked,
+  list: (query: ListQuery) => Promise<readonly RecordRow[]>,
+  read: (row: RecordRow) => Row | Promise<Row>,
+): Promise<Page<Row>> {
   const { component, tenant, order, limit } = asked;
-  if (!Number.isInteger(limit) || limit < 1 || limit > 1_000) throw Fault.create("page.limit-out-of-range", `limit must be an integer from 1 to 1000, got ${String(limit)}`, "Ask for fewer rows, page by page.");
+  if (!Number.isInteger(limit) || limit < 1 || limit > 1_000)
+    throw Fault.create("page.limit-out-of-range", `limit must be an integer from 1 to 1000, got ${String(limit)}`, "Ask for fewer rows, page by page.");
   const conditions = Object.entries(asked.where).filter(([, value]) => value !== undefined);
   const [first, ...others] = conditions;
   const prefix = storeKey(component, tenant, "");
@@ -32,7 +37,13 @@ export async function listPage<Row>(asked: ListAsked, list: (query: ListQuery) =
   let after = asked.cursor === undefined ? undefined : fromCursor(asked.cursor, prefix);
   for (;;) {
     const wanted = Math.min(limit - items.length + 1, 1_000); // one more than fits tells whether there is a next page
-    const rows = await list({ prefix, order, limit: wanted, ...(after ? { after } : {}), ...(first ? { where: { field: first[0], value: indexable(first[0], first[1]) } } : {}) });
+    const rows = await list({
+      prefix,
+      order,
+      limit: wanted,
+      ...(after ? { after } : {}),
+      ...(first ? { where: { field: first[0], value: indexable(first[0], first[1]) } } : {}),
+    });
     for (const row of rows) {
       if (items.length === limit) return { items, next: after && toCursor(after) };
       after = { key: row.key, created: row.created };
@@ -47,7 +58,11 @@ export async function listPage<Row>(asked: ListAsked, list: (query: ListQuery) =
 export function indexable(field: string, value: unknown): string | number {
   if (typeof value === "string" || typeof value === "number") return value;
   if (typeof value === "boolean") return value ? 1 : 0;
-  throw Fault.create("index.not-a-scalar", `an indexed field must be a text, a number or a boolean; ${field} is ${value === null ? "null" : typeof value}`, "Index another field, or leave the field out of `index`.");
+  throw Fault.create(
+    "index.not-a-scalar",
+    `an indexed field must be a text, a number or a boolean; ${field} is ${value === null ? "null" : typeof value}`,
+    "Index another field, or leave the field out of `index`.",
+  );
 }
 
 /** The index entries of a value; fields that are absent are not indexed. */
@@ -72,5 +87,9 @@ function fromCursor(cursor: string, prefix: string): { readonly key: string; rea
   } catch {
     // answered below: whatever it is, it is no cursor of ours
   }
-  throw Fault.create("page.bad-cursor", `the cursor ${JSON.stringify(cursor.slice(0, 80))} is not one that a page answered as "next"`, "Start without a cursor, and pass on `next` as it came.");
+  throw Fault.create(
+    "page.bad-cursor",
+    `the cursor ${JSON.stringify(cursor.slice(0, 80))} is not one that a page answered as "next"`,
+    "Start without a cursor, and pass on `next` as it came.",
+  );
 }

@@ -3,7 +3,19 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Fault, systemClock } from "../kernel/index.ts";
 import type { Commit, CommitOutcome, Store } from "../store/index.ts";
-import { decode, decodeJournal, encode, execute, journalKey, type Component, type Invocation, type Journal, type NodeServices, type Work, type WorkContext } from "./index.ts";
+import {
+  decode,
+  decodeJournal,
+  encode,
+  execute,
+  journalKey,
+  type Component,
+  type Invocation,
+  type Journal,
+  type NodeServices,
+  type Work,
+  type WorkContext,
+} from "./index.ts";
 import { testNode, type TestNode } from "./testing.ts";
 
 const worker: Component = { kind: "queue", name: "worker" };
@@ -14,7 +26,18 @@ const never = () => new Promise<never>(() => undefined);
 const retried: Work<unknown>["fail"] = () => ({ keep: false, end: "fault", journal: "save" });
 
 function durable<T>(node: NodeServices, run: (context: WorkContext, invocation: Invocation) => Promise<T>, more: Partial<Work<T>> = {}): Work<T> {
-  return { node, component: worker, operation: "", mode: "durable", uses: undefined, id: jobId, timeoutMs: 10_000, run: (_uses, context, invocation) => run(context, invocation), conclude: () => ({ keep: true, end: "ok" }), ...more };
+  return {
+    node,
+    component: worker,
+    operation: "",
+    mode: "durable",
+    uses: undefined,
+    id: jobId,
+    timeoutMs: 10_000,
+    run: (_uses, context, invocation) => run(context, invocation),
+    conclude: () => ({ keep: true, end: "ok" }),
+    ...more,
+  };
 }
 
 async function journalOf(node: NodeServices): Promise<Journal | undefined> {
@@ -35,18 +58,28 @@ async function resume<T>(node: TestNode, run: (context: WorkContext, invocation:
 }
 
 function storeThat(store: Store, commit: (commit: Commit, go: () => Promise<CommitOutcome>) => Promise<CommitOutcome>): Store {
-  return new Proxy(store, { get: (target, name) => (name === "commit" ? (one: Commit) => commit(one, () => target.commit(one)) : (Reflect.get(target, name) as unknown)) });
+  return new Proxy(store, {
+    get: (target, name) => (name === "commit" ? (one: Commit) => commit(one, () => target.commit(one)) : (Reflect.get(target, name) as unknown)),
+  });
 }
 
 test("what a handler writes while a call is open is refused, and never lost without a word", async () => {
   const node = await testNode();
 
-  const ended = await execute(durable(node, async (context, invocation) => {
-    await Promise.all([1, 2, 3].map(async (n) => {
-      await context.step(`charge ${n}`, () => Promise.resolve(n));
-      invocation.put(`a//${n}`, value(n));
-    }));
-  }, { fail: retried }));
+  const ended = await execute(
+    durable(
+      node,
+      async (context, invocation) => {
+        await Promise.all(
+          [1, 2, 3].map(async (n) => {
+            await context.step(`charge ${n}`, () => Promise.resolve(n));
+            invocation.put(`a//${n}`, value(n));
+          }),
+        );
+      },
+      { fail: retried },
+    ),
+  );
 
   assert.ok(ended.kind === "failed" && Fault.is(ended.fault, "handler.overlapping-call"), String(ended.kind));
   assert.match((ended.fault as Error).message, /charge/);
@@ -56,14 +89,20 @@ test("calls made at once, and then the writes that rest on their answers, are al
   const node = await testNode();
   const keys = new Set<string>();
 
-  const ended = await execute(durable(node, async (context, invocation) => {
-    const answers = await Promise.all([1, 2, 3].map((n) => context.step(`charge ${n}`, async ({ key }) => {
-      keys.add(key);
-      for (let i = 0; i < 4 - n; i++) await turn();
-      return n;
-    })));
-    for (const n of answers) invocation.put(`a//${n}`, value(n));
-  }));
+  const ended = await execute(
+    durable(node, async (context, invocation) => {
+      const answers = await Promise.all(
+        [1, 2, 3].map((n) =>
+          context.step(`charge ${n}`, async ({ key }) => {
+            keys.add(key);
+            for (let i = 0; i < 4 - n; i++) await turn();
+            return n;
+          }),
+        ),
+      );
+      for (const n of answers) invocation.put(`a//${n}`, value(n));
+    }),
+  );
 
   assert.deepEqual([ended.kind, keys.size], ["answered", 3]);
   assert.deepEqual(await Promise.all([1, 2, 3].map((n) => read(node, `a//${n}`))), [1, 2, 3]);
@@ -74,10 +113,14 @@ test("an answer that came while another recovery point was being committed is ke
   const node = await testNode();
   const calls: string[] = [];
   const handler = (fail: boolean) => async (context: WorkContext) => {
-    await Promise.all(["a", "b"].map((name) => context.step(name, async () => {
-      calls.push(name);
-      if (fail && name === "b") throw new Error("no");
-    })));
+    await Promise.all(
+      ["a", "b"].map((name) =>
+        context.step(name, async () => {
+          calls.push(name);
+          if (fail && name === "b") throw new Error("no");
+        }),
+      ),
+    );
   };
 
   await execute(durable(node, handler(true), { fail: retried }));
@@ -106,10 +149,16 @@ test("a guard that refuses at a recovery point is that fault, and the call is no
   let calls = 0;
   let failedWith: unknown;
 
-  const ended = await execute(durable(node, async (context, invocation) => {
-    invocation.merge("a//stock", { kind: "add", amount: -1, min: 0 });
-    await context.step("charge", async () => void (calls += 1));
-  }, { fail: (fault) => ((failedWith = fault), { keep: false, end: "fault", journal: "save" }) }));
+  const ended = await execute(
+    durable(
+      node,
+      async (context, invocation) => {
+        invocation.merge("a//stock", { kind: "add", amount: -1, min: 0 });
+        await context.step("charge", async () => void (calls += 1));
+      },
+      { fail: (fault) => ((failedWith = fault), { keep: false, end: "fault", journal: "save" }) },
+    ),
+  );
 
   assert.ok(ended.kind === "failed" && Fault.is(ended.fault, "commit.guard-refused"), ended.kind);
   assert.ok(Fault.is(failedWith, "commit.guard-refused"));
@@ -120,10 +169,12 @@ test("a refusal that nobody has looked at stops before the call to the outside",
   const node = await testNode();
   let calls = 0;
 
-  const ended = await execute(durable(node, async (context, invocation) => {
-    invocation.watchRefusal({ ok: false, refused: "out-of-stock" }, "reserve", true);
-    await context.step("charge", async () => void (calls += 1));
-  }));
+  const ended = await execute(
+    durable(node, async (context, invocation) => {
+      invocation.watchRefusal({ ok: false, refused: "out-of-stock" }, "reserve", true);
+      await context.step("charge", async () => void (calls += 1));
+    }),
+  );
 
   assert.ok(ended.kind === "failed" && Fault.is(ended.fault, "outcome.refusal-unread"));
   assert.equal(calls, 0);
@@ -133,20 +184,30 @@ test("a step's failure that the handler has decided on is the same after a crash
   const node = await testNode();
   let tries = 0;
   const handler = (after: () => Promise<void>) => async (context: WorkContext) => {
-    const told = await context.step("tell", async () => {
-      tries += 1;
-      if (tries === 1) throw new TypeError("no route");
-      return "told";
-    }).catch((error: unknown) => `not told: ${(error as Error).name} ${(error as Error).message}`);
+    const told = await context
+      .step("tell", async () => {
+        tries += 1;
+        if (tries === 1) throw new TypeError("no route");
+        return "told";
+      })
+      .catch((error: unknown) => `not told: ${(error as Error).name} ${(error as Error).message}`);
     await context.step(`note ${told}`, after);
     return told;
   };
   let reached!: () => void;
   const noting = new Promise<void>((resolve) => (reached = resolve));
 
-  void execute(durable(node, handler(() => (reached(), never()))));
+  void execute(
+    durable(
+      node,
+      handler(() => (reached(), never())),
+    ),
+  );
   await noting;
-  const ended = await resume(node, handler(() => Promise.resolve()));
+  const ended = await resume(
+    node,
+    handler(() => Promise.resolve()),
+  );
 
   assert.deepEqual(ended, { kind: "answered", answer: "not told: TypeError no route" });
   assert.equal(tries, 1);
@@ -178,19 +239,29 @@ test("a question whose fault the handler caught is answered by that fault on the
   const node = await testNode();
   let asked = 0;
   const handler = (after: () => Promise<void>) => async (context: WorkContext, invocation: Invocation) => {
-    const rate = await invocation.recall("rate", async () => {
-      asked += 1;
-      throw Fault.create("external.unreachable", "no rates today", "wait", { details: { status: 503 } });
-    }).catch((fault: unknown) => (Fault.is(fault, "external.unreachable") ? fault.details["status"] : 0));
+    const rate = await invocation
+      .recall("rate", async () => {
+        asked += 1;
+        throw Fault.create("external.unreachable", "no rates today", "wait", { details: { status: 503 } });
+      })
+      .catch((fault: unknown) => (Fault.is(fault, "external.unreachable") ? fault.details["status"] : 0));
     await context.step("pay", after);
     return rate;
   };
   let reached!: () => void;
   const paying = new Promise<void>((resolve) => (reached = resolve));
 
-  void execute(durable(node, handler(() => (reached(), never()))));
+  void execute(
+    durable(
+      node,
+      handler(() => (reached(), never())),
+    ),
+  );
   await paying;
-  const ended = await resume(node, handler(() => Promise.resolve()));
+  const ended = await resume(
+    node,
+    handler(() => Promise.resolve()),
+  );
 
   assert.deepEqual([ended, asked], [{ kind: "answered", answer: 503 }, 1]);
 });
@@ -198,16 +269,26 @@ test("a question whose fault the handler caught is answered by that fault on the
 test("what a call's fault says of itself is the same after a crash", async () => {
   const node = await testNode();
   const handler = (after: () => Promise<void>) => async (context: WorkContext) => {
-    const status = await context.step("pay", () => Promise.reject(Fault.create("external.refused", "declined", "another card", { details: { status: 402, body: () => undefined } }))).catch((fault: unknown) => (fault as Fault).details["status"]);
+    const status = await context
+      .step("pay", () => Promise.reject(Fault.create("external.refused", "declined", "another card", { details: { status: 402, body: () => undefined } })))
+      .catch((fault: unknown) => (fault as Fault).details["status"]);
     await context.step(`note ${String(status)}`, after);
     return status;
   };
   let reached!: () => void;
   const noting = new Promise<void>((resolve) => (reached = resolve));
 
-  void execute(durable(node, handler(() => (reached(), never()))));
+  void execute(
+    durable(
+      node,
+      handler(() => (reached(), never())),
+    ),
+  );
   await noting;
-  const ended = await resume(node, handler(() => Promise.resolve()));
+  const ended = await resume(
+    node,
+    handler(() => Promise.resolve()),
+  );
 
   assert.deepEqual(ended, { kind: "answered", answer: 402 });
 });
@@ -236,14 +317,16 @@ test("a conflict at one recovery point does not repeat a call that is still open
   const calls: string[] = [];
   let runs = 0;
 
-  const running = execute(durable(node, async (context, invocation) => {
-    runs += 1;
-    const slow = context.step("slow", () => (calls.push("slow"), open));
-    if (runs > 1) return slow;
-    slow.catch(() => undefined);
-    while (calls.length === 0) await turn();
-    throw invocation.supersede({ ok: false, refused: "conflict", keys: ["a//k"] });
-  }));
+  const running = execute(
+    durable(node, async (context, invocation) => {
+      runs += 1;
+      const slow = context.step("slow", () => (calls.push("slow"), open));
+      if (runs > 1) return slow;
+      slow.catch(() => undefined);
+      while (calls.length === 0) await turn();
+      throw invocation.supersede({ ok: false, refused: "conflict", keys: ["a//k"] });
+    }),
+  );
   for (let i = 0; i < 50 && runs < 2; i++) await turn();
   for (let i = 0; i < 5; i++) await turn();
   release("once");
@@ -255,25 +338,35 @@ test("branches that each make one call after another are resumed whatever the or
   const node = await testNode();
   const calls: string[] = [];
   const handler = (slow: string, last: () => Promise<void>) => async (context: WorkContext) => {
-    const answers = await Promise.all(["x", "y"].map(async (item) => {
-      await context.step(`charge ${item}`, async () => {
-        calls.push(`charge ${item}`);
-        for (let i = 0; i < (item === slow ? 10 : 0); i++) await turn();
-      });
-      return context.step(`mail ${item}`, async () => {
-        calls.push(`mail ${item}`);
-        return item;
-      });
-    }));
+    const answers = await Promise.all(
+      ["x", "y"].map(async (item) => {
+        await context.step(`charge ${item}`, async () => {
+          calls.push(`charge ${item}`);
+          for (let i = 0; i < (item === slow ? 10 : 0); i++) await turn();
+        });
+        return context.step(`mail ${item}`, async () => {
+          calls.push(`mail ${item}`);
+          return item;
+        });
+      }),
+    );
     await context.step("end", last);
     return answers;
   };
   let reached!: () => void;
   const ending = new Promise<void>((resolve) => (reached = resolve));
 
-  void execute(durable(node, handler("x", () => (reached(), never()))));
+  void execute(
+    durable(
+      node,
+      handler("x", () => (reached(), never())),
+    ),
+  );
   await ending;
-  const ended = await resume(node, handler("none", () => Promise.resolve()));
+  const ended = await resume(
+    node,
+    handler("none", () => Promise.resolve()),
+  );
 
   assert.deepEqual(ended, { kind: "answered", answer: ["x", "y"] });
   assert.deepEqual(calls, ["charge x", "charge y", "mail y", "mail x"]);
@@ -282,10 +375,13 @@ test("branches that each make one call after another are resumed whatever the or
 test("a branch that had not come as far as another when the process died goes on from where it was", async () => {
   const node = await testNode();
   const calls: string[] = [];
-  const handler = (hang: boolean) => async (context: WorkContext) => Promise.all(["x", "y"].map(async (item) => {
-    await context.step(`charge ${item}`, () => (calls.push(`charge ${item}`), hang && item === "x" ? never() : Promise.resolve()));
-    return context.step(`mail ${item}`, () => (calls.push(`mail ${item}`), hang ? never() : Promise.resolve(item)));
-  }));
+  const handler = (hang: boolean) => async (context: WorkContext) =>
+    Promise.all(
+      ["x", "y"].map(async (item) => {
+        await context.step(`charge ${item}`, () => (calls.push(`charge ${item}`), hang && item === "x" ? never() : Promise.resolve()));
+        return context.step(`mail ${item}`, () => (calls.push(`mail ${item}`), hang ? never() : Promise.resolve(item)));
+      }),
+    );
 
   void execute(durable(node, handler(true)));
   while (!calls.includes("mail y")) await turn();
@@ -315,10 +411,18 @@ test("a write that followed the last of several answers is made again when the r
   let reached!: () => void;
   const ending = new Promise<void>((resolve) => (reached = resolve));
 
-  void execute(durable(node, handler([60, 20], () => (reached(), never()))));
+  void execute(
+    durable(
+      node,
+      handler([60, 20], () => (reached(), never())),
+    ),
+  );
   await ending;
   for (let i = 0; i < 5; i++) await turn();
-  const ended = await resume(node, handler([0, 20], () => Promise.resolve()));
+  const ended = await resume(
+    node,
+    handler([0, 20], () => Promise.resolve()),
+  );
 
   assert.deepEqual([ended.kind, await read(node, "a//kept")], ["answered", 1]);
 });
@@ -336,9 +440,17 @@ test("a handler may change what a call or a question answered without changing w
   let reached!: () => void;
   const mailing = new Promise<void>((resolve) => (reached = resolve));
 
-  void execute(durable(node, handler(() => (reached(), never()))));
+  void execute(
+    durable(
+      node,
+      handler(() => (reached(), never())),
+    ),
+  );
   await mailing;
-  const ended = await resume(node, handler(() => Promise.resolve()));
+  const ended = await resume(
+    node,
+    handler(() => Promise.resolve()),
+  );
 
   assert.deepEqual(ended, { kind: "answered", answer: [[1, 2], [{ n: 2 }]] });
 });
@@ -361,9 +473,17 @@ test("a step that is made twice under one name has a key of its own each time", 
   let reached!: () => void;
   const ending = new Promise<void>((resolve) => (reached = resolve));
 
-  void execute(durable(node, handler(() => (reached(), never()))));
+  void execute(
+    durable(
+      node,
+      handler(() => (reached(), never())),
+    ),
+  );
   await ending;
-  const ended = await resume(node, handler(() => Promise.resolve()));
+  const ended = await resume(
+    node,
+    handler(() => Promise.resolve()),
+  );
 
   assert.deepEqual([ended.kind, new Set(keys.map((text) => text.split(" ")[1])).size], ["answered", 2]);
 });
@@ -371,11 +491,17 @@ test("a step that is made twice under one name has a key of its own each time", 
 test("a handler that ends before a call of its has been answered faults instead of forgetting the call", async () => {
   const node = await testNode();
 
-  const ended = await execute(durable(node, async (context) => {
-    void context.step("mail", never).catch(() => undefined);
-    await turn();
-    await turn();
-  }, { fail: retried }));
+  const ended = await execute(
+    durable(
+      node,
+      async (context) => {
+        void context.step("mail", never).catch(() => undefined);
+        await turn();
+        await turn();
+      },
+      { fail: retried },
+    ),
+  );
 
   assert.ok(ended.kind === "failed" && Fault.is(ended.fault, "handler.overlapping-call"), ended.kind);
   assert.equal((await journalOf(node))?.segments.length, 1);
@@ -385,13 +511,16 @@ test("after the deadline no further call is made", async () => {
   let hold: (() => void) | undefined;
   const plain = await testNode();
   const store = storeThat(plain.store, async (commit, go) => {
-    if (commit.writes.some((write) => "key" in write && write.key === journalKey(jobId)) && hold === undefined) await new Promise<void>((resolve) => (hold = resolve));
+    if (commit.writes.some((write) => "key" in write && write.key === journalKey(jobId)) && hold === undefined)
+      await new Promise<void>((resolve) => (hold = resolve));
     return go();
   });
   const node = await testNode({ store, clock: plain.clock });
   const calls: string[] = [];
 
-  const running = execute(durable(node, (context) => Promise.all(["a", "b"].map((name) => context.step(name, async () => void calls.push(name)))), { timeoutMs: 100, fail: retried }));
+  const running = execute(
+    durable(node, (context) => Promise.all(["a", "b"].map((name) => context.step(name, async () => void calls.push(name)))), { timeoutMs: 100, fail: retried }),
+  );
   while (hold === undefined) await turn();
   await plain.clock.advance(100);
   hold();
@@ -418,7 +547,9 @@ test("a fault that the handler caught, went on from and threw in the end is not 
   let declined = 0;
   const handler = async (context: WorkContext) => {
     let fault: unknown;
-    await context.step("pay", () => Promise.reject(Fault.create("external.refused", `declined ${++declined}`, "another card"))).catch((caught: unknown) => (fault = caught));
+    await context
+      .step("pay", () => Promise.reject(Fault.create("external.refused", `declined ${++declined}`, "another card")))
+      .catch((caught: unknown) => (fault = caught));
     await context.step("tell", () => Promise.resolve());
     throw fault;
   };
@@ -438,5 +569,8 @@ test("a handler that refuses on its next run before it has come to the call it m
   void execute(durable(node, (context) => context.step("charge", () => (reached(), never()))));
   await charging;
 
-  await assert.rejects(resume(node, () => Promise.resolve("refused"), { conclude: () => ({ keep: false, end: "refused" }) }), (fault) => Fault.is(fault, "handler.diverged"));
+  await assert.rejects(
+    resume(node, () => Promise.resolve("refused"), { conclude: () => ({ keep: false, end: "refused" }) }),
+    (fault) => Fault.is(fault, "handler.diverged"),
+  );
 });

@@ -124,7 +124,8 @@ export class Replay {
     const { segments } = this.journal;
     const restedOn = (number: number) => segments.some(({ open }, at) => at > number && !open.includes(number));
     let passed: Segment | undefined;
-    for (let cause = fault; cause !== undefined && cause !== null && !passed; cause = (cause as { readonly cause?: unknown }).cause) passed = this.#thrown.get(cause);
+    for (let cause = fault; cause !== undefined && cause !== null && !passed; cause = (cause as { readonly cause?: unknown }).cause)
+      passed = this.#thrown.get(cause);
     segments.forEach((segment, number) => {
       if ((segment === passed || segment.answer?.kind === "error") && segment.answer !== undefined && !restedOn(number)) this.learn(segment, undefined);
     });

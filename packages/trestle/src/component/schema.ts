@@ -34,7 +34,12 @@ export function parse<S extends Schema>(schema: S, value: unknown): Parsed<Out<S
 /** Parses where only a synchronous schema can work: staging is synchronous. */
 export function parseNow<S extends Schema>(schema: S, value: unknown, what: string): Out<S> {
   const parsed = parse(schema, value);
-  if (parsed instanceof Promise) throw Fault.create("schema.asynchronous", `the schema of ${what} answers asynchronously; here the value is needed at once`, "Use a schema without asynchronous checks, and make such checks in the handler.");
+  if (parsed instanceof Promise)
+    throw Fault.create(
+      "schema.asynchronous",
+      `the schema of ${what} answers asynchronously; here the value is needed at once`,
+      "Use a schema without asynchronous checks, and make such checks in the handler.",
+    );
   if (!parsed.ok) throw invalid(what, parsed.issues);
   return parsed.value;
 }
@@ -47,12 +52,19 @@ export async function parseOrFault<S extends Schema>(schema: S, value: unknown, 
 }
 
 function invalid(what: string, issues: readonly Issue[]): Fault {
-  const listed = issues.slice(0, 5).map(({ path, message }) => (path === "" ? message : `${path}: ${message}`)).join("; ");
-  return Fault.create("payload.invalid", `${what} does not fit its schema: ${listed}`, "Send a value that the component's schema accepts.", { details: { issues } });
+  const listed = issues
+    .slice(0, 5)
+    .map(({ path, message }) => (path === "" ? message : `${path}: ${message}`))
+    .join("; ");
+  return Fault.create("payload.invalid", `${what} does not fit its schema: ${listed}`, "Send a value that the component's schema accepts.", {
+    details: { issues },
+  });
 }
 
 function toParsed<T>(result: StandardSchemaV1.Result<T>): Parsed<T> {
-  return result.issues ? { ok: false, issues: result.issues.map((issue) => ({ path: pathOf(issue), message: issue.message })) } : { ok: true, value: result.value };
+  return result.issues
+    ? { ok: false, issues: result.issues.map((issue) => ({ path: pathOf(issue), message: issue.message })) }
+    : { ok: true, value: result.value };
 }
 
 function pathOf(issue: StandardSchemaV1.Issue): string {

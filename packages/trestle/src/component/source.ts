@@ -56,9 +56,18 @@ interface Meta {
 }
 
 /** Makes an event of `source` ready for `invocation.append`: checked by its schema, encoded, with an id of its own. */
-export function stageEvent(invocation: Invocation, source: Component, stream: string, key: string | number, type: string, data: unknown, version: number | undefined): { readonly staged: StagedEvent; readonly encoded: NewEvent } {
+export function stageEvent(
+  invocation: Invocation,
+  source: Component,
+  stream: string,
+  key: string | number,
+  type: string,
+  data: unknown,
+  version: number | undefined,
+): { readonly staged: StagedEvent; readonly encoded: NewEvent } {
   const schema = schemaOf(sourceOf(source).events, type);
-  if (!schema) throw Fault.create("event.unknown-type", `${source.kind} "${source.name}" has no event ${JSON.stringify(type)}`, "Declare the event with its schema.");
+  if (!schema)
+    throw Fault.create("event.unknown-type", `${source.kind} "${source.name}" has no event ${JSON.stringify(type)}`, "Declare the event with its schema.");
   const what = `event ${type} of ${source.kind} "${source.name}"`;
   const id = invocation.newId();
   const trace = currentContext().traceparent;
@@ -76,7 +85,17 @@ export function traceOf(row: EventRow): string | undefined {
 
 /** What an in-commit follower sees. */
 export function pendingEvent(event: StagedEvent, invocation: Invocation): AnyEvent<Record<string, unknown>, string | number> {
-  return { type: event.type, data: event.parsed, id: event.id, key: event.key, at: invocation.now(), position: "pending", version: event.version ?? 0, tenant: invocation.tenant, causedBy: invocation.frame.id };
+  return {
+    type: event.type,
+    data: event.parsed,
+    id: event.id,
+    key: event.key,
+    at: invocation.now(),
+    position: "pending",
+    version: event.version ?? 0,
+    tenant: invocation.tenant,
+    causedBy: invocation.frame.id,
+  };
 }
 
 /** What a reader of the log sees. An event whose type the source no longer declares answers `undefined`. */
@@ -87,7 +106,17 @@ export async function readEvent(source: Component, row: EventRow, epoch: number)
   const { key: text, tenant } = parseKey(row.stream);
   const meta = (row.meta ? decode(row.meta) : {}) as Meta;
   const data: unknown = await parseOrFault(schema, decode(row.data), `event ${row.type} of ${source.kind} "${source.name}", version ${row.version}`);
-  return { type: row.type, data, id: row.id, key: key(text), at: row.atMs, position: `${epoch}-${row.position}`, version: row.version, tenant, causedBy: meta.by };
+  return {
+    type: row.type,
+    data,
+    id: row.id,
+    key: key(text),
+    at: row.atMs,
+    position: `${epoch}-${row.position}`,
+    version: row.version,
+    tenant,
+    causedBy: meta.by,
+  };
 }
 
 function schemaOf(events: EventSchemas, type: string): Schema | undefined {

@@ -20,7 +20,14 @@ export async function testNode(options: { readonly store?: Store; readonly clock
   const locals = new Map<Component, unknown>();
   const attempts: number[] = [];
   return {
-    app: "test", id: "test-node", store, lane: new Lane(store, clock), clock, random, ids: uuidv7Ids(clock, random), attempts,
+    app: "test",
+    id: "test-node",
+    store,
+    lane: new Lane(store, clock),
+    clock,
+    random,
+    ids: uuidv7Ids(clock, random),
+    attempts,
     observer: { invoked: (_component, _operation, _end, _durationMs, runs) => void attempts.push(runs), used: () => undefined, span: () => undefined },
     log: () => boundLog({ log: () => undefined }),
     setting: () => undefined,

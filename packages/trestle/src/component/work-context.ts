@@ -71,10 +71,20 @@ export class WorkContext implements DurableContext {
 
 async function commitSeparately<H extends object, T>(outer: Invocation, because: string, handles: H, write: (handles: H) => T | Promise<T>): Promise<T> {
   outer.assertOpen();
-  if (because.trim() === "") throw Fault.create("commit.separate-without-reason", "commitSeparately needs its reason, a text that says why these writes must stay when the handler fails; got an empty one", "Say why.");
+  if (because.trim() === "")
+    throw Fault.create(
+      "commit.separate-without-reason",
+      "commitSeparately needs its reason, a text that says why these writes must stay when the handler fails; got an empty one",
+      "Say why.",
+    );
   const bound = Object.entries(handles).map(([name, handle]) => {
     const component = componentOf(handle as object);
-    if (!component) throw Fault.create("commit.not-a-handle", `commitSeparately got ${JSON.stringify(name)}, which is not a handle of this handler`, "Pass the handles to write with: `{ attempts }`.");
+    if (!component)
+      throw Fault.create(
+        "commit.not-a-handle",
+        `commitSeparately got ${JSON.stringify(name)}, which is not a handle of this handler`,
+        "Pass the handles to write with: `{ attempts }`.",
+      );
     return [name, component] as const;
   });
   // Once per attempt: a conflict that runs the handler again does not write these a second time.
@@ -85,13 +95,19 @@ async function commitSeparately<H extends object, T>(outer: Invocation, because:
       try {
         const answer = await write(Object.fromEntries(bound.map(([name, component]) => [name, inner.handle(component)])) as H);
         const unread = inner.unreadRefusal();
-        if (unread !== undefined) throw Fault.create("outcome.refusal-unread", `commitSeparately (${because}) ended without looking at a refusal: ${unread}`, "Look at `.ok` of what the command answered, and say what then.");
+        if (unread !== undefined)
+          throw Fault.create(
+            "outcome.refusal-unread",
+            `commitSeparately (${because}) ended without looking at a refusal: ${unread}`,
+            "Look at `.ok` of what the command answered, and say what then.",
+          );
         outer.assertOpen();
         const outcome = await inner.commit({ keep: true, judge: true, writes: [], expects: [], journal: "drop" });
         if (outcome.ok) return answer;
         const fault = refusalOf(outer.frame.component, outcome);
         if (fault) throw fault;
-        if (outcome.refused === "fenced" || clock.monotonicMs() >= outer.frame.deadlineMs) throw Fault.create("commit.conflict", `commitSeparately (${because}) was refused: ${outcome.refused}`, "Let the handler fail: it is run again.");
+        if (outcome.refused === "fenced" || clock.monotonicMs() >= outer.frame.deadlineMs)
+          throw Fault.create("commit.conflict", `commitSeparately (${because}) was refused: ${outcome.refused}`, "Let the handler fail: it is run again.");
       } finally {
         inner.settle();
       }

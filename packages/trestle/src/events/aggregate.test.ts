@@ -8,12 +8,17 @@ import { aggregate, app, command, Fault, projection, records, refuse, start, sub
 import { virtualClock } from "../kernel/index.ts";
 
 const Cents = z.object({ cents: z.int() });
-const account = aggregate("account", { id: z.string(), events: { Paid: Cents }, initial: () => 0, evolve: { Paid: (balance, { cents }) => balance + cents }, snapshotEvery: 5 }, {
-  pay: command(Cents, (_balance, paid, emit) => emit.Paid(paid)),
-  take: command(Cents, (balance, { cents }, emit) => (balance >= cents ? emit.Paid({ cents: -cents }) : refuse("too-little", { balance }))),
-});
+const account = aggregate(
+  "account",
+  { id: z.string(), events: { Paid: Cents }, initial: () => 0, evolve: { Paid: (balance, { cents }) => balance + cents }, snapshotEvery: 5 },
+  {
+    pay: command(Cents, (_balance, paid, emit) => emit.Paid(paid)),
+    take: command(Cents, (balance, { cents }, emit) => (balance >= cents ? emit.Paid({ cents: -cents }) : refuse("too-little", { balance }))),
+  },
+);
 type Account = Handle<typeof account>;
-const memory = (components: readonly unknown[]) => start(app("test", components as readonly Component[]), { store: "memory:", roles: ["worker"], clock: virtualClock(), log: () => undefined });
+const memory = (components: readonly unknown[]) =>
+  start(app("test", components as readonly Component[]), { store: "memory:", roles: ["worker"], clock: virtualClock(), log: () => undefined });
 
 test("two commands on one id at once decide one after the other", async () => {
   await using node = await memory([account]);
@@ -30,13 +35,21 @@ test("two commands on one id at once decide one after the other", async () => {
 
 test("an in-commit reaction may command, and what it records is reacted to in the same commit", { timeout: 10_000 }, async () => {
   const ledger = records("ledger", { key: z.string(), value: z.number() });
-  const fees = aggregate("fees", { id: z.string(), events: { Charged: Cents }, initial: () => 0, evolve: { Charged: (sum, { cents }) => sum + cents } }, { charge: command(Cents, (_sum, fee, emit) => emit.Charged(fee)) });
-  const charge = subscription("charge", { to: account, when: "in-commit", uses: { fees } }, {
-    Paid: async ({ key }, { fees }) => {
-      const charged = await fees.charge(key, { cents: 1 });
-      assert.ok(charged.ok);
+  const fees = aggregate(
+    "fees",
+    { id: z.string(), events: { Charged: Cents }, initial: () => 0, evolve: { Charged: (sum, { cents }) => sum + cents } },
+    { charge: command(Cents, (_sum, fee, emit) => emit.Charged(fee)) },
+  );
+  const charge = subscription(
+    "charge",
+    { to: account, when: "in-commit", uses: { fees } },
+    {
+      Paid: async ({ key }, { fees }) => {
+        const charged = await fees.charge(key, { cents: 1 });
+        assert.ok(charged.ok);
+      },
     },
-  });
+  );
   const book = subscription("book", { to: fees, when: "in-commit", uses: { ledger } }, { Charged: ({ key, data }, { ledger }) => ledger.add(key, data.cents) });
   await using node = await memory([account, fees, charge, book, ledger]);
 
@@ -48,14 +61,21 @@ test("an in-commit reaction may command, and what it records is reacted to in th
 });
 
 test("in-commit reactions that never end are cut off with a fault, and nothing is committed", { timeout: 10_000 }, async () => {
-  const echo = subscription("echo", { to: account, when: "in-commit", uses: { account } }, {
-    Paid: async ({ key }, { account }) => {
-      await account.pay(key, { cents: 1 });
+  const echo = subscription(
+    "echo",
+    { to: account, when: "in-commit", uses: { account } },
+    {
+      Paid: async ({ key }, { account }) => {
+        await account.pay(key, { cents: 1 });
+      },
     },
-  });
+  );
   await using node = await memory([account, echo]);
 
-  await assert.rejects(node.commit({ account }, async ({ account }) => void (await account.pay("a", { cents: 1 }).catch(() => undefined))), (fault) => Fault.is(fault, "subscription.endless"));
+  await assert.rejects(
+    node.commit({ account }, async ({ account }) => void (await account.pay("a", { cents: 1 }).catch(() => undefined))),
+    (fault) => Fault.is(fault, "subscription.endless"),
+  );
 
   assert.equal(await node.open(account).get("a"), 0);
 });
@@ -65,7 +85,13 @@ test("a reaction that never comes back ends with the handler's time", async () =
   const news = topic("news", { events: { Said: z.object({}) } });
   const endless = await testNode({ store: node.store, clock: node.clock, seed: "endless" });
   const running = execute({
-    node: { ...endless, inCommit: () => [{ react: () => new Promise<void>(() => undefined) }] }, component: { kind: "app", name: "test" }, operation: "", mode: "write", uses: { news }, id: node.ids.next(), timeoutMs: 50,
+    node: { ...endless, inCommit: () => [{ react: () => new Promise<void>(() => undefined) }] },
+    component: { kind: "app", name: "test" },
+    operation: "",
+    mode: "write",
+    uses: { news },
+    id: node.ids.next(),
+    timeoutMs: 50,
     run: (uses) => (uses as { news: Handle<typeof news> }).news.publish.Said(),
     conclude: () => ({ keep: true, end: "ok" }),
   });
@@ -76,12 +102,30 @@ test("a reaction that never comes back ends with the handler's time", async () =
 });
 
 test("a state in other hands cannot be changed: neither by who got it, nor by a fold that changes what it was given", async () => {
-  const cart = aggregate("cart", { id: z.string(), events: { Added: z.object({ sku: z.string() }) }, initial: () => ({ items: [] as string[] }), evolve: { Added: (state, { sku }) => ({ items: [...state.items, sku] }) } }, {
-    add: command(z.object({ sku: z.string() }), (_state, input, emit) => emit.Added(input)),
-  });
-  const careless = aggregate("careless", { id: z.string(), events: { Added: z.object({ sku: z.string() }) }, initial: () => ({ items: [] as string[] }), evolve: { Added: (state, { sku }) => (state.items.push(sku), state) } }, {
-    add: command(z.object({ sku: z.string() }), (_state, input, emit) => emit.Added(input)),
-  });
+  const cart = aggregate(
+    "cart",
+    {
+      id: z.string(),
+      events: { Added: z.object({ sku: z.string() }) },
+      initial: () => ({ items: [] as string[] }),
+      evolve: { Added: (state, { sku }) => ({ items: [...state.items, sku] }) },
+    },
+    {
+      add: command(z.object({ sku: z.string() }), (_state, input, emit) => emit.Added(input)),
+    },
+  );
+  const careless = aggregate(
+    "careless",
+    {
+      id: z.string(),
+      events: { Added: z.object({ sku: z.string() }) },
+      initial: () => ({ items: [] as string[] }),
+      evolve: { Added: (state, { sku }) => (state.items.push(sku), state) },
+    },
+    {
+      add: command(z.object({ sku: z.string() }), (_state, input, emit) => emit.Added(input)),
+    },
+  );
   await using node = await memory([cart, careless]);
 
   const added = await node.open(cart).add("a", { sku: "x" });
@@ -93,9 +137,19 @@ test("a state in other hands cannot be changed: neither by who got it, nor by a 
 });
 
 test("an id as long as keys may be passes the snapshot, and so does a state too large for one", async () => {
-  const text = aggregate("text", { id: z.string(), events: { Written: z.object({ text: z.string() }) }, initial: () => "", evolve: { Written: (before, { text }) => before + text }, snapshotEvery: 2 }, {
-    write: command(z.object({ text: z.string() }), (_state, input, emit) => emit.Written(input)),
-  });
+  const text = aggregate(
+    "text",
+    {
+      id: z.string(),
+      events: { Written: z.object({ text: z.string() }) },
+      initial: () => "",
+      evolve: { Written: (before, { text }) => before + text },
+      snapshotEvery: 2,
+    },
+    {
+      write: command(z.object({ text: z.string() }), (_state, input, emit) => emit.Written(input)),
+    },
+  );
   await using node = await memory([text]);
   const long = "i".repeat(512 - "text//".length);
 
@@ -106,14 +160,23 @@ test("an id as long as keys may be passes the snapshot, and so does a state too 
 });
 
 test("commands may bear the names of what a handle is made of; those it offers itself are refused", async () => {
-  const film = aggregate("film", { id: z.string(), events: { Done: z.object({ what: z.string() }) }, initial: () => [] as string[], evolve: { Done: (before, { what }) => [...before, what] } }, {
-    stream: command((_s, emit) => emit.Done({ what: "stream" })),
-    current: command((_s, emit) => emit.Done({ what: "current" })),
-    command: command((_s, emit) => emit.Done({ what: "command" })),
-    component: command((_s, emit) => emit.Done({ what: "component" })),
-    invocation: command((_s, emit) => emit.Done({ what: "invocation" })),
-    folding: command((_s, emit) => emit.Done({ what: "folding" })),
-  });
+  const film = aggregate(
+    "film",
+    {
+      id: z.string(),
+      events: { Done: z.object({ what: z.string() }) },
+      initial: () => [] as string[],
+      evolve: { Done: (before, { what }) => [...before, what] },
+    },
+    {
+      stream: command((_s, emit) => emit.Done({ what: "stream" })),
+      current: command((_s, emit) => emit.Done({ what: "current" })),
+      command: command((_s, emit) => emit.Done({ what: "command" })),
+      component: command((_s, emit) => emit.Done({ what: "component" })),
+      invocation: command((_s, emit) => emit.Done({ what: "invocation" })),
+      folding: command((_s, emit) => emit.Done({ what: "folding" })),
+    },
+  );
   await using node = await memory([film]);
   const live = node.open(film);
 
@@ -121,15 +184,31 @@ test("commands may bear the names of what a handle is made of; those it offers i
 
   assert.deepEqual(await live.get("a"), ["stream", "current", "command", "component", "invocation", "folding"]);
   for (const taken of ["get", "then", "constructor"]) {
-    assert.throws(() => aggregate("taken", { id: z.string(), events: {}, initial: () => 0, evolve: {} }, { [taken]: command(() => undefined) } as never), (fault) => Fault.is(fault, "aggregate.bad-command") && fault.message.includes(taken));
+    assert.throws(
+      () => aggregate("taken", { id: z.string(), events: {}, initial: () => 0, evolve: {} }, { [taken]: command(() => undefined) } as never),
+      (fault) => Fault.is(fault, "aggregate.bad-command") && fault.message.includes(taken),
+    );
   }
 });
 
 test("events may bear the names of what every object has", async () => {
-  const odd = aggregate("odd", { id: z.string(), events: { constructor: z.object({ n: z.number() }), toString: z.object({ n: z.number() }), Known: z.object({ n: z.number() }) }, initial: () => 0, evolve: { constructor: (sum, { n }) => sum + n, toString: (sum, { n }) => sum + n, Known: (sum, { n }) => sum + n } }, {
-    all: command((_sum, emit) => [emit.constructor({ n: 1 }), emit.toString({ n: 2 }), emit.Known({ n: 4 })]),
-  });
-  const rows = projection("rows", { from: odd, row: z.object({ n: z.number() }), when: "in-commit" }, { creates: { Known: ({ n }: { n: number }) => ({ n }) } as never });
+  const odd = aggregate(
+    "odd",
+    {
+      id: z.string(),
+      events: { constructor: z.object({ n: z.number() }), toString: z.object({ n: z.number() }), Known: z.object({ n: z.number() }) },
+      initial: () => 0,
+      evolve: { constructor: (sum, { n }) => sum + n, toString: (sum, { n }) => sum + n, Known: (sum, { n }) => sum + n },
+    },
+    {
+      all: command((_sum, emit) => [emit.constructor({ n: 1 }), emit.toString({ n: 2 }), emit.Known({ n: 4 })]),
+    },
+  );
+  const rows = projection(
+    "rows",
+    { from: odd, row: z.object({ n: z.number() }), when: "in-commit" },
+    { creates: { Known: ({ n }: { n: number }) => ({ n }) } as never },
+  );
   await using node = await memory([odd, rows]);
 
   await node.open(odd).all("a");
@@ -138,7 +217,11 @@ test("events may bear the names of what every object has", async () => {
 });
 
 test("numeric ids come back from the log as numbers, whatever the first one was", async () => {
-  const meter = aggregate("meter", { id: z.number(), events: { Read: z.object({}) }, initial: () => 0, evolve: { Read: (n) => n + 1 } }, { read: command((_n, emit) => emit.Read()) });
+  const meter = aggregate(
+    "meter",
+    { id: z.number(), events: { Read: z.object({}) }, initial: () => 0, evolve: { Read: (n) => n + 1 } },
+    { read: command((_n, emit) => emit.Read()) },
+  );
   await using node = await memory([meter]);
   const keys: unknown[] = [];
   for (const id of [1.5, -3, 1e21, 12]) {
@@ -153,10 +236,28 @@ test("a history and a state as of a moment are the same when the handler is run 
   const node = await testNode();
   const id = node.ids.next();
   const seen: unknown[] = [];
-  const commit = (cents: number) => execute({ node, component: { kind: "app", name: "test" }, operation: "", mode: "write", uses: { account }, id: node.ids.next(), timeoutMs: 1_000, run: (uses) => (uses as { account: Account }).account.pay("a", { cents }), conclude: () => ({ keep: true, end: "ok" }) });
+  const commit = (cents: number) =>
+    execute({
+      node,
+      component: { kind: "app", name: "test" },
+      operation: "",
+      mode: "write",
+      uses: { account },
+      id: node.ids.next(),
+      timeoutMs: 1_000,
+      run: (uses) => (uses as { account: Account }).account.pay("a", { cents }),
+      conclude: () => ({ keep: true, end: "ok" }),
+    });
   const job = (uses: Uses, run: (handle: Account, context: WorkContext, invocation: Invocation) => Promise<unknown>) => ({
-    node, component: { kind: "queue", name: "job" } as Component, operation: "", mode: "durable" as const, uses, id, timeoutMs: 1_000,
-    run: (bound: object, context: WorkContext, invocation: Invocation) => run((bound as { account: Account }).account, context, invocation), conclude: () => ({ keep: true as const, end: "ok" as const }),
+    node,
+    component: { kind: "queue", name: "job" } as Component,
+    operation: "",
+    mode: "durable" as const,
+    uses,
+    id,
+    timeoutMs: 1_000,
+    run: (bound: object, context: WorkContext, invocation: Invocation) => run((bound as { account: Account }).account, context, invocation),
+    conclude: () => ({ keep: true as const, end: "ok" as const }),
   });
   const handler = (call: () => Promise<unknown>) => async (handle: Account, context: WorkContext) => {
     const history = (await Array.fromAsync(handle.history("a"))).map(({ data }) => data.cents);
@@ -169,13 +270,28 @@ test("a history and a state as of a moment are the same when the handler is run 
   const telling = new Promise<void>((resolve) => (reached = resolve));
   await commit(5);
 
-  void execute(job({ account }, handler(() => (reached(), new Promise(() => undefined)))));
+  void execute(
+    job(
+      { account },
+      handler(() => (reached(), new Promise(() => undefined))),
+    ),
+  );
   await telling;
   await commit(7);
   const [row] = await node.store.read.records([journalKey(id)]);
   const survivor = await testNode({ store: node.store, clock: node.clock, seed: "survivor" });
-  const ended = await execute({ ...job({ account }, handler(() => Promise.resolve())), node: survivor, ...(row ? { journal: decodeJournal(row.value, row.version) } : {}) });
+  const ended = await execute({
+    ...job(
+      { account },
+      handler(() => Promise.resolve()),
+    ),
+    node: survivor,
+    ...(row ? { journal: decodeJournal(row.value, row.version) } : {}),
+  });
 
   assert.equal(ended.kind, "answered");
-  assert.deepEqual(seen, [[[5], 5, 5], [[5], 5, 5]]);
+  assert.deepEqual(seen, [
+    [[5], 5, 5],
+    [[5], 5, 5],
+  ]);
 });

@@ -5,12 +5,40 @@
  *
  * Guarantees: `log.expected-version`, `log.gapless`, `commit.serializable-over-keys`.
  */
-import { changesOf, declareComponent, isRefused, parseOrFault, stageEvent, withResumeId, type Annotations, type AnyEvent, type Component, type EventSchemas, type Fold, type In, type Invocation, type Out, type Payload, type ReadOptions, type Refused, type Schema, type Source, type SourceInterior, type Usable } from "../component/index.ts";
+import {
+  changesOf,
+  declareComponent,
+  isRefused,
+  parseOrFault,
+  stageEvent,
+  withResumeId,
+  type Annotations,
+  type AnyEvent,
+  type Component,
+  type EventSchemas,
+  type Fold,
+  type In,
+  type Invocation,
+  type Out,
+  type Payload,
+  type ReadOptions,
+  type Refused,
+  type Schema,
+  type Source,
+  type SourceInterior,
+  type Usable,
+} from "../component/index.ts";
 import { Fault, integerWithin, numberWithin, type Instant } from "../kernel/index.ts";
 import { storeKey, type StoreKey } from "../store/index.ts";
 import { evolved, foldTo, frozen, historyOf, stageSnapshot, type Folding, type Until } from "./fold.ts";
 
-export function aggregate<Id extends Schema<any, string | number>, E extends EventSchemas, State, F extends Evolve<State, E>, C extends { readonly [command: string]: Command<Schema, State, E, unknown> }>(
+export function aggregate<
+  Id extends Schema<any, string | number>,
+  E extends EventSchemas,
+  State,
+  F extends Evolve<State, E>,
+  C extends { readonly [command: string]: Command<Schema, State, E, unknown> },
+>(
   name: string,
   spec: AggregateSpec<Id, E, State, F>,
   commands: C & NoReservedNames<C>,
@@ -20,7 +48,10 @@ export function aggregate<Id extends Schema<any, string | number>, E extends Eve
   const folding: Folding = { name, events, initial: initial as Folding["initial"], evolve: evolve as unknown as Folding["evolve"], snapshotEvery };
   const shape = boundShape(name, commands as unknown as Readonly<Record<string, AnyCommand>>, events);
   const component: Component = declareComponent<Component<"aggregate">>("aggregate", name, {
-    annotations, uses: {}, edge: "write", role: "any",
+    annotations,
+    uses: {},
+    edge: "write",
+    role: "any",
     interior: { source: { events, key: keyReader(id) } } satisfies SourceInterior,
     bind: (invocation) => new shape(component, folding, invocation),
   });
@@ -43,7 +74,10 @@ export type Evolve<State, E extends EventSchemas> = { readonly [K in keyof E]: (
 
 /** `command((order, emit) => …)` or, with input, `command(Schema, (order, input, emit) => …)`. */
 export function command<State, E extends EventSchemas, R extends Decision<E>>(decide: (state: State, emit: Emit<E>) => R): Command<NoInput, State, E, R>;
-export function command<S extends Schema, State, E extends EventSchemas, R extends Decision<E>>(input: S, decide: (state: State, input: Out<S>, emit: Emit<E>) => R): Command<S, State, E, R>;
+export function command<S extends Schema, State, E extends EventSchemas, R extends Decision<E>>(
+  input: S,
+  decide: (state: State, input: Out<S>, emit: Emit<E>) => R,
+): Command<S, State, E, R>;
 export function command(...given: readonly unknown[]): Command<Schema, unknown, EventSchemas, unknown> {
   if (given.length === 1) {
     const decide = given[0] as (state: unknown, emit: unknown) => unknown;
@@ -68,10 +102,14 @@ export interface Emitted<Type extends string> {
 export type Decision<E extends EventSchemas> = Emitted<keyof E & string> | readonly Emitted<keyof E & string>[] | Refused | undefined;
 
 /** On hover a command reads as a function: input in, outcomes out. */
-export type Signature<C, State> = C extends Command<infer S, any, any, infer R> ? (...input: [In<S>] extends [undefined] ? [] : [input: In<S>]) => Accepted<State> | Extract<R, Refused> : never;
+export type Signature<C, State> =
+  C extends Command<infer S, any, any, infer R>
+    ? (...input: [In<S>] extends [undefined] ? [] : [input: In<S>]) => Accepted<State> | Extract<R, Refused>
+    : never;
 type NoReservedNames<C> = { readonly [K in keyof C & ("get" | "getMany" | "history" | "watch")]: "this name is taken by the aggregate's own handle" };
 
-export interface Aggregate<Id, State, Events, Commands> extends Component<"aggregate">, Source<Events, Id>, Usable<AggregateView<Id, State, Events>, AggregateHandle<Id, State, Events, Commands>> {}
+export interface Aggregate<Id, State, Events, Commands>
+  extends Component<"aggregate">, Source<Events, Id>, Usable<AggregateView<Id, State, Events>, AggregateHandle<Id, State, Events, Commands>> {}
 
 export interface AggregateView<Id, State, Events> {
   /** The state now, or as it was; `initial` for an id without events. */
@@ -155,7 +193,10 @@ class BoundAggregate {
   /** Which version it was is learned once: a later run may find events that have come since. */
   async #asOf(stream: StoreKey, id: string | number, asOf: Instant | { readonly version: number }): Promise<unknown> {
     const of = `asOf for aggregate "${this.#folding.name}"`;
-    const until = typeof asOf === "number" ? { atMs: numberWithin(asOf, of, { least: 0, most: Number.MAX_SAFE_INTEGER }) } : { version: integerWithin(asOf.version, `${of}: version`, { least: 0, most: Number.MAX_SAFE_INTEGER }) };
+    const until =
+      typeof asOf === "number"
+        ? { atMs: numberWithin(asOf, of, { least: 0, most: Number.MAX_SAFE_INTEGER }) }
+        : { version: integerWithin(asOf.version, `${of}: version`, { least: 0, most: Number.MAX_SAFE_INTEGER }) };
     const fold = (to: Until) => foldTo(this.#invocation.node, this.#component, this.#folding, stream, id, to);
     let found: Fold | undefined;
     const version = await this.#invocation.recall(`${stream} as of ${JSON.stringify(until)}`, async () => (found = await fold(until)).version);
@@ -181,7 +222,11 @@ class BoundAggregate {
     });
     if (events.length > 0) {
       const after: Fold = { version, state: frozen(state) };
-      invocation.append(events.map(({ staged }) => staged), events.map(({ encoded }) => encoded), after);
+      invocation.append(
+        events.map(({ staged }) => staged),
+        events.map(({ encoded }) => encoded),
+        after,
+      );
       stageSnapshot(invocation, this.#folding, stream, before.version, after);
       await invocation.react();
     }
@@ -195,10 +240,17 @@ class BoundAggregate {
 
 /** One class per aggregate, with a method per command: an invocation then allocates three fields and no closures. */
 function boundShape(aggregateName: string, commands: Readonly<Record<string, AnyCommand>>, events: EventSchemas): typeof BoundAggregate {
-  const emit = Object.fromEntries(Object.keys(events).map((type) => [type, (data: unknown): EmittedWithData => ({ emitted: type, data: data ?? {} })])) as unknown as Emit<EventSchemas>;
+  const emit = Object.fromEntries(
+    Object.keys(events).map((type) => [type, (data: unknown): EmittedWithData => ({ emitted: type, data: data ?? {} })]),
+  ) as unknown as Emit<EventSchemas>;
   class Shape extends BoundAggregate {}
   for (const [name, definition] of Object.entries(commands)) {
-    if (reserved.has(name)) throw Fault.create("aggregate.bad-command", `aggregate "${aggregateName}" has a command ${JSON.stringify(name)}; that name is taken by its handle`, "Name the command differently.");
+    if (reserved.has(name))
+      throw Fault.create(
+        "aggregate.bad-command",
+        `aggregate "${aggregateName}" has a command ${JSON.stringify(name)}; that name is taken by its handle`,
+        "Name the command differently.",
+      );
     Object.defineProperty(Shape.prototype, name, {
       value(this: BoundAggregate, id: string | number, input: unknown) {
         return BoundAggregate.run(this, name, definition, emit, id, input);

@@ -3,7 +3,17 @@
  * immutable, so the state of a version never changes, and a fold may be kept for as long as memory allows.
  */
 import { createHash } from "node:crypto";
-import { decode, encode, readEvent, type AnyEvent, type Component, type EventSchemas, type Fold, type Invocation, type NodeServices } from "../component/index.ts";
+import {
+  decode,
+  encode,
+  readEvent,
+  type AnyEvent,
+  type Component,
+  type EventSchemas,
+  type Fold,
+  type Invocation,
+  type NodeServices,
+} from "../component/index.ts";
 import { limits, parseKey, storeKey, type StoreKey } from "../store/index.ts";
 
 export interface Folding {
@@ -17,7 +27,15 @@ export interface Folding {
 export type Until = { readonly version: number } | { readonly atMs: number };
 
 /** The state at a version, or as it was at a moment (of recording). `isTail`: the store has just said that this version is the last. */
-export async function foldTo(node: NodeServices, component: Component, folding: Folding, stream: StoreKey, id: string | number, until: Until, isTail = false): Promise<Fold> {
+export async function foldTo(
+  node: NodeServices,
+  component: Component,
+  folding: Folding,
+  stream: StoreKey,
+  id: string | number,
+  until: Until,
+  isTail = false,
+): Promise<Fold> {
   const version = "version" in until ? until.version : Number.POSITIVE_INFINITY;
   const atMs = "atMs" in until ? until.atMs : Number.POSITIVE_INFINITY;
   let fold = "version" in until ? await nearest(node, folding, stream, id, version) : { version: 0, state: folding.initial(id) };
@@ -54,9 +72,13 @@ export function frozen<T>(state: T): T {
 }
 
 /** A durable handler that is run again gets the same pages, though events have come since. */
-export async function* historyOf(invocation: Invocation, component: Component, stream: StoreKey): AsyncGenerator<AnyEvent<Record<string, unknown>, string | number>> {
+export async function* historyOf(
+  invocation: Invocation,
+  component: Component,
+  stream: StoreKey,
+): AsyncGenerator<AnyEvent<Record<string, unknown>, string | number>> {
   const { store } = invocation.node;
-  for (let after = 0; ; ) {
+  for (let after = 0; ;) {
     const from = after;
     const rows = await invocation.recall(`history of ${stream} after ${from}`, () => store.read.stream(stream, { after: from, limit: historyRows }));
     for (const row of rows) {

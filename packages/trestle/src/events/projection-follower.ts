@@ -68,7 +68,7 @@ export class ProjectionFollower implements NodePart {
   }
 
   async #work(): Promise<void> {
-    for (let failures = 0; this.#again && !this.#stopped.signal.aborted; ) {
+    for (let failures = 0; this.#again && !this.#stopped.signal.aborted;) {
       this.#again = false;
       try {
         while (!this.#stopped.signal.aborted && !(await this.#step())) failures = 0;
@@ -82,7 +82,9 @@ export class ProjectionFollower implements NodePart {
         }
         this.#again = true;
         failures += 1;
-        this.#node.log(this.#folds.name, { traceparent: undefined, tenant: undefined }).error("the projection could not go on; it tries again", { fault: String(fault), failures });
+        this.#node
+          .log(this.#folds.name, { traceparent: undefined, tenant: undefined })
+          .error("the projection could not go on; it tries again", { fault: String(fault), failures });
         await sleep(this.#node.clock, Math.min(30_000, 100 * 2 ** failures), this.#stopped.signal).catch(() => undefined);
       }
     }
@@ -98,7 +100,11 @@ export class ProjectionFollower implements NodePart {
       // still names what has been folded; only one beyond the end cannot be believed.
       const head = await store.read.head();
       if (position > head.position) {
-        throw Fault.create("log.diverged", `projection "${this.#folds.name}" stands at ${epoch}-${position}; the log of epoch ${head.epoch} ends at ${head.position}`, "Restore rows and log together, or remove the projection's rows and position, and it is folded again.");
+        throw Fault.create(
+          "log.diverged",
+          `projection "${this.#folds.name}" stands at ${epoch}-${position}; the log of epoch ${head.epoch} ends at ${head.position}`,
+          "Restore rows and log together, or remove the projection's rows and position, and it is folded again.",
+        );
       }
     }
     return { key, version: row?.version ?? 0, position: { epoch: store.epoch, position } };

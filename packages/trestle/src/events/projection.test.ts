@@ -9,14 +9,30 @@ import type { Commit, Store } from "../store/index.ts";
 import { aggregate, command, projection } from "./index.ts";
 
 const Said = z.object({ text: z.string() });
-const talk = aggregate("talk", { id: z.string(), events: { Said }, initial: () => 0, evolve: { Said: (n) => n + 1 } }, { say: command(Said, (_n, said, emit) => emit.Said(said)) });
-const counts = projection("counts", { from: talk, row: z.object({ n: z.int(), last: z.string() }) }, { creates: { Said: ({ text }) => ({ n: 1, last: text }) }, updates: { Said: ({ n }, { text }) => ({ n: n + 1, last: text }) } });
+const talk = aggregate(
+  "talk",
+  { id: z.string(), events: { Said }, initial: () => 0, evolve: { Said: (n) => n + 1 } },
+  { say: command(Said, (_n, said, emit) => emit.Said(said)) },
+);
+const counts = projection(
+  "counts",
+  { from: talk, row: z.object({ n: z.int(), last: z.string() }) },
+  { creates: { Said: ({ text }) => ({ n: 1, last: text }) }, updates: { Said: ({ n }, { text }) => ({ n: n + 1, last: text }) } },
+);
 const turn = () => new Promise<void>((resolve) => systemClock.soon(resolve));
 const partOf = (node: TestNode): NodePart => definitionOf(counts).part?.(node) as NodePart;
-const say = (node: TestNode, id: string, text: string) => execute({
-  node, component: { kind: "app", name: "test" } as Component, operation: "", mode: "write", uses: { talk }, id: node.ids.next(), timeoutMs: 1_000,
-  run: (uses) => (uses as { talk: Handle<typeof talk> }).talk.say(id, { text }), conclude: () => ({ keep: true, end: "ok" }),
-});
+const say = (node: TestNode, id: string, text: string) =>
+  execute({
+    node,
+    component: { kind: "app", name: "test" } as Component,
+    operation: "",
+    mode: "write",
+    uses: { talk },
+    id: node.ids.next(),
+    timeoutMs: 1_000,
+    run: (uses) => (uses as { talk: Handle<typeof talk> }).talk.say(id, { text }),
+    conclude: () => ({ keep: true, end: "ok" }),
+  });
 async function settled(part: NodePart): Promise<void> {
   for (let i = 0; i < 2_000; i++) {
     if (await part.idle?.()) return;
@@ -78,9 +94,21 @@ test("a history that was cut is followed on from the position that was cut with 
 
 test("a position beyond the end of a cut history is told, not believed", async () => {
   const node = await testNode();
-  await node.store.commit({ id: node.ids.next(), expects: [], writes: [{ kind: "put", key: "~position//counts", value: encode({ epoch: 0, position: 99 }, "position") }] });
+  await node.store.commit({
+    id: node.ids.next(),
+    expects: [],
+    writes: [{ kind: "put", key: "~position//counts", value: encode({ epoch: 0, position: 99 }, "position") }],
+  });
   const told: string[] = [];
-  const part = partOf({ ...node, log: () => ({ debug: () => undefined, info: () => undefined, warn: () => undefined, error: (_message, facts) => void told.push(String((facts as { fault?: unknown }).fault)) }) });
+  const part = partOf({
+    ...node,
+    log: () => ({
+      debug: () => undefined,
+      info: () => undefined,
+      warn: () => undefined,
+      error: (_message, facts) => void told.push(String((facts as { fault?: unknown }).fault)),
+    }),
+  });
 
   await part.start();
   for (let i = 0; i < 10; i++) await turn();
@@ -119,14 +147,17 @@ test("an unknown outcome of a step neither skips nor repeats an event", async ()
   const plain = await testNode();
   let n = 0;
   const store: Store = new Proxy(plain.store, {
-    get: (target, name) => (name === "commit" ? async (commit: Commit) => {
-      if (!commit.writes.some((write) => "key" in write && write.key.startsWith("~position/"))) return target.commit(commit);
-      n += 1;
-      if (n % 3 === 1) throw Fault.create("commit.unknown", "before", "resolve");
-      const outcome = await target.commit(commit);
-      if (n % 3 === 2) throw Fault.create("commit.unknown", "after", "resolve");
-      return outcome;
-    } : (Reflect.get(target, name) as unknown)),
+    get: (target, name) =>
+      name === "commit"
+        ? async (commit: Commit) => {
+            if (!commit.writes.some((write) => "key" in write && write.key.startsWith("~position/"))) return target.commit(commit);
+            n += 1;
+            if (n % 3 === 1) throw Fault.create("commit.unknown", "before", "resolve");
+            const outcome = await target.commit(commit);
+            if (n % 3 === 2) throw Fault.create("commit.unknown", "after", "resolve");
+            return outcome;
+          }
+        : (Reflect.get(target, name) as unknown),
   });
   const node = await testNode({ store, clock: plain.clock, seed: "node" });
   const part = partOf(node);
@@ -171,10 +202,18 @@ test("pages of the newest rows hold each row once, keys with slashes too", async
   for (let i = 0; i < 7; i++) await say(node, `k/${i}`, `${i}`);
   await settled(part);
   await part.stop();
-  const list = (cursor: string | undefined, limit: number) => execute({
-    node, component: { kind: "app", name: "test" } as Component, operation: "", mode: "read", uses: { counts }, id: node.ids.next(), timeoutMs: 1_000,
-    run: (uses) => (uses as { counts: Handle<typeof counts> }).counts.list({ cursor, limit }), conclude: () => ({ keep: false, end: "ok" }),
-  });
+  const list = (cursor: string | undefined, limit: number) =>
+    execute({
+      node,
+      component: { kind: "app", name: "test" } as Component,
+      operation: "",
+      mode: "read",
+      uses: { counts },
+      id: node.ids.next(),
+      timeoutMs: 1_000,
+      run: (uses) => (uses as { counts: Handle<typeof counts> }).counts.list({ cursor, limit }),
+      conclude: () => ({ keep: false, end: "ok" }),
+    });
   const pages: number[] = [];
   const ns: number[] = [];
   for (let cursor: string | undefined, more = true; more; more = cursor !== undefined) {
@@ -185,5 +224,11 @@ test("pages of the newest rows hold each row once, keys with slashes too", async
     cursor = ended.answer.next;
   }
 
-  assert.deepEqual([pages, ns], [[3, 3, 1], [6, 5, 4, 3, 2, 1, 0]]);
+  assert.deepEqual(
+    [pages, ns],
+    [
+      [3, 3, 1],
+      [6, 5, 4, 3, 2, 1, 0],
+    ],
+  );
 });

@@ -2,7 +2,27 @@
  * projection: rows computed from events, kept by the runtime. `in-commit`: the row changes in the commit that records the
  * event, so whoever wrote it reads it. `following`: after it, at its own pace; position and rows are one commit either way.
  */
-import { changesOf, decode, declareComponent, listPage, pendingEvent, withResumeId, type Annotations, type Component, type Event, type Invocation, type Out, type Page, type PageQuery, type ReadOptions, type Schema, type Source, type StagedEvent, type Usable, type When } from "../component/index.ts";
+import {
+  changesOf,
+  decode,
+  declareComponent,
+  listPage,
+  pendingEvent,
+  withResumeId,
+  type Annotations,
+  type Component,
+  type Event,
+  type Invocation,
+  type Out,
+  type Page,
+  type PageQuery,
+  type ReadOptions,
+  type Schema,
+  type Source,
+  type StagedEvent,
+  type Usable,
+  type When,
+} from "../component/index.ts";
 import { storeKey } from "../store/index.ts";
 import { ProjectionFollower } from "./projection-follower.ts";
 import { concernsRow, encodeRow, foldRow, type RowFolds } from "./row-folds.ts";
@@ -16,9 +36,15 @@ export function projection<S extends Source<any, any>, Row extends Schema<any, o
   const source = from as unknown as Component;
   const rows: RowFolds = { name, index, ...(folds as unknown as Omit<RowFolds, "name" | "index">) };
   return declareComponent<Projection<KeyOf<S>, Out<Row>, I>>("projection", name, {
-    annotations, uses: {}, edge: "read", follows: [source], role: when === "following" ? "worker" : "any",
+    annotations,
+    uses: {},
+    edge: "read",
+    follows: [source],
+    role: when === "following" ? "worker" : "any",
     bind: (invocation) => new BoundProjection(rows, invocation),
-    ...(when === "in-commit" ? { inCommit: { source, react: (event: StagedEvent, invocation: Invocation) => projectInCommit(rows, event, invocation) } } : { part: (node) => new ProjectionFollower(node, source, rows) }),
+    ...(when === "in-commit"
+      ? { inCommit: { source, react: (event: StagedEvent, invocation: Invocation) => projectInCommit(rows, event, invocation) } }
+      : { part: (node) => new ProjectionFollower(node, source, rows) }),
   });
 }
 
@@ -32,11 +58,14 @@ export interface ProjectionSpec<S, Row extends Schema, I extends string> extends
   readonly index?: readonly I[];
 }
 /** `creates` makes a row from its first event, `updates` changes one, `removes` ends it. Events not named are ignored. */
-export type Folds<S, Row> = S extends Source<infer Events, infer Key> ? {
-  readonly creates: { readonly [K in keyof Events & string]?: (data: Events[K], event: Event<K, Events[K], Key>) => Row };
-  readonly updates?: { readonly [K in keyof Events & string]?: (row: Row, data: Events[K], event: Event<K, Events[K], Key>) => Row };
-  readonly removes?: readonly (keyof Events & string)[];
-} : never;
+export type Folds<S, Row> =
+  S extends Source<infer Events, infer Key>
+    ? {
+        readonly creates: { readonly [K in keyof Events & string]?: (data: Events[K], event: Event<K, Events[K], Key>) => Row };
+        readonly updates?: { readonly [K in keyof Events & string]?: (row: Row, data: Events[K], event: Event<K, Events[K], Key>) => Row };
+        readonly removes?: readonly (keyof Events & string)[];
+      }
+    : never;
 type KeyOf<S> = S extends Source<any, infer Key> ? Key : never;
 
 export interface Projection<Key, Row, Indexed extends string = never> extends Component<"projection">, Usable<ProjectionView<Key, Row, Indexed>> {}
@@ -76,7 +105,11 @@ class BoundProjection {
   }
 
   list(query: PageQuery & { readonly where?: Readonly<Record<string, unknown>> }): Promise<Page<unknown>> {
-    return listPage({ component: this.#folds.name, tenant: this.#invocation.tenant, order: "newest", where: query.where ?? {}, limit: query.limit, cursor: query.cursor }, (asked) => this.#invocation.list(asked), (row) => decode(row.value));
+    return listPage(
+      { component: this.#folds.name, tenant: this.#invocation.tenant, order: "newest", where: query.where ?? {}, limit: query.limit, cursor: query.cursor },
+      (asked) => this.#invocation.list(asked),
+      (row) => decode(row.value),
+    );
   }
 
   async *watch(key: string | number): AsyncIterable<unknown> {

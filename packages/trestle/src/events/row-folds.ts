@@ -26,7 +26,10 @@ function own<F>(folds: Readonly<Record<string, F>> | undefined, type: string): F
   return folds && Object.hasOwn(folds, type) ? folds[type] : undefined;
 }
 
-export function encodeRow(folds: RowFolds, row: object): { readonly value: Uint8Array; readonly index?: readonly { readonly field: string; readonly value: string | number }[] } {
+export function encodeRow(
+  folds: RowFolds,
+  row: object,
+): { readonly value: Uint8Array; readonly index?: readonly { readonly field: string; readonly value: string | number }[] } {
   const index = indexEntries(folds.index, row);
   return { value: encode(row, `row of projection "${folds.name}"`), ...(index ? { index } : {}) };
 }
