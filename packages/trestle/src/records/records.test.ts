@@ -192,9 +192,9 @@ test("seeds are put once by two nodes that start at once, also when they are too
   const large = records("large", { key: z.string(), value: z.string(), seed: Array.from({ length: 12 }, (_, i) => [`k${i}`, "v".repeat(200_000)] as const) });
 
   for (const seeded of [many, large] as const) {
-    await Promise.all([one, two].map((node) => definitionOf(seeded).prepare?.(node)));
+    await Promise.all([one, two].map(async (node) => definitionOf(seeded).prepare?.(node)));
     await within(one, { seeded }, ({ seeded }) => seeded.remove("k1"));
-    await Promise.all([one, two].map((node) => definitionOf(seeded).prepare?.(node)));
+    await Promise.all([one, two].map(async (node) => definitionOf(seeded).prepare?.(node)));
     const rows = await one.store.read.list({ prefix: `${seeded.name}/`, order: "key", limit: 1_000 });
     assert.equal(rows.length, (seeded === many ? 450 : 12) - 1);
   }
