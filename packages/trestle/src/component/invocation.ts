@@ -612,7 +612,8 @@ export class Invocation implements TurnTaker {
       const known = await replay.pass(call, this.#goesOn, diverged);
       const segment = known ?? (await this.#passLive(call));
       const thrown = segment.answer ? undefined : await this.#ask(point, segment, known !== undefined);
-      await replay.inOrder(segment, this.#goesOn, diverged);
+      await replay.inOrder(call, segment, this.#goesOn, diverged);
+      if (thrown || segment.answer?.kind !== "value") await replay.lastOfAll(call, this.#goesOn);
       if (thrown) throw thrown.fault as Error;
       return this.#delivered(segment.answer as Answer, segment) as T;
     } finally {
@@ -623,6 +624,7 @@ export class Invocation implements TurnTaker {
   /** Throws when nothing new may be begun: the run is over, or is about to be. */
   readonly #goesOn = (): void => {
     this.assertOpen();
+    if (this.#ending) throw this.#overlapping("called after it had ended");
     this.frame.signal.throwIfAborted();
   };
 

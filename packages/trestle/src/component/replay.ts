@@ -5,7 +5,8 @@
  * Handlers may make several calls at once. Then the order in which they come back is chance, and the next run must not depend
  * on it: a recovery point is found by its identity, whatever its place; an answer is handed out only when those recovery
  * points have been passed again that were passed before it came (`Segment.open`). While a call is open nothing but calls may
- * be made (invocation.ts), so segments in between are empty and their order does not matter.
+ * be made (invocation.ts), so segments in between are empty and their order does not matter. A failure is handed out last, when
+ * no other call is under way: `Promise.all` then ends with it, and no branch goes on calling behind a handler that gave up.
  */
 import type { Clock, Fault } from "../kernel/index.ts";
 import { newSegment, type Answer, type CallIdentity, type Journal, type Segment } from "./journal.ts";
@@ -29,7 +30,10 @@ export class Replay {
   #at = 0;
   #segment: Segment;
   #moves = 0;
-  #held = 0;
+  /** Open calls that wait for another recovery point: before their own, with their answer, and those that have failed. */
+  readonly #held = new Set<OpenCall>();
+  readonly #early = new Set<OpenCall>();
+  readonly #failed = new Set<OpenCall>();
   #waiting: (() => void)[] = [];
   /** What calls of this run threw. */
   readonly #thrown = new Map<unknown, Segment>();
@@ -72,7 +76,7 @@ export class Replay {
         this.#moved();
         return found;
       }
-      await this.#untilMoved(diverged);
+      await this.#untilMoved(call, diverged);
     }
   }
 
@@ -92,17 +96,48 @@ export class Replay {
   }
 
   /** Waits until the answer of this segment may be handed out. */
-  async inOrder(segment: Segment, check: () => void, diverged: () => Fault): Promise<void> {
+  async inOrder(call: OpenCall, segment: Segment, check: () => void, diverged: () => Fault): Promise<void> {
     const number = this.journal.segments.indexOf(segment);
     const early = () => this.journal.segments.some((later) => !this.#passed.has(later) && later.open.includes(number));
+    if (!early()) return;
     let over = false;
-    const timer = early() ? this.#clock.after(heldMsMax, () => ((over = true), this.#wake())) : undefined;
-    while (early()) {
-      await this.#change();
-      check();
-      if (over && early()) throw diverged();
+    const timer = this.#clock.after(heldMsMax, () => ((over = true), this.#wake()));
+    this.#early.add(call);
+    this.#wake();
+    try {
+      while (early()) {
+        await this.#change();
+        check();
+        if (over && early()) throw diverged();
+      }
+    } finally {
+      timer.cancel();
+      this.#early.delete(call);
     }
-    timer?.cancel();
+  }
+
+  /** Waits until no other call is under way. */
+  async lastOfAll(call: OpenCall, check: () => void): Promise<void> {
+    this.#failed.add(call);
+    this.#wake();
+    for (;;) {
+      if (!this.#allStuck()) await this.#change();
+      else {
+        await this.#turnMore();
+        if (this.#allStuck()) return;
+      }
+      check();
+    }
+  }
+
+  /** A branch that has just got its answer may be on its way to its next call. */
+  #turnMore(): Promise<void> {
+    return new Promise((resolve) => this.#clock.soon(resolve));
+  }
+
+  #allStuck(): boolean {
+    for (const call of this.open) if (!this.#held.has(call) && !this.#failed.has(call) && !this.#early.has(call)) return false;
+    return true;
   }
 
   /** An answer came, or went. */
@@ -137,21 +172,21 @@ export class Replay {
   }
 
   /** Until another recovery point was passed. Where nothing can move any more, the handler has taken another way. */
-  async #untilMoved(diverged: () => Fault): Promise<void> {
+  async #untilMoved(call: OpenCall, diverged: () => Fault): Promise<void> {
     const moves = this.#moves;
-    this.#held += 1;
+    const stuck = () => this.#failed.size + this.#early.size === 0 && this.#allStuck();
+    this.#held.add(call);
     this.#wake();
     try {
       while (moves === this.#moves) {
-        if (this.#held < this.open.size) await this.#change();
+        if (!stuck()) await this.#change();
         else {
-          // One turn more: a branch that has just got its answer may be on its way to its next call.
-          await new Promise<void>((resolve) => this.#clock.soon(resolve));
-          if (moves === this.#moves && this.#held >= this.open.size) throw diverged();
+          await this.#turnMore();
+          if (moves === this.#moves && stuck()) throw diverged();
         }
       }
     } finally {
-      this.#held -= 1;
+      this.#held.delete(call);
     }
   }
 
@@ -171,9 +206,10 @@ export class Replay {
     this.#wake();
   }
 
-  /** A call was answered, so it is not open any more. */
+  /** The handler has its answer. */
   answered(call: OpenCall): void {
     this.open.delete(call);
+    this.#failed.delete(call);
     this.#wake();
   }
 
