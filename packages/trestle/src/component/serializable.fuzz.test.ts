@@ -41,13 +41,12 @@ const chance = (random: Random, likely: number) => random.next() < likely;
 
 // ---- what handlers do -------------------------------------------------------------------------------------------------
 
-const Entry = z.object({ by: z.string(), before: z.int() });
+const Entry = z.object({ by: z.string(), after: z.string() });
 const ledger = aggregate(
   "ledger",
-  { id: z.string(), events: { Noted: Entry }, initial: () => 0, evolve: { Noted: (count) => count + 1 }, snapshotEvery: 4 },
-  {
-    note: command(z.object({ by: z.string() }), (count, { by }, emit) => emit.Noted({ by, before: count })),
-  },
+  { id: z.string(), events: { Noted: Entry }, initial: () => "nobody", evolve: { Noted: (_last, { by }) => by }, snapshotEvery: 4 },
+  // A count would be the same whoever came before: what was decided on is who did.
+  { note: command(z.object({ by: z.string() }), (last, { by }, emit) => emit.Noted({ by, after: last })) },
 );
 const tally = projection(
   "tally",
@@ -61,6 +60,8 @@ type Action =
   | { readonly kind: "move"; readonly on: number }
   /** To both lists: in one order. */
   | { readonly kind: "append-both" }
+  /** Two commands on one id at once. */
+  | { readonly kind: "note-twice" }
   | { readonly kind: "look" }
   | { readonly kind: "separately" };
 interface Part {
@@ -83,10 +84,13 @@ const streams = 2;
 const moved = 100;
 
 function opOf(random: Random, index: number, id: string): Op {
+  // Many short ones on one stream: each decides on what the one before it has staged.
+  if (chance(random, 0.4))
+    return { id, name: `op${index}`, durable: false, parts: [{ actions: [{ kind: "note", on: 0 }], branches: [] }], refuses: false, attempts: 0 };
   const durable = chance(random, 0.7);
   const actions = (): Action[] =>
     Array.from({ length: below(random, 4) }, (): Action => {
-      const kinds = ["count", "merge", "append", "note", "note", "move", "append-both", "look", "separately"] as const;
+      const kinds = ["count", "merge", "append", "note", "note", "move", "append-both", "note-twice", "look", "separately"] as const;
       const kind = kinds[below(random, kinds.length)] as Action["kind"];
       return { kind, on: below(random, 2) } as Action;
     });
@@ -141,17 +145,21 @@ class World {
   #mortal(place: { readonly dead: boolean }): Store {
     const { random, store } = this;
     const lag = async () => {
-      if (this.rough && chance(random, 0.3)) for (let i = below(random, 4); i >= 0; i--) await turn();
+      if (this.rough && chance(random, 0.4)) for (let i = below(random, 6); i >= 0; i--) await turn();
     };
     const alive = async <T>(answer: T): Promise<T> => (place.dead ? new Promise<never>(() => undefined) : answer);
     const commit = async (one: Commit): Promise<CommitOutcome> => {
       // Dead before it was on its way, or while it was: then it may yet arrive.
       if (place.dead && chance(random, 0.5)) return new Promise(() => undefined);
       const fate = this.rough ? random.next() : 1;
-      if (fate < 0.05) return alive<CommitOutcome>({ ok: false, refused: "conflict", keys: [someKey(random, one)] });
+      if (fate < 0.05) {
+        // Its outcome is slow to come, so others build on it before it falls.
+        for (let i = below(random, 8); i > 0; i--) await turn();
+        return alive<CommitOutcome>({ ok: false, refused: "conflict", keys: [someKey(random, one)] });
+      }
       if (fate < 0.09) throw await alive(Fault.create("commit.unknown", "lost on the way there", "resolve"));
       if (fate < 0.1) throw await alive(Fault.create("store.overloaded", "no room", "wait"));
-      if (fate < 0.2) await lag();
+      if (fate < 0.6) await lag();
       const outcome = await store.commit(one);
       await lag();
       if (fate < 0.24) throw await alive(Fault.create("commit.unknown", "lost on the way back", "resolve"));
@@ -229,6 +237,11 @@ async function act(
     case "note": {
       const noted = await uses.ledger.note(`s${action.on}`, { by: entry });
       assert.ok(noted.ok);
+      return;
+    }
+    case "note-twice": {
+      const both = await Promise.all([uses.ledger.note("s0", { by: `${entry} first` }), uses.ledger.note("s0", { by: `${entry} second` })]);
+      assert.ok(both.every(({ ok }) => ok));
       return;
     }
     case "move": {
@@ -372,8 +385,8 @@ async function check(world: World, ops: readonly Op[]): Promise<void> {
     const rows = await world.store.read.stream(`ledger//${id}`, { after: 0, limit: 1_000 });
     const notes = rows.map(({ data }) => decode(data) as z.infer<typeof Entry>);
     assert.deepEqual(
-      notes.map(({ before }) => before),
-      notes.map((_, at) => at),
+      notes.map(({ after }) => after),
+      notes.map((_, at) => notes[at - 1]?.by ?? "nobody"),
       `stream ${id}: every event was decided on the state before it`,
     );
     const row = await read(`tally//${id}`);
@@ -381,7 +394,10 @@ async function check(world: World, ops: readonly Op[]): Promise<void> {
     if (id !== "separate")
       same(
         notes.map(({ by }) => by),
-        of("note", Number(id.slice(1))),
+        [
+          ...of("note", Number(id.slice(1))),
+          ...(id === "s0" ? of("note-twice").flatMap(({ entry }) => ["first", "second"].map((which) => ({ entry: `${entry} ${which}` }))) : []),
+        ],
         `stream ${id}`,
       );
     else
@@ -434,7 +450,7 @@ async function play(world: World, seed: string): Promise<number> {
   const { random, clock, store } = world;
   const ids = (await testNode({ store, clock, seed: `ids ${seed}` })).ids;
   await store.commit({ id: ids.next(), expects: [], writes: [{ kind: "put", key: "t//0", value: encode(moved, "fuzz") }] });
-  const ops = Array.from({ length: 10 + below(random, 10) }, (_, index) => opOf(random, index, ids.next()));
+  const ops = Array.from({ length: 12 + below(random, 14) }, (_, index) => opOf(random, index, ids.next()));
   let pending = ops.length;
   let failed: unknown;
   for (const op of ops) {
