@@ -4,7 +4,7 @@
  *
  * All payloads travel as one binary argument with places in it: arrays of bytea would travel as hexadecimal text.
  */
-import { commitIdRetentionMs, type Commit, type CommitId, type CommitOutcome, type Merge, type Version } from "trestle/store";
+import { commitIdRetentionMs, type Commit, type CommitId, type CommitOutcome, type Expectation, type Merge, type Version } from "trestle/store";
 
 export interface EncodedBatch {
   readonly parameters: readonly unknown[];
@@ -30,7 +30,9 @@ const op = {
   version: 1,
   writtenHere: 2,
   writtenBefore: 3,
+  streamAfterHere: 4,
   unchanged: 5,
+  streamAfterBefore: 6,
   put: 10,
   remove: 11,
   token: 12,
@@ -120,6 +122,13 @@ export function encodeBatch(commits: readonly Commit[], inDoubt: (id: CommitId) 
     };
     const bytes = (kind: number, key: string, onSlot: number, value: Uint8Array, until: number | null = null) =>
       operation(kind, key, onSlot, store(value), 0, value.byteLength, until);
+    const expectStream = ({ stream: key, version, after }: Expectation & { readonly kind: "stream" }) => {
+      const onSlot = slot(stream, key);
+      if (after === undefined) return operation(op.version, key, onSlot, version);
+      const here = place.get(after);
+      if (here !== undefined && here < n) return operation(op.streamAfterHere, key, onSlot, version, here);
+      return operation(op.streamAfterBefore, key, onSlot, version, older.push(after));
+    };
     const expectVersion = (key: string, onSlot: number, version: Version) => {
       if (typeof version === "number") return operation(op.version, key, onSlot, version);
       const here = place.get(version);
@@ -137,7 +146,7 @@ export function encodeBatch(commits: readonly Commit[], inDoubt: (id: CommitId) 
     for (const expectation of commit.expects) {
       if (expectation.kind === "record") expectVersion(expectation.key, slot(record, expectation.key), expectation.version);
       else if (expectation.kind === "token") expectVersion(expectation.key, slot(token, expectation.key), expectation.version);
-      else if (expectation.kind === "stream") operation(op.version, expectation.stream, slot(stream, expectation.stream), expectation.version);
+      else if (expectation.kind === "stream") expectStream(expectation);
       else if (expectation.kind === "unchanged") operation(op.unchanged, expectation.prefix, 1, expectation.since, prefixes.push(expectation.prefix));
     }
     const wrote = new Set<string>();

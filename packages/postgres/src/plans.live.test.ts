@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type pg from "pg";
 import { batchStatement, encodeBatch } from "./batch.ts";
-import { append, bytes, commitOf, enqueue, fixture, put } from "./testing/fixture.ts";
+import { append, bytes, commitOf, enqueue, fixture, newId, put } from "./testing/fixture.ts";
 
 const postgres = await fixture({ settings: { autovacuum: "off" } });
 const tables = ["commit", "event", "job", "record", "token"];
@@ -36,9 +36,11 @@ for (const claimed of [0, 1, 10_000_000]) {
     const before = await scans(session, first.schema);
 
     const store = await postgres.open(first.schema); // sessions of its own, so plans of its own
+    let bases: readonly string[] = [];
     for (let round = 0; round < 8; round++) {
+      const ids = Array.from({ length: 5 }, newId);
       const outcomes = await Promise.all(
-        Array.from({ length: 5 }, (_, i) =>
+        ids.map((id, i) =>
           store.commit(
             commitOf(
               [
@@ -52,15 +54,17 @@ for (const claimed of [0, 1, 10_000_000]) {
               ],
               [
                 { kind: "record", key: `k${round}-${i}`, version: 0 },
-                { kind: "stream", stream: `s${i}`, version: round },
+                { kind: "stream", stream: `s${i}`, version: round, ...(round % 2 === 0 ? {} : { after: bases[i] as string }) },
                 { kind: "token", key: `t${round}-${i}`, version: 0 },
                 { kind: "unchanged", prefix: "never/", since: 0 },
               ],
+              id,
             ),
           ),
         ),
       );
       assert.ok(outcomes.every((outcome) => outcome.ok));
+      bases = ids;
       await store.read.records(["n", `k${round}-0`]);
       await store.read.stream("s0", { after: 0, limit: 10 });
       await store.read.streamVersion("s0");

@@ -19,10 +19,12 @@
 --   writer   the commit of this batch that wrote it last; 0 none
 --   creator  the commit of this batch that created it; 0 it was there before
 --   source   the operation that put its bytes; 0 none in this batch
+--   tail     of a stream: the commit that wrote its last event in the table; only loaded for operations 4 and 6
 --   merged   its JSON text after merges; null while the bytes are those of `source` or of the table
 --
 -- Operations, in order of commit, expectations first:
 --   1 version is `number`    2 last written by commit `ref` of this batch    3 last written by the older commit `p_older[ref]`
+--   4 the stream has version `number`, and commit `ref` of this batch wrote its last event    6 the same of the older commit `p_older[ref]`
 --   5 nothing under `p_prefix[ref]` written since `number`
 --   10 put (bytes `number`, `length`; `until`)    11 remove    12 token (as put)    13 append `number` events
 --   20 add  21 max  22 min  23 union  with `p_merge_text[ref]`, and bounds `p_merge_low`, `p_merge_high` for add    24 set-once (as put)
@@ -43,7 +45,7 @@ returns table (status integer[], epoch integer[], number bigint[], failed intege
 language plpgsql volatile as $$
 declare
   v_now bigint; v_epoch integer; v_n bigint; v_position bigint;
-  v_known bigint[]; v_older bigint[]; v_base bigint[];
+  v_known bigint[]; v_older bigint[]; v_base bigint[]; v_tail bigint[];
   v_version bigint[]; v_writer integer[]; v_creator integer[]; v_source integer[]; v_merged text[];
   w_version bigint[]; w_writer integer[]; w_creator integer[]; w_source integer[]; w_merged text[];
   v_status integer[]; v_number bigint[]; v_fresh bigint[]; v_epochs integer[]; v_failed integer[] := '{}'; v_stopped integer[] := '{}'; v_standing text[] := '{}';
@@ -74,6 +76,11 @@ begin
       end, 0)
     from unnest(p_slot_kind, p_slot_key) with ordinality x (kind, key, i) order by x.i);
   v_base := v_version;
+  if p_op_kind && '{4,6}' then
+    v_tail := array(
+      select case when x.kind = 3 then (select e.n from event e where e.stream = x.key order by e.version desc limit 1) end
+      from unnest(p_slot_kind, p_slot_key) with ordinality x (kind, key, i) order by x.i);
+  end if;
   v_merging := cardinality(p_merge_text) > 0;
   if v_merging then
     v_merged := array(
@@ -116,6 +123,12 @@ begin
           v_holds := v_version[v_slot] in (-p_op_ref[v_at], nullif(v_known[p_op_ref[v_at]], 0));
         elsif v_kind = 3 then
           v_holds := v_version[v_slot] = nullif(v_older[p_op_ref[v_at]], 0);
+        elsif v_kind in (4, 6) then
+          -- written by it in this batch, or before, if the batch met a commit that was applied earlier
+          v_holds := v_version[v_slot] = p_op_number[v_at] and case
+            when v_writer[v_slot] > 0 then v_kind = 4 and v_writer[v_slot] = p_op_ref[v_at]
+            when v_kind = 4 then v_tail[v_slot] = nullif(v_known[p_op_ref[v_at]], 0)
+            else v_tail[v_slot] = nullif(v_older[p_op_ref[v_at]], 0) end;
         else
           v_holds := not exists (select from commit c, unnest(c.keys) k where c.n > p_op_number[v_at] and starts_with(k, 'r' || p_prefix[p_op_ref[v_at]]))
             and not exists (select from unnest(p_slot_kind, p_slot_key, v_writer) x (kind, key, writer) where x.kind = 1 and x.writer > 0 and starts_with(x.key, p_prefix[p_op_ref[v_at]]));
@@ -129,8 +142,9 @@ begin
       exit when v_refused > 0;
 
       if v_kind = 13 then
+        if v_merging then w_writer[v_at] := v_writer[v_slot]; end if;
         v_version[v_slot] := v_version[v_slot] + p_op_number[v_at];
-        v_writer[v_slot] := v_commit;
+        if p_op_number[v_at] > 0 then v_writer[v_slot] := v_commit; end if;
         continue;
       end if;
       -- A merge may refuse the commit after it has staged something: keep what stood.
@@ -196,6 +210,7 @@ begin
           v_slot := p_op_slot[v_at];
           if p_op_kind[v_at] = 13 then
             v_version[v_slot] := v_version[v_slot] - p_op_number[v_at];
+            v_writer[v_slot] := w_writer[v_at];
           elsif p_op_kind[v_at] > 9 then
             v_version[v_slot] := w_version[v_at]; v_writer[v_slot] := w_writer[v_at]; v_creator[v_slot] := w_creator[v_at]; v_source[v_slot] := w_source[v_at]; v_merged[v_slot] := w_merged[v_at];
           end if;

@@ -16,6 +16,12 @@ function commitOf({ ids }: CaseTools, writes: readonly Write[], expects: readonl
 }
 const put = (key: string, value: string): Write => ({ kind: "put", key, value: bytes(value) });
 const absent = (key: string): Expectation => ({ kind: "record", key, version: 0 });
+const streamAt = (stream: string, version: number, after?: string): Expectation => ({
+  kind: "stream",
+  stream,
+  version,
+  ...(after === undefined ? {} : { after }),
+});
 const append = ({ ids }: CaseTools, stream: string, ...types: string[]): Write => ({
   kind: "append",
   stream,
@@ -327,6 +333,102 @@ export const commitCases: readonly Case<CommitSubject>[] = [
     },
   },
   {
+    name: "[F2] an append rests on the commit that staged its stream's last event, in the same burst",
+    guarantee: "commit.serializable-over-keys",
+    async run(subject) {
+      const stream = freshKey(subject);
+      let before: string | undefined;
+
+      const outcomes = await Promise.all(
+        Array.from({ length: 20 }, (_, i) => {
+          const commit = commitOf(
+            subject,
+            [append(subject, stream, `A${i}`, `B${i}`)],
+            [before === undefined ? streamAt(stream, 0) : streamAt(stream, 2 * i, before)],
+          );
+          before = commit.id;
+          return subject.store.commit(commit);
+        }),
+      );
+
+      outcomes.forEach(accepted);
+      assert.equal(await subject.store.read.streamVersion(stream), 40);
+    },
+  },
+  {
+    name: "[F2] an append falls with the commit it rests on, though another commit has given the stream the same version",
+    guarantee: "commit.serializable-over-keys",
+    async run(subject) {
+      const [stream, taken] = [freshKey(subject), freshKey(subject)];
+      accepted(await subject.store.commit(commitOf(subject, [put(taken, "x")])));
+      const base = commitOf(subject, [append(subject, stream, "Fallen")], [absent(taken)]);
+      const other = commitOf(subject, [append(subject, stream, "Other")]);
+      const above = commitOf(subject, [append(subject, stream, "Above")], [streamAt(stream, 1, base.id)]);
+      const higher = commitOf(subject, [append(subject, stream, "Higher")], [streamAt(stream, 2, above.id)]);
+      const beside = commitOf(subject, [append(subject, stream, "Beside")], [streamAt(stream, 1, other.id)]);
+
+      const outcomes = await Promise.all([base, other, above, higher, beside].map((commit) => subject.store.commit(commit)));
+      const late = await subject.store.commit(commitOf(subject, [append(subject, stream, "Late")], [streamAt(stream, 2, base.id)]));
+
+      assert.deepEqual(
+        outcomes.map(refusedBy).map((each) => each.replace(/ as .*/, "")),
+        ["conflict", "accepted", "conflict", "conflict", "accepted"],
+      );
+      assert.deepEqual(outcomes[2], { ok: false, refused: "conflict", keys: [stream] });
+      assert.equal(refusedBy(late), "conflict");
+      const types = (await subject.store.read.stream(stream, { after: 0, limit: 10 })).map(({ type }) => type);
+      assert.deepEqual(types, ["Other", "Beside"]);
+    },
+  },
+  {
+    name: "[F2] an append that rests on a commit which a guard has refused falls, and one that rests on what stood before it does not",
+    guarantee: "commit.serializable-over-keys",
+    async run(subject) {
+      const [stream, stock] = [freshKey(subject), freshKey(subject)];
+      const first = commitOf(subject, [append(subject, stream, "First")]);
+      const refused = commitOf(subject, [append(subject, stream, "Refused"), { kind: "merge", key: stock, merge: { kind: "add", amount: -1, min: 0 } }]);
+      const above = commitOf(subject, [append(subject, stream, "Above")], [streamAt(stream, 2, refused.id)]);
+      const instead = commitOf(subject, [append(subject, stream, "Instead")], [streamAt(stream, 1, first.id)]);
+
+      const outcomes = await Promise.all([first, refused, instead, above].map((commit) => subject.store.commit(commit)));
+
+      assert.deepEqual(
+        outcomes.map(refusedBy).map((each) => each.replace(/ as .*/, "")),
+        ["accepted", "guard", "accepted", "conflict"],
+      );
+      const types = (await subject.store.read.stream(stream, { after: 0, limit: 10 })).map(({ type }) => type);
+      assert.deepEqual(types, ["First", "Instead"]);
+    },
+  },
+  {
+    name: "[F2] the commit of a stream's last event is found by its id in another burst too; one of another stream, without events or unknown is a conflict",
+    guarantee: "commit.serializable-over-keys",
+    async run(subject) {
+      const [stream, elsewhere] = [freshKey(subject), freshKey(subject)];
+      const first = commitOf(subject, [append(subject, stream, "First", "Second")]);
+      const aside = commitOf(subject, [append(subject, elsewhere, "Aside")]);
+      const empty = commitOf(subject, [{ kind: "append", stream, events: [] }, put(freshKey(subject), "x")]);
+      for (const commit of [first, aside]) accepted(await subject.store.commit(commit));
+      const looks = (version: number, after?: string) => subject.store.commit(commitOf(subject, [], [streamAt(stream, version, after)]));
+
+      const [again, emptied, holds, ...fail] = await Promise.all([
+        subject.store.commit(first),
+        subject.store.commit(empty),
+        looks(2, first.id),
+        looks(1, first.id),
+        looks(2, aside.id),
+        looks(2, empty.id),
+        looks(2, subject.ids.next()),
+      ]);
+      const second = await subject.store.commit(commitOf(subject, [append(subject, stream, "Third")], [streamAt(stream, 2, first.id)]));
+      const stale = await looks(3, first.id);
+
+      for (const outcome of [again, emptied, holds, second]) accepted(outcome as CommitOutcome);
+      assert.deepEqual(fail.map(refusedBy), ["conflict", "conflict", "conflict", "conflict"]);
+      assert.equal(refusedBy(stale), "conflict");
+    },
+  },
+  {
     name: "[F2] guarded adds sell exactly what there is: 100 callers, 30 in stock",
     guarantee: "commit.serializable-over-keys",
     async run(subject) {
@@ -480,6 +582,7 @@ export const commitCases: readonly Case<CommitSubject>[] = [
       await refuses("store.key-not-text", () => subject.store.commit(commitOf(subject, [put(`${key}\ud800`, "")])));
       await refuses("store.key-not-text", () => subject.store.commit(commitOf(subject, [put(`${key}\u0000`, "")])));
       await refuses("store.id-not-uuidv7", () => subject.store.commit({ id: "42", expects: [], writes: [] }));
+      await refuses("store.id-not-uuidv7", () => subject.store.commit(commitOf(subject, [], [streamAt(key, 1, "42")])));
       await refuses("event.too-large", () =>
         subject.store.commit(
           commitOf(subject, [

@@ -15,7 +15,8 @@ interface ModelRecord {
 interface State {
   records: Map<string, ModelRecord>;
   tokens: Map<string, { value: Uint8Array; version: number }>;
-  streams: Map<string, string[]>;
+  /** Of each event its id and the number of its commit. */
+  streams: Map<string, { id: string; n: number }[]>;
 }
 
 export class CommitModel {
@@ -67,12 +68,13 @@ export class CommitModel {
     return refused;
   }
 
+  knows = (id: string): boolean => this.#outcomes.has(id);
   record(key: string): ModelRecord | undefined {
     const record = this.#state.records.get(key);
     return record && (record.expiresAtMs === undefined || record.expiresAtMs > this.nowMs) ? record : undefined;
   }
   token = (key: string) => this.#state.tokens.get(key);
-  events = (stream: string): readonly string[] => this.#state.streams.get(stream) ?? [];
+  events = (stream: string): readonly string[] => (this.#state.streams.get(stream) ?? []).map(({ id }) => id);
   keys = (): string[] => [...this.#state.records.keys()].filter((key) => this.record(key)).sort();
 
   #numberOf(version: Version): number {
@@ -88,7 +90,10 @@ export class CommitModel {
       case "token":
         return (this.token(expectation.key)?.version ?? 0) === this.#numberOf(expectation.version);
       case "stream":
-        return this.events(expectation.stream).length === expectation.version;
+        return (
+          this.events(expectation.stream).length === expectation.version &&
+          (expectation.after === undefined || this.#state.streams.get(expectation.stream)?.at(-1)?.n === this.#numberOf(expectation.after))
+        );
       case "unchanged":
         return !this.#changed.some(({ n, keys }) => n > expectation.since && keys.some((key) => key.startsWith(expectation.prefix)));
       default:
@@ -110,7 +115,7 @@ export class CommitModel {
         return undefined;
       case "append":
         this.position += write.events.length;
-        streams.set(write.stream, [...this.events(write.stream), ...write.events.map(({ id }) => id)]);
+        streams.set(write.stream, [...(streams.get(write.stream) ?? []), ...write.events.map(({ id }) => ({ id, n: this.n }))]);
         return undefined;
       case "merge":
         return this.#merge(write.key, write.merge);

@@ -32,7 +32,7 @@ import {
 } from "../store/index.ts";
 import { jobsPart, type JobsPart } from "./jobs-part.ts";
 import { laneState, readHead, setMeta, type LaneState } from "./lane-state.ts";
-import { appendEvents, streamVersion } from "./log-part.ts";
+import { appendEvents, streamTail, streamVersion } from "./log-part.ts";
 import { toFailure, type BatchReply, type Failure, type Operation, type Result } from "./operation.ts";
 import { changedSince, mergeRecord, putRecord, recordVersion, removeRecord, sweepRecords } from "./records-part.ts";
 import { idBytes, keysText } from "./statements.ts";
@@ -78,6 +78,7 @@ const clockSlackMs = 3_600_000;
 
 const insertCommit = "insert into trestle_commits (n, epoch, id, at, keys) values (?, ?, ?, ?, ?) on conflict (id) do nothing";
 const findCommit = "select epoch, n from trestle_commits where id = ?";
+const findNumber = "select n from trestle_commits where id = ?";
 const findResolved = "select 1 from trestle_resolved where id = ?";
 
 const resolved: CommitRefused = { ok: false, refused: "resolved" };
@@ -176,7 +177,7 @@ export function openLane(options: LaneOptions): Lane {
           [holds, name] = [(findToken(sql, windows, expectation.key)?.version ?? 0) === numberOf(expectation.version), expectation.key];
           break;
         case "stream":
-          [holds, name] = [streamVersion(state, expectation.stream) === expectation.version, expectation.stream];
+          [holds, name] = [streamHolds(expectation), expectation.stream];
           break;
         case "unchanged":
           [holds, name] = [!changedSince(state, expectation.prefix, expectation.since, before), expectation.prefix];
@@ -195,7 +196,13 @@ export function openLane(options: LaneOptions): Lane {
 
   /** The number a version names; -1, which nothing has, when it names a commit that was refused or is not known. */
   function numberOf(version: Version): number {
-    return typeof version === "number" ? version : Number(sql(findCommit).get(idBytes(version, idScratch))?.[1] ?? -1);
+    return typeof version === "number" ? version : Number(sql(findNumber).get(idBytes(version, idScratch))?.[0] ?? -1);
+  }
+
+  function streamHolds({ stream, version, after }: Expectation & { kind: "stream" }): boolean {
+    if (after === undefined) return streamVersion(state, stream) === version;
+    const tail = streamTail(state, stream);
+    return tail?.version === version && tail.n === numberOf(after);
   }
 
   function applyWrite(write: Write): CommitRefused | undefined {

@@ -83,7 +83,7 @@ async function commitsAgainstModel(
       chance(random, 0.3) && sent.length ? pick(random, sent.slice(-5)).id : chance(random, 0.7) ? (model.record(key)?.version ?? 0) : pick(random, numbers);
     switch (below(random, 5)) {
       case 0:
-        return { kind: "stream", stream: pick(random, streams), version: chance(random, 0.8) ? model.events(pick(random, streams)).length : below(random, 5) };
+        return streamExpectation();
       case 1:
         return { kind: "unchanged", prefix: pick(random, ["a//", "a//1", "b/", "c//"]), since: chance(random, 0.6) ? model.n : pick(random, numbers) };
       case 2:
@@ -91,6 +91,20 @@ async function commitsAgainstModel(
       default:
         return { kind: "record", key, version: version() };
     }
+  };
+
+  // Half of them on what the burst itself has staged: its version counted on, after one of the last commits that appended.
+  const streamExpectation = (): Expectation => {
+    const stream = pick(random, streams);
+    const version = chance(random, 0.8) ? model.events(stream).length : below(random, 5);
+    if (chance(random, 0.5)) return { kind: "stream", stream, version };
+    const appending = sent.filter(({ writes }) => writes.some((write) => write.kind === "append" && write.stream === stream && write.events.length > 0));
+    const base = chance(random, 0.9) ? appending.at(-1 - below(random, 2)) : undefined;
+    const staged =
+      base && !model.knows(base.id)
+        ? base.writes.reduce((sum, write) => sum + (write.kind === "append" && write.stream === stream ? write.events.length : 0), 0)
+        : 0;
+    return { kind: "stream", stream, version: version + staged, after: base?.id ?? ids.next() };
   };
 
   for (let round = 0; round < 60; round++) {

@@ -61,6 +61,7 @@ const expects: readonly Expectation[] = [
   { kind: "record", key: "a//1", version: id(8) },
   { kind: "token", key: "t//1", version: 7 },
   { kind: "stream", stream: "s//1", version: 2 },
+  { kind: "stream", stream: "s//1", version: 3, after: id(11) },
   { kind: "unchanged", prefix: "a//", since: 4 },
   { kind: "claim", job: id(9), fence },
   { kind: "rows", statement, digest: "ab" },

@@ -158,6 +158,7 @@ function packExpectation(packer: Packer, expectation: Expectation): void {
     case "stream":
       packer.add(expectation.stream);
       packer.add(expectation.version);
+      packer.add(expectation.after);
       break;
     case "unchanged":
       packer.add(expectation.prefix);
@@ -179,7 +180,7 @@ function unpackExpectation(from: Unpacker): Expectation {
     case "token":
       return { kind, key: from.next(), version: from.next<string | number>() };
     case "stream":
-      return { kind, stream: from.next(), version: from.next() };
+      return { kind, stream: from.next(), version: from.next(), ...optional("after", from.next<string | undefined>()) };
     case "unchanged":
       return { kind, prefix: from.next(), since: from.next() };
     case "claim":

@@ -30,6 +30,7 @@ export function checkCommit(commit: Commit): number {
         break;
       case "stream":
         sizeBytes += checkKey(expectation.stream, "expectation.stream");
+        if (expectation.after !== undefined) checkId(expectation.after, "expectation.after");
         break;
       case "unchanged":
         sizeBytes += checkKey(expectation.prefix, "expectation.prefix");

@@ -28,8 +28,11 @@ export type Version = number | CommitId;
 export type Expectation =
   | { readonly kind: "record"; readonly key: StoreKey; readonly version: Version }
   | { readonly kind: "token"; readonly key: StoreKey; readonly version: Version }
-  /** `version` counts the stream's events; 0 is a stream without any. */
-  | { readonly kind: "stream"; readonly stream: StoreKey; readonly version: number }
+  /**
+   * `version` counts the stream's events; 0 is a stream without any. `after` names the commit that wrote the last of them, for who
+   * decided before its outcome was known: when it falls, another may give the stream the same version with other events.
+   */
+  | { readonly kind: "stream"; readonly stream: StoreKey; readonly version: number; readonly after?: CommitId }
   /** No record whose key starts with `prefix` was written or removed by a commit after number `since`. */
   | { readonly kind: "unchanged"; readonly prefix: string; readonly since: number }
   /** The claim still holds. */
