@@ -107,7 +107,7 @@ test(
         ),
       );
       const reads = whileUp(async () => {
-        for (const row of await (stores[0] as (typeof stores)[0]).read.commits({ after: Math.max(0, ...delivered.keys()), limit: 1_000 }))
+        for (const row of await (stores[0] as (typeof stores)[0]).read.commits({ after: { epoch: 1, n: Math.max(0, ...delivered.keys()) }, limit: 1_000 }))
           delivered.set(row.n, row.id);
       });
       const peeks = whileUp(async () => {
@@ -120,7 +120,7 @@ test(
       await Promise.all([...load, reads, peeks]);
       await postgres.server.start();
 
-      const after = await (await postgres.open(schema)).read.commits({ after: 0, limit: 1_000 });
+      const after = await (await postgres.open(schema)).read.commits({ after: { epoch: 1, n: 0 }, limit: 1_000 });
       const kept = new Map(after.map((row) => [row.n, row.id]));
       assert.deepEqual(
         after.map((row) => row.n),

@@ -169,14 +169,17 @@ test("[F10] commits of four processes get gapless numbers and positions, and the
 
   await Promise.all(commits.map((commit, i) => (stores[i % 4] as typeof first).commit(commit)));
 
-  const feed = await first.read.commits({ after: 0, limit: 1_000 });
+  const feed = await first.read.commits({ after: { epoch: 1, n: 0 }, limit: 1_000 });
   assert.deepEqual(
     feed.map((row) => row.n),
     commits.map((_, i) => i + 1),
   );
   assert.deepEqual(new Set(feed.map((row) => row.id)), new Set(commits.map((commit) => commit.id)));
   const place = commits.findIndex((commit) => commit.id === feed[9]?.id);
-  assert.deepEqual(feed[9]?.keys, [`k${place}`, `s${place % 7}`]);
+  assert.deepEqual(
+    feed[9]?.wrote.map(({ key }) => key),
+    [`k${place}`, `s${place % 7}`],
+  );
   const log = await first.read.log({ after: { epoch: 1, position: 0 }, limit: 1_000 });
   assert.deepEqual(
     log.events.map((event) => event.position),

@@ -69,10 +69,10 @@ for (const claimed of [0, 1, 10_000_000]) {
       await store.read.stream("s0", { after: 0, limit: 10 });
       await store.read.streamVersion("s0");
       await store.read.token("old");
-      await store.read.commits({ after: 0, limit: 10 });
+      await store.read.commits({ after: { epoch: 1, n: 0 }, limit: 10 });
       await store.read.log({ after: { epoch: 1, position: 0 }, limit: 10 });
       await store.read.head();
-      await store.resolve((await store.read.commits({ after: 0, limit: 1 }))[0]?.id as string);
+      await store.resolve((await store.read.commits({ after: { epoch: 1, n: 0 }, limit: 1 }))[0]?.id as string);
     }
     // The function carries its settings with it, into a session that has none.
     const bare = await postgres.session(first.schema);

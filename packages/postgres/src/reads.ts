@@ -3,7 +3,7 @@
  * snapshot could see; when that one may not be on disk yet, the answer waits for the flush barrier (FINDINGS F1).
  */
 import { Fault } from "trestle/kernel";
-import { limits, type CommitRow, type EventRow, type Head, type Reader, type RecordRow, type TokenRow } from "trestle/store";
+import { limits, type CommitRow, type EventRow, type Head, type Reader, type RecordRow, type TokenRow, type Written } from "trestle/store";
 import type { FlushBarrier } from "./barrier.ts";
 import type { Connection } from "./connection.ts";
 
@@ -27,9 +27,11 @@ const statements = {
   // Index: event_pkey, forwards from the position.
   log: `select ${eventColumns}, s.epoch, ${newest} as newest from store s left join lateral (select * from event e where e.position > $1 order by e.position limit $2) e on true order by e.position`,
   // Index: commit_number, forwards from the number.
-  commits: `select c.n, c.id, c.at_ms, c.keys, ${newest} as newest from commit c where c.n > $1 order by c.n limit $2`,
+  commits: `select c.n, c.epoch, c.id, c.at_ms, c.keys, ${newest} as newest from commit c where c.n > $1 order by c.n limit $2`,
   head: `select s.epoch, ${newest} as newest, (select e.position from event e order by e.position desc limit 1) as position from store s`,
 } as const;
+
+const writtenKinds: Readonly<Record<string, Written["kind"]>> = { r: "record", s: "stream", t: "token", j: "job" };
 
 // 64-bit numbers arrive as text; ours stay far below 2^53.
 interface Seen {
@@ -100,12 +102,16 @@ export function commitReader(connection: Connection, barrier: FlushBarrier): Com
       };
     },
     async commits({ after, limit }) {
-      const rows = await ask<{ n: string; id: string; at_ms: string; keys: readonly string[] }>("commits", [after, Math.min(limit, limits.pageRowsMax)]);
+      const rows = await ask<{ n: string; epoch: number; id: string; at_ms: string; keys: readonly string[] }>("commits", [
+        after.n,
+        Math.min(limit, limits.pageRowsMax),
+      ]);
       return rows.map((row): CommitRow => ({
+        epoch: row.epoch,
         n: Number(row.n),
         id: row.id,
         atMs: Number(row.at_ms),
-        keys: row.keys.filter((key) => key[0] !== "j").map((key) => key.slice(1)),
+        wrote: row.keys.map((key) => ({ kind: writtenKinds[key[0] as string] as Written["kind"], key: key.slice(1) })),
       }));
     },
     async head() {

@@ -95,3 +95,24 @@ test("leases and limits that are no times are refused by name", async () => {
   await wrong(() => store.transaction(async () => ({ result: 0 }), -5));
   await store.close();
 });
+
+test("[F10] a reader of the change feed that is older than what is kept is told so, and one that starts anew is not", async () => {
+  const clock = virtualClock();
+  const own = uuidv7Ids(clock, systemRandom);
+  const store = await openSqlite({ path: ":memory:", clock });
+  const write = () => store.commit({ id: own.next(), expects: [], writes: [put("a//1")] });
+  for (let i = 0; i < 3; i++) await write();
+  await clock.advance(26 * 3_600_000);
+  for (let i = 0; i < 2; i++) (await write(), await clock.advance(1_001));
+
+  const { epoch, n } = await store.read.head();
+  const anew = await store.read.commits({ after: { epoch, n: 0 }, limit: 10 });
+
+  await assert.rejects(store.read.commits({ after: { epoch, n: 1 }, limit: 10 }), (thrown) => Fault.is(thrown, "log.trimmed"));
+  assert.deepEqual(
+    anew.map((row) => row.n),
+    [n - 1, n],
+  );
+  assert.deepEqual(await store.read.commits({ after: { epoch, n: n - 2 }, limit: 10 }), anew, "right behind what was trimmed");
+  await store.close();
+});

@@ -39,8 +39,6 @@ export interface EngineOptions {
 
 /** What is the engine's own, beside the port. */
 export interface SqliteStore extends Store {
-  /** Retention: removes events up to this position. Positions go on from where they were. */
-  dropEvents(upTo: number): Promise<void>;
   /** Resolves when no interactive transaction is open; `undefined` when none is. */
   whenNoTransaction(): Promise<void> | undefined;
 }
@@ -320,9 +318,6 @@ export function engineStore(options: EngineOptions): SqliteStore {
     },
     backup: options.backup,
     stats: (): StoreStats => ({ ...stats, waiting: waitingCommits }),
-    dropEvents: async (upTo) => {
-      await exclusively(() => writer.dropEvents(upTo));
-    },
     whenNoTransaction: () => transacting,
     close() {
       closing ??= (async () => {
@@ -337,13 +332,6 @@ export function engineStore(options: EngineOptions): SqliteStore {
     },
   };
 
-  /** Runs when nothing else does, like an interactive transaction. */
-  function exclusively(work: () => void | Promise<void>): Promise<void> {
-    return new Promise((resolve, reject) => {
-      waiting.push({ start: async () => Promise.resolve().then(work).then(resolve, reject) });
-      schedule();
-    });
-  }
   return store;
 }
 

@@ -288,8 +288,13 @@ test("[F10] positions and numbers go on after retention removed every event and 
     let lane = openLane({ open: () => openForWriting(path, "full") });
     const append = (stream: string): Write => ({ kind: "append", stream, events: [{ id: ids.next(), type: "T", data: bytes("") }] });
     apply(lane, [commitOf([append("s//1")]), commitOf([append("s//2")])]);
+    apply(lane, [
+      commitOf([
+        { kind: "trim", stream: "s//1", upTo: 1 },
+        { kind: "trim", stream: "s//2", upTo: 1 },
+      ]),
+    ]);
     const n = lane.n;
-    lane.dropEvents(2);
     lane.apply([{ kind: "tend" }], clock.wallMs() + commitIdRetentionMs + 3_600_001);
     assert.deepEqual(
       [lane.db.prepare("select count(*) c from trestle_events").get()?.["c"], lane.db.prepare("select count(*) c from trestle_commits").get()?.["c"]],
@@ -318,7 +323,7 @@ test("[EVS-01] an event can be changed or removed by nobody but retention", () =
 
     assert.throws(() => lane.db.exec("update trestle_events set type = 'U'"), /immutable/);
     assert.throws(() => lane.db.exec("delete from trestle_events"), /immutable/);
-    lane.dropEvents(1);
+    apply(lane, [commitOf([{ kind: "trim", stream: "s//1", upTo: 1 }])]);
 
     assert.equal(lane.db.prepare("select count(*) c from trestle_events").get()?.["c"], 0);
     assert.throws(

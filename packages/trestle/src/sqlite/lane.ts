@@ -32,7 +32,7 @@ import {
 } from "../store/index.ts";
 import { jobsPart, type JobsPart } from "./jobs-part.ts";
 import { laneState, readHead, setMeta, type LaneState } from "./lane-state.ts";
-import { appendEvents, streamTail, streamVersion } from "./log-part.ts";
+import { appendEvents, streamTail, streamVersion, trimStream } from "./log-part.ts";
 import { toFailure, type BatchReply, type Failure, type Operation, type Result } from "./operation.ts";
 import { changedSince, mergeRecord, putRecord, recordVersion, removeRecord, sweepRecords } from "./records-part.ts";
 import { idBytes, keysText } from "./statements.ts";
@@ -65,8 +65,6 @@ export interface Lane {
   /** Commits, with what `commit` adds; a refusal of it rolls everything back. `undefined`: there was no commit to judge. */
   end(commit: Commit | undefined): { readonly outcome: CommitOutcome | undefined; readonly queues: readonly string[]; readonly n: number };
   abandon(): void;
-  /** Removes events up to this position, for retention. The head stays (FINDINGS F10). */
-  dropEvents(upTo: number): void;
   close(): void;
 }
 
@@ -217,6 +215,8 @@ export function openLane(options: LaneOptions): Lane {
         return void putToken(state, write.key, write.value, write.keepForMs);
       case "append":
         return void appendEvents(state, write.stream, write.events);
+      case "trim":
+        return void trimStream(state, write.stream, write.upTo);
       case "enqueue":
         return void jobs.enqueue(write.job);
       case "finish":
@@ -557,21 +557,6 @@ export function openLane(options: LaneOptions): Lane {
     },
     abandon: () => forget(),
 
-    dropEvents(upTo) {
-      seam.begin();
-      try {
-        setMeta(state, "maintenance", 1);
-        setMeta(state, "head_position", state.position);
-        setMeta(state, "head_n", state.n);
-        sql("delete from trestle_events where position <= ?").run(upTo);
-        sql("delete from trestle_meta where name = 'maintenance'").run();
-        seam.commit();
-      } catch (error) {
-        forget();
-        throw error;
-      }
-    },
-
     close() {
       db.close();
     },
@@ -588,6 +573,7 @@ function keysOfWrite(write: Write): string | readonly string[] {
     case "token":
       return `t${write.key}`;
     case "append":
+    case "trim":
       return `s${write.stream}`;
     case "enqueue":
       return `j${write.job.id}`;

@@ -32,6 +32,7 @@ const always = [
   "commit.serializable-over-keys",
   "commit.once-per-id",
   "log.gapless",
+  "log.keeps-head",
   "log.immutable",
   "queue.fifo-per-key",
   "queue.finishes-with-effect",

@@ -11,7 +11,9 @@ import {
   type Reader,
   type RecordRow,
   type StoreKey,
+  type Written,
 } from "../store/index.ts";
+import { headRow, tailVersion } from "./log-part.ts";
 import { jobStates } from "./schema.ts";
 import { afterPrefix, homeOf, idBytes, idText, keysOf, preparing, type Row } from "./statements.ts";
 import { findToken, tokenWindows, type TokenWindow } from "./tokens-part.ts";
@@ -192,40 +194,41 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
       }),
     list: (query) => reading(() => list(query)),
     token: (key) => reading(() => snapshot(() => findToken(sql, currentWindows(), key))),
-    stream: (stream, { after, limit }) =>
+    stream: (stream, { after, before = Number.MAX_SAFE_INTEGER, order = "oldest", limit }) =>
       reading(() =>
-        sql(`select ${eventColumns} from trestle_events where stream = ? and version > ? order by version limit ?`)
-          .all(stream, after, page(limit))
+        sql(
+          `select ${eventColumns} from trestle_events where stream = ? and version > ? and version < ? order by version ${order === "newest" ? "desc" : "asc"} limit ?`,
+        )
+          .all(stream, after, before, page(limit))
           .map(eventRow),
       ),
-    streamVersion: (stream) =>
-      reading(() => Number(sql("select version from trestle_events where stream = ? order by version desc limit 1").get(stream)?.[0] ?? 0)),
+    streamVersion: (stream) => reading(() => snapshot(() => Number((sql(tailVersion).get(stream) ?? sql(headRow).get(stream))?.[0] ?? 0))),
 
-    log: ({ after, components, limit }) =>
+    log: ({ after, components, types, limit }) =>
       reading(() =>
         snapshot(() => {
           const end = headPosition();
-          if (after.epoch !== epoch || after.position > end) {
-            throw Fault.create(
-              "log.diverged",
-              `position ${after.epoch}:${after.position} is not of this log, which is at ${epoch}:${end}`,
-              "The history was cut (restore, promotion, move): start again from a position this store gave.",
-              { details: { asked: after, epoch, end } },
-            );
-          }
+          if (after.epoch !== epoch || after.position > end)
+            throw diverged(`position ${after.epoch}-${after.position}`, `${epoch}-${end}`, { asked: after, epoch, end });
           const rows = page(limit);
-          if (!components) {
+          if (!components && !types) {
             const events = sql(`select ${eventColumns} from trestle_events where position > ? order by position limit ?`)
               .all(after.position, rows)
               .map(eventRow);
             const last = events.length < rows ? end : (events.at(-1)?.position ?? after.position);
             return { events, next: { epoch, position: last }, atEnd: last >= end };
           }
+          // Plan: SEARCH trestle_events USING INTEGER PRIMARY KEY (rowid>? AND rowid<?). Stream and type lie before the payload, so
+          // rows that do not match cost neither their overflow pages nor a JavaScript object. An index by type would cost every append.
           const until = Math.min(end, after.position + scannedEventsMax);
+          const filters = [
+            components && "substr(stream, 1, instr(stream, '/') - 1) in (select value from json_each(?))",
+            types && "type in (select value from json_each(?))",
+          ].filter(Boolean);
           const events = sql(
-            `select ${eventColumns} from trestle_events where position > ? and position <= ? and substr(stream, 1, instr(stream, '/') - 1) in (select value from json_each(?)) order by position limit ?`,
+            `select ${eventColumns} from trestle_events where position > ? and position <= ? and ${filters.join(" and ")} order by position limit ?`,
           )
-            .all(after.position, until, JSON.stringify(components), rows)
+            .all(after.position, until, ...[components, types].flatMap((names) => (names ? [JSON.stringify(names)] : [])), rows)
             .map(eventRow);
           const last = events.length === rows && rows > 0 ? (events.at(-1) as EventRow).position : until;
           return { events, next: { epoch, position: last }, atEnd: last >= end };
@@ -233,12 +236,23 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
       ),
     commits: ({ after, limit }) =>
       reading(() =>
-        sql("select n, id, at, keys from trestle_commits where n > ? and +id is not null order by n limit ?").all(after, page(limit)).map(commitRow),
+        snapshot(() => {
+          const end = headNumber();
+          if (after.epoch !== epoch || after.n > end) throw diverged(`commit ${after.epoch}-${after.n}`, `${epoch}-${end}`, { asked: after, epoch, end });
+          const trimmed = meta("trimmed_n");
+          if (after.n > 0 && after.n < trimmed)
+            throw Fault.create(
+              "log.trimmed",
+              `commits after ${after.n} were asked for; the change feed is kept from ${trimmed + 1} on`,
+              "Read the state itself once, then follow the feed from the head you had before it.",
+              { details: { asked: after, kept: trimmed + 1 } },
+            );
+          return sql("select n, epoch, id, at, keys from trestle_commits where n > ? and +id is not null order by n limit ?")
+            .all(after.n, page(limit))
+            .map(commitRow);
+        }),
       ),
-    head: () =>
-      reading(() =>
-        snapshot(() => ({ epoch, n: Math.max(Number(sql("select max(n) from trestle_commits").get()?.[0] ?? 0), meta("head_n")), position: headPosition() })),
-      ),
+    head: () => reading(() => snapshot(() => ({ epoch, n: headNumber(), position: headPosition() }))),
 
     queue: (queue) => reading(() => snapshot(() => depth(queue))),
     queues: () => reading(() => snapshot(() => queueNames().map(depth))),
@@ -271,9 +285,21 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
   function meta(name: string): number {
     return Number(sql("select value from trestle_meta where name = ?").get(name)?.[0] ?? 0);
   }
+  function headNumber(): number {
+    return Math.max(Number(sql("select max(n) from trestle_commits").get()?.[0] ?? 0), meta("head_n"));
+  }
   function headPosition(): number {
     return Math.max(Number(sql("select max(position) from trestle_events").get()?.[0] ?? 0), meta("head_position"));
   }
+}
+
+function diverged(asked: string, head: string, details: Readonly<Record<string, unknown>>): Fault {
+  return Fault.create(
+    "log.diverged",
+    `${asked} is not of this log, which is at ${head}`,
+    "The history was cut (restore, promotion, move): start again from a position this store gave.",
+    { details },
+  );
 }
 
 function notReading(text: string, cause?: unknown): Fault {
@@ -298,16 +324,14 @@ function eventRow(row: Row): EventRow {
   ];
   return { position, stream, version, id: idText(id), type, data: bytes, meta: meta ?? undefined, atMs, commit };
 }
+const writtenKinds: Readonly<Record<string, Written["kind"]>> = { r: "record", s: "stream", t: "token", j: "job" };
 function commitRow(row: Row): CommitRow {
-  const [n, id, atMs, keys] = row as unknown as [number, Uint8Array, number, string];
-  return {
-    n,
-    id: idText(id),
-    atMs,
-    keys: keysOf(keys)
-      .filter((key) => "rst".includes(key[0] as string))
-      .map((key) => key.slice(1)),
-  };
+  const [n, epoch, id, atMs, keys] = row as unknown as [number, number, Uint8Array, number, string];
+  const wrote = keysOf(keys).flatMap((key): Written[] => {
+    const kind = writtenKinds[key[0] as string];
+    return kind ? [{ kind, key: key.slice(1) }] : [];
+  });
+  return { epoch, n, id: idText(id), atMs, wrote };
 }
 function jobRow(row: Row): JobRow {
   const [id, queue, state, key, attempt, dueAtMs, sentAtMs, error, payload] = row as unknown as [

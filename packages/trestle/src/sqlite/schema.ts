@@ -65,6 +65,10 @@ const formats: readonly string[] = [
 
   create table trestle_migrations (component text not null, name text not null, digest text not null, at integer not null, primary key (component, name)) without rowid;
   `,
+  // The version of a stream of which retention has left nothing: it goes on from there (FINDINGS F10).
+  `
+  create table trestle_heads (stream text primary key, version integer not null, n integer not null) without rowid;
+  `,
 ];
 
 export const formatVersion = formats.length;

@@ -75,7 +75,6 @@ export async function threadWriter(data: WriterData): Promise<Writer> {
       return ask<TransactionEnd>({ ask: "end", commit: packed }, packedTransfer(packed));
     },
     abandon: () => (gone === undefined ? ask({ ask: "abandon" }) : undefined),
-    dropEvents: (upTo) => ask({ ask: "dropEvents", upTo }),
     async close() {
       if (closed) return;
       closed = true;

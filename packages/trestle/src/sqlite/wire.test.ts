@@ -49,6 +49,7 @@ const writes: readonly Write[] = [
     ],
   },
   { kind: "append", stream: "s//2", events: [] },
+  { kind: "trim", stream: "s//1", upTo: 7 },
   { kind: "enqueue", job: { id: id(3), queue: "q", payload: bytes(7), priority: 0 } },
   { kind: "enqueue", job: { id: id(4), queue: "q", payload: bytes(), priority: 2, dueAtMs: 5, key: "", unique: "u" } },
   ...ends.map((end): Write => ({ kind: "finish", job: id(5), fence, end })),

@@ -217,6 +217,10 @@ function packWrite(packer: Packer, write: Write): void {
       packer.add(write.events.length);
       for (const event of write.events) (packer.add(event.id), packer.add(event.type), packer.bytes(event.data), packer.bytes(event.meta));
       break;
+    case "trim":
+      packer.add(write.stream);
+      packer.add(write.upTo);
+      break;
     case "enqueue": {
       const { job } = write;
       packer.add(job.id);
@@ -263,6 +267,8 @@ function unpackWrite(from: Unpacker): Write {
         stream: from.next(),
         events: from.list((): NewEvent => ({ id: from.next(), type: from.next(), data: from.bytes() as Uint8Array, ...optional("meta", from.bytes()) })),
       };
+    case "trim":
+      return { kind, stream: from.next(), upTo: from.next() };
     case "enqueue": {
       const [id, queue] = [from.next<string>(), from.next<string>()];
       const payload = from.bytes() as Uint8Array;

@@ -21,7 +21,6 @@ export type Question =
   | { readonly ask: "execute"; readonly statement: Statement }
   | { readonly ask: "end"; readonly commit: Packed | undefined }
   | { readonly ask: "abandon" }
-  | { readonly ask: "dropEvents"; readonly upTo: number }
   | { readonly ask: "close" };
 /** One answer per question, in their order. The first one, unasked, is the epoch. */
 export type Answer = Packed | { readonly answer: SqlResult | TransactionEnd | number | undefined } | { readonly failed: Failure | StatementError };
@@ -51,8 +50,6 @@ function serve(lane: Lane): void {
         return limit.end(question.commit && unpackOne(question.commit));
       case "abandon":
         return void limit.abandon();
-      case "dropEvents":
-        return void lane.dropEvents(question.upTo);
       case "close":
         lane.close();
         return undefined;

@@ -21,7 +21,6 @@ export interface Writer {
   execute(statement: Statement): SqlResult | Promise<SqlResult>;
   end(commit: Commit | undefined): TransactionEnd | Promise<TransactionEnd>;
   abandon(): void | Promise<void>;
-  dropEvents(upTo: number): void | Promise<void>;
   close(): void | Promise<void>;
 }
 
@@ -35,7 +34,6 @@ export function inlineWriter(options: LaneOptions, clock: Clock): Writer & { rea
     batchesInFlightMax: 1,
     apply: (operations, nowMs) => lane.apply(operations, nowMs),
     ...limit,
-    dropEvents: (upTo) => lane.dropEvents(upTo),
     close: () => lane.close(),
   };
 }

@@ -103,6 +103,12 @@ function checkWrite(write: Write): number {
       }
       return sizeBytes;
     }
+    case "trim":
+      if (!Number.isSafeInteger(write.upTo) || write.upTo < 0)
+        throw Fault.create("commit.not-an-integer", `trim.upTo must be a version, 0 or more, got ${write.upTo}`, "Name the last event to remove.", {
+          details: { stream: write.stream },
+        });
+      return checkKey(write.stream, "trim.stream");
     case "enqueue": {
       const { job } = write;
       checkId(job.id, "job.id");

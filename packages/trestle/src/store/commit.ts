@@ -47,6 +47,11 @@ export type Write =
   /** A small record under a key that somebody else minted; kept at least `keepForMs`, then dropped with its window (FINDINGS F12). */
   | { readonly kind: "token"; readonly key: StoreKey; readonly value: Uint8Array; readonly keepForMs: number }
   | { readonly kind: "append"; readonly stream: StoreKey; readonly events: readonly NewEvent[] }
+  /**
+   * Removes the events of a stream up to this version: the one exception to `log.immutable`, for retention. Versions and positions
+   * go on from where they were, also when nothing of the stream is left. Deletes what it names in one step: callers keep it small.
+   */
+  | { readonly kind: "trim"; readonly stream: StoreKey; readonly upTo: number }
   | { readonly kind: "enqueue"; readonly job: NewJob }
   /** Ends a claim. Refuses the whole commit with `fenced` when the claim no longer holds. */
   | { readonly kind: "finish"; readonly job: JobId; readonly fence: Fence; readonly end: JobEnd }

@@ -28,6 +28,7 @@ export type {
   ClaimedJob,
   ClaimRequest,
   Claims,
+  CommitPosition,
   CommitRow,
   EventRow,
   Head,
@@ -35,6 +36,7 @@ export type {
   JobState,
   ListQuery,
   LogPage,
+  LogQuery,
   Position,
   QueueDepth,
   Reader,
@@ -43,5 +45,7 @@ export type {
   SqlResult,
   Store,
   StoreStats,
+  StreamQuery,
   TokenRow,
+  Written,
 } from "./store.ts";

@@ -100,14 +100,20 @@ export interface Reader {
   records(keys: readonly StoreKey[]): Promise<readonly (RecordRow | undefined)[]>;
   list(query: ListQuery): Promise<readonly RecordRow[]>;
   token(key: StoreKey): Promise<TokenRow | undefined>;
-  /** Events of one stream, in order, with version > `after`. */
-  stream(stream: StoreKey, options: { readonly after: number; readonly limit: number }): Promise<readonly EventRow[]>;
+  /** Events of one stream with version > `after` and < `before`; `newest` answers the last of them first. */
+  stream(stream: StoreKey, options: StreamQuery): Promise<readonly EventRow[]>;
   /** The version of the stream's last event; 0 when it has none. */
   streamVersion(stream: StoreKey): Promise<number>;
-  /** Events of all streams in order of position, after `after`, of these components (the first part of a stream's key). */
-  log(options: { readonly after: Position; readonly components?: readonly string[]; readonly limit: number }): Promise<LogPage>;
-  /** The change feed: commits in order of number, with the keys they wrote, as far back as they are retained. */
-  commits(options: { readonly after: number; readonly limit: number }): Promise<readonly CommitRow[]>;
+  /**
+   * Events of all streams in order of position, after `after`, of these components (the first part of a stream's key) and types. The
+   * filters are the engine's to apply: what they leave out does not cross into JavaScript, and a page looks at a bounded part of the log.
+   */
+  log(options: LogQuery): Promise<LogPage>;
+  /**
+   * The change feed: commits in order of number, with what they wrote. Kept at least `commitIdRetentionMs`; going on from a commit
+   * before the oldest one kept faults with `log.trimmed`, from another epoch or beyond the end with `log.diverged`.
+   */
+  commits(options: { readonly after: CommitPosition; readonly limit: number }): Promise<readonly CommitRow[]>;
   head(): Promise<Head>;
   queue(queue: string): Promise<QueueDepth>;
   queues(): Promise<readonly QueueDepth[]>;
@@ -155,6 +161,19 @@ export interface Position {
   /** Gapless over the store, from 1; 0 is before the first event. */
   readonly position: number;
 }
+export interface StreamQuery {
+  readonly after: number;
+  readonly before?: number;
+  /** Default `oldest`. */
+  readonly order?: "oldest" | "newest";
+  readonly limit: number;
+}
+export interface LogQuery {
+  readonly after: Position;
+  readonly components?: readonly string[];
+  readonly types?: readonly string[];
+  readonly limit: number;
+}
 export interface LogPage {
   readonly events: readonly EventRow[];
   /** Everything up to here has been looked at, whether it matched or not: where to go on. */
@@ -162,11 +181,24 @@ export interface LogPage {
   /** `next` is the end of the log. */
   readonly atEnd: boolean;
 }
-export interface CommitRow {
+/** Where a reader of the change feed stands; `n` 0 is before the first commit. */
+export interface CommitPosition {
+  readonly epoch: number;
   readonly n: number;
+}
+export interface CommitRow extends CommitPosition {
   readonly id: CommitId;
   readonly atMs: number;
-  readonly keys: readonly string[];
+  /** In the order of its writes. What user SQL changed is not known. */
+  readonly wrote: readonly Written[];
+}
+/**
+ * What a commit wrote to. A job's key is its id, written when it is sent, finished, cancelled or redriven; being claimed is no commit, and
+ * a record that expires is removed by none.
+ */
+export interface Written {
+  readonly kind: "record" | "stream" | "token" | "job";
+  readonly key: string;
 }
 export interface Head {
   readonly epoch: number;
