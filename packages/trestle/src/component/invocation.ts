@@ -46,7 +46,7 @@ import {
   type Journal,
   type Segment,
 } from "./journal.ts";
-import { chainKey, type Fold, type TurnTaker } from "./lane.ts";
+import type { Fold, TurnTaker } from "./lane.ts";
 import type { NodeServices } from "./node.ts";
 import type { Refused } from "./outcome.ts";
 import { Replay, type OpenCall } from "./replay.ts";
@@ -340,13 +340,7 @@ export class Invocation implements TurnTaker {
     const { lane, store } = this.node;
     for (;;) {
       const staged = lane.stagedStream(stream);
-      if (staged?.marked) return { version: staged.fold.version, fold: staged.fold, base: staged.commit, fresh: false };
-      if (staged) {
-        // It left no mark to rest on, so only its outcome tells; those after it will leave one.
-        lane.contend(stream);
-        await staged.decided;
-        continue;
-      }
+      if (staged) return { version: staged.fold.version, fold: staged.fold, base: staged.commit, fresh: false };
       const kept = lane.tailFold(stream);
       if (kept) return { version: kept.version, fold: kept, base: undefined, fresh: false };
       const version = await store.read.streamVersion(stream);
@@ -860,9 +854,7 @@ export class Invocation implements TurnTaker {
     if (judge && !this.replaying) {
       for (const [key, { version, precondition }] of this.#reads) if (precondition) all.push({ kind: "record", key, version });
       for (const [stream, { version, precondition, base }] of this.#versions) {
-        if (!precondition) continue;
-        all.push({ kind: "stream", stream, version });
-        if (base !== undefined) all.push({ kind: "record", key: chainKey(stream), version: base });
+        if (precondition) all.push(base === undefined ? { kind: "stream", stream, version } : { kind: "stream", stream, version, after: base });
       }
       all.push(...this.#expects);
     }

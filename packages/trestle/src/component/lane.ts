@@ -8,7 +8,7 @@
  * a circle, or lasts longer than `turnWaitMsMax`, is simply not made.
  */
 import { Fault, type Clock } from "../kernel/index.ts";
-import { limits, parseKey, storeKey, type Commit, type CommitId, type CommitOutcome, type Store, type StoreKey, type Write } from "../store/index.ts";
+import type { Commit, CommitId, CommitOutcome, Store, StoreKey } from "../store/index.ts";
 
 const turnWaitMsMax = 50;
 const contendedForMs = 1_000;
@@ -31,23 +31,7 @@ export interface StagedRecord extends Staged {
 }
 export interface StagedStream extends Staged {
   readonly fold: Fold;
-  /** It writes the stream's chain record, on which another commit can rest. */
-  readonly marked: boolean;
-  /** Resolves when its outcome is known. */
-  readonly decided: Promise<unknown>;
 }
-
-/**
- * A record that the commits of a hot stream write beside their events. A stream's version is only a count: when a staged commit
- * falls, another may give the stream the same version with other events. The version of this record is a commit, so whoever
- * rests on it falls with it.
- */
-export function chainKey(stream: StoreKey): StoreKey {
-  const { component, tenant, key } = parseKey(stream);
-  return storeKey("~chain", tenant, `${component}/${key}`);
-}
-const chainKeptMs = 60_000;
-const chainValue = new Uint8Array();
 
 /** Whoever may hold turns: an invocation. */
 export interface TurnTaker {
@@ -80,13 +64,12 @@ export class Lane {
    * Stages the commit at once and answers when it is durable. A commit that is already known to rest on a stale value is
    * refused here, without a trip to the engine. An unknown outcome is resolved by writing (FINDINGS F6).
    */
-  submit(given: Commit, folds?: ReadonlyMap<StoreKey, Fold>): Promise<CommitOutcome> {
-    const stale = this.#knownStale(given);
+  submit(commit: Commit, folds?: ReadonlyMap<StoreKey, Fold>): Promise<CommitOutcome> {
+    const stale = this.#knownStale(commit);
     if (stale.length > 0) {
       this.#conflicted(stale);
       return Promise.resolve({ ok: false, refused: "conflict", keys: stale });
     }
-    const commit = this.#marked(given, folds);
     const answer = this.#commit(commit);
     const settle = this.#stage(commit, folds, answer);
     return answer.then(
@@ -146,11 +129,7 @@ export class Lane {
 
   // ---- turns --------------------------------------------------------------------------------------------------------
 
-  /** For a while this key is taken in turns, and commits of this stream leave a mark to rest on. */
-  contend(key: StoreKey): void {
-    this.#contended.set(key, this.#clock.monotonicMs() + contendedForMs);
-  }
-
+  /** Is this key, which was fought over, taken in turns for a while? */
   isContended(key: StoreKey): boolean {
     const until = this.#contended.get(key);
     if (until === undefined) return false;
@@ -224,23 +203,11 @@ export class Lane {
         if (staged && staged.commit !== expectation.version) stale.push(expectation.key);
       } else if (expectation.kind === "stream") {
         const staged = this.#streams.get(expectation.stream);
-        if (staged && staged.fold.version !== expectation.version) stale.push(expectation.stream);
+        if (staged && (staged.fold.version !== expectation.version || (expectation.after !== undefined && expectation.after !== staged.commit)))
+          stale.push(expectation.stream);
       }
     }
     return stale;
-  }
-
-  /** The commit with the chain records of its hot streams. */
-  #marked(commit: Commit, folds: ReadonlyMap<StoreKey, Fold> | undefined): Commit {
-    let marks: Write[] | undefined;
-    for (const stream of folds?.keys() ?? []) {
-      if (!this.isContended(stream)) continue;
-      const key = chainKey(stream);
-      // A stream whose name leaves no room for it waits for outcomes instead.
-      if (Buffer.byteLength(key) <= limits.keyBytesMax)
-        (marks ??= []).push({ kind: "put", key, value: chainValue, expiresAtMs: Math.ceil(this.#clock.wallMs()) + chainKeptMs });
-    }
-    return marks ? { ...commit, writes: [...commit.writes, ...marks] } : commit;
   }
 
   /** Answers what to call with the outcome. */
@@ -253,19 +220,13 @@ export class Lane {
         const value = write.kind === "put" ? write.value : undefined;
         records.set(write.key, {
           commit: id,
-          chain: records.get(write.key)?.chain ?? this.#chainOf(commit, write.key),
+          chain: records.get(write.key)?.chain ?? chainOf(commit, write.key, this.#records.get(write.key)),
           value,
           unknownUntil: write.kind === "put" ? undefined : answer,
         });
       } else if (write.kind === "enqueue" && write.job.dueAtMs === undefined) this.#sending?.(write.job.queue);
     }
-    if (folds) {
-      const decided = answer.then(nothing, nothing);
-      for (const [stream, fold] of folds) {
-        const mark = records.get(chainKey(stream));
-        streams.set(stream, { commit: id, chain: mark?.chain ?? {}, fold, marked: mark !== undefined, decided });
-      }
-    }
+    for (const [stream, fold] of folds ?? nothing) streams.set(stream, { commit: id, chain: chainOf(commit, stream, this.#streams.get(stream)), fold });
     for (const [key, staged] of records) this.#records.set(key, staged);
     for (const [stream, staged] of streams) this.#streams.set(stream, staged);
     return (applied) => {
@@ -273,14 +234,6 @@ export class Lane {
       settle(this.#streams, streams, applied);
       if (applied) for (const [stream, { fold }] of streams) this.keepFold(stream, fold, true);
     };
-  }
-
-  /** The chain of the staged value that this commit read under this key, or a new one. */
-  #chainOf(commit: Commit, key: StoreKey): object {
-    const below = this.#records.get(key);
-    const rests =
-      below && commit.expects.some((expectation) => expectation.kind === "record" && expectation.key === key && expectation.version === below.commit);
-    return rests ? below.chain : {};
   }
 
   #conflicted(keys: readonly StoreKey[]): void {
@@ -301,4 +254,14 @@ function settle<S extends Staged>(all: Map<StoreKey, S>, own: ReadonlyMap<StoreK
     if (top && (top === staged || (!applied && top.chain === staged.chain))) all.delete(key);
   }
 }
-const nothing = (): void => undefined;
+/** The chain of the staged value that this commit has decided on, or a new one. */
+function chainOf(commit: Commit, key: StoreKey, below: Staged | undefined): object {
+  const rests =
+    below &&
+    commit.expects.some((expects) => {
+      if (expects.kind === "record") return expects.key === key && expects.version === below.commit;
+      return expects.kind === "stream" && expects.stream === key && expects.after === below.commit;
+    });
+  return rests ? below.chain : {};
+}
+const nothing: ReadonlyMap<StoreKey, Fold> = new Map();
