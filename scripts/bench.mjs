@@ -1,21 +1,43 @@
-/** `npm run bench -- <subject> [arguments]`: runs `benchmarks/<subject>/bench.ts` with the pinned Node. */
-import { existsSync, readdirSync } from "node:fs";
+/**
+ * `npm run bench -- <subject> [arguments]`: runs `benchmarks/<subject>/bench.ts` with the pinned Node. `<subject>-peers` is
+ * `benchmarks/peers/<subject>/bench.ts`: the libraries it measures beside are installed there first, from a lockfile of their own.
+ */
+import { spawnSync } from "node:child_process";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { become, command, root, setUp } from "./setup.mjs";
+import { become, command, environment, root, setUp, SetupError } from "./setup.mjs";
 
 const folder = join(root, "benchmarks");
+const peers = join(folder, "peers");
 // benchmarks/harness is what the subjects share.
-const subjects = existsSync(folder) ? readdirSync(folder).filter((name) => name !== "harness" && existsSync(join(folder, name, "bench.ts"))) : [];
+const below = (path) => (existsSync(path) ? readdirSync(path).filter((name) => existsSync(join(path, name, "bench.ts"))) : []);
+const subjects = new Map([...below(folder).map((name) => [name, join(folder, name)]), ...below(peers).map((name) => [`${name}-peers`, join(peers, name)])]);
 const [subject, ...args] = process.argv.slice(2);
 
 await command(() => {
-  if (subject === undefined || !subjects.includes(subject)) {
+  const path = subjects.get(subject);
+  if (path === undefined) {
     process.stderr.write(
-      `npm run bench -- <subject>: the subject must be one of ${subjects.join(", ") || "(there are none yet)"}, got ${JSON.stringify(subject)}.\n`,
+      `npm run bench -- <subject>: the subject must be one of ${[...subjects.keys()].join(", ") || "(there are none yet)"}, got ${JSON.stringify(subject)}.\n`,
     );
     process.exitCode = 64;
     return;
   }
   setUp();
-  become(join(folder, subject, "bench.ts"), args);
+  if (path.startsWith(peers)) installPeers();
+  become(join(path, "bench.ts"), args);
 });
+
+function installPeers() {
+  const lock = (path) => existsSync(path) && JSON.parse(readFileSync(path, "utf8")).packages;
+  const wanted = lock(join(peers, "package-lock.json"));
+  const there = lock(join(peers, "node_modules", ".package-lock.json")) || {};
+  if (Object.entries(wanted).every(([path, { version, optional }]) => path === "" || optional || there[path]?.version === version)) return;
+  process.stderr.write("Installing what is measured beside: npm ci --ignore-scripts in benchmarks/peers\n");
+  const { status } = spawnSync("npm", ["ci", "--ignore-scripts", "--no-workspaces", "--no-audit", "--no-fund", "--loglevel=error"], {
+    cwd: peers,
+    stdio: ["ignore", 2, 2],
+    env: environment(),
+  });
+  if (status !== 0) throw new SetupError(`npm ci in benchmarks/peers failed with exit code ${status}; its message is above.`);
+}

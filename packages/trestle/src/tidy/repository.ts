@@ -32,9 +32,9 @@ export interface Manifest {
   readonly optionalDependencies?: Readonly<Record<string, string>>;
 }
 
-/** The packages, examples and benchmarks. */
+/** The packages, examples and benchmarks. benchmarks/peers is none: what it measures beside is installed when it is asked for. */
 export const workspaces: readonly Workspace[] = allFiles
-  .filter((path) => /^(packages|examples|benchmarks)\/[^/]+\/package\.json$/.test(path))
+  .filter((path) => /^(packages|examples|benchmarks)\/(?!peers\/)[^/]+\/package\.json$/.test(path))
   .map((path) => ({ folder: dirname(path), manifest: JSON.parse(read(path)) as Manifest }));
 
 export const packages: readonly Workspace[] = workspaces.filter(({ folder }) => folder.startsWith("packages/"));
