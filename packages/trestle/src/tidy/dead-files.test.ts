@@ -9,7 +9,7 @@ function doors(): string[] {
     [...Object.values(manifest.exports ?? {}), ...Object.values(manifest.bin ?? {})].map((target) => `${folder}/${target.replace(/^\.\//, "")}`),
   );
   const tests = code.filter((path) => /\.(test|bench|types)\.ts$/.test(path));
-  const commands = code.filter((path) => /^scripts\/|^benchmarks\/[^/]+\/bench\.ts$/.test(path));
+  const commands = code.filter((path) => /^scripts\/|^benchmarks\/(peers\/)?[^/]+\/bench\.ts$/.test(path));
   // An example's files that are run by name, by its package.json, its README or the root's.
   const texts = ["package.json", "README.md", ...allFiles.filter((path) => /^examples\/[^/]+\/(package\.json|README\.md)$/.test(path))]
     .filter(exists)
