@@ -60,6 +60,7 @@ export type {
   CallOf,
   Client,
   CommandSpec,
+  GetSpec,
   Idempotent,
   IdempotentCall,
   Incoming,

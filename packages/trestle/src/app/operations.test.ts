@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { readdirSync } from "node:fs";
 import { test } from "node:test";
+import { journalKey } from "../component/index.ts";
 import { fakeNode, type FakeNode } from "../console/testing.ts";
-import { virtualClock } from "../kernel/index.ts";
+import { seededRandom, uuidv7Ids, virtualClock } from "../kernel/index.ts";
 import type { GraphView } from "./graph-view.ts";
 import { operations, type OperationsView } from "./operations.ts";
 import { pageFiles } from "./page-files.ts";
@@ -191,6 +192,25 @@ test("single jobs are retried or cancelled by id; ids of other queues and states
   const depth = await depthOf(fake, "mail");
   assert.deepEqual([depth.waiting, depth.parked], [2, 0]);
   assert.equal((await depthOf(fake, "fulfilment")).dead, 1);
+});
+
+test("cancelling a kept job takes the journal of its runs with it; a running one keeps its own, and so does one that is put back", async () => {
+  const { fake, post } = await node();
+  const [kept = "", other = ""] = await fake.jobs("mail", 2, { kind: "undetermined", error: "no answer" });
+  const [waiting = ""] = await fake.jobs("mail", 1);
+  const ids = uuidv7Ids(virtualClock(), seededRandom("journals"));
+  const journals = [kept, other, waiting].map((id) => journalKey(id));
+  const value = new Uint8Array([1]);
+  await fake.store.commit({ id: ids.next(), expects: [], writes: journals.map((key) => ({ kind: "put", key, value })) });
+  await fake.store.claim({ holder: "h", leaseMs: 1_000, queues: [{ queue: "mail", limit: 1 }] });
+
+  await post("/_trestle/queues/mail/retry", { ids: [other] });
+  await post("/_trestle/queues/mail/cancel", { ids: [kept, waiting] });
+
+  assert.deepEqual(
+    (await fake.store.read.records(journals)).map((row) => row !== undefined),
+    [false, true, true],
+  );
 });
 
 test("a bad selection names the option, the rule and the value", async () => {

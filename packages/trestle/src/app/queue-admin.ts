@@ -5,8 +5,9 @@
  * Each act is one commit per `batchJobs` jobs; what it answers is counted from the jobs as they were when it looked. Putting a job back
  * that has meanwhile gone does nothing.
  */
+import { journalKey } from "../component/index.ts";
 import { Fault, type Ids } from "../kernel/index.ts";
-import { limits, type JobId, type JobRow, type JobState, type QueueDepth, type Store } from "../store/index.ts";
+import { limits, type JobId, type JobRow, type JobState, type QueueDepth, type Store, type Write } from "../store/index.ts";
 
 /** States of jobs that wait for a person. */
 export const keptStates = ["dead", "parked", "undetermined"] as const;
@@ -60,7 +61,15 @@ export function queueAdmin(store: Pick<Store, "read" | "commit">, ids: Ids): Que
   async function act(kind: "redrive" | "cancel", queue: string, which: Which, from: readonly JobState[]): Promise<Acted> {
     const found = "ids" in which ? await byIds(queue, which.ids, from) : await byState(queue, which.state);
     for (let first = 0; first < found.jobs.length; first += batchJobs) {
-      const writes = found.jobs.slice(first, first + batchJobs).map((job) => ({ kind, job }) as const);
+      const writes = found.jobs.slice(first, first + batchJobs).flatMap(({ id, state }): readonly Write[] =>
+        // Nobody will ask what its runs had learned. The holder of a running one takes its own away when it hears of this.
+        kind === "cancel" && state !== "running"
+          ? [
+              { kind, job: id },
+              { kind: "remove", key: journalKey(id) },
+            ]
+          : [{ kind, job: id }],
+      );
       const outcome = await store.commit({ id: ids.next(), expects: [], writes });
       if (!outcome.ok)
         throw Fault.create(
@@ -76,25 +85,25 @@ export function queueAdmin(store: Pick<Store, "read" | "commit">, ids: Ids): Que
   async function byState(
     queue: string,
     state: JobState,
-  ): Promise<{ readonly jobs: readonly JobId[]; readonly more: boolean; readonly missing: readonly JobId[] }> {
-    const jobs: JobId[] = [];
+  ): Promise<{ readonly jobs: readonly JobRow[]; readonly more: boolean; readonly missing: readonly JobId[] }> {
+    const jobs: JobRow[] = [];
     for (;;) {
-      const after = jobs.at(-1);
+      const after = jobs.at(-1)?.id;
       const limit = Math.min(limits.pageRowsMax, actJobsMax - jobs.length + 1);
       const page = await read.jobs({ queue, state, limit, ...(after === undefined ? {} : { after }) });
-      jobs.push(...page.map(({ id }) => id));
+      jobs.push(...page);
       if (jobs.length > actJobsMax) return { jobs: jobs.slice(0, actJobsMax), more: true, missing: [] };
       if (page.length < limit) return { jobs, more: false, missing: [] };
     }
   }
 
   async function byIds(queue: string, wanted: readonly JobId[], from: readonly JobState[]) {
-    const jobs: JobId[] = [];
+    const jobs: JobRow[] = [];
     const missing: JobId[] = [];
     for (const id of new Set(wanted)) {
       // The port lists jobs after an id, in order of id.
       const [row] = await read.jobs({ limit: 1, after: idBefore(id) });
-      if (row?.id === id && row.queue === queue && from.includes(row.state)) jobs.push(id);
+      if (row?.id === id && row.queue === queue && from.includes(row.state)) jobs.push(row);
       else missing.push(id);
     }
     return { jobs, more: false, missing };

@@ -35,6 +35,8 @@ export interface Work<T> {
   readonly journal?: Journal | undefined;
   readonly guard?: InvocationFrame["guard"];
   readonly resumeAfter?: string | undefined;
+  /** See `InvocationFrame.consistent`. */
+  readonly consistent?: boolean | undefined;
   run(uses: object, context: WorkContext, invocation: Invocation): T | Promise<T>;
   /** What the answer means for the commit. */
   conclude(answer: T, invocation: Invocation): Conclusion;
@@ -102,6 +104,7 @@ export async function execute<T>(work: Work<T>): Promise<Ended<T>> {
               journal,
               guard: work.guard,
               resumeAfter: work.resumeAfter,
+              consistent: work.consistent,
               done,
             });
             const ended = await runOnce(work, invocation, scope);
@@ -166,6 +169,13 @@ async function runOnce<T>(work: Work<T>, invocation: Invocation, scope: AbortSco
     // Stopped from outside: whoever stopped it decides what becomes of the work.
     invocation.settle();
     return { kind: "done", result: { kind: "failed", fault }, end: Fault.is(fault, "stream.closed") ? "ok" : "fault", fault };
+  }
+  if (work.consistent) {
+    const changed = await invocation.changedMeanwhile();
+    if (changed.length > 0) {
+      invocation.settle();
+      return { kind: "again", keys: changed, end: "fault", fault };
+    }
   }
   if (conclusion === undefined) {
     conclusion = work.fail?.(fault, invocation);

@@ -46,7 +46,7 @@ import {
   type Journal,
   type Segment,
 } from "./journal.ts";
-import type { Fold, TurnTaker } from "./lane.ts";
+import type { Fold, StagedRecord, TurnTaker } from "./lane.ts";
 import type { NodeServices } from "./node.ts";
 import type { Refused } from "./outcome.ts";
 import { Replay, type OpenCall } from "./replay.ts";
@@ -69,6 +69,8 @@ export interface InvocationFrame {
   readonly journal?: Journal | undefined;
   /** What else a recovery point writes and expects: the claim of a job, the key of a request. Asked before each. */
   readonly guard?: ((first: boolean) => { readonly expects: readonly Expectation[]; readonly writes: readonly Write[] }) | undefined;
+  /** A `read` whose answer must be of one moment: `changedMeanwhile` is asked before it is believed. */
+  readonly consistent?: boolean | undefined;
   /** Where a resumable read left off (SSE's Last-Event-ID). */
   readonly resumeAfter?: string | undefined;
   /** What was done once and for all by runs of this attempt in this process, by name: a run after a conflict does not do it again. */
@@ -237,7 +239,7 @@ export class Invocation implements TurnTaker {
   async record(key: StoreKey, options: { readonly precondition?: boolean } = {}): Promise<Uint8Array | undefined> {
     this.#assertFree();
     if (this.#overlay.has(key)) return this.#overlay.get(key);
-    if (this.mode === "read") return (await this.node.store.read.records([key]))[0]?.value;
+    if (this.mode === "read" && !this.frame.consistent) return (await this.node.store.read.records([key]))[0]?.value;
     if (this.#merged.has(key))
       throw Fault.create(
         "records.read-after-merge",
@@ -255,11 +257,14 @@ export class Invocation implements TurnTaker {
       return value ?? undefined;
     }
     const { segment } = this.#replay;
-    await this.#takeTurn(key);
-    let staged = this.node.lane.stagedRecord(key);
-    if (staged?.unknownUntil) {
-      await staged.unknownUntil.catch(() => undefined);
+    let staged: StagedRecord | undefined;
+    if (this.mode !== "read") {
+      await this.#takeTurn(key);
       staged = this.node.lane.stagedRecord(key);
+      if (staged?.unknownUntil) {
+        await staged.unknownUntil.catch(() => undefined);
+        staged = this.node.lane.stagedRecord(key);
+      }
     }
     const row = staged && !staged.unknownUntil ? { value: staged.value, version: staged.commit } : (await this.node.store.read.records([key]))[0];
     this.#assertFree();
@@ -314,8 +319,12 @@ export class Invocation implements TurnTaker {
     }
     if (this.mode === "read") {
       const version = await this.node.store.read.streamVersion(stream);
+      const first = this.#knownVersion(stream, precondition);
+      if (first) return first;
       const fold = this.node.lane.durableFold(stream);
-      return { version, fold: fold?.version === version ? fold : undefined };
+      const read: ReadVersion = { version, fold: fold?.version === version ? fold : undefined, precondition, base: undefined, fresh: true };
+      if (this.frame.consistent) this.#versions.set(stream, read);
+      return read;
     }
     await this.#takeTurn(stream);
     const newest = await this.#newestVersion(stream);
@@ -799,6 +808,21 @@ export class Invocation implements TurnTaker {
   get restsOnReads(): boolean {
     if (this.#reads.size + this.#versions.size >= 2) return true;
     return [...this.#reads.values()].some(({ version }) => typeof version === "string") || [...this.#versions.values()].some(({ fresh }) => !fresh);
+  }
+
+  /**
+   * Which of the keys and streams that this run has read are otherwise by now. None: all of it stood together when the records were
+   * looked at again, in one snapshot; for a stream whose version is the same before and after has had no other in between.
+   */
+  async changedMeanwhile(): Promise<readonly StoreKey[]> {
+    const { read } = this.node.store;
+    const records = [...this.#reads].filter(([, { precondition }]) => precondition);
+    const streams = [...this.#versions].filter(([, { precondition }]) => precondition);
+    if (records.length + streams.length < 2) return [];
+    const rows = await read.records(records.map(([key]) => key));
+    const changed = records.filter(([, { version }], at) => (rows[at]?.version ?? 0) !== version).map(([key]) => key);
+    for (const [stream, { version }] of streams) if ((await read.streamVersion(stream)) !== version) changed.push(stream);
+    return changed;
   }
 
   /**

@@ -16,6 +16,7 @@ export type {
   Client,
   CommandSpec,
   ContextOf,
+  GetSpec,
   Handler,
   Idempotent,
   IdempotentCall,

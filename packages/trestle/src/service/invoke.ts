@@ -90,6 +90,7 @@ async function invokePlainly(served: Served, question: Question, arrived: Arrive
     principal: question.principal,
     timeoutMs: timeLeftMs(served),
     signal: question.signal,
+    consistent: operation.consistent,
     run: (uses, context) => answer(operation, arrived, uses, context),
     conclude: conclusionOf,
   });

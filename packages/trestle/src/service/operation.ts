@@ -16,6 +16,7 @@ export interface Operation {
   readonly method: Method;
   readonly path: string;
   readonly mode: Mode;
+  readonly consistent: boolean;
   readonly uses: Uses | undefined;
   readonly handler: AnyHandler;
   readonly params: Schema | undefined;
@@ -51,7 +52,7 @@ export function operationOf(
       "Rename it: it is the method of the typed client and part of idempotency keys.",
     );
   }
-  const { params, query, body, returns, refuses = {}, limit, idempotent = false, timeout, uses } = spec;
+  const { params, query, body, returns, refuses = {}, limit, idempotent = false, consistent = false, timeout, uses } = spec;
   const keepFor = typeof idempotent === "object" ? idempotent.keepFor : undefined;
   const keepForMs = keepFor === undefined ? keepForMsDefault : durationMs(keepFor, `${title}: idempotent.keepFor`);
   if (keepForMs < 1_000 || keepForMs > keepForMsMax)
@@ -73,6 +74,7 @@ export function operationOf(
     returns,
     refuses,
     streams,
+    consistent: consistent && method === "GET" && !streams,
     mode: method === "GET" ? "read" : idempotent === false ? "write" : "durable",
     uses: uses ?? from.uses,
     idempotent:

@@ -38,7 +38,7 @@ export function get<
   R extends Returnable<T, C> = never,
 >(
   path: Path,
-  spec: QuerySpec<Path, P, Q, T, C, U>,
+  spec: GetSpec<Path, P, Q, T, C, U>,
   handler: Handler<Incoming<Out<P>, Out<Q>, undefined>, U, "read", Context, R>,
 ): Route<SafeCall<CallOf<In<P>, In<Q>, undefined>, AnswerOf<R>>, U> {
   return route("GET", path, spec, handler, false);
@@ -96,6 +96,20 @@ export interface QuerySpec<Path extends string, P extends Schema, Q extends Sche
   C,
   U
 > {}
+export interface GetSpec<Path extends string, P extends Schema, Q extends Schema, T extends Schema, C extends Refusals, U extends Uses> extends QuerySpec<
+  Path,
+  P,
+  Q,
+  T,
+  C,
+  U
+> {
+  /**
+   * Everything the handler reads by key, and every aggregate, is of one moment: looked at again at its end, and where something has
+   * changed the handler runs again, until its deadline. Lists, histories and SQL rows stay snapshots of their own. Default false.
+   */
+  readonly consistent?: boolean;
+}
 export interface CommandSpec<
   Path extends string,
   P extends Schema,
@@ -223,6 +237,7 @@ export interface AnySpec extends Annotations {
   readonly refuses?: Refusals;
   readonly limit?: Limit;
   readonly idempotent?: Idempotent;
+  readonly consistent?: boolean;
 }
 export type AnyHandler = (request: Incoming<unknown, unknown, unknown>, uses: object, context: Context) => unknown;
 

@@ -3,8 +3,9 @@ import assert from "node:assert/strict";
 import { z } from "zod";
 import { app, start, type Node, type StartOptions } from "../app/index.ts";
 import { refuse, type Component } from "../component/index.ts";
-import { Fault, virtualClock } from "../kernel/index.ts";
+import { Fault, virtualClock, type VirtualClock } from "../kernel/index.ts";
 import { queue } from "../messaging/index.ts";
+import { aggregate, command } from "../events/index.ts";
 import { records } from "../records/index.ts";
 import { accepted, created, del, get, html, noContent, ok, page, patch, post, put, service } from "./index.ts";
 
@@ -390,4 +391,119 @@ test("the typed client gives statuses, bodies and refusals as HTTP does", async 
   assert.deepEqual(await client.read({ params: { id: "b" } }), { ok: false, refused: "no-such-note" });
   assert.deepEqual((await client.list({ query: { limit: 1 } })).body, { items: [{ text: "x" }] });
   await assert.rejects(client.write({ params: { id: "a" }, body: { text: 1 as never } }), (fault) => Fault.is(fault, "request.body-invalid"));
+});
+
+// ---- answers of one moment ------------------------------------------------------------------------------------------
+
+const Transfer = z.object({ cents: z.int() });
+const purse = aggregate(
+  "purse",
+  { id: z.string(), events: { Moved: Transfer }, initial: () => 0, evolve: { Moved: (sum, { cents }) => sum + cents } },
+  { move: command(Transfer, (_sum, moved, emit) => emit.Moved(moved)) },
+);
+const pots = records("pots", { key: z.string(), value: z.number() });
+
+/** A bank that moves money between the two reads of whoever looks. `meanwhile` runs there, once each look, as long as it is set. */
+async function bank(consistent: boolean, options: { readonly on: "records" | "aggregates"; readonly clock?: VirtualClock }) {
+  let meanwhile: (() => Promise<unknown>) | undefined;
+  let looks = 0;
+  const look = async (first: () => Promise<number>, second: () => Promise<number>) => {
+    looks += 1;
+    const left = await first();
+    await meanwhile?.();
+    const right = await second();
+    if (left + right !== 100) throw new Error(`${left} and ${right} never stood together`);
+    return { left, right };
+  };
+  const branch = service(
+    "branch",
+    { uses: { purse, pots } },
+    {
+      look: get("/look", { consistent, timeout: "1s" }, (_request, { purse, pots }) =>
+        options.on === "records"
+          ? look(
+              async () => (await pots.get("a")) ?? 0,
+              async () => (await pots.get("b")) ?? 0,
+            )
+          : look(
+              () => purse.get("a"),
+              () => purse.get("b"),
+            ),
+      ),
+      one: get("/one", { consistent }, async (_request, { pots }) => {
+        looks += 1;
+        const value = await pots.get("a");
+        await meanwhile?.();
+        return { value: value ?? null, again: (await pots.get("a")) ?? null };
+      }),
+      move: post("/move", { body: z.object({ cents: z.int() }) }, async ({ body: { cents } }, { purse, pots }) => {
+        pots.put("a", ((await pots.get("a")) ?? 100) - cents);
+        const right = ((await pots.get("b")) ?? 0) + cents;
+        if (right === 0) pots.remove("b");
+        else pots.put("b", right);
+        await purse.move("a", { cents: -cents });
+        await purse.move("b", { cents });
+        return noContent();
+      }),
+      fill: post("/fill", {}, async (_request, { purse, pots }) => {
+        pots.put("a", 100);
+        await purse.move("a", { cents: 100 });
+        return noContent();
+      }),
+    },
+  );
+  const node = await running(options.clock ? { clock: options.clock } : {}, [branch]);
+  assert.equal((await ask(node, "POST", "/fill")).status, 204);
+  const move = async (cents: number) => assert.equal((await ask(node, "POST", "/move", { cents })).status, 204);
+  return {
+    node,
+    move,
+    looks: () => looks,
+    during: (work: (() => Promise<unknown>) | undefined) => (meanwhile = work),
+    [Symbol.asyncDispose]: () => node.stop(),
+  };
+}
+
+for (const on of ["records", "aggregates"] as const) {
+  test(`[F9] a consistent GET answers with ${on} that stood together, and runs again where they did not`, async () => {
+    await using torn = await bank(false, { on });
+    torn.during(() => torn.move(30));
+    assert.equal((await ask(torn.node, "GET", "/look")).status, 500, "without it the torn read is seen");
+
+    await using whole = await bank(true, { on });
+    whole.during(() => (whole.looks() > 2 ? Promise.resolve() : whole.move(30)));
+    const response = await ask(whole.node, "GET", "/look");
+
+    assert.deepEqual([response.status, await response.json()], [200, { left: 40, right: 60 }]);
+    assert.equal(whole.looks(), 3, "what a doomed run has thrown is not believed either");
+  });
+}
+
+test("[F9] a consistent GET sees what was absent at first, and came in between", async () => {
+  await using whole = await bank(true, { on: "records" });
+  whole.during(() => (whole.looks() > 1 ? Promise.resolve() : whole.move(100)));
+
+  assert.deepEqual(await (await ask(whole.node, "GET", "/look")).json(), { left: 0, right: 100 });
+});
+
+test("[F9] one key is of one moment by itself: read twice it is the same, without another run", async () => {
+  await using whole = await bank(true, { on: "records" });
+  whole.during(() => whole.move(1));
+
+  assert.deepEqual(await (await ask(whole.node, "GET", "/one")).json(), { value: 100, again: 100 });
+  assert.equal(whole.looks(), 1);
+});
+
+test("[F9] where what it reads never stands still, a consistent GET ends at its deadline", async () => {
+  const clock = virtualClock();
+  await using whole = await bank(true, { on: "records", clock });
+  whole.during(async () => {
+    await whole.move(1);
+    await clock.advance(300);
+  });
+
+  const response = await ask(whole.node, "GET", "/look");
+
+  assert.deepEqual([response.status, (await problem(response))["code"]], [504, "deadline.exceeded"]);
+  assert.equal(whole.looks(), 4);
 });
