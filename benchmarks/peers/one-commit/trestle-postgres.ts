@@ -1,0 +1,4 @@
+/** Trestle on PostgreSQL. */
+import { trestle } from "./trestle.ts";
+
+export default trestle(({ postgres }) => postgres);
