@@ -1,12 +1,12 @@
 /** Commits as values: judged and applied by one function, group by group. */
-import { postgresCommits } from "@trestle/postgres";
+import { openPostgres } from "@trestle/postgres";
 import type { Variant } from "../harness/benchmark.ts";
 import { measureCallers } from "../harness/callers.ts";
 import { newId, payload, startPostgres } from "./server.ts";
 
 const trestle: Variant = async ({ load, seconds }) => {
   await using server = await startPostgres();
-  const store = await postgresCommits({ url: server.url });
+  const store = await openPostgres({ url: server.url });
   const measured = await measureCallers(load, seconds, async () => {
     const key = newId();
     const outcome = await store.commit({

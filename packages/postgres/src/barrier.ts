@@ -6,18 +6,22 @@
  * fails everyone it carried: they cannot know whether what they saw will survive.
  */
 export interface FlushBarrier {
-  /** Every commit up to this number is durable. Others may be too. */
-  readonly durable: number;
-  /** Resolves when commit `n`, which was visible before the call, is durable. */
-  pass(n: number): Promise<void>;
+  /** Resolves when commit `n` of this epoch, which was visible before the call, is durable. */
+  pass(epoch: number, n: number): Promise<void>;
   /** Resolves when everything that was visible before the call is durable. */
   all(): Promise<void>;
 }
 
 export function flushBarrier(flush: () => Promise<unknown>): FlushBarrier {
-  let durable = 0;
-  let waiting: { readonly n: number; readonly resolve: () => void; readonly reject: (error: unknown) => void }[] = [];
+  // What is known to be durable. A new epoch may have lost commits of the one before, so it starts from nothing.
+  const durable = { epoch: 0, n: 0 };
+  let waiting: { readonly epoch: number; readonly n: number; readonly resolve: () => void; readonly reject: (error: unknown) => void }[] = [];
   let flushing = false;
+
+  function reached(epoch: number, n: number): void {
+    if (epoch > durable.epoch) Object.assign(durable, { epoch, n });
+    else if (epoch === durable.epoch) durable.n = Math.max(durable.n, n);
+  }
 
   async function run(): Promise<void> {
     flushing = true;
@@ -26,7 +30,7 @@ export function flushBarrier(flush: () => Promise<unknown>): FlushBarrier {
       waiting = [];
       try {
         await flush();
-        for (const one of carried) durable = Math.max(durable, one.n);
+        for (const one of carried) reached(one.epoch, one.n);
         for (const one of carried) one.resolve();
       } catch (error) {
         for (const one of carried) one.reject(error);
@@ -35,16 +39,13 @@ export function flushBarrier(flush: () => Promise<unknown>): FlushBarrier {
     flushing = false;
   }
 
-  const next = (n: number) =>
+  const next = (epoch: number, n: number) =>
     new Promise<void>((resolve, reject) => {
-      waiting.push({ n, resolve, reject });
+      waiting.push({ epoch, n, resolve, reject });
       if (!flushing) void run();
     });
   return {
-    get durable() {
-      return durable;
-    },
-    pass: (n) => (n <= durable ? Promise.resolve() : next(n)),
-    all: () => next(0),
+    pass: (epoch, n) => (epoch === durable.epoch && n <= durable.n ? Promise.resolve() : next(epoch, n)),
+    all: () => next(0, 0),
   };
 }

@@ -5,22 +5,44 @@
  * All payloads travel as one binary argument with places in it: arrays of bytea would travel as hexadecimal text.
  */
 import { commitIdRetentionMs, type Commit, type CommitId, type CommitOutcome, type Expectation, type Merge, type Version } from "trestle/store";
+import { jobEncoder } from "./jobs.ts";
+
+/** What the port's commits may expect, and what this engine's own do: that what a foreign transaction staged is still there, and goes with them. */
+export type InternalExpectation = Expectation | { readonly kind: "staged"; readonly tx: string };
+export interface InternalCommit extends Omit<Commit, "expects"> {
+  readonly expects: readonly InternalExpectation[];
+}
+
+export interface BatchOptions {
+  /** The store's clock, when it is not the server's. */
+  readonly nowMs: number | null;
+  /** The one commit is applied inside a transaction of its caller's: a refusal is thrown (`refusedInside`), and undoes that. */
+  readonly inside: boolean;
+  /** Ids whose outcome somebody was left without. A refusal of them is written down, so that it stays the answer. */
+  readonly inDoubt: (id: CommitId) => boolean;
+}
 
 export interface EncodedBatch {
   readonly parameters: readonly unknown[];
   outcomes(row: BatchRow): readonly CommitOutcome[];
+  /** The commits that wrote something and stand, with the keys of the feed. */
+  applied(row: BatchRow): readonly { readonly n: number; readonly keys: readonly string[] }[];
 }
 
-/** The one row that commit_batch_v1 answers; numbers of 64 bits are text. */
+/** The one row that commit_batch_v1 answers; numbers of 64 bits are text, or numbers in the JSON of a refusal. */
 export interface BatchRow {
   readonly status: readonly number[];
   readonly epoch: readonly number[];
-  readonly number: readonly string[];
+  readonly number: readonly (string | number)[];
   readonly failed: readonly number[];
   readonly stopped: readonly number[];
   readonly standing: readonly string[];
-  readonly head: string;
+  readonly now_epoch: number;
+  readonly head: string | number;
 }
+
+/** The row of a batch that was refused inside its caller's transaction. */
+export const refusedInside = (detail: string): BatchRow => JSON.parse(detail) as BatchRow;
 
 const record = 1,
   token = 2,
@@ -33,10 +55,12 @@ const op = {
   streamAfterHere: 4,
   unchanged: 5,
   streamAfterBefore: 6,
+  staged: 7,
   put: 10,
   remove: 11,
   token: 12,
   append: 13,
+  trim: 14,
   add: 20,
   max: 21,
   min: 22,
@@ -44,11 +68,8 @@ const op = {
   setOnce: 24,
 } as const;
 
-/**
- * `inDoubt`: ids whose outcome somebody was left without. A refusal of them is written down, so that it stays the answer.
- * Longer than most functions: it is the one place that knows the order of the arguments.
- */
-export function encodeBatch(commits: readonly Commit[], inDoubt: (id: CommitId) => boolean): EncodedBatch {
+/** Longer than most functions: it is the one place that knows the order of the arguments. */
+export function encodeBatch(commits: readonly InternalCommit[], { nowMs, inside, inDoubt }: BatchOptions): EncodedBatch {
   const chunks: Uint8Array[] = [];
   let payloadBytes = 0;
   const store = (bytes: Uint8Array): number => {
@@ -93,19 +114,11 @@ export function encodeBatch(commits: readonly Commit[], inDoubt: (id: CommitId) 
     length: [] as number[],
     meta: [] as number[],
   };
-  const jobs = {
-    commit: [] as number[],
-    id: [] as string[],
-    queue: [] as string[],
-    from: [] as number[],
-    length: [] as number[],
-    due: [] as number[],
-    priority: [] as number[],
-    key: [] as (string | null)[],
-    unique: [] as (string | null)[],
-  };
+  const jobs = jobEncoder(store);
   const older: string[] = [];
   const prefixes: string[] = [];
+  const entries: string[] = [];
+  const wrote: ReadonlySet<string>[] = [];
   const place = new Map(commits.map((commit, at) => [commit.id, at + 1]));
 
   commits.forEach((commit, at) => {
@@ -148,25 +161,28 @@ export function encodeBatch(commits: readonly Commit[], inDoubt: (id: CommitId) 
       else if (expectation.kind === "token") expectVersion(expectation.key, slot(token, expectation.key), expectation.version);
       else if (expectation.kind === "stream") expectStream(expectation);
       else if (expectation.kind === "unchanged") operation(op.unchanged, expectation.prefix, 1, expectation.since, prefixes.push(expectation.prefix));
+      else if (expectation.kind === "staged") operation(op.staged, expectation.tx, 1, Number(expectation.tx));
     }
-    const wrote = new Set<string>();
+    const keys = new Set<string>();
+    wrote.push(keys);
     for (const write of commit.writes) {
       if (write.kind === "put") {
-        bytes(op.put, write.key, slot(record, write.key), write.value, write.expiresAtMs ?? null);
-        wrote.add(`r${write.key}`);
+        const listed = write.index?.length ? entries.push(JSON.stringify(write.index.map(({ field, value }) => [field, value]))) : 0;
+        operation(op.put, write.key, slot(record, write.key), store(write.value), listed, write.value.byteLength, write.expiresAtMs ?? null);
+        keys.add(`r${write.key}`);
       } else if (write.kind === "remove") {
         operation(op.remove, write.key, slot(record, write.key));
-        wrote.add(`r${write.key}`);
+        keys.add(`r${write.key}`);
       } else if (write.kind === "merge") {
         merge(write.key, write.merge);
-        wrote.add(`r${write.key}`);
+        keys.add(`r${write.key}`);
       } else if (write.kind === "token") {
         bytes(op.token, write.key, slot(token, write.key), write.value, write.keepForMs);
-        wrote.add(`t${write.key}`);
+        keys.add(`t${write.key}`);
       } else if (write.kind === "append") {
         const onSlot = slot(stream, write.stream);
         operation(op.append, write.stream, onSlot, write.events.length);
-        wrote.add(`s${write.stream}`);
+        keys.add(`s${write.stream}`);
         for (const event of write.events) {
           events.commit.push(n);
           events.slot.push(onSlot);
@@ -177,29 +193,25 @@ export function encodeBatch(commits: readonly Commit[], inDoubt: (id: CommitId) 
           events.meta.push(event.meta ? event.meta.byteLength : -1);
           if (event.meta) store(event.meta);
         }
+      } else if (write.kind === "trim") {
+        operation(op.trim, write.stream, slot(stream, write.stream), write.upTo);
+        keys.add(`s${write.stream}`);
       } else if (write.kind === "enqueue") {
-        const { job } = write;
-        wrote.add(`j${job.id}`);
-        jobs.commit.push(n);
-        jobs.id.push(job.id);
-        jobs.queue.push(job.queue);
-        jobs.from.push(store(job.payload));
-        jobs.length.push(job.payload.byteLength);
-        jobs.due.push(job.dueAtMs ?? 0);
-        jobs.priority.push(job.priority);
-        jobs.key.push(job.key ?? null);
-        jobs.unique.push(job.unique ?? null);
+        jobs.enqueue(n, write.job);
+        keys.add(`j${write.job.id}`).add(`q${write.job.queue}`);
       }
     }
     per.id.push(commit.id);
     per.last.push(ops.kind.length);
     per.writes.push(commit.writes.length > 0);
     per.inDoubt.push(inDoubt(commit.id));
-    per.keys.push(arrayLiteral(wrote));
+    per.keys.push(arrayLiteral(keys));
   });
 
   return {
     parameters: [
+      nowMs,
+      inside,
       commitIdRetentionMs,
       Buffer.concat(chunks),
       per.id,
@@ -212,6 +224,7 @@ export function encodeBatch(commits: readonly Commit[], inDoubt: (id: CommitId) 
       slots.merges,
       older,
       prefixes,
+      entries,
       ops.kind,
       ops.slot,
       ops.number,
@@ -228,16 +241,12 @@ export function encodeBatch(commits: readonly Commit[], inDoubt: (id: CommitId) 
       events.from,
       events.length,
       events.meta,
-      jobs.commit,
-      jobs.id,
-      jobs.queue,
-      jobs.from,
-      jobs.length,
-      jobs.due,
-      jobs.priority,
-      jobs.key,
-      jobs.unique,
+      ...jobs.parameters(),
     ],
+    applied: (row) =>
+      commits.flatMap((commit, at) =>
+        row.status[at] === 0 && commit.writes.length > 0 ? [{ n: Number(row.number[at]), keys: [...(wrote[at] as ReadonlySet<string>)] }] : [],
+      ),
     outcomes(row) {
       const conflicts = new Map<number, Set<string>>();
       for (const failed of row.failed) {
@@ -276,7 +285,10 @@ export function encodeBatch(commits: readonly Commit[], inDoubt: (id: CommitId) 
 }
 
 /** The parameters of a call, `$1` to the last. */
-export const batchStatement = `select * from commit_batch_v1(${Array.from({ length: 37 }, (_, at) => `$${at + 1}`).join(", ")})`;
+export function batchCall(schema: string): string {
+  const count = encodeBatch([], { nowMs: null, inside: false, inDoubt: () => false }).parameters.length;
+  return `select * from "${schema}".commit_batch_v1(${Array.from({ length: count }, (_, at) => `$${at + 1}`).join(", ")})`;
+}
 
 /** An array of texts as PostgreSQL reads it. */
 function arrayLiteral(texts: ReadonlySet<string>): string {

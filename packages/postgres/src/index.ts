@@ -1,4 +1,3 @@
-/** The `commit` part of the store port on PostgreSQL. */
-export { postgresCommits } from "./postgres-commits.ts";
-export type { PostgresCommits, PostgresCommitsOptions } from "./postgres-commits.ts";
-export type { CommitReader } from "./reads.ts";
+/** The store port on PostgreSQL. */
+export { openPostgres } from "./open.ts";
+export type { PostgresOptions } from "./open.ts";

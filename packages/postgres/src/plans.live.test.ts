@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type pg from "pg";
-import { batchStatement, encodeBatch } from "./batch.ts";
+import { batchCall, encodeBatch } from "./batch.ts";
 import { append, bytes, commitOf, enqueue, fixture, newId, put } from "./testing/fixture.ts";
 
 const postgres = await fixture({ settings: { autovacuum: "off" } });
@@ -77,9 +77,12 @@ for (const claimed of [0, 1, 10_000_000]) {
     // The function carries its settings with it, into a session that has none.
     const bare = await postgres.session(first.schema);
     for (let round = 0; round < 8; round++)
-      await bare.query(batchStatement, [
-        ...encodeBatch([commitOf([put(`bare${round}`, "x"), append("bare", "x")], [{ kind: "record", key: `old${round}`, version: 0 }])], () => false)
-          .parameters,
+      await bare.query(batchCall(first.schema), [
+        ...encodeBatch([commitOf([put(`bare${round}`, "x"), append("bare", "x")], [{ kind: "record", key: `old${round}`, version: 0 }])], {
+          nowMs: null,
+          inside: false,
+          inDoubt: () => false,
+        }).parameters,
       ]);
     await Promise.all([store.close(), bare.end()]); // an ending session reports what it counted
 

@@ -1,41 +1,36 @@
 /**
- * Reads of the durable state. Each is one statement, so one snapshot, and answers beside its rows the newest commit that the
- * snapshot could see; when that one may not be on disk yet, the answer waits for the flush barrier (FINDINGS F1).
+ * Reads of the durable state. Each is one function of sql/reads.sql, so one snapshot, which answers after its rows the newest commit
+ * it could have seen; when that one may not be on disk yet, the answer waits for the flush barrier (FINDINGS F1).
  */
 import { Fault } from "trestle/kernel";
-import { limits, type CommitRow, type EventRow, type Head, type Reader, type RecordRow, type TokenRow, type Written } from "trestle/store";
+import { limits, type CommitPosition, type CommitRow, type EventRow, type ListQuery, type Reader, type RecordRow, type Written } from "trestle/store";
 import type { FlushBarrier } from "./barrier.ts";
-import type { Connection } from "./connection.ts";
+import { wasRolledBack, type Pool } from "./sessions.ts";
 
-export type CommitReader = Pick<Reader, "records" | "token" | "stream" | "streamVersion" | "log" | "commits" | "head">;
+export type StoreReads = Pick<Reader, "records" | "list" | "token" | "stream" | "streamVersion" | "log" | "commits" | "head">;
 
-// Index: commit_number, read from its end.
-const newest = "(select c.n from commit c where c.n is not null order by c.n desc limit 1)";
-const storeNow = "floor(extract(epoch from clock_timestamp()) * 1000)";
-const eventColumns = "e.position, e.stream, e.version, e.id, e.type, e.data, e.meta, e.at_ms, e.n";
+export interface ReadsOptions {
+  readonly schema: string;
+  readonly pool: Pool;
+  readonly barrier: FlushBarrier;
+  /** The store's clock, when it is not the server's. */
+  readonly nowMs: () => number | null;
+  /** Told the newest number of every read. */
+  readonly seen: (epoch: number, head: number) => void;
+}
 
-const statements = {
-  // Index: record_pkey, one probe for each key.
-  records: `select x.i, r.key, r.value, r.version, r.created, r.expires_at_ms, ${newest} as newest
-    from unnest($1::text[]) with ordinality x (key, i) left join record r on r.key = x.key and (r.expires_at_ms is null or r.expires_at_ms > ${storeNow}) order by x.i`,
-  // Index: token_pkey.
-  token: `select t.value, t.version, ${newest} as newest from (select 1) one left join token t on t.key = $1 and t.keep_until_ms > ${storeNow}`,
-  // Index: event_stream, forwards from the version.
-  stream: `select ${eventColumns}, ${newest} as newest from event e where e.stream = $1 and e.version > $2 order by e.version limit $3`,
-  // Index: event_stream, one probe from its end.
-  streamVersion: `select (select e.version from event e where e.stream = $1 order by e.version desc limit 1) as version, ${newest} as newest`,
-  // Index: event_pkey, forwards from the position.
-  log: `select ${eventColumns}, s.epoch, ${newest} as newest from store s left join lateral (select * from event e where e.position > $1 order by e.position limit $2) e on true order by e.position`,
-  // Index: commit_number, forwards from the number.
-  commits: `select c.n, c.epoch, c.id, c.at_ms, c.keys, ${newest} as newest from commit c where c.n > $1 order by c.n limit $2`,
-  head: `select s.epoch, ${newest} as newest, (select e.position from event e order by e.position desc limit 1) as position from store s`,
-} as const;
-
-const writtenKinds: Readonly<Record<string, Written["kind"]>> = { r: "record", s: "stream", t: "token", j: "job" };
-
-// 64-bit numbers arrive as text; ours stay far below 2^53.
+/** What the last row of every read says. */
 interface Seen {
-  readonly newest: string | null;
+  readonly epoch: number;
+  readonly newest: string;
+}
+/** 64-bit numbers arrive as text; ours stay far below 2^53. */
+interface RecordCells {
+  readonly key: string | null;
+  readonly value: Buffer;
+  readonly version: string;
+  readonly created: string;
+  readonly expires_at_ms: string | null;
 }
 interface EventCells {
   readonly position: string;
@@ -48,76 +43,161 @@ interface EventCells {
   readonly at_ms: string;
   readonly n: string;
 }
+interface CommitCells {
+  readonly n: string;
+  readonly epoch: number;
+  readonly id: string;
+  readonly at_ms: string;
+  readonly keys: readonly string[];
+}
 
-export function commitReader(connection: Connection, barrier: FlushBarrier): CommitReader {
-  async function ask<Row extends object>(name: keyof typeof statements, values: readonly unknown[]): Promise<readonly (Row & Seen)[]> {
-    const rows = await connection.query<Row & Seen>({ name, text: statements[name], values });
-    const newest = rows[0]?.newest;
-    if (newest) await barrier.pass(Number(newest));
-    return rows;
+/** Events that one page of `log` looks at, when a filter lets few of them through. */
+const scannedEventsMax = 10_000;
+/** Above every key: keys have at most 512 bytes. */
+const aboveAllKeys = "\u{10ffff}".repeat(limits.keyBytesMax / 4 + 1);
+/** Above every number. */
+const aboveAllNumbers = Number.MAX_SAFE_INTEGER;
+
+export function storeReads(options: ReadsOptions): StoreReads & { feed(after: CommitPosition, limit: number): Promise<readonly FeedRow[]> } {
+  const { schema, pool, barrier, nowMs } = options;
+
+  /** The rows, and what the last one says. A connection lost while reading is no news to the caller: the question is asked again. */
+  async function ask<Row extends object>(name: string, values: readonly unknown[]): Promise<{ readonly rows: readonly Row[]; readonly last: Row & Seen }> {
+    const text = `select * from "${schema}".${name}_v1(${values.map((_, at) => `$${at + 1}`).join(", ")})`;
+    for (let attempt = 1; ; attempt++) {
+      try {
+        const all = await pool.query<Row & Seen>({ name, text, values });
+        const last = all.at(-1) as Row & Seen;
+        const newest = Number(last.newest);
+        await barrier.pass(last.epoch, newest);
+        options.seen(last.epoch, newest);
+        return { rows: all.slice(0, -1), last };
+      } catch (error) {
+        if (Fault.is(error)) throw error;
+        if (wasRolledBack(error) || attempt >= 3) throw readFault(error);
+      }
+    }
+  }
+  const page = (limit: number) => Math.max(0, Math.min(limit, limits.pageRowsMax));
+
+  async function feed(after: CommitPosition, limit: number): Promise<readonly FeedRow[]> {
+    const { rows, last } = await ask<CommitCells>("read_commits", [after.n, page(limit)]);
+    const end = Number(last.newest);
+    if (after.epoch !== last.epoch || after.n > end)
+      throw diverged(`commit ${after.epoch}-${after.n}`, `${last.epoch}-${end}`, { asked: after, epoch: last.epoch, end });
+    const trimmed = Number(last.at_ms);
+    if (after.n > 0 && after.n < trimmed)
+      throw Fault.create(
+        "log.trimmed",
+        `commits after ${after.n} were asked for; the change feed is kept from ${trimmed + 1} on`,
+        "Read the state itself once, then follow the feed from the head you had before it.",
+        { details: { asked: after, kept: trimmed + 1 } },
+      );
+    return rows.map((row) => ({ epoch: row.epoch, n: Number(row.n), id: row.id, atMs: Number(row.at_ms), keys: row.keys }));
   }
 
   return {
+    feed,
     async records(keys) {
-      const rows = await ask<{ key: string | null; value: Buffer; version: string; created: string; expires_at_ms: string | null }>("records", [keys]);
-      return rows.map((row): RecordRow | undefined =>
-        row.key === null
-          ? undefined
-          : {
-              key: row.key,
-              value: row.value,
-              version: Number(row.version),
-              created: Number(row.created),
-              expiresAtMs: row.expires_at_ms === null ? undefined : Number(row.expires_at_ms),
-            },
-      );
+      const { rows } = await ask<RecordCells>("read_records", [nowMs(), keys]);
+      return rows.map((row) => (row.key === null ? undefined : recordRow(row as RecordCells & { key: string })));
+    },
+    async list(query) {
+      const { rows } = await ask<RecordCells>("list_records", listing(query, nowMs(), page(query.limit)));
+      return rows.map((row) => recordRow(row as RecordCells & { key: string }));
     },
     async token(key) {
-      const [row] = await ask<{ value: Buffer | null; version: string }>("token", [key]);
-      return row?.value ? ({ value: row.value, version: Number(row.version) } satisfies TokenRow) : undefined;
+      const { rows } = await ask<{ value: Buffer; version: string }>("read_token", [nowMs(), key]);
+      return rows[0] && { value: rows[0].value, version: Number(rows[0].version) };
     },
-    async stream(stream, { after, limit }) {
-      return (await ask<EventCells>("stream", [stream, after, Math.min(limit, limits.pageRowsMax)])).map(eventRow);
+    async stream(stream, { after, before = aboveAllNumbers, order, limit }) {
+      return (await ask<EventCells>("read_stream", [stream, after, before, order === "newest", page(limit)])).rows.map(eventRow);
     },
     async streamVersion(stream) {
-      return Number((await ask<{ version: string | null }>("streamVersion", [stream]))[0]?.version ?? 0);
+      return Number((await ask<{ version: string | null }>("read_stream_version", [stream])).rows[0]?.version ?? 0);
     },
-    async log({ after, components, limit }) {
-      const wanted = Math.min(limit, limits.pageRowsMax);
-      const rows = await ask<{ [Cell in keyof EventCells]: EventCells[Cell] | null } & { epoch: number }>("log", [after.position, wanted]);
-      const epoch = rows[0]?.epoch ?? 0;
-      if (after.position > 0 && after.epoch !== epoch) {
-        throw Fault.create(
-          "log.diverged",
-          `The log is in epoch ${epoch}, and the position asked for is of epoch ${after.epoch}.`,
-          "Read from the start of this epoch; what was read before may have been undone.",
-        );
-      }
-      const events = rows.filter((row): row is EventCells & Seen & { epoch: number } => row.position !== null).map(eventRow);
-      const last = events.at(-1)?.position ?? after.position;
-      return {
-        events: components ? events.filter((event) => components.includes(event.stream.slice(0, event.stream.indexOf("/")))) : events,
-        next: { epoch, position: last },
-        atEnd: events.length < wanted,
-      };
+    async log({ after, components, types, limit }) {
+      const wanted = page(limit);
+      const { rows, last } = await ask<EventCells>("read_log", [after.position, components ?? null, types ?? null, wanted, scannedEventsMax]);
+      const { epoch } = last;
+      const end = Number(last.position);
+      if (after.epoch !== epoch || after.position > end)
+        throw diverged(`position ${after.epoch}-${after.position}`, `${epoch}-${end}`, { asked: after, epoch, end });
+      const events = rows.map(eventRow);
+      const position = events.length === wanted ? (events.at(-1)?.position ?? after.position) : Number(last.n);
+      return { events, next: { epoch, position }, atEnd: position >= end };
     },
     async commits({ after, limit }) {
-      const rows = await ask<{ n: string; epoch: number; id: string; at_ms: string; keys: readonly string[] }>("commits", [
-        after.n,
-        Math.min(limit, limits.pageRowsMax),
-      ]);
-      return rows.map((row): CommitRow => ({
-        epoch: row.epoch,
-        n: Number(row.n),
-        id: row.id,
-        atMs: Number(row.at_ms),
-        wrote: row.keys.map((key) => ({ kind: writtenKinds[key[0] as string] as Written["kind"], key: key.slice(1) })),
+      return (await feed(after, limit)).map(({ keys, ...row }): CommitRow => ({
+        ...row,
+        wrote: keys.flatMap((key): Written[] => {
+          const kind = writtenKinds[key[0] as string];
+          return kind ? [{ kind, key: key.slice(1) }] : [];
+        }),
       }));
     },
     async head() {
-      const [row] = await ask<{ epoch: number; position: string | null }>("head", []);
-      return { epoch: row?.epoch ?? 0, n: Number(row?.newest ?? 0), position: Number(row?.position ?? 0) } satisfies Head;
+      const { last } = await ask<{ position: string }>("read_head", []);
+      return { epoch: last.epoch, n: Number(last.newest), position: Number(last.position) };
     },
+  };
+}
+
+const writtenKinds: Readonly<Record<string, Written["kind"]>> = { r: "record", s: "stream", t: "token", j: "job" };
+
+function diverged(asked: string, head: string, details: Readonly<Record<string, unknown>>): Fault {
+  return Fault.create(
+    "log.diverged",
+    `${asked} is not of this log, which is at ${head}`,
+    "The history was cut (restore, promotion, move): start again from a position this store gave.",
+    { details },
+  );
+}
+
+/** A row of the feed with the letters before its keys: what was written, and which queues have work. */
+export interface FeedRow extends CommitPosition {
+  readonly id: string;
+  readonly atMs: number;
+  readonly keys: readonly string[];
+}
+
+function listing({ prefix, where, order, after }: ListQuery, nowMs: number | null, limit: number): readonly unknown[] {
+  const second = prefix.indexOf("/", prefix.indexOf("/") + 1);
+  const home = prefix.includes("/") && second > 0 ? prefix.slice(0, second + 1) : null;
+  const newest = order === "newest";
+  return [
+    nowMs,
+    home,
+    prefix,
+    above(prefix),
+    where?.field ?? null,
+    where === undefined ? null : JSON.stringify(where.value),
+    newest,
+    after && newest ? after.created : aboveAllNumbers,
+    after?.key ?? "",
+    limit,
+  ];
+}
+
+/**
+ * The smallest text above every text that starts with `prefix`. Code points order as their UTF-8 bytes do, so it is enough to
+ * raise the last one; surrogates are stepped over.
+ */
+function above(prefix: string): string {
+  const points = Array.from(prefix, (point) => point.codePointAt(0) as number);
+  for (let last = points.pop(); last !== undefined; last = points.pop()) {
+    if (last < 0x10_ffff) return String.fromCodePoint(...points, last === 0xd7ff ? 0xe000 : last + 1);
+  }
+  return aboveAllKeys;
+}
+
+function recordRow(row: RecordCells & { readonly key: string }): RecordRow {
+  return {
+    key: row.key,
+    value: row.value,
+    version: Number(row.version),
+    created: Number(row.created),
+    expiresAtMs: row.expires_at_ms === null ? undefined : Number(row.expires_at_ms),
   };
 }
 
@@ -133,4 +213,10 @@ function eventRow(cells: EventCells): EventRow {
     atMs: Number(cells.at_ms),
     commit: Number(cells.n),
   };
+}
+
+function readFault(cause: unknown): Fault {
+  return Fault.create("store.unreachable", `PostgreSQL did not answer a read: ${(cause as Error).message}`, "Read the cause; reading again is safe.", {
+    cause,
+  });
 }

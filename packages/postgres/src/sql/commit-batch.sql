@@ -21,31 +21,37 @@
 --   source   the operation that put its bytes; 0 none in this batch
 --   tail     of a stream: the commit that wrote its last event in the table; only loaded for operations 4 and 6
 --   merged   its JSON text after merges; null while the bytes are those of `source` or of the table
+--   stored   the newest version in the table, expired or not; 0 none
 --
 -- Operations, in order of commit, expectations first:
 --   1 version is `number`    2 last written by commit `ref` of this batch    3 last written by the older commit `p_older[ref]`
 --   4 the stream has version `number`, and commit `ref` of this batch wrote its last event    6 the same of the older commit `p_older[ref]`
---   5 nothing under `p_prefix[ref]` written since `number`
---   10 put (bytes `number`, `length`; `until`)    11 remove    12 token (as put)    13 append `number` events
+--   5 nothing under `p_prefix[ref]` written since `number`    7 what transaction `number` staged is still there (and goes with this commit)
+--   8, 30-39 jobs: see jobs.sql
+--   10 put (bytes `number`, `length`; `until`; index entries `p_entries[ref]`)    11 remove    12 token (as put)    13 append `number` events
+--   14 trim the stream up to version `number`
 --   20 add  21 max  22 min  23 union  with `p_merge_text[ref]`, and bounds `p_merge_low`, `p_merge_high` for add    24 set-once (as put)
-create or replace function commit_batch_v1(
+create function commit_batch_v1(
+  -- the store's clock when a test brings one; the batch is one commit inside a transaction of its caller's, and a refusal undoes that transaction
+  p_now bigint, p_inside boolean,
   p_retention_ms bigint, p_payload bytea,
   -- per commit: id; its last operation; does it write; must a refusal of it be remembered; what it writes, as an array literal
   p_id uuid[], p_last integer[], p_writes boolean[], p_in_doubt boolean[], p_keys text[],
   -- per slot: 1 record, 2 token, 3 stream; its key; will it be merged into
   p_slot_kind integer[], p_slot_key text[], p_slot_merges boolean[],
-  p_older uuid[], p_prefix text[],
+  p_older uuid[], p_prefix text[], p_entries text[],
   p_op_kind integer[], p_op_slot integer[], p_op_number bigint[], p_op_ref integer[], p_op_length integer[], p_op_until bigint[],
   p_merge_text text[], p_merge_low bigint[], p_merge_high bigint[],
   p_event_commit integer[], p_event_slot integer[], p_event_id uuid[], p_event_type text[], p_event_from integer[], p_event_length integer[], p_event_meta integer[],
   p_job_commit integer[], p_job_id uuid[], p_job_queue text[], p_job_from integer[], p_job_length integer[], p_job_due bigint[], p_job_priority integer[], p_job_key text[], p_job_unique text[])
 -- status per commit: 0 applied (or was before), 1 an expectation failed, 2 a guard, 3 the id is resolved or too old, 4 a merge met bytes it cannot merge into
--- head: the newest number there is now. failed: operations whose expectation did not hold; stopped: operations with status 2 or 4, and what stood there
-returns table (status integer[], epoch integer[], number bigint[], failed integer[], stopped integer[], standing text[], head bigint)
+-- now_epoch, head: the epoch, and the newest number there is now. failed: operations whose expectation did not hold; stopped: operations with status 2 or 4, and what stood there
+returns table (status integer[], epoch integer[], number bigint[], failed integer[], stopped integer[], standing text[], now_epoch integer, head bigint)
 language plpgsql volatile as $$
 declare
   v_now bigint; v_epoch integer; v_n bigint; v_position bigint;
   v_known bigint[]; v_older bigint[]; v_base bigint[]; v_tail bigint[];
+  v_stored bigint[]; v_listed boolean;
   v_version bigint[]; v_writer integer[]; v_creator integer[]; v_source integer[]; v_merged text[];
   w_version bigint[]; w_writer integer[]; w_creator integer[]; w_source integer[]; w_merged text[];
   v_status integer[]; v_number bigint[]; v_fresh bigint[]; v_epochs integer[]; v_failed integer[] := '{}'; v_stopped integer[] := '{}'; v_standing text[] := '{}';
@@ -53,38 +59,43 @@ declare
   v_op integer := 0; v_first integer; v_kind integer; v_slot integer;
   v_refused integer; v_holds boolean; v_current text; v_next text; v_number_now numeric; v_by numeric; v_merging boolean;
 begin
-  if current_setting('transaction_isolation') <> 'read committed' then
-    raise exception 'commit_batch_v1 needs READ COMMITTED, not %', upper(current_setting('transaction_isolation')) using errcode = 'TR001';
-  end if;
+  perform require_read_committed();
   perform set_config('synchronous_commit', 'off', true);
 
   -- lock
   perform lock_lane();
 
   -- load: from here on each statement sees everything that was committed before the lane was ours
-  v_now := floor(extract(epoch from clock_timestamp()) * 1000);
-  v_epoch := (select s.epoch from store s);
-  v_n := coalesce((select c.n from commit c where c.n is not null order by c.n desc limit 1), 0);
-  v_position := coalesce((select e.position from event e order by e.position desc limit 1), 0);
+  v_now := store_now(p_now);
+  v_epoch := current_epoch();
+  v_n := newest_commit();
+  v_position := end_of_log();
   v_known := array(select (select coalesce(c.n, 0) from commit c where c.id = x.id) from unnest(p_id) with ordinality x (id, i) order by x.i);
   v_older := array(select (select c.n from commit c where c.id = x.id) from unnest(p_older) with ordinality x (id, i) order by x.i);
-  v_version := array(
+  -- an expired record is loaded as its negative version
+  v_stored := array(
     select coalesce(case x.kind
-        when 1 then (select r.version from record r where r.key = x.key and (r.expires_at_ms is null or r.expires_at_ms > v_now))
+        when 1 then (select case when r.expires_at_ms is null or r.expires_at_ms > v_now then r.version else -r.version end from record r where r.key = x.key order by r.version desc limit 1)
         when 2 then (select t.version from token t where t.key = x.key and t.keep_until_ms > v_now)
-        else (select e.version from event e where e.stream = x.key order by e.version desc limit 1)
+        when 3 then coalesce((select e.version from event e where e.stream = x.key order by e.version desc limit 1), (select h.version from stream_head h where h.stream = x.key))
       end, 0)
     from unnest(p_slot_kind, p_slot_key) with ordinality x (kind, key, i) order by x.i);
+  v_version := v_stored;
+  if 0 > any (v_stored) then
+    for v_at in 1 .. cardinality(v_stored) loop
+      if v_stored[v_at] < 0 then v_version[v_at] := 0; v_stored[v_at] := -v_stored[v_at]; end if;
+    end loop;
+  end if;
   v_base := v_version;
   if p_op_kind && '{4,6}' then
     v_tail := array(
-      select case when x.kind = 3 then (select e.n from event e where e.stream = x.key order by e.version desc limit 1) end
+      select case when x.kind = 3 then coalesce((select e.n from event e where e.stream = x.key order by e.version desc limit 1), (select h.n from stream_head h where h.stream = x.key)) end
       from unnest(p_slot_kind, p_slot_key) with ordinality x (kind, key, i) order by x.i);
   end if;
   v_merging := cardinality(p_merge_text) > 0;
   if v_merging then
     v_merged := array(
-      select case when x.merges then (select convert_from(r.value, 'UTF8') from record r where r.key = x.key) end
+      select case when x.merges then (select convert_from(r.value, 'UTF8') from record r where r.key = x.key order by r.version desc limit 1) end
       from unnest(p_slot_merges, p_slot_key) with ordinality x (merges, key, i) order by x.i);
   else
     v_merged := array_fill(null::text, array[cardinality(p_slot_kind)]);
@@ -129,8 +140,12 @@ begin
             when v_writer[v_slot] > 0 then v_kind = 4 and v_writer[v_slot] = p_op_ref[v_at]
             when v_kind = 4 then v_tail[v_slot] = nullif(v_known[p_op_ref[v_at]], 0)
             else v_tail[v_slot] = nullif(v_older[p_op_ref[v_at]], 0) end;
+        elsif v_kind = 7 then
+          v_holds := exists (select from staged s where s.tx = p_op_number[v_at]);
         else
-          v_holds := not exists (select from commit c, unnest(c.keys) k where c.n > p_op_number[v_at] and starts_with(k, 'r' || p_prefix[p_op_ref[v_at]]))
+          -- Nobody looks through more of the feed than this while holding the lane: too far back is a conflict, and a newer read succeeds.
+          v_holds := p_op_number[v_at] >= v_n - 10000
+            and not exists (select from commit c, unnest(c.keys) k where c.n > p_op_number[v_at] and starts_with(k, 'r' || p_prefix[p_op_ref[v_at]]))
             and not exists (select from unnest(p_slot_kind, p_slot_key, v_writer) x (kind, key, writer) where x.kind = 1 and x.writer > 0 and starts_with(x.key, p_prefix[p_op_ref[v_at]]));
         end if;
         if v_holds is not true then
@@ -145,6 +160,11 @@ begin
         if v_merging then w_writer[v_at] := v_writer[v_slot]; end if;
         v_version[v_slot] := v_version[v_slot] + p_op_number[v_at];
         if p_op_number[v_at] > 0 then v_writer[v_slot] := v_commit; end if;
+        continue;
+      end if;
+      if v_kind = 14 then
+        -- What the commit appends after it stays.
+        p_op_number[v_at] := least(p_op_number[v_at], v_version[v_slot]);
         continue;
       end if;
       -- A merge may refuse the commit after it has staged something: keep what stood.
@@ -211,7 +231,7 @@ begin
           if p_op_kind[v_at] = 13 then
             v_version[v_slot] := v_version[v_slot] - p_op_number[v_at];
             v_writer[v_slot] := w_writer[v_at];
-          elsif p_op_kind[v_at] > 9 then
+          elsif p_op_kind[v_at] > 9 and p_op_kind[v_at] <> 14 then
             v_version[v_slot] := w_version[v_at]; v_writer[v_slot] := w_writer[v_at]; v_creator[v_slot] := w_creator[v_at]; v_source[v_slot] := w_source[v_at]; v_merged[v_slot] := w_merged[v_at];
           end if;
         end loop;
@@ -239,20 +259,40 @@ begin
       from unnest(p_event_commit, p_event_slot, p_event_id, p_event_type, p_event_from, p_event_length, p_event_meta) with ordinality x (commit, slot, id, type, first, length, meta, i)
       where v_fresh[x.commit] is not null order by x.i;
   end if;
-  -- -1: the expiry stays as it is
-  insert into record as r (key, value, version, created, expires_at_ms)
-    select x.key,
-      case when x.merged is null then substring(p_payload from p_op_number[x.source]::integer for p_op_length[x.source]) else convert_to(x.merged, 'UTF8') end,
-      v_fresh[x.writer], case when x.creator > 0 then v_fresh[x.creator] else 0 end,
-      case when x.source > 0 then p_op_until[x.source] when x.creator = 0 then -1 end
-    from unnest(p_slot_kind, p_slot_key, v_version, v_writer, v_creator, v_source, v_merged) x (kind, key, version, writer, creator, source, merged)
-    where x.kind = 1 and x.writer > 0 and x.version <> 0
-    on conflict (key) do update set value = excluded.value, version = excluded.version,
-      created = case when excluded.created = 0 then r.created else excluded.created end,
-      expires_at_ms = case when excluded.expires_at_ms = -1 then r.expires_at_ms else excluded.expires_at_ms end;
-  if 11 = any (p_op_kind) then
-    delete from record r using unnest(p_slot_kind, p_slot_key, v_version, v_writer) x (kind, key, version, writer)
-      where r.key = x.key and x.kind = 1 and x.writer > 0 and x.version = 0;
+  if 14 = any (p_op_kind) then
+    perform trim_streams(p_last, v_fresh, p_op_kind, p_op_slot, p_op_number, p_slot_key);
+  end if;
+  -- A record: the new version in, the one before it out. Its index entries are touched only when they change.
+  v_listed := cardinality(p_entries) > 0 or exists (
+    select from unnest(p_slot_kind, p_slot_key, v_writer, v_stored) x (kind, key, writer, stored) join record r on r.key = x.key and r.version = x.stored
+    where x.kind = 1 and x.writer > 0 and x.stored > 0 and r.entries is not null);
+  insert into record (key, version, home, created, expires_at_ms, entries, value)
+    select x.key, v_fresh[x.writer], home_of(x.key),
+      case when x.version = 0 then 0 when x.creator > 0 then v_fresh[x.creator] else r.created end,
+      case when x.version = 0 then 0 when x.source > 0 then p_op_until[x.source] when x.creator = 0 then r.expires_at_ms end,
+      case when x.version = 0 then null when x.source > 0 then p_entries[nullif(p_op_ref[x.source], 0)] when x.creator = 0 then r.entries end,
+      case when x.version = 0 then '' when x.merged is null then substring(p_payload from p_op_number[x.source]::integer for p_op_length[x.source]) else convert_to(x.merged, 'UTF8') end
+    from unnest(p_slot_kind, p_slot_key, v_version, v_writer, v_creator, v_source, v_merged, v_stored) x (kind, key, version, writer, creator, source, merged, stored)
+      left join record r on r.key = x.key and r.version = x.stored and x.stored > 0
+    where x.kind = 1 and x.writer > 0 and (x.version <> 0 or x.stored > 0);
+  if v_listed then
+    delete from entry e using unnest(p_slot_kind, p_slot_key, v_writer, v_creator, v_stored) x (kind, key, writer, creator, stored)
+        join record before on before.key = x.key and before.version = x.stored
+        join record after on after.key = x.key and after.version = v_fresh[x.writer],
+        json_array_elements(before.entries::json) f
+      where x.kind = 1 and x.writer > 0 and x.stored > 0 and (x.creator > 0 or after.entries is distinct from before.entries)
+        and e.home = before.home and e.field = f ->> 0 and e.value = (f -> 1)::text and e.key = x.key;
+    insert into entry (home, field, value, key, created)
+      select distinct after.home, f ->> 0, (f -> 1)::text, x.key, after.created
+      from unnest(p_slot_kind, p_slot_key, v_writer, v_creator, v_stored) x (kind, key, writer, creator, stored)
+        join record after on after.key = x.key and after.version = v_fresh[x.writer]
+        left join record before on before.key = x.key and before.version = x.stored and x.stored > 0,
+        json_array_elements(after.entries::json) f
+      where x.kind = 1 and x.writer > 0 and (x.creator > 0 or after.entries is distinct from before.entries);
+  end if;
+  if 0 < any (v_stored) then
+    delete from record r using unnest(p_slot_kind, p_slot_key, v_writer, v_stored) x (kind, key, writer, stored)
+      where r.key = x.key and r.version = x.stored and x.kind = 1 and x.writer > 0 and x.stored > 0;
   end if;
   if 12 = any (p_op_kind) then
     insert into token (key, value, version, keep_until_ms)
@@ -267,32 +307,31 @@ begin
       where v_fresh[x.commit] is not null order by x.i
       on conflict do nothing;
   end if;
-  return query select v_status, v_epochs, v_number, v_failed, v_stopped, v_standing, v_n;
+  if 7 = any (p_op_kind) then
+    delete from staged s using unnest(p_op_kind, p_op_number) with ordinality o (kind, tx, i)
+      where o.kind = 7 and s.tx = o.tx and exists (select from unnest(p_last, v_fresh) with ordinality l (last, fresh, i) where l.fresh is not null and o.i <= l.last and o.i > coalesce(p_last[l.i - 1], 0));
+  end if;
+  -- What the caller's transaction did stands only with a commit that was applied just now.
+  if p_inside and (v_status[1] > 0 or v_fresh[1] is null and p_writes[1]) then
+    raise exception 'refused' using errcode = 'TR002', detail = row_to_json(row)::text
+      from (select v_status as status, v_epochs as epoch, v_number as number, v_failed as failed, v_stopped as stopped, v_standing as standing, v_epoch as now_epoch, v_n as head) row;
+  end if;
+  return query select v_status, v_epochs, v_number, v_failed, v_stopped, v_standing, v_epoch, v_n;
 end $$;
-alter function commit_batch_v1 set search_path from current;
-alter function commit_batch_v1 set enable_hashjoin = off;
-alter function commit_batch_v1 set enable_mergejoin = off;
-alter function commit_batch_v1 set enable_seqscan = off;
-alter function commit_batch_v1 set jit = off;
-alter function commit_batch_v1 set plan_cache_mode = force_generic_plan;
 
 -- What became of a commit, decided by writing a refusal under its id unless an outcome exists. n is null: it is not, and will never be, applied.
-create or replace function resolve_commit_v1(p_retention_ms bigint, p_id uuid)
-returns table (epoch integer, n bigint) language plpgsql volatile as $$
+create function resolve_commit_v1(p_now bigint, p_retention_ms bigint, p_id uuid)
+returns table (epoch integer, n bigint, head bigint) language plpgsql volatile as $$
 begin
-  if current_setting('transaction_isolation') <> 'read committed' then
-    raise exception 'resolve_commit_v1 needs READ COMMITTED, not %', upper(current_setting('transaction_isolation')) using errcode = 'TR001';
-  end if;
+  perform require_read_committed();
   perform set_config('synchronous_commit', 'off', true);
   -- The lane, so that a batch never finds an id taken between judging and applying.
   perform lock_lane();
   -- An id that is too old is refused unread everywhere, so nothing needs to be written for it.
-  if minted_at_ms(p_id) >= floor(extract(epoch from clock_timestamp()) * 1000) - p_retention_ms then
-    insert into commit (id, epoch, at_ms) select p_id, s.epoch, floor(extract(epoch from clock_timestamp()) * 1000) from store s on conflict (id) do nothing;
-    return query select c.epoch, c.n from commit c where c.id = p_id;
+  if minted_at_ms(p_id) >= store_now(p_now) - p_retention_ms then
+    insert into commit (id, epoch, at_ms) values (p_id, current_epoch(), store_now(p_now)) on conflict (id) do nothing;
+    return query select c.epoch, c.n, newest_commit() from commit c where c.id = p_id;
   else
-    return query select s.epoch, null::bigint from store s;
+    return query select s.epoch, null::bigint, newest_commit() from store s;
   end if;
 end $$;
-alter function resolve_commit_v1 set search_path from current;
-alter function resolve_commit_v1 set enable_seqscan = off;

@@ -2,8 +2,8 @@
 import { after, before } from "node:test";
 import pg from "pg";
 import { systemClock, systemRandom, uuidv7Ids } from "trestle/kernel";
-import type { Commit, Expectation, Write } from "trestle/store";
-import { postgresCommits, type PostgresCommits } from "../postgres-commits.ts";
+import type { Commit, Expectation, Store, Write } from "trestle/store";
+import { openPostgres, type PostgresOptions } from "../open.ts";
 import { postgresMissing, startServer, type TestServer, type TestServerOptions } from "./server.ts";
 
 export interface Fixture {
@@ -11,7 +11,7 @@ export interface Fixture {
   readonly skip: string | false;
   readonly server: TestServer;
   /** Opens a store in this schema, or in a new one. Closed after the tests of the file. */
-  open(schema?: string): Promise<PostgresCommits & { readonly schema: string }>;
+  open(schema?: string, options?: Partial<PostgresOptions>): Promise<Store & { readonly schema: string }>;
   /** A session of its own, as another process would have it, closed after the tests of the file. It sees the tables of this schema. */
   session(schema: string, settings?: string): Promise<pg.Client>;
 }
@@ -34,10 +34,10 @@ export async function fixture(options?: TestServerOptions): Promise<Fixture> {
     get server() {
       return server as TestServer;
     },
-    async open(schema = `s${++schemas}`) {
-      const store = await postgresCommits({ url: (server as TestServer).url, schema });
+    async open(schema = `s${++schemas}`, more = {}) {
+      const store = await openPostgres({ url: (server as TestServer).url, schema, ...more });
       opened.push({ end: () => store.close() });
-      return Object.assign(Object.create(store) as PostgresCommits, { schema });
+      return Object.assign(Object.create(store) as Store, { schema });
     },
     async session(schema, settings = "") {
       const client = new pg.Client({ connectionString: (server as TestServer).url, options: settings });

@@ -1,0 +1,276 @@
+/**
+ * The lane: how commits of this process become batches, and how each caller learns its one outcome.
+ *
+ * A commit's way: *waiting* (for the batch in flight) → *sent* (with all that waited, up to 512 or 4 MiB) → *visible* (the
+ * function answered; the next batch leaves) → *durable* (a flush barrier passed) → its caller hears the outcome.
+ *
+ * From *sent*, by what came back instead of an answer:
+ * - the server rolled the batch back: it is sent again one by one under the same ids, so that only the commit at fault fails;
+ * - the connection was lost, or the barrier failed: nobody knows. The ids are *in doubt*, and the same batch is sent again under them
+ *   until the server is back. Being applied twice is impossible, an acceptance stands, and a refusal of an id in doubt is written down, so that
+ *   the first sending cannot overturn it when it arrives late (FINDINGS F6). Only when the server stays away does the caller hear
+ *   `commit.unknown`.
+ */
+import { Fault, type Clock } from "trestle/kernel";
+import { checkCommit, checkId, commitIdRetentionMs, limits, type Commit, type CommitId, type CommitOutcome } from "trestle/store";
+import type { FlushBarrier } from "./barrier.ts";
+import { batchCall, encodeBatch, type BatchRow, type EncodedBatch, type InternalCommit } from "./batch.ts";
+import { beyond } from "./beyond.ts";
+import { wasRolledBack, type Pool } from "./sessions.ts";
+
+export interface Lane {
+  commit(commit: InternalCommit): Promise<CommitOutcome>;
+  resolve(id: CommitId): Promise<CommitOutcome>;
+  stats(): { readonly commits: number; readonly refused: number; readonly batches: number; readonly waiting: number };
+  /** Resolves when nothing is on its way. */
+  idle(): Promise<void>;
+}
+
+export interface LaneOptions {
+  readonly schema: string;
+  /** One connection: its batches follow each other. */
+  readonly lane: Pool;
+  /** For `resolve`, which waits for the lane, and so for nothing that a batch needs. */
+  readonly side: Pool;
+  readonly barrier: FlushBarrier;
+  readonly clock: Clock;
+  /** The store's clock, when it is not the server's. */
+  readonly nowMs: () => number | null;
+  /** A durable batch: its epoch, its newest number, and the commits of it that wrote, with their numbers. */
+  readonly applied: (batch: Applied) => void;
+  /** A commit with SQL of the user's, which never shares a batch. */
+  readonly alone: (commit: Commit, inDoubt: boolean) => Promise<CommitOutcome>;
+}
+export interface Applied {
+  readonly epoch: number;
+  readonly head: number;
+  readonly commits: readonly { readonly n: number; readonly keys: readonly string[] }[];
+}
+
+interface Waiting {
+  readonly commit: InternalCommit;
+  readonly bytes: number;
+  readonly resolve: (outcome: CommitOutcome) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** Ids in doubt that are remembered; beyond it the oldest are forgotten. Nobody re-submits a commit ten thousand doubts later. */
+const doubtsMax = 10_000;
+/** Sendings of one batch before its callers are told that nobody knows. Between two of them a connection is opened, with back-off. */
+const sendingsMax = 5;
+
+export function openLane(options: LaneOptions): Lane {
+  const { schema, lane, side, barrier, clock, nowMs } = options;
+  const call = batchCall(schema);
+  let waiting: Waiting[] = [];
+  let scheduled = false;
+  let busy = false;
+  let idle: (() => void) | undefined;
+  const pending = new Map<CommitId, Promise<CommitOutcome>>();
+  const inDoubt = new Set<CommitId>();
+  const counts = { commits: 0, refused: 0, batches: 0 };
+
+  async function send(batch: readonly Waiting[], sending = 1): Promise<void> {
+    if (sending === 1) counts.batches++;
+    const encoded = encodeBatch(
+      batch.map((one) => one.commit),
+      { nowMs: nowMs(), inside: false, inDoubt: (id) => inDoubt.has(id) },
+    );
+    let row: BatchRow;
+    try {
+      row = (await lane.query<BatchRow>({ name: "commit", text: call, values: encoded.parameters }))[0] as BatchRow;
+    } catch (error) {
+      return rejected(batch, error, sending);
+    }
+    // Not awaited: the next batch leaves while this one reaches the disk.
+    void release(batch, encoded, row, sending);
+  }
+
+  async function rejected(batch: readonly Waiting[], error: unknown, sending: number): Promise<void> {
+    if (Fault.is(error)) {
+      // No connection: nothing was sent, this time. Who waits behind would only wait as long again.
+      const behind = waiting;
+      waiting = [];
+      for (const one of [...batch, ...behind]) one.reject(inDoubt.has(one.commit.id) ? unknownOutcome(one.commit.id, error) : error);
+    } else if (!wasRolledBack(error)) {
+      for (const one of batch) doubt(one.commit.id);
+      if (sending < sendingsMax) return send(batch, sending + 1);
+      for (const one of batch) one.reject(unknownOutcome(one.commit.id, error));
+    } else if (isPassing(error.code) && sending < sendingsMax) {
+      return send(batch, sending + 1);
+    } else if (batch.length > 1 && error.code !== "55P03") {
+      for (const one of batch) await send([one]);
+    } else if (batch.length === 1 && error.code.startsWith("22")) {
+      // Data exceptions: the bytes of a merge were not what it needs. Its own fault, and nothing of it was applied.
+      batch[0]?.resolve({ ok: false, refused: "statement", message: error.message });
+    } else {
+      for (const one of batch) one.reject(commitFault(error));
+    }
+  }
+
+  async function release(batch: readonly Waiting[], encoded: EncodedBatch, row: BatchRow, sending: number): Promise<void> {
+    const head = Number(row.head);
+    try {
+      // Up to the head, not to the newest of these: a refusal too may rest on a commit that is not durable yet.
+      await barrier.pass(row.now_epoch, head);
+    } catch (error) {
+      // It was visible, and may be gone with the server.
+      for (const one of batch) doubt(one.commit.id);
+      if (sending < sendingsMax) return send(batch, sending + 1);
+      for (const one of batch) one.reject(unknownOutcome(one.commit.id, error));
+      return;
+    }
+    const outcomes = encoded.outcomes(row);
+    options.applied({ epoch: row.now_epoch, head, commits: encoded.applied(row) });
+    batch.forEach((one, at) => {
+      const outcome = outcomes[at] as CommitOutcome;
+      inDoubt.delete(one.commit.id);
+      one.resolve(outcome);
+    });
+  }
+
+  function doubt(id: CommitId): void {
+    inDoubt.add(id);
+    for (const oldest of inDoubt) {
+      if (inDoubt.size <= doubtsMax) break;
+      inDoubt.delete(oldest);
+    }
+  }
+
+  async function pump(): Promise<void> {
+    scheduled = false;
+    if (busy) return;
+    busy = true;
+    while (waiting.length > 0) {
+      let count = 0;
+      for (let bytes = 0; count < waiting.length && count < limits.batchCommitsMax; count++) {
+        bytes += (waiting[count] as Waiting).bytes;
+        if (bytes > limits.batchBytesMax && count > 0) break;
+      }
+      const batch = waiting.slice(0, count);
+      waiting = waiting.slice(count);
+      await send(batch);
+    }
+    busy = false;
+  }
+
+  function enqueue(commit: InternalCommit, bytes: number): Promise<CommitOutcome> {
+    if (waiting.length >= limits.waitingCommitsMax)
+      throw Fault.create("store.overloaded", `${limits.waitingCommitsMax} commits wait for the lane already.`, "Try again later; send fewer at once.");
+    const outcome = new Promise<CommitOutcome>((resolve, reject) => waiting.push({ commit, bytes, resolve, reject }));
+    if (!busy && !scheduled) {
+      scheduled = true;
+      clock.soon(() => void pump());
+    }
+    return outcome;
+  }
+
+  /** The same rules for a commit of its own transaction: sent again while nobody knows. */
+  async function alone(commit: Commit): Promise<CommitOutcome> {
+    for (let sending = 1; ; sending++) {
+      counts.batches++;
+      try {
+        const outcome = await options.alone(commit, inDoubt.has(commit.id));
+        inDoubt.delete(commit.id);
+        return outcome;
+      } catch (error) {
+        if (Fault.is(error)) throw inDoubt.has(commit.id) ? unknownOutcome(commit.id, error) : error;
+        if (wasRolledBack(error)) {
+          if (isPassing(error.code) && sending < sendingsMax) continue;
+          throw commitFault(error);
+        }
+        doubt(commit.id);
+        if (sending >= sendingsMax) throw unknownOutcome(commit.id, error);
+      }
+    }
+  }
+
+  return {
+    async commit(commit) {
+      const known = pending.get(commit.id);
+      if (known) return known;
+      const bytes = checkCommit(commit as Commit);
+      const untaken = [...commit.expects, ...commit.writes].find(({ kind }) => ["claim", "finish", "cancel", "redrive"].includes(kind));
+      if (untaken) throw beyond(untaken.kind);
+      const outcome =
+        commit.writes.some(({ kind }) => kind === "sql") || commit.expects.some(({ kind }) => kind === "rows")
+          ? alone(commit as Commit)
+          : enqueue(commit, bytes);
+      pending.set(commit.id, outcome);
+      try {
+        const answer = await outcome;
+        counts[answer.ok ? "commits" : "refused"]++;
+        return answer;
+      } finally {
+        pending.delete(commit.id);
+        if (pending.size === 0) idle?.();
+      }
+    },
+
+    async resolve(id) {
+      checkId(id, "id");
+      for (let sending = 1; ; sending++) {
+        try {
+          const [row] = await side.query<{ epoch: number; n: string | null }>({
+            name: "resolve",
+            text: `select * from "${schema}".resolve_commit_v1($1, $2, $3)`,
+            values: [nowMs(), commitIdRetentionMs, id],
+          });
+          // What was written under the id has no number of its own.
+          await barrier.all();
+          inDoubt.delete(id);
+          return row?.n ? { ok: true, epoch: row.epoch, n: Number(row.n) } : { ok: false, refused: "resolved" };
+        } catch (error) {
+          if (Fault.is(error)) throw error;
+          if (wasRolledBack(error) && !isPassing(error.code)) throw commitFault(error);
+          if (sending >= sendingsMax) throw unknownOutcome(id, error);
+        }
+      }
+    },
+
+    stats: () => ({ ...counts, waiting: waiting.length }),
+    idle: () => (pending.size === 0 ? Promise.resolve() : new Promise<void>((resolve) => (idle = resolve))),
+  };
+}
+
+/** Rolled back by chance of the moment: a deadlock with somebody else's statements, a serialization failure. */
+function isPassing(code: string): boolean {
+  return code === "40P01" || code === "40001";
+}
+
+function unknownOutcome(id: CommitId, cause: unknown): Fault {
+  return Fault.create(
+    "commit.unknown",
+    `The connection was lost before the outcome of commit ${id} arrived, and the server did not come back: ${(cause as Error).message}`,
+    "Ask resolve(id), or submit the same commit again.",
+    { cause, details: { id } },
+  );
+}
+
+/** What PostgreSQL would not do, told by what has to change. Nothing of the commit was applied. */
+export function commitFault(error: Error & { readonly code: string }): Fault {
+  if (error.code === "55P03")
+    return Fault.create(
+      "store.overloaded",
+      "The lane was held by somebody else for too long; nothing was applied.",
+      "Look for a session that holds the store's advisory lock.",
+      { cause: error },
+    );
+  if (error.code === "TR001")
+    return Fault.create(
+      "postgres.isolation",
+      error.message,
+      "Remove default_transaction_isolation from the role or database: behind a pooler it cannot be changed for a session.",
+      { cause: error },
+    );
+  if (error.code === "25006")
+    return Fault.create("store.unreachable", `The server takes no writes: ${error.message}`, "Point the URL at the primary, or promote the standby.", {
+      cause: error,
+    });
+  return Fault.create(
+    "postgres.commit-failed",
+    `PostgreSQL could not apply this commit (${error.code}): ${error.message}`,
+    "Read the cause; nothing of the commit was applied.",
+    { cause: error },
+  );
+}

@@ -1,0 +1,63 @@
+/**
+ * Trestle's own tables and functions, as numbered files that are applied once, in order, and only forward. Functions carry the
+ * version of their contract in their names, so that processes of two versions can share a store while they are deployed. A store of a newer
+ * format is refused at open, never guessed at.
+ */
+import { readFile } from "node:fs/promises";
+import { Fault } from "trestle/kernel";
+import type { Pool, Session } from "./sessions.ts";
+
+/** Format 1 is the first list, and so on. */
+const formats: readonly (readonly string[])[] = [["tables", "parts", "jobs", "commit-batch", "flush", "reads", "pin"]];
+
+/** Makes or upgrades the schema, and answers where the store stands. Faults with `store.newer-format`, `postgres.schema-not-made`. */
+export async function prepareSchema(pool: Pool, schema: string): Promise<{ readonly epoch: number; readonly head: number }> {
+  return pool.use(async (session) => {
+    const format = await formatOf(session, schema);
+    if (format > formats.length)
+      throw Fault.create(
+        "store.newer-format",
+        `the store in schema ${schema} has format ${format}, and this version of @trestle/postgres knows ${formats.length}`,
+        "Use the version that made it, or a newer one.",
+        { details: { format } },
+      );
+    if (format < formats.length) await upgrade(session, schema);
+    const [row] = (await session.query<{ epoch: number; head: string }>({ text: `select * from "${schema}".open_store_v1()` })).rows;
+    return { epoch: row?.epoch as number, head: Number(row?.head) };
+  });
+}
+
+async function formatOf(session: Session, schema: string): Promise<number> {
+  const { rows } = await session.query<{ made: boolean }>({ text: "select to_regclass($1) is not null as made", values: [`"${schema}".store`] });
+  if (!rows[0]?.made) return 0;
+  return (await session.query<{ format: number }>({ text: `select format from "${schema}".store` })).rows[0]?.format ?? 0;
+}
+
+/** One transaction. The lock keeps two processes that start together from making the same things. */
+async function upgrade(session: Session, schema: string): Promise<void> {
+  try {
+    await session.script("begin isolation level read committed; select pg_advisory_xact_lock(1953657701)");
+    // Not "create schema if not exists", which asks for the right to create one even where there is nothing to create.
+    const { rows } = await session.query({ text: "select to_regnamespace($1) as found", values: [`"${schema}"`] });
+    await session.script(
+      `${rows[0] && (rows[0] as { found: unknown }).found === null ? `create schema "${schema}"; ` : ""}set local search_path = "${schema}", pg_temp`,
+    );
+    for (let format = await formatOf(session, schema); format < formats.length; format++) {
+      const texts = await Promise.all((formats[format] ?? []).map((name) => readFile(new URL(`./sql/${name}.sql`, import.meta.url), "utf8")));
+      await session.script(texts.join("\n"));
+      await session.script(
+        `insert into store (format, epoch, system, home) select ${format + 1}, 1, c.system_identifier, current_home() from pg_control_system() c on conflict (one) do update set format = excluded.format`,
+      );
+    }
+    await session.script("commit");
+  } catch (cause) {
+    await session.script("rollback").catch(() => undefined);
+    if (Fault.is(cause)) throw cause;
+    throw Fault.create(
+      "postgres.schema-not-made",
+      `schema ${schema} could not be brought to format ${formats.length}: ${(cause as Error).message}`,
+      "Open the store once with a role that may create it (docs/guides/postgres.md).",
+      { cause },
+    );
+  }
+}

@@ -1,0 +1,281 @@
+/**
+ * Connections that come back. A pool opens a connection when one is needed and none is free, up to its size, and opens another one
+ * after it was lost. Nothing is sent twice here: whoever asked hears that the connection was lost, and knows whether asking again is safe.
+ *
+ * A connection: *opening* (again and again with back-off, until the wait is over) → *free* ⇄ *busy* → *lost* (the server ended it,
+ * it broke, or it did not answer in time). Only an attempt that the server refuses for good (password, database) ends at once.
+ *
+ * Faults: `store.unreachable` (no connection could be opened: dead), `store.overloaded` (all are busy, or the server has no slot left),
+ * `store.closed`.
+ */
+import { Socket } from "node:net";
+import pg from "pg";
+import { Fault, remainingMs, sleep, withContext, type Clock, type Random, type Timer } from "trestle/kernel";
+
+export interface Query {
+  /** Prepared once per connection under this name; not behind a pooler, which hands each transaction another server session. */
+  readonly name?: string;
+  readonly text: string;
+  readonly values?: readonly unknown[];
+  readonly types?: pg.CustomTypesConfig;
+}
+
+export interface Answer<Row extends object> {
+  readonly rows: readonly Row[];
+  readonly command: string;
+  readonly rowCount: number | null;
+}
+
+/** One connection, used by one caller at a time. */
+export interface Session {
+  query<Row extends object>(query: Query): Promise<Answer<Row>>;
+  /** Several statements in one message, without parameters: one transaction unless they say otherwise. */
+  script(text: string): Promise<readonly Answer<Record<string, unknown>>[]>;
+  /** Another process is between: `set`, `listen` and advisory locks of the session do not work. */
+  readonly pooled: boolean;
+  /** Ends it without a word, so that the server rolls back. */
+  destroy(): void;
+  onNotice(listener: (channel: string, payload: string) => void): void;
+  onEnd(listener: () => void): void;
+}
+
+export interface Pool {
+  query<Row extends object>(query: Query): Promise<readonly Row[]>;
+  /** A session for as long as `work` takes. The wait for it ends with the deadline of the context, or after `waitMsMax`. */
+  use<T>(work: (session: Session) => Promise<T>): Promise<T>;
+  /** Waits for what is busy. */
+  close(): Promise<void>;
+}
+
+export interface PoolOptions {
+  readonly url: string;
+  /** `application_name`: what an operator sees in pg_stat_activity. */
+  readonly name: string;
+  readonly size: number;
+  readonly clock: Clock;
+  readonly random: Random;
+}
+
+/** The longest wait for a free or new connection. */
+const waitMsMax = 10_000;
+/** For as long a server that is not there is asked again before its callers are told. */
+const reachMsMax = 5_000;
+/** A statement that has no answer by then has none: nothing here waits longer for a lock than 10 s. */
+const answerMsMax = 30_000;
+const backOffMs = { first: 20, most: 1_000 } as const;
+
+interface Opened extends Session {
+  readonly end: () => Promise<void>;
+  alive: boolean;
+}
+interface Waiter {
+  readonly give: (session: Opened) => void;
+  readonly refuse: (fault: Fault) => void;
+}
+
+export function openPool(options: PoolOptions): Pool {
+  const { clock, random, size, name } = options;
+  const free: Opened[] = [];
+  const waiters: Waiter[] = [];
+  const all = new Set<Opened>();
+  let opening = 0;
+  let closed = false;
+  let drained: (() => void) | undefined;
+
+  async function connect(untilMs: number): Promise<Opened> {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return await openSession(options, clock);
+      } catch (error) {
+        const leftMs = untilMs - clock.monotonicMs();
+        const backMs = Math.min(backOffMs.most, backOffMs.first * 2 ** attempt) * (0.5 + random.next() / 2);
+        if (closed || isForGood(error) || backMs >= leftMs) throw unreachable(error);
+        await sleep(clock, backMs);
+      }
+    }
+  }
+
+  /** One more connection for whoever waits; its failure is that of the one who waits longest. */
+  function grow(untilMs: number): void {
+    opening++;
+    connect(untilMs).then(
+      (session) => {
+        opening--;
+        all.add(session);
+        session.onEnd(() => lost(session));
+        // It may have been lost between opening and here.
+        if (session.alive) put(session);
+        else lost(session);
+      },
+      (error: unknown) => {
+        opening--;
+        waiters.shift()?.refuse(error as Fault);
+        if (waiters.length > all.size + opening && !closed) grow(clock.monotonicMs() + reachMsMax);
+        settle();
+      },
+    );
+  }
+
+  function put(session: Opened): void {
+    const waiter = waiters.shift();
+    if (waiter) waiter.give(session);
+    else {
+      free.push(session);
+      settle();
+    }
+  }
+
+  function lost(session: Opened): void {
+    if (!all.delete(session)) return;
+    const at = free.indexOf(session);
+    if (at >= 0) free.splice(at, 1);
+    if (waiters.length > 0 && all.size + opening < size) grow(clock.monotonicMs() + reachMsMax);
+    settle();
+  }
+
+  function settle(): void {
+    if (closed && opening === 0 && waiters.length === 0 && free.length === all.size) drained?.();
+  }
+
+  function acquire(): Promise<Opened> {
+    if (closed) throw Fault.create("store.closed", "The store is closed.", "Do not use it after close().");
+    const session = free.pop(); // the warmest
+    if (session) return Promise.resolve(session);
+    const boundMs = Math.min(remainingMs(clock), waitMsMax);
+    return new Promise((resolve, reject) => {
+      const timer: Timer = clock.after(boundMs, () => {
+        waiters.splice(waiters.indexOf(waiter), 1);
+        reject(all.size > 0 ? busy(boundMs, size, name) : unreachable(new Error(`no connection within ${Math.round(boundMs)} ms`)));
+      });
+      const waiter: Waiter = {
+        give: (given) => (timer.cancel(), resolve(given)),
+        refuse: (fault) => (timer.cancel(), reject(fault)),
+      };
+      waiters.push(waiter);
+      if (all.size + opening < size) withContext({ deadlineMs: undefined, signal: undefined }, () => grow(clock.monotonicMs() + Math.min(boundMs, reachMsMax)));
+    });
+  }
+
+  async function use<T>(work: (session: Session) => Promise<T>): Promise<T> {
+    const session = await acquire();
+    try {
+      return await work(session);
+    } finally {
+      if (session.alive) put(session);
+      else lost(session);
+    }
+  }
+
+  return {
+    use,
+    query: (query) => use(async (session) => (await session.query(query)).rows as never),
+    async close() {
+      closed = true;
+      await new Promise<void>((resolve) => {
+        drained = resolve;
+        settle();
+      });
+      await Promise.all([...all].map((session) => session.end()));
+    },
+  };
+}
+
+async function openSession({ url, name }: PoolOptions, clock: Clock): Promise<Opened> {
+  const socket = new Socket();
+  const client = new pg.Client({
+    connectionString: url,
+    application_name: name,
+    connectionTimeoutMillis: reachMsMax,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 10_000,
+    stream: () => socket,
+  });
+  const ended: (() => void)[] = [];
+  const gone = () => {
+    if (!session.alive) return;
+    session.alive = false;
+    for (const listener of ended) listener();
+  };
+  client.on("error", gone);
+  client.on("end", gone);
+
+  async function answered<T>(asked: Promise<T>): Promise<T> {
+    const timer = clock.after(answerMsMax, () => socket.destroy());
+    try {
+      return await asked;
+    } catch (error) {
+      // The server's last words arrive before the socket ends: whoever comes next must not be sent into it.
+      if (!wasRolledBack(error)) gone();
+      throw error;
+    } finally {
+      timer.cancel();
+    }
+  }
+  const session: Opened & { pooled: boolean } = {
+    alive: true,
+    pooled: false,
+    query: ({ name: prepared, text, values = [], types }) =>
+      answered(client.query({ ...(prepared !== undefined && !session.pooled && { name: prepared }), text, values: [...values], ...(types && { types }) })),
+    async script(text) {
+      const answers: unknown = await answered(client.query(text));
+      return (Array.isArray(answers) ? answers : [answers]) as Awaited<ReturnType<Session["script"]>>;
+    },
+    destroy() {
+      gone();
+      socket.destroy();
+    },
+    onNotice: (listener) => void client.on("notification", ({ channel, payload }) => listener(channel, payload ?? "")),
+    onEnd: (listener) => void ended.push(listener),
+    async end() {
+      const left = client.end().catch(() => undefined);
+      const timer = clock.after(1_000, () => socket.destroy());
+      await left;
+      timer.cancel();
+    },
+  };
+  try {
+    await client.connect();
+    const { pid } = (await client.query<{ pid: number }>("select pg_backend_pid() as pid")).rows[0] as { pid: number };
+    // A pooler greets with a number of its own.
+    session.pooled = (client as unknown as { readonly processID: number }).processID !== pid;
+    // A role or database may default to another isolation; a pooler's session is not ours to change, and the functions refuse there.
+    if (!session.pooled) await client.query("set default_transaction_isolation = 'read committed'");
+    return session;
+  } catch (error) {
+    socket.destroy();
+    throw error;
+  }
+}
+
+/** Did the server refuse the statement and roll it back? Otherwise the connection is gone, and nobody knows. */
+export function wasRolledBack(error: unknown): error is Error & { readonly code: string; readonly detail?: string } {
+  const { code, severity } = error as { code?: unknown; severity?: unknown };
+  return typeof code === "string" && severity === "ERROR";
+}
+
+/** Wrong credentials, no such database, a server that speaks no TLS: asking again changes nothing. */
+function isForGood(error: unknown): boolean {
+  const { code, message } = error as { code?: unknown; message?: string };
+  return (typeof code === "string" && /^(28...|3D000|42501)$/.test(code)) || /SSL|certificate/i.test(message ?? "");
+}
+
+function unreachable(cause: unknown): Fault {
+  const { code, message } = cause as { code?: unknown; message: string };
+  if (code === "53300")
+    return Fault.create(
+      "store.overloaded",
+      `PostgreSQL has no connection slot left: ${message}`,
+      "Raise max_connections, run fewer processes, or put a pooler between.",
+      { cause },
+    );
+  return Fault.create("store.unreachable", `PostgreSQL could not be reached: ${message}`, "Check the URL, the role and that the server runs.", { cause });
+}
+
+function busy(boundMs: number, size: number, name: string): Fault {
+  return Fault.create(
+    "store.overloaded",
+    `no connection of ${size} (${name}) became free within ${Math.round(boundMs)} ms`,
+    "Send fewer at once, or look for slow statements in pg_stat_activity.",
+    { details: { boundMs, size } },
+  );
+}
