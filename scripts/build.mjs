@@ -19,7 +19,7 @@ export function build() {
   for (const name of packageFolders) {
     const source = `packages/${name}/src`;
     for (const path of filesBelow(source)) {
-      if (/\.(ts|md)$/.test(path) || /\/(testing|tidy)\//.test(path)) continue;
+      if (/\.(ts|md)$/.test(path) || /\/src\/(.*\/)?(testing|tidy)\//.test(path)) continue;
       const target = join(root, "packages", name, "dist", path.slice(source.length + 1));
       mkdirSync(dirname(target), { recursive: true });
       copyFileSync(join(root, path), target);

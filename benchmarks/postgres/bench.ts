@@ -1,13 +1,13 @@
 /** Commits on PostgreSQL against the transaction that people write statement by statement: `npm run bench -- postgres`. */
-import { postgresMissing } from "@trestle/postgres/testing";
+import { missing } from "@trestle/testing";
 import { runBenchmark } from "../harness/benchmark.ts";
 
-const missing = await postgresMissing();
+const reason = await missing("postgres", { managed: true });
 const variants = ["naive", "trestle"].map((name) => ({ name, module: new URL(`./${name}.ts`, import.meta.url) }));
 await runBenchmark({
   subject: "postgres",
   loads: [1, 16, 64],
-  variants: missing === undefined ? variants : [],
+  variants: reason === false ? variants : [],
   ratios: [1, 16, 64].map((load) => ({ over: "trestle", under: "naive", load })),
-  skipped: missing === undefined ? [] : [missing],
+  skipped: reason === false ? [] : [reason],
 });

@@ -27,7 +27,7 @@ test("[MSG-08] SIGTERM under load: no request fails, the exit code is 0, and wha
   stopped = true;
   const { answers, unanswered, check, orders } = await loading;
 
-  assert.deepEqual(exits, [0, 0, 0], shop.stderr());
+  assert.deepEqual(exits, [0, 0, 0], shop.output());
   assert.deepEqual(
     Object.keys(answers).filter((answer) => answer !== "201" && answer !== "ECONNREFUSED"),
     [],

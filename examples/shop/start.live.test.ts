@@ -6,7 +6,7 @@ import { availableParallelism, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { freePort } from "./testing/shop-processes.ts";
+import { freePort } from "@trestle/testing";
 
 interface Place {
   readonly ports: { readonly shop: number; readonly payments: number; readonly mail: number };

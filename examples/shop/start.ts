@@ -1,7 +1,7 @@
 /**
  * `npm start`: the shop on PORT (3000), its payments on PAYMENTS_PORT (3001), its mail sink on MAIL_PORT (3002), all data under
  * TRESTLE_DATA (./.trestle). With PAYMENTS_URL or MAIL_URL set, that system runs elsewhere and is not started.
- * SHOP_SPARE_PARTS=1000 puts that many boxes of screws on sale, for load tests.
+ * SHOP_SPARE_PARTS=1000 puts that many boxes of screws on sale, for load tests. `--store` names another store (`store-choice.ts`).
  *
  * What to open and what to try goes to stdout, time to ready to stderr. SIGTERM and SIGINT drain: requests in flight are
  * answered, jobs are finished or handed back. Exit codes: 0 after a drain, 3 when this machine does not let it run.
@@ -11,6 +11,7 @@ import { Fault, start, type App, type Node, type StartOptions } from "trestle";
 import { spareParts } from "./catalogue.ts";
 import shopApp, { products, Sku } from "./shop.ts";
 import { keepSideProcess, type SideProcess } from "./side-processes.ts";
+import { storeChoice, type StoreChoice } from "./store-choice.ts";
 
 export async function runShop(app: App = shopApp): Promise<void> {
   const environment = process.env;
@@ -18,13 +19,15 @@ export async function runShop(app: App = shopApp): Promise<void> {
   const dataDirectory = resolve(environment["TRESTLE_DATA"] ?? ".trestle");
   const paymentsUrl = environment["PAYMENTS_URL"] ?? `http://localhost:${portFrom("PAYMENTS_PORT", 3001)}`;
   const mailUrl = environment["MAIL_URL"] ?? `http://localhost:${portFrom("MAIL_PORT", 3002)}`;
-  const store = (environment["TRESTLE_STORE"] ?? `sqlite:${dataDirectory}/shop.db`) as NonNullable<StartOptions["store"]>;
+  const choice = await storeChoice(process.argv.slice(2), environment, dataDirectory);
+  if (choice.note !== undefined) process.stderr.write(`${choice.note}\n`);
 
+  const store = choice.url as NonNullable<StartOptions["store"]>;
   const node = await start(app, { port, store, settings: { PAYMENTS_URL: paymentsUrl, MAIL_URL: mailUrl } });
   await sellSpareParts(node, Number(environment["SHOP_SPARE_PARTS"] ?? 0));
   const readyMs = performance.now();
 
-  const stopOnce = stopping(node, () => sides);
+  const stopOnce = stopping(node, choice, () => sides);
   const keep = (system: string, folder: string, portVariable: string, url: string): SideProcess[] =>
     environment[portVariable.replace("PORT", "URL")] === undefined
       ? [
@@ -46,7 +49,7 @@ export async function runShop(app: App = shopApp): Promise<void> {
 }
 
 /** Drains the shop first and its foreign systems after it, once, however often it is asked. */
-function stopping(node: Node, sides: () => readonly SideProcess[]): (exitCode: number, why?: string) => Promise<void> {
+function stopping(node: Node, store: StoreChoice, sides: () => readonly SideProcess[]): (exitCode: number, why?: string) => Promise<void> {
   let begun = false;
   return async (exitCode, why) => {
     if (begun) return;
@@ -54,6 +57,7 @@ function stopping(node: Node, sides: () => readonly SideProcess[]): (exitCode: n
     if (why !== undefined) process.stderr.write(`${why}\n`);
     await node.drain("15s");
     await node[Symbol.asyncDispose]();
+    await store[Symbol.asyncDispose]();
     await Promise.all(sides().map((side) => side.stop()));
     process.exit(exitCode);
   };

@@ -1,15 +1,15 @@
 /** One server for the tests of a file, and a store of its own for each test. */
 import { after, before } from "node:test";
+import { missing, postgres, type PostgresOptions as ServerOptions, type PostgresServer } from "@trestle/testing";
 import pg from "pg";
 import { systemClock, systemRandom, uuidv7Ids } from "trestle/kernel";
 import type { Commit, Expectation, Store, Write } from "trestle/store";
 import { openPostgres, type PostgresOptions } from "../open.ts";
-import { postgresMissing, startServer, type TestServer, type TestServerOptions } from "./server.ts";
 
 export interface Fixture {
   /** Pass it as `skip`: the reason why there is no server, or false. */
   readonly skip: string | false;
-  readonly server: TestServer;
+  readonly server: PostgresServer;
   /** Opens a store in this schema, or in a new one. Closed after the tests of the file. */
   open(schema?: string, options?: Partial<PostgresOptions>): Promise<Store & { readonly schema: string }>;
   /** A session of its own, as another process would have it, closed after the tests of the file. It sees the tables of this schema. */
@@ -17,30 +17,30 @@ export interface Fixture {
 }
 
 /** Call it once, at the top of a test file. */
-export async function fixture(options?: TestServerOptions): Promise<Fixture> {
-  const missing = await postgresMissing();
-  let server: TestServer | undefined;
+export async function fixture(options?: ServerOptions): Promise<Fixture> {
+  const skip = await missing("postgres", { managed: true });
+  let server: PostgresServer | undefined;
   let schemas = 0;
   const opened: { end(): Promise<void> }[] = [];
-  if (missing === undefined) {
-    before(async () => void (server = await startServer(options)));
+  if (skip === false) {
+    before(async () => void (server = await postgres(options)));
     after(async () => {
       await Promise.all(opened.map((one) => one.end().catch(() => undefined)));
       await server?.close();
     });
   }
   return {
-    skip: missing ?? false,
+    skip,
     get server() {
-      return server as TestServer;
+      return server as PostgresServer;
     },
     async open(schema = `s${++schemas}`, more = {}) {
-      const store = await openPostgres({ url: (server as TestServer).url, schema, ...more });
+      const store = await openPostgres({ url: (server as PostgresServer).url, schema, ...more });
       opened.push({ end: () => store.close() });
       return Object.assign(Object.create(store) as Store, { schema });
     },
     async session(schema, settings = "") {
-      const client = new pg.Client({ connectionString: (server as TestServer).url, options: settings });
+      const client = new pg.Client({ connectionString: (server as PostgresServer).url, options: settings });
       client.on("error", () => undefined);
       await client.connect();
       opened.push({ end: () => client.end() });

@@ -44,7 +44,7 @@ interface LockEntry {
 function install(): void {
   const ours = Object.fromEntries(
     tarballs.map((tarball) => {
-      const { name, version, dependencies, peerDependencies, bin, engines } = JSON.parse(
+      const { name, version, dependencies, peerDependencies, optionalDependencies, bin, engines } = JSON.parse(
         run("tar", ["-xzOf", tarball, "package/package.json"], folder),
       ) as Manifest & LockEntry & { engines: object };
       const entry = {
@@ -52,6 +52,7 @@ function install(): void {
         resolved: `file:../${tarball}`,
         ...(dependencies && { dependencies }),
         ...(peerDependencies && { peerDependencies }),
+        ...(optionalDependencies && { optionalDependencies }),
         ...(bin && { bin }),
         engines,
       };

@@ -44,7 +44,8 @@ export const sources: readonly string[] = allFiles.filter((path) => /^packages\/
 
 /** Code that exists for tests, measurements or gates only, and is not published. */
 export function isTestCode(path: string): boolean {
-  return /\.(test|bench|types)\.ts$/.test(path) || /(^|\/)(testing|tidy)(\/|\.ts$)/.test(path);
+  const inside = path.replace(/^packages\/[^/]+\//, ""); // packages/testing is published
+  return /\.(test|bench|types)\.ts$/.test(path) || /(^|\/)(testing|tidy)(\/|\.ts$)/.test(inside);
 }
 
 export function read(path: string): string {
