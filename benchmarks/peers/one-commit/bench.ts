@@ -18,7 +18,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { startServer } from "@trestle/postgres/testing";
+import { postgres } from "@trestle/testing";
 import { seededRandom } from "trestle/kernel";
 import { runClient } from "../../harness/clients.ts";
 import { machine } from "../../harness/machine.ts";
@@ -62,7 +62,7 @@ const ended = (child: ChildProcess): Promise<void> =>
 async function withServer<T>(work: (where: Where) => Promise<T>): Promise<T> {
   const directory = mkdtempSync(join(tmpdir(), "trestle-peers-"));
   try {
-    await using server = await startServer({ settings: { shared_buffers: "256MB" } });
+    await using server = await postgres({ settings: { shared_buffers: "256MB" } });
     return await work({ postgres: server.url, directory, port: await freePort(), works: true });
   } finally {
     rmSync(directory, { recursive: true, force: true });

@@ -17,7 +17,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { startServer } from "@trestle/postgres/testing";
+import { postgres } from "@trestle/testing";
 import pg from "pg";
 import { machine } from "../../harness/machine.ts";
 import type { Contender, Servers } from "./contender.ts";
@@ -101,7 +101,7 @@ async function measured(name: string, setting: "default" | "tuned", store: Conte
   ) => {
     const scratch = join(directory, String(++runs));
     mkdirSync(scratch);
-    await using server = await startServer({ settings: { shared_buffers: "256MB", ...settings } });
+    await using server = await postgres({ settings: { shared_buffers: "256MB", ...settings } });
     await work({ postgres: server.url, directory: scratch }, server);
   };
   const steady = async (servers: Servers, perSec: number, column: string) => {
