@@ -14,7 +14,7 @@ import type { NodeObserver } from "./observer.ts";
 import { pageFile } from "./page-files.ts";
 import { problem } from "./problem.ts";
 import { processMetrics } from "./process-metrics.ts";
-import { jobStates, keptStates, queueAdmin, whichJobs, type QueueAdmin } from "./queue-admin.ts";
+import { countedStates, jobStates, keptStates, queueAdmin, whichJobs, type QueueAdmin } from "./queue-admin.ts";
 
 /** What a running node shows of itself. */
 export interface OperationsView {
@@ -246,7 +246,7 @@ function storeMetrics(view: OperationsView, depths: () => Promise<readonly Queue
     for (const queue of latest.keys()) {
       if (gauged.has(queue)) continue;
       gauged.add(queue);
-      for (const state of jobStates) metrics.gauge("trestle_queue_jobs", { queue, state }, () => latest.get(queue)?.[state] ?? 0);
+      for (const state of countedStates) metrics.gauge("trestle_queue_jobs", { queue, state }, () => latest.get(queue)?.[state] ?? 0);
       metrics.gauge("trestle_queue_oldest_age_seconds", { queue }, () => (latest.get(queue)?.oldestAgeMs ?? 0) / 1_000);
     }
     return metrics.exposition();

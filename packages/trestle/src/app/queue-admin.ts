@@ -12,7 +12,9 @@ import { limits, type JobId, type JobRow, type JobState, type QueueDepth, type S
 /** States of jobs that wait for a person. */
 export const keptStates = ["dead", "parked", "undetermined"] as const;
 export type KeptState = (typeof keptStates)[number];
-export const jobStates: readonly JobState[] = ["waiting", "running", ...keptStates];
+/** States whose jobs are counted. */
+export const countedStates = ["waiting", "running", ...keptStates] as const;
+export const jobStates: readonly JobState[] = [...countedStates, "done"];
 
 /** One act touches at most this many; the answer says how many are left. */
 export const actJobsMax = 10_000;
@@ -113,7 +115,7 @@ export function queueAdmin(store: Pick<Store, "read" | "commit">, ids: Ids): Que
     async depths(declared = []) {
       const depths = new Map((await read.queues()).map((depth) => [depth.queue, depth]));
       for (const queue of declared)
-        if (!depths.has(queue)) depths.set(queue, { queue, waiting: 0, running: 0, dead: 0, parked: 0, undetermined: 0, oldestAgeMs: 0 });
+        if (!depths.has(queue)) depths.set(queue, { queue, waiting: 0, running: 0, dead: 0, parked: 0, undetermined: 0, oldestAgeMs: 0, paused: false });
       return [...depths.values()].sort((a, b) => (a.queue < b.queue ? -1 : 1));
     },
     jobs: async (query) => (await read.jobs(query)).map(factsOf),

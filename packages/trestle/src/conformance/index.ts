@@ -8,6 +8,7 @@ export { QueueModel } from "./queue-model.ts";
 export type { ModelJob } from "./queue-model.ts";
 export { queueCases } from "./queue.ts";
 export type { StoreSubject } from "./queue.ts";
+export { queuePolicyCases } from "./queue-policy.ts";
 export { recordCases, tokenCases } from "./records.ts";
 export { sqlCases, transactionCases } from "./transaction.ts";
 export { buildShim, makeDisk } from "./power-loss/index.ts";

@@ -1,11 +1,16 @@
 /** The order of docs/concepts/queue.md as a program of arrays: every line is a list, and the head is its first member. */
-import type { JobEnd } from "../store/index.ts";
+import type { JobEnd, QueuePolicy } from "../store/index.ts";
 
 export interface ModelJob {
   readonly name: string;
   readonly key: string | undefined;
   readonly priority: number;
   readonly unique: string | undefined;
+  group: string | undefined;
+  startByMs: number;
+  readonly sentAtMs: number;
+  /** It has been handed out before. */
+  tried: boolean;
   state: "scheduled" | "joined" | "running" | "retrying" | "parked" | "undetermined" | "dead";
   dueAtMs: number;
   readonly seq: number;
@@ -24,7 +29,10 @@ export class QueueModel {
   readonly #lines = new Map<string, ModelJob[]>();
   #counter = 0;
   #claims = 0;
+  /** Who was served last, and how many it may still take in its turn. */
+  #turn: { readonly group: string | undefined; left: number } | undefined;
   nowMs = 0;
+  paused = false;
 
   #line(job: ModelJob): ModelJob[] {
     // A job without a key is a line of its own.
@@ -52,19 +60,41 @@ export class QueueModel {
     }
   }
 
-  send(name: string, options: { key?: string; priority: number; unique?: string; dueAtMs?: number }): void {
-    if (
-      options.unique !== undefined &&
-      [...this.#jobs.values()].some((job) => job.unique === options.unique && ["scheduled", "joined", "retrying"].includes(job.state))
-    )
-      return;
+  send(
+    name: string,
+    options: {
+      key?: string;
+      priority: number;
+      unique?: string;
+      dueAtMs?: number;
+      group?: string;
+      startByMs?: number;
+      replace?: { readonly atMostMs?: number };
+    },
+  ): void {
+    let sentAtMs = this.nowMs;
+    let dueAtMs = Math.max(options.dueAtMs ?? this.nowMs, this.nowMs);
+    const twins = [...this.#jobs.values()].filter(
+      (job) => options.unique !== undefined && job.unique === options.unique && ["scheduled", "joined", "retrying"].includes(job.state),
+    );
+    if (options.replace) {
+      const first = twins.find((job) => !job.tried);
+      if (first) {
+        sentAtMs = first.sentAtMs;
+        dueAtMs = Math.max(this.nowMs, Math.min(dueAtMs, sentAtMs + (options.replace.atMostMs ?? Infinity)));
+        this.#remove(first);
+      }
+    } else if (twins.length > 0) return;
     const seq = ++this.#counter;
-    const dueAtMs = Math.max(options.dueAtMs ?? this.nowMs, this.nowMs);
     const job: ModelJob = {
       name,
       key: options.key,
       priority: options.priority,
       unique: options.unique,
+      group: options.group,
+      startByMs: options.startByMs ?? Infinity,
+      sentAtMs,
+      tried: false,
       state: dueAtMs > this.nowMs ? "scheduled" : "joined",
       dueAtMs,
       seq,
@@ -78,22 +108,51 @@ export class QueueModel {
     if (job.state === "joined") this.#line(job).push(job);
   }
 
-  claim(limit: number, leaseMs: number): { name: string; attempt: number; claim: number }[] {
+  /** One at a time: who may go next, by turn, then by priority and place. */
+  claim(limit: number, leaseMs: number, policy: QueuePolicy = {}): { name: string; attempt: number; claim: number }[] {
     for (const job of this.#jobs.values()) {
       if (job.state !== "running" || job.leaseUntilMs > this.nowMs) continue;
       if (job.cancelled) this.#remove(job);
       else job.state = "joined";
     }
-    const heads = [...this.#lines.values()]
-      .flatMap((line) => (line[0]?.state === "joined" ? [line[0]] : []))
-      .sort((a, b) => a.priority - b.priority || a.place - b.place);
-    return heads.slice(0, limit).map((job) => {
+    const counted = policy.concurrency !== undefined || policy.perGroup !== undefined || policy.weights !== undefined;
+    const taken: { name: string; attempt: number; claim: number }[] = [];
+    while (taken.length < limit && !this.paused) {
+      const running = [...this.#jobs.values()].filter(({ state }) => state === "running");
+      if (running.length >= (policy.concurrency ?? Infinity)) break;
+      const mayGo = (group: string | undefined) =>
+        running.filter((job) => (job.group ?? "") === (group ?? "")).length < (policy.perGroup?.concurrency ?? Infinity);
+      const heads = [...this.#lines.values()].flatMap((line) => (line[0]?.state === "joined" && mayGo(line[0].group) ? [line[0]] : []));
+      const group = this.#nextGroup(new Set(heads.map((job) => job.group)));
+      if (!group) break;
+      const [job] = heads.filter((head) => head.group === group.name).sort((a, b) => a.priority - b.priority || a.place - b.place) as [ModelJob];
+      if (job.startByMs < this.nowMs) {
+        job.state = "dead";
+        this.#leave(job);
+        continue;
+      }
+      const weight = policy.weights?.[group.name ?? ""] ?? 1;
+      this.#turn = { group: group.name, left: (group.again && this.#turn ? this.#turn.left : weight) - 1 };
+      if (counted) job.group ??= "";
       job.state = "running";
+      job.tried = true;
       job.attempt++;
       job.leaseUntilMs = this.nowMs + leaseMs;
       job.claim = ++this.#claims;
-      return { name: job.name, attempt: job.attempt, claim: job.claim };
-    });
+      taken.push({ name: job.name, attempt: job.attempt, claim: job.claim });
+    }
+    return taken;
+  }
+
+  /** Of these, whoever was served last while its turn lasts, else the next name. */
+  #nextGroup(open: ReadonlySet<string | undefined>): { readonly name: string | undefined; readonly again: boolean } | undefined {
+    if (open.size === 0) return undefined;
+    const last = this.#turn;
+    if (last && last.left > 0 && open.has(last.group)) return { name: last.group, again: true };
+    const isAfter = (a: string, b: string) => Buffer.compare(Buffer.from(a), Buffer.from(b)) > 0;
+    const names = [...open].filter((name) => name !== undefined).sort((a, b) => (isAfter(a, b) ? 1 : -1));
+    const later = last && names.find((name) => last.group === undefined || isAfter(name, last.group));
+    return { name: later ?? (open.has(undefined) ? undefined : names[0]), again: false };
   }
 
   holds(name: string, claim: number): boolean {
@@ -139,6 +198,7 @@ export class QueueModel {
     job.dueAtMs = this.nowMs;
     job.place = ++this.#counter;
     job.attempt = 0;
+    job.startByMs = Infinity;
     job.cancelled = false;
   }
 

@@ -2,7 +2,7 @@
  * Over 400 lines because it is one list, which is compared with that table. */
 import assert from "node:assert/strict";
 import type { VirtualClock } from "../kernel/index.ts";
-import type { Claim, ClaimedJob, CommitOutcome, JobEnd, NewJob, Store, Write } from "../store/index.ts";
+import type { Claim, ClaimedJob, Claims, CommitOutcome, JobEnd, NewJob, QueuePolicy, Store, Write } from "../store/index.ts";
 import { bytes, text, type Case, type CaseTools } from "./case.ts";
 
 export interface StoreSubject extends CaseTools {
@@ -12,7 +12,7 @@ export interface StoreSubject extends CaseTools {
 }
 
 /** A queue of its own for each case, with the steps the cases are told in. */
-function queueOf({ store, ids, clock }: StoreSubject) {
+export function queueOf({ store, ids, clock }: StoreSubject) {
   const queue = `q-${ids.next()}`;
   const write = (...writes: Write[]): Promise<CommitOutcome> => store.commit({ id: ids.next(), expects: [], writes });
   const known = new Map<string, string>();
@@ -28,8 +28,10 @@ function queueOf({ store, ids, clock }: StoreSubject) {
       return id;
     },
     async claim(limit = 10, leaseMs = 10_000): Promise<readonly ClaimedJob[]> {
-      return (await store.claim({ holder: "case", leaseMs, queues: [{ queue, limit }] })).jobs;
+      return (await this.ask(limit, undefined, leaseMs)).jobs;
     },
+    ask: (limit: number, policy: QueuePolicy | undefined, leaseMs = 10_000): Promise<Claims> =>
+      store.claim({ holder: "case", leaseMs, queues: [{ queue, limit, ...(policy && { policy }) }] }),
     /** The names a claim hands out; what it took is then done, if asked. */
     async names(limit = 10): Promise<string[]> {
       return (await this.claim(limit)).map(({ id }) => nameOf(id));
@@ -57,7 +59,7 @@ function queueOf({ store, ids, clock }: StoreSubject) {
   };
 }
 
-const aCase = (guarantee: string, name: string, run: (subject: StoreSubject) => Promise<void>): Case<StoreSubject> => ({ name, guarantee, run });
+export const aCase = (guarantee: string, name: string, run: (subject: StoreSubject) => Promise<void>): Case<StoreSubject> => ({ name, guarantee, run });
 
 const cells: readonly Case<StoreSubject>[] = [
   aCase(
@@ -508,7 +510,7 @@ export const queueCases: readonly Case<StoreSubject>[] = [
 
     const depth = await subject.store.read.queue(q.queue);
 
-    assert.deepEqual(depth, { queue: q.queue, waiting: 2, running: 1, dead: 1, parked: 1, undetermined: 0, oldestAgeMs: 2_000 });
+    assert.deepEqual(depth, { queue: q.queue, waiting: 2, running: 1, dead: 1, parked: 1, undetermined: 0, oldestAgeMs: 2_000, paused: false });
     assert.deepEqual(
       (await subject.store.read.queues()).find(({ queue }) => queue === q.queue),
       depth,

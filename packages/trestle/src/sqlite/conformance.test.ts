@@ -2,11 +2,31 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { commitCases, logCases, queueCases, recordCases, sqlCases, tokenCases, transactionCases, type Case, type StoreSubject } from "../conformance/index.ts";
+import {
+  commitCases,
+  logCases,
+  queueCases,
+  queuePolicyCases,
+  recordCases,
+  sqlCases,
+  tokenCases,
+  transactionCases,
+  type Case,
+  type StoreSubject,
+} from "../conformance/index.ts";
 import { seededRandom, uuidv7Ids, virtualClock } from "../kernel/index.ts";
 import { openSqlite } from "./index.ts";
 
-const cases: readonly Case<StoreSubject>[] = [...commitCases, ...logCases, ...queueCases, ...recordCases, ...tokenCases, ...sqlCases, ...transactionCases];
+const cases: readonly Case<StoreSubject>[] = [
+  ...commitCases,
+  ...logCases,
+  ...queueCases,
+  ...queuePolicyCases,
+  ...recordCases,
+  ...tokenCases,
+  ...sqlCases,
+  ...transactionCases,
+];
 
 /** Binds cases to node:test. Cases use keys of their own, so one store serves `casesPerStore` of them: opening a file costs a thread. */
 function runCases(engine: string, casesPerStore: number, open: () => Promise<{ readonly subject: StoreSubject; readonly close: () => Promise<void> }>): void {

@@ -9,9 +9,10 @@
 import { createHash } from "node:crypto";
 import { Fault, type Clock, type Timer } from "../kernel/index.ts";
 import {
+  checkAbove0,
+  checkClaim,
   checkCommit,
   checkId,
-  checkKey,
   limits,
   type Change,
   type Commit,
@@ -216,7 +217,7 @@ export function engineStore(options: EngineOptions): SqliteStore {
   ): Promise<T> {
     if (closing) return Promise.reject(Fault.create("store.closed", "the store is closed", "Start the node again, or stop using it before it closes."));
     return new Promise<T>((resolve, reject) => {
-      checkPositive(withinMs, "transaction.withinMs");
+      checkAbove0(withinMs, "transaction.withinMs");
       const start = async () => {
         try {
           await writer.begin(clock.wallMs(), withinMs);
@@ -291,16 +292,11 @@ export function engineStore(options: EngineOptions): SqliteStore {
       return submit({ kind: "resolve", id }, 0);
     },
     async claim(request) {
-      checkPositive(request.leaseMs, "claim.leaseMs");
-      for (const { queue, limit } of request.queues) {
-        checkKey(queue, "claim.queue");
-        if (!Number.isInteger(limit) || limit < 0)
-          throw Fault.create("option.out-of-range", `claim.limit must be an integer, 0 or more, got ${limit}`, "Set claim.limit within the range.");
-      }
+      checkClaim(request);
       return submit({ kind: "claim", request }, 0);
     },
     async extend(claims, leaseMs) {
-      checkPositive(leaseMs, "extend.leaseMs");
+      checkAbove0(leaseMs, "extend.leaseMs");
       for (const claim of claims) checkId(claim.id, "claim.id");
       return submit({ kind: "extend", claims, leaseMs }, 0);
     },
@@ -340,9 +336,4 @@ function addKeys(keys: Set<string>, commit: Commit): void {
     if (write.kind === "put" || write.kind === "remove" || write.kind === "merge") keys.add(write.key);
     else if (write.kind === "append") keys.add(write.stream);
   }
-}
-
-function checkPositive(ms: number, option: string): void {
-  if (!(Number.isFinite(ms) && ms > 0))
-    throw Fault.create("option.out-of-range", `${option} must be milliseconds above 0, got ${ms}`, `Set ${option} within the range.`);
 }

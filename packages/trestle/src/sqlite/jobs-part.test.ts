@@ -8,6 +8,13 @@ test("[F8] each statement of the queue walks one index in its order, whatever th
   const expected: Record<keyof typeof jobPlans, RegExp> = {
     claimPlan: /^SEARCH trestle_jobs USING (COVERING )?INDEX trestle_jobs_ready \(queue=\?\)$/,
     anyReady: /^SEARCH trestle_jobs USING (COVERING )?INDEX trestle_jobs_ready \(queue=\?\)$/,
+    headsOfGroup: /^SEARCH trestle_jobs USING (COVERING )?INDEX trestle_jobs_turns \(queue=\? AND grp=\?\)$/,
+    firstGroup: /^SEARCH trestle_jobs USING COVERING INDEX trestle_jobs_turns \(queue=\? AND grp>\?\)$/,
+    groupAfter: /^SEARCH trestle_jobs USING COVERING INDEX trestle_jobs_turns \(queue=\? AND grp>\?\)$/,
+    heldOfQueue: /^SEARCH trestle_jobs USING COVERING INDEX trestle_jobs_held \(queue=\? AND grp>\?\)$/,
+    heldOfGroup: /^SEARCH trestle_jobs USING COVERING INDEX trestle_jobs_held \(queue=\? AND grp=\?\)$/,
+    untriedTwin: /^SEARCH trestle_jobs USING (COVERING )?INDEX trestle_jobs_uniq \(queue=\? AND uniq=\?\)$/,
+    over: /^SEARCH trestle_jobs USING (COVERING )?INDEX trestle_jobs_until \(until>\? AND until<\?\)$/,
     nextBehind: /^SEARCH trestle_jobs USING (COVERING )?INDEX trestle_jobs_behind \(queue=\? AND key=\?\)$/,
     headOfKey: /^SEARCH trestle_jobs USING (COVERING )?INDEX trestle_jobs_head \(queue=\? AND key=\?\)$/,
     dueOfQueue: /^SEARCH trestle_jobs USING (COVERING )?INDEX trestle_jobs_due \(queue=\? AND due<\?\)$/,

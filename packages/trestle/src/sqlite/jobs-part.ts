@@ -8,46 +8,69 @@
  *   running       claimed under a fence until its lease ends. Leaves by `finish`, or back to ready when the lease has run out.
  *   retrying      was running; waits for its due time and stays the head of its key. Leaves for ready.
  *   parked, undetermined   kept for a person and stay the head: the key waits. Leave by `redrive` or `cancel`.
- *   dead          kept for a person; its key goes on. Leaves by `redrive` or `cancel`.
- * A done job is removed. Removing a head, or its death, makes the next one behind it ready.
+ *   dead          kept for a person; its key goes on. Leaves by `redrive` or `cancel`, or when the time it is kept is over.
+ *   done          kept for people for a time; without one a done job is removed.
+ * Removing a head, or its death, makes the next one behind it ready.
  *
  * `place` is the place in the line: the order of sending, and for a job that joins later (scheduled, retried, redriven) the
  * order of joining. Both come from one counter, so places compare.
  */
-import type { Claim, ClaimedJob, ClaimRequest, Claims, CommitRefused, Fence, JobEnd, JobId, NewJob } from "../store/index.ts";
-import { limits } from "../store/index.ts";
+import type { Claim, ClaimedJob, ClaimRequest, Claims, CommitRefused, Fence, JobEnd, JobId, NewJob, QueuePolicy } from "../store/index.ts";
+import { expiredError, limits } from "../store/index.ts";
 import type { LaneState } from "./lane-state.ts";
-import { idBytes, idText } from "./statements.ts";
+import { idBytes, idText, type Row } from "./statements.ts";
 import { jobStates } from "./schema.ts";
+import { handsOutByTurns, turnsPart, turnsPlans, type Asked } from "./turns-part.ts";
 
 /** Jobs that join, or are taken back, in one batch at the most: what is left follows in the next. */
 const stepRows = 1_000;
 
-const { ready, running, retrying, parked, undetermined, behind, scheduled, dead } = jobStates;
+const { ready, running, retrying, parked, undetermined, behind, scheduled, dead, done } = jobStates;
 
-const insert = `insert into trestle_jobs (seq, id, queue, state, priority, place, due, sent, attempt, key, uniq, payload) values (?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?) on conflict (id) do nothing`;
+const insert = `insert into trestle_jobs (seq, id, queue, state, priority, place, due, sent, attempt, key, uniq, payload, grp, until) values (?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?) on conflict (id) do nothing`;
 const twin = "select 1 from trestle_jobs where queue = ? and uniq = ? and uniq is not null and state in (1, 3, 6, 7) limit 1";
+const untriedTwin =
+  "select seq, sent, state, key from trestle_jobs where queue = ? and uniq = ? and uniq is not null and state in (1, 3, 6, 7) and n is null limit 1";
 const headOfKey = "select 1 from trestle_jobs where queue = ? and key = ? and key is not null and state <= 5";
-const nextBehind = "select seq from trestle_jobs where queue = ? and key = ? and state = 6 order by place limit 1";
-const byId = "select seq, state, epoch, n, queue, key, cancelled, attempt from trestle_jobs where id = ?";
+const nextBehind = "select seq, grp from trestle_jobs where queue = ? and key = ? and state = 6 order by place limit 1";
+const byId = "select seq, state, epoch, n, queue, key, cancelled, attempt, until, grp from trestle_jobs where id = ?";
 const setState = "update trestle_jobs set state = ?, place = ? where seq = ?";
 const remove = "delete from trestle_jobs where seq = ?";
-const dueOfQueue = "select seq, state, key from trestle_jobs where queue = ? and state in (3, 7) and due <= ? order by due, seq limit ?";
-const dueOfKey = "select seq, state, key from trestle_jobs where queue = ? and key = ? and key is not null and state = 7 and due <= ? order by due, seq";
+const dueOfQueue = "select seq, state, key, grp from trestle_jobs where queue = ? and state in (3, 7) and due <= ? order by due, seq limit ?";
+const dueOfKey = "select seq, state, key, grp from trestle_jobs where queue = ? and key = ? and key is not null and state = 7 and due <= ? order by due, seq";
 const nextDue = "select due from trestle_jobs where queue = ? and state in (3, 7) order by due limit 1";
 const allDue = "select queue, min(due) from trestle_jobs where state in (3, 7) group by queue";
 const nextLease = "select lease from trestle_jobs where state = 2 order by lease limit 1";
 const overdue = "select seq, queue, key, cancelled from trestle_jobs where state = 2 and lease <= ? order by lease limit ?";
 const backToLine = "update trestle_jobs set state = 1, lease = null, holder = null where seq = ?";
-const endTry = "update trestle_jobs set state = ?, place = ?, due = ?, attempt = ?, error = ?, lease = null, holder = null where seq = ?";
-const redriven = "update trestle_jobs set state = ?, place = ?, due = ?, attempt = 0, error = null, cancelled = 0 where seq = ?";
+const endTry = "update trestle_jobs set state = ?, place = ?, due = ?, attempt = ?, error = ?, until = ?, lease = null, holder = null where seq = ?";
+const redriven =
+  "update trestle_jobs set state = ?, place = ?, due = ?, attempt = 0, error = null, until = null, cancelled = 0, payload = coalesce(?, payload) where seq = ?";
 const extendLease = "update trestle_jobs set lease = ? where id = ? and state = 2 and epoch = ? and n = ? and cancelled = 0";
 const take = "update trestle_jobs set state = 2, attempt = attempt + 1, epoch = ?, n = ?, lease = ?, holder = ? where seq = ?";
+/** Under a policy every job is counted, whenever it was sent: those of nobody's group as the group "". */
+const takeCounted = "update trestle_jobs set state = 2, attempt = attempt + 1, epoch = ?, n = ?, lease = ?, holder = ?, grp = coalesce(grp, '') where seq = ?";
+const over = "select seq from trestle_jobs indexed by trestle_jobs_until where state in (8, 9) and until is not null and until <= ? order by until limit ?";
 /** Plans that may not change: each walks one partial index in its order, without a sort (checked by jobs-part.test.ts). */
 export const claimPlan =
-  "select seq, id, key, attempt, sent, payload, n from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 order by priority, place limit ?";
-const anyReady = "select 1 from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 limit 1";
-export const jobPlans = { claimPlan, nextBehind, headOfKey, dueOfQueue, dueOfKey, nextDue, nextLease, overdue, twin, byId, anyReady };
+  "select seq, id, key, attempt, sent, payload, n, until from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 and grp is null order by priority, place limit ?";
+const anyReady = "select 1 from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 and grp is null limit 1";
+export const jobPlans = {
+  claimPlan,
+  nextBehind,
+  headOfKey,
+  dueOfQueue,
+  dueOfKey,
+  nextDue,
+  nextLease,
+  overdue,
+  twin,
+  untriedTwin,
+  byId,
+  anyReady,
+  over,
+  ...turnsPlans,
+};
 
 export interface JobsPart {
   /** Lets due jobs join. Before the commits of a batch. */
@@ -56,10 +79,13 @@ export interface JobsPart {
   holds(job: JobId, fence: Fence): boolean;
   finish(job: JobId, fence: Fence, end: JobEnd): CommitRefused | undefined;
   cancel(job: JobId): void;
-  redrive(job: JobId): void;
+  redrive(job: JobId, payload: Uint8Array | undefined): void;
+  pause(queue: string, paused: boolean): void;
   /** `fence` gives the number of the batch, and is asked only when there is a job to hand out. */
   claim(request: ClaimRequest, fence: () => Fence): Claims;
   extend(claims: readonly Claim[], leaseMs: number): boolean[];
+  /** Removes at most `limit` of what has been kept long enough; answers how many. */
+  sweep(limit: number): number;
   /** The file has one owner: whoever held these claims is gone. */
   releaseAll(): void;
   /** Reads counters and bounds again, after the file may have changed under them. */
@@ -75,17 +101,19 @@ export function jobsPart(state: LaneState): JobsPart {
   let leaseBound = Infinity;
   // Queues in which more was due than one batch may move: there a key is looked at before another job joins it.
   const backlog = new Set<string>();
+  const turns = turnsPart(state, { ready: (queue, limit) => sql(claimPlan).all(queue, limit), anyReady: (queue) => sql(anyReady).get(queue) !== undefined });
 
   const dueBound = (queue: string, atMs: number) => void (atMs < (dueBounds.get(queue) ?? Infinity) && dueBounds.set(queue, atMs));
 
-  function join(queue: string, seq: number, from: number, key: string | null): void {
+  function join(queue: string, seq: number, from: number, key: string | null, group: string | null): void {
     const to = from === retrying || key === null || !sql(headOfKey).get(queue, key) ? ready : behind;
     sql(setState).run(to, ++counter, seq);
+    if (group !== null) turns.grouped(queue);
     queues.add(queue);
   }
 
   function joinDueOfKey(queue: string, key: string): void {
-    for (const [seq, from] of sql(dueOfKey).all(queue, key, state.nowMs)) join(queue, seq as number, from as number, key);
+    for (const [seq, from, , group] of sql(dueOfKey).all(queue, key, state.nowMs)) join(queue, seq as number, from as number, key, group as string | null);
   }
 
   /** The head of this key has gone. */
@@ -95,6 +123,7 @@ export function jobsPart(state: LaneState): JobsPart {
     const next = sql(nextBehind).get(queue, key);
     if (!next || sql(headOfKey).get(queue, key)) return;
     sql("update trestle_jobs set state = 1 where seq = ?").run(next[0] as number);
+    if (next[1] !== null) turns.grouped(queue);
     queues.add(queue);
   }
 
@@ -114,6 +143,13 @@ export function jobsPart(state: LaneState): JobsPart {
     queues.add(queue);
   }
 
+  /** Nobody started it in time. */
+  function expire(seq: number, queue: string, key: string | null, attempt: number, keepMs: number | undefined): void {
+    sql(endTry).run(dead, ++counter, state.nowMs, attempt, expiredError, keepMs === undefined ? null : state.nowMs + keepMs, seq);
+    advance(queue, key);
+    queues.add(queue);
+  }
+
   const part: JobsPart = {
     reload() {
       const seq = Number(sql("select max(seq) from trestle_jobs").get()?.[0] ?? 0);
@@ -122,6 +158,7 @@ export function jobsPart(state: LaneState): JobsPart {
       dueBounds.clear();
       backlog.clear();
       for (const [queue, due] of sql(allDue).all()) dueBounds.set(queue as string, due as number);
+      turns.reload();
       leaseBound = Number(sql(nextLease).get()?.[0] ?? Infinity);
     },
 
@@ -135,7 +172,7 @@ export function jobsPart(state: LaneState): JobsPart {
       for (const [queue, bound] of dueBounds) {
         if (bound > state.nowMs) continue;
         const rows = sql(dueOfQueue).all(queue, state.nowMs, stepRows);
-        for (const [seq, from, key] of rows) join(queue, seq as number, from as number, key as string | null);
+        for (const [seq, from, key, group] of rows) join(queue, seq as number, from as number, key as string | null, group as string | null);
         if (rows.length === stepRows) {
           backlog.add(queue);
           continue;
@@ -148,8 +185,18 @@ export function jobsPart(state: LaneState): JobsPart {
     },
 
     enqueue(job) {
-      if (job.unique !== undefined && sql(twin).get(job.queue, job.unique)) return;
-      const dueAtMs = Math.max(job.dueAtMs ?? state.nowMs, state.nowMs);
+      let sentAtMs = state.nowMs;
+      let dueAtMs = Math.max(job.dueAtMs ?? state.nowMs, state.nowMs);
+      if (job.unique !== undefined && job.replace) {
+        if (sql(byId).get(idBytes(job.id, scratch))) return;
+        const first = sql(untriedTwin).get(job.queue, job.unique) as readonly [number, number, number, string | null] | undefined;
+        if (first) {
+          sentAtMs = first[1];
+          dueAtMs = Math.max(state.nowMs, Math.min(dueAtMs, sentAtMs + (job.replace.atMostMs ?? Infinity)));
+          sql(remove).run(first[0]);
+          if (first[2] <= undetermined) advance(job.queue, first[3]);
+        }
+      } else if (job.unique !== undefined && sql(twin).get(job.queue, job.unique)) return;
       const key = job.key ?? null;
       let to: number = ready;
       if (dueAtMs > state.nowMs) to = scheduled;
@@ -167,13 +214,16 @@ export function jobsPart(state: LaneState): JobsPart {
           job.priority,
           to === scheduled ? 0 : seq,
           dueAtMs,
-          state.nowMs,
+          sentAtMs,
           key,
           job.unique ?? null,
           job.payload,
+          job.group ?? null,
+          job.startByMs ?? null,
         ) === 0
       )
         return;
+      if (job.group !== undefined) turns.grouped(job.queue);
       if (to === scheduled) dueBound(job.queue, dueAtMs);
       queues.add(job.queue);
     },
@@ -186,8 +236,23 @@ export function jobsPart(state: LaneState): JobsPart {
     finish(job, fence, end) {
       const row = sql(byId).get(idBytes(job, scratch));
       if (!row || row[1] !== running || row[2] !== fence.epoch || row[3] !== fence.n) return { ok: false, refused: "fenced", job };
-      const [seq, , , , queue, key, cancelled, attempt] = row as unknown as [number, number, number, number, string, string | null, number, number];
+      const [seq, , , , queue, key, cancelled, attempt, until] = row as unknown as [
+        number,
+        number,
+        number,
+        number,
+        string,
+        string | null,
+        number,
+        number,
+        number | null,
+      ];
       queues.add(queue);
+      if (end.kind === "done" && end.keepUntilMs !== undefined && end.keepUntilMs > state.nowMs) {
+        sql(endTry).run(done, 0, state.nowMs, attempt, null, end.keepUntilMs, seq);
+        advance(queue, key);
+        return undefined;
+      }
       if (end.kind === "done" || (cancelled !== 0 && (end.kind === "retry" || end.kind === "later"))) {
         sql(remove).run(seq);
         advance(queue, key);
@@ -202,13 +267,14 @@ export function jobsPart(state: LaneState): JobsPart {
           due,
           end.kind === "later" ? attempt - 1 : attempt,
           (end.kind === "retry" ? end.error : end.reason) ?? null,
+          until,
           seq,
         );
         if (waits) dueBound(queue, due);
         return undefined;
       }
       const to = end.kind === "dead" ? dead : end.kind === "parked" ? parked : undetermined;
-      sql(endTry).run(to, ++counter, state.nowMs, attempt, end.error, seq);
+      sql(endTry).run(to, ++counter, state.nowMs, attempt, end.error, (end.kind === "dead" ? end.keepUntilMs : undefined) ?? null, seq);
       if (to === dead) advance(queue, key);
       return undefined;
     },
@@ -224,13 +290,25 @@ export function jobsPart(state: LaneState): JobsPart {
       queues.add(row[4] as string);
     },
 
-    redrive(job) {
+    redrive(job, payload) {
       const row = sql(byId).get(idBytes(job, scratch));
       if (!row || ![dead, parked, undetermined].includes(row[1] as 8)) return;
       const [seq, from, , , queue, key] = row as unknown as [number, number, number, number, string, string | null];
       const waits = from === dead && key !== null && sql(headOfKey).get(queue, key) !== undefined;
-      sql(redriven).run(waits ? behind : ready, ++counter, state.nowMs, seq);
+      if (row[9] !== null) turns.grouped(queue);
+      sql(redriven).run(waits ? behind : ready, ++counter, state.nowMs, payload ?? null, seq);
       queues.add(queue);
+    },
+
+    pause(queue, paused) {
+      turns.pause(queue, paused);
+      queues.add(queue);
+    },
+
+    sweep(limit) {
+      const rows = sql(over).all(state.nowMs, limit);
+      for (const [seq] of rows) sql(remove).run(seq as number);
+      return rows.length + turns.sweep(limit);
     },
 
     claim(request, fence) {
@@ -239,20 +317,29 @@ export function jobsPart(state: LaneState): JobsPart {
       const leaseUntilMs = state.nowMs + request.leaseMs;
       let nextDueAtMs: number | undefined;
       const dueAt = (ms: number) => void (nextDueAtMs = Math.min(ms, nextDueAtMs ?? Infinity));
-      for (const { queue, limit } of request.queues) {
-        const wanted = Math.max(0, Math.min(limit, limits.claimJobsMax - jobs.length));
-        const rows = wanted === 0 ? [] : sql(claimPlan).all(queue, wanted);
-        for (const [seq, id, key, attempt, sent, payload, heldBefore] of rows as unknown as [
-          number,
-          Uint8Array,
-          string | null,
-          number,
-          number,
-          Uint8Array,
-          number | null,
-        ][]) {
+      let tooLate = 0;
+      const mayGoOn = () => tooLate < stepRows;
+      /** Hands these rows out up to the first that has waited too long, behind which another may come first; answers how many. */
+      const handOut = (queue: string, policy: QueuePolicy | undefined, rows: readonly Row[], counted: boolean): number => {
+        let taken = 0;
+        for (const row of rows) {
+          const [seq, id, key, attempt, sent, payload, heldBefore, until] = row as unknown as [
+            number,
+            Uint8Array,
+            string | null,
+            number,
+            number,
+            Uint8Array,
+            number | null,
+            number | null,
+          ];
+          if (until !== null && until < state.nowMs) {
+            expire(seq, queue, key, attempt, policy?.keepDeadMs);
+            tooLate++;
+            break;
+          }
           const held = fence();
-          sql(take).run(held.epoch, held.n, leaseUntilMs, request.holder, seq);
+          sql(counted ? takeCounted : take).run(held.epoch, held.n, leaseUntilMs, request.holder, seq);
           jobs.push({
             id: idText(id),
             fence: held,
@@ -264,9 +351,31 @@ export function jobsPart(state: LaneState): JobsPart {
             sentAtMs: sent,
             leaseUntilMs,
           });
+          taken++;
         }
-        if (rows.length === wanted && sql(anyReady).get(queue)) dueAt(state.nowMs);
-        else if (dueBounds.has(queue)) {
+        return taken;
+      };
+      for (const { queue, limit, policy } of request.queues) {
+        if (turns.isPaused(queue)) continue;
+        const wanted = Math.max(0, Math.min(limit, limits.claimJobsMax - jobs.length));
+        const counted = handsOutByTurns(policy);
+        let openAtMs: number | undefined;
+        if (counted || turns.isGrouped(queue)) {
+          const asked: Asked = { queue, policy, wanted, handOut: (rows) => handOut(queue, policy, rows, counted), mayGoOn };
+          openAtMs = turns.claim(asked);
+        } else {
+          let taken = 0;
+          for (let rows = wanted; rows > 0 && taken < wanted && mayGoOn();) {
+            const found = sql(claimPlan).all(queue, wanted - taken);
+            taken += handOut(queue, policy, found, false);
+            rows = found.length;
+          }
+          if (taken > 0) turns.servedNobodys(queue);
+          if (taken === wanted && sql(anyReady).get(queue)) openAtMs = state.nowMs;
+        }
+        if (!mayGoOn()) openAtMs = state.nowMs;
+        if (openAtMs !== undefined) dueAt(openAtMs);
+        if (openAtMs !== state.nowMs && dueBounds.has(queue)) {
           const due = sql(nextDue).get(queue)?.[0];
           if (due !== undefined) dueAt(due as number);
         }

@@ -224,7 +224,9 @@ export function openLane(options: LaneOptions): Lane {
       case "cancel":
         return void jobs.cancel(write.job);
       case "redrive":
-        return void jobs.redrive(write.job);
+        return void jobs.redrive(write.job, write.payload);
+      case "pause":
+        return void jobs.pause(write.queue, write.paused);
       case "sql":
         user.run(write.statement);
         if (/\b(create|alter|drop)\b/i.test(write.statement.text)) lookForDeferredKeys();
@@ -336,7 +338,8 @@ export function openLane(options: LaneOptions): Lane {
     if (resolvedIds > 0)
       resolvedIds -= sql("delete from trestle_resolved where id in (select id from trestle_resolved where at < ? order by at limit ?)").run(cutoff, limit);
     if (dropWindows(state, windows)) windows = tokenWindows(sql);
-    behindWithTrimming = swept === limit || trimmed === limit;
+    const forgotten = jobs.sweep(limit);
+    behindWithTrimming = swept === limit || trimmed === limit || forgotten === limit;
   }
 
   // ---- batches --------------------------------------------------------------------------------------------------------
@@ -581,6 +584,8 @@ function keysOfWrite(write: Write): string | readonly string[] {
     case "cancel":
     case "redrive":
       return `j${write.job}`;
+    case "pause":
+      return `q${write.queue}`;
     case "sql":
       return [];
   }

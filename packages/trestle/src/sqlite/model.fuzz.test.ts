@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { CommitModel, QueueModel } from "../conformance/index.ts";
 import { seededRandom, uuidv7Ids, virtualClock, type Random } from "../kernel/index.ts";
-import type { Claim, Commit, CommitOutcome, Expectation, JobEnd, Store, Write } from "../store/index.ts";
+import type { Claim, Commit, CommitOutcome, Expectation, JobEnd, QueuePolicy, Store, Write } from "../store/index.ts";
 import { openSqlite } from "./index.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
@@ -193,10 +193,23 @@ async function queueAgainstModel(seed: string): Promise<void> {
   const held: { claim: Claim; name: string; modelClaim: number }[] = [];
   const names: string[] = [];
   const write = (each: Write) => store.commit({ id: ids.next(), expects: [], writes: [each] });
+  const groups = chance(random, 0.6) ? ["a", "b", "é", "\ue000", "\u{1f600}"] : [];
+  const policy = pick<QueuePolicy | undefined>(random, [
+    undefined,
+    undefined,
+    { concurrency: 3 },
+    { perGroup: { concurrency: 1 } },
+    { weights: { a: 2, b: 3 } },
+    { concurrency: 4, perGroup: { concurrency: 2 }, weights: { b: 3 } },
+  ]);
 
   for (let step = 0; step < 400; step++) {
     model.tick(clock.wallMs());
     const what = below(random, 12);
+    if (chance(random, 0.03)) {
+      await write({ kind: "pause", queue: "q", paused: !model.paused });
+      model.paused = !model.paused;
+    }
     if (what < 4) {
       const name = ids.next();
       names.push(name);
@@ -205,14 +218,17 @@ async function queueAgainstModel(seed: string): Promise<void> {
         ...(chance(random, 0.7) && { key: pick(random, ["k", "l", "m"]) }),
         ...(chance(random, 0.15) && { unique: pick(random, ["u", "v"]) }),
         ...(chance(random, 0.3) && { dueAtMs: clock.wallMs() + below(random, 500) - 50 }),
+        ...(groups.length > 0 && chance(random, 0.8) && { group: pick(random, groups) }),
+        ...(chance(random, 0.15) && { startByMs: clock.wallMs() + below(random, 600) }),
+        ...(chance(random, 0.15) && { unique: "w", replace: chance(random, 0.5) ? {} : { atMostMs: below(random, 300) } }),
       };
       await write({ kind: "enqueue", job: { id: name, queue: "q", payload: bytes(name), ...options } });
       model.send(name, options);
     } else if (what < 7) {
       const limit = 1 + below(random, 4);
       const leaseMs = 1 + below(random, 400);
-      const { jobs } = await store.claim({ holder: "h", leaseMs, queues: [{ queue: "q", limit }] });
-      const expected = model.claim(limit, leaseMs);
+      const { jobs } = await store.claim({ holder: "h", leaseMs, queues: [{ queue: "q", limit, ...(policy && { policy }) }] });
+      const expected = model.claim(limit, leaseMs, policy);
       assert.deepEqual(
         jobs.map(({ id, attempt }) => [id, attempt]),
         expected.map(({ name, attempt }) => [name, attempt]),
@@ -224,7 +240,7 @@ async function queueAgainstModel(seed: string): Promise<void> {
       const { claim, name, modelClaim } = held[at] as (typeof held)[number];
       const end = pick<JobEnd>(random, [
         { kind: "done" },
-        { kind: "done" },
+        { kind: "done", keepUntilMs: clock.wallMs() + below(random, 300) },
         { kind: "retry", dueAtMs: clock.wallMs() + below(random, 300), error: "e" },
         { kind: "later", dueAtMs: clock.wallMs() + below(random, 300) },
         { kind: "dead", error: "e" },

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
-import { commitCases, logCases, queueCases, recordCases, tokenCases, type Case, type StoreSubject } from "../conformance/index.ts";
+import { commitCases, logCases, queueCases, queuePolicyCases, recordCases, tokenCases, type Case, type StoreSubject } from "../conformance/index.ts";
 import { seededRandom, uuidv7Ids, virtualClock } from "../kernel/index.ts";
 import { openForWriting } from "./connection.ts";
 import { openSqlite } from "./index.ts";
@@ -21,7 +21,7 @@ async function preparedByTheCases(): Promise<string[]> {
     const clock = virtualClock();
     const ids = uuidv7Ids(clock, seededRandom("plans"));
     const store = await openSqlite({ path: ":memory:", clock });
-    const cases: readonly Case<StoreSubject>[] = [...commitCases, ...logCases, ...queueCases, ...recordCases, ...tokenCases];
+    const cases: readonly Case<StoreSubject>[] = [...commitCases, ...logCases, ...queueCases, ...queuePolicyCases, ...recordCases, ...tokenCases];
     for (const { run } of cases) await run({ store, clock, ids });
     await store.close();
   } finally {
@@ -37,7 +37,7 @@ const walks = [
   /^select (max\(|min\()\w+\) from trestle_jobs/,
   /^select queue, min\(due\) from trestle_jobs .* USING (COVERING )?INDEX trestle_jobs_due/s,
   /^select .*trestle_jobs.* state = 2.* USING (COVERING )?INDEX trestle_jobs_lease/s,
-  /^select id, queue, state, key, attempt, due, sent, error, payload from trestle_jobs .* USING INDEX trestle_jobs_id/s,
+  /^select id, queue, state, key, grp, attempt, due, sent, error, payload from trestle_jobs .* USING INDEX trestle_jobs_id/s,
 ];
 
 function withStatistics(db: DatabaseSync, rows: number): void {
@@ -86,7 +86,7 @@ test("[F8] no statement has a second plan: statistics of 0, 1 and 10 million row
   rmSync(directory, { recursive: true });
 
   const scanning = [...before]
-    .filter(([, plan]) => /SCAN (?!e |r )(?!trestle_meta|trestle_resolved|json_each|sqlite_schema|\(|CONSTANT)/.test(plan))
+    .filter(([, plan]) => /SCAN (?!e |r )(?!trestle_meta|trestle_resolved|trestle_paused|json_each|sqlite_schema|\(|CONSTANT)/.test(plan))
     .map(([text, plan]) => `${text} -- ${plan}`);
   assert.deepEqual(
     scanning.filter((line) => !walks.some((walk) => walk.test(line))),

@@ -5,6 +5,7 @@ import {
   limits,
   type CommitRow,
   type EventRow,
+  type GroupDepth,
   type JobRow,
   type JobState,
   type QueueDepth,
@@ -43,6 +44,7 @@ const stateNames = new Map<number, JobState>([
   [jobStates.dead, "dead"],
   [jobStates.parked, "parked"],
   [jobStates.undetermined, "undetermined"],
+  [jobStates.done, "done"],
 ]);
 const statesOf = (name: JobState): string =>
   [...stateNames]
@@ -85,7 +87,9 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
 
   function depth(queue: string): QueueDepth {
     const one = (text: string): Row => sql(text).get(queue) as Row;
-    const ready = Number(one("select count(*) from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1")[0]);
+    const ready =
+      Number(one("select count(*) from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 and grp is null")[0]) +
+      Number(one("select count(*) from trestle_jobs indexed by trestle_jobs_turns where queue = ? and state = 1 and grp is not null")[0]);
     const [behind, behindPlace] = one(
       "select count(*), min(place) from trestle_jobs indexed by trestle_jobs_behind where queue = ? and state = 6",
     ) as unknown as [number, number | null];
@@ -98,17 +102,13 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
     const running = Number(one("select count(*) from trestle_jobs indexed by trestle_jobs_lease where queue = ? and state = 2")[0]);
     const dues: number[] = [];
     // The oldest of each priority is the first of its part of the index.
-    for (
-      let at = sql("select priority, due from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 order by priority, place limit 1").get(
-        queue,
-      );
-      at;
-    ) {
-      dues.push(at[1] as number);
-      at = sql(
-        "select priority, due from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 and priority > ? order by priority, place limit 1",
-      ).get(queue, at[0] as number);
-    }
+    const firsts = (index: string, where: string, ...of: readonly string[]) => {
+      const text = (more: string) =>
+        `select priority, due from trestle_jobs indexed by ${index} where queue = ? and state = 1 and ${where}${more} order by priority, place limit 1`;
+      for (let at = sql(text("")).get(queue, ...of); at; at = sql(text(" and priority > ?")).get(queue, ...of, at[0] as number)) dues.push(at[1] as number);
+    };
+    firsts("trestle_jobs_ready", "grp is null");
+    for (const group of groupsOf("trestle_jobs_turns where state = 1", queue)) firsts("trestle_jobs_turns", "grp = ?", group);
     if (behindPlace !== null)
       dues.push(
         ...sql("select due from trestle_jobs where queue = ? and state = 6 and place = ?")
@@ -126,8 +126,33 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
       dead: kept.get(jobStates.dead) ?? 0,
       parked: kept.get(jobStates.parked) ?? 0,
       undetermined: kept.get(jobStates.undetermined) ?? 0,
-      oldestAgeMs: dues.length ? Math.max(0, nowMs - Math.min(...dues)) : 0,
+      oldestAgeMs: Math.max(0, nowMs - dues.reduce((oldest, due) => Math.min(oldest, due), nowMs)),
+      paused: sql("select 1 from trestle_paused where queue = ?").get(queue) !== undefined,
     };
+  }
+
+  /** Names of the groups in one of the indexes that hold them, by one seek each. */
+  function* groupsOf(part: string, queue: string, from?: string): Generator<string> {
+    const next = (than: string) => `select grp from trestle_jobs indexed by ${part} and queue = ? and grp ${than} order by grp limit 1`;
+    let row = from === undefined ? sql(next("is not null")).get(queue) : sql(next("> ?")).get(queue, from);
+    for (; row; row = sql(next("> ?")).get(queue, row[0] as string)) yield row[0] as string;
+  }
+
+  function groups(queue: string, after: string | undefined, limit: number): readonly GroupDepth[] {
+    const names = new Set<string>();
+    for (const part of ["trestle_jobs_turns where state = 1", "trestle_jobs_held where state = 2"]) {
+      let left = limit;
+      for (const group of groupsOf(part, queue, after)) {
+        if (left-- === 0) break;
+        names.add(group);
+      }
+    }
+    const count = (index: string, state: number, group: string) =>
+      Number(sql(`select count(*) from trestle_jobs indexed by ${index} where queue = ? and state = ${state} and grp = ?`).get(queue, group)?.[0]);
+    return [...names]
+      .sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)))
+      .slice(0, limit)
+      .map((group) => ({ group, ready: count("trestle_jobs_turns", 1, group), running: count("trestle_jobs_held", 2, group) }));
   }
 
   /** Distinct queues, by one seek each over the partial indexes; running jobs are few. */
@@ -137,8 +162,10 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
         .all()
         .map(([name]) => name as string),
     );
+    for (const [name] of sql("select queue from trestle_paused order by queue").all()) names.add(name as string);
     for (const part of [
-      "trestle_jobs_ready where state = 1",
+      "trestle_jobs_ready where state = 1 and grp is null",
+      "trestle_jobs_turns where state = 1 and grp is not null",
       "trestle_jobs_behind where state = 6",
       "trestle_jobs_due where state in (3, 7)",
       "trestle_jobs_kept where state in (4, 5, 8)",
@@ -263,10 +290,13 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
         if (queue !== undefined) (conditions.push("queue = ?"), parameters.push(queue));
         if (state !== undefined) conditions.push(`state in (${statesOf(state)})`);
         if (after !== undefined) (conditions.push("id > ?"), parameters.push(idBytes(after)));
-        return sql(`select id, queue, state, key, attempt, due, sent, error, payload from trestle_jobs where ${conditions.join(" and ")} order by id limit ?`)
+        return sql(
+          `select id, queue, state, key, grp, attempt, due, sent, error, payload from trestle_jobs where ${conditions.join(" and ")} order by id limit ?`,
+        )
           .all(...parameters, page(limit))
           .map(jobRow);
       }),
+    groups: ({ queue, limit, after }) => reading(() => snapshot(() => groups(queue, after, page(limit)))),
     rows: (statement) =>
       reading(() => {
         try {
@@ -334,10 +364,11 @@ function commitRow(row: Row): CommitRow {
   return { epoch, n, id: idText(id), atMs, wrote };
 }
 function jobRow(row: Row): JobRow {
-  const [id, queue, state, key, attempt, dueAtMs, sentAtMs, error, payload] = row as unknown as [
+  const [id, queue, state, key, group, attempt, dueAtMs, sentAtMs, error, payload] = row as unknown as [
     Uint8Array,
     string,
     number,
+    string | null,
     string | null,
     number,
     number,
@@ -350,6 +381,7 @@ function jobRow(row: Row): JobRow {
     queue,
     state: stateNames.get(state) as JobState,
     key: key ?? undefined,
+    group: group ?? undefined,
     attempt,
     dueAtMs,
     sentAtMs,

@@ -16,7 +16,7 @@ export const applicationId = 0x54727374;
  * States of a job. Those up to `undetermined` are *heads*: at most one job of a key is in one of them, and the others of
  * its key wait behind it (`behind`) or have not joined their key yet (`scheduled`).
  */
-export const jobStates = { ready: 1, running: 2, retrying: 3, parked: 4, undetermined: 5, behind: 6, scheduled: 7, dead: 8 } as const;
+export const jobStates = { ready: 1, running: 2, retrying: 3, parked: 4, undetermined: 5, behind: 6, scheduled: 7, dead: 8, done: 9 } as const;
 
 const formats: readonly string[] = [
   `
@@ -69,12 +69,28 @@ const formats: readonly string[] = [
   `
   create table trestle_heads (stream text primary key, version integer not null, n integer not null) without rowid;
   `,
+  // Groups, deadlines, what is kept for a time, pauses and rates.
+  `
+  -- grp is whose share a job takes; until, for a job that waits, when it is too late to start it, and for one that has ended, how long it is kept.
+  alter table trestle_jobs add column grp text;
+  alter table trestle_jobs add column until integer;
+  -- Ready jobs are in one of these two, so that those of nobody's group cost one entry, as before.
+  drop index trestle_jobs_ready;
+  create index trestle_jobs_ready on trestle_jobs (queue, priority, place) where state = 1 and grp is null;
+  create index trestle_jobs_turns on trestle_jobs (queue, grp, priority, place) where state = 1 and grp is not null;
+  create index trestle_jobs_held on trestle_jobs (queue, grp) where state = 2 and grp is not null;
+  create index trestle_jobs_until on trestle_jobs (until) where state in (8, 9) and until is not null;
+  create table trestle_paused (queue text primary key, at integer not null) without rowid;
+  -- When the next job of a limited rate may be handed out: of a queue ('') or of one of its groups ('.' and its name).
+  create table trestle_rates (queue text not null, scope text not null, next real not null, primary key (queue, scope)) without rowid;
+  create index trestle_rates_next on trestle_rates (next);
+  `,
 ];
 
 export const formatVersion = formats.length;
 
-/** Makes or upgrades the tables, in one transaction. `source` names the file in faults. */
-export function prepareSchema(db: DatabaseSync, source: string): void {
+/** Makes or upgrades the tables, in one transaction. `source` names the file in faults; `format` is the newest but for tests, which make files of older ones. */
+export function prepareSchema(db: DatabaseSync, source: string, format = formatVersion): void {
   const pragma = (name: string): number => Number((db.prepare(`pragma ${name}`).get() as Record<string, unknown>)[name]);
   const id = pragma("application_id");
   const version = pragma("user_version");
@@ -94,10 +110,10 @@ export function prepareSchema(db: DatabaseSync, source: string): void {
       { details: { source, format: version, supported: formatVersion } },
     );
   }
-  if (version === formatVersion) return;
+  if (version === format) return;
   db.exec("begin immediate");
   try {
-    for (const text of formats.slice(version)) db.exec(text);
+    for (const text of formats.slice(version, format)) db.exec(text);
     if (version === 0) {
       const meta = db.prepare("insert into trestle_meta (name, value) values (?, ?)");
       for (const [name, value] of [
@@ -107,7 +123,7 @@ export function prepareSchema(db: DatabaseSync, source: string): void {
       ] as const)
         meta.run(name, value);
     }
-    db.exec(`pragma application_id = ${applicationId}; pragma user_version = ${formatVersion}`);
+    db.exec(`pragma application_id = ${applicationId}; pragma user_version = ${format}`);
     db.exec("commit");
   } catch (error) {
     if (db.isTransaction) db.exec("rollback");

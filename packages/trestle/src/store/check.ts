@@ -5,6 +5,7 @@
 import { Fault, mintedAtMs } from "../kernel/index.ts";
 import type { Commit, Statement, Write } from "./commit.ts";
 import { limits } from "./limits.ts";
+import type { ClaimRequest, QueuePolicy } from "./store.ts";
 
 /** Bytes of framing counted for each write, so that a million empty ones are not free. */
 const writeBytes = 32;
@@ -121,18 +122,26 @@ function checkWrite(write: Write): number {
         checkKey(job.queue, "job.queue") +
         job.payload.byteLength +
         (job.key === undefined ? 0 : checkKey(job.key, "job.key")) +
-        (job.unique === undefined ? 0 : checkKey(job.unique, "job.unique"))
+        (job.unique === undefined ? 0 : checkKey(job.unique, "job.unique")) +
+        (job.replace?.atMostMs === undefined ? 0 : checkNumber(job.replace.atMostMs, "job.replace.atMostMs")) +
+        (job.group === undefined ? 0 : checkKey(job.group, "job.group")) +
+        (job.startByMs === undefined ? 0 : checkNumber(job.startByMs, "job.startByMs"))
       );
     }
     case "finish":
       checkId(write.job, "finish.job");
       if ("dueAtMs" in write.end) checkNumber(write.end.dueAtMs, "finish.dueAtMs");
+      if ("keepUntilMs" in write.end && write.end.keepUntilMs !== undefined) checkNumber(write.end.keepUntilMs, "finish.keepUntilMs");
       // An error's text is for people: SQLite replaces what is not Unicode in it.
       return "error" in write.end ? write.end.error.length : 0;
     case "cancel":
-    case "redrive":
-      checkId(write.job, `${write.kind}.job`);
+      checkId(write.job, "cancel.job");
       return 0;
+    case "redrive":
+      checkId(write.job, "redrive.job");
+      return write.payload?.byteLength ?? 0;
+    case "pause":
+      return checkKey(write.queue, "pause.queue");
     case "sql":
       return statementBytes(write.statement);
   }
@@ -143,6 +152,43 @@ export function checkId(id: string, option: string): void {
     throw Fault.create("store.id-not-uuidv7", `${option} must be a UUIDv7 in lower case, got ${JSON.stringify(id)}`, "Mint ids with the kernel's Ids.", {
       details: { option },
     });
+}
+
+/** The same for every engine: what a claim may ask. */
+export function checkClaim({ leaseMs, queues }: ClaimRequest): void {
+  checkAbove0(leaseMs, "claim.leaseMs");
+  for (const { queue, limit, policy } of queues) {
+    checkKey(queue, "claim.queue");
+    checkCount(limit, "claim.limit");
+    if (policy) checkPolicy(policy);
+  }
+}
+
+function checkPolicy({ concurrency, rate, perGroup, weights, keepDeadMs }: QueuePolicy): void {
+  for (const [part, limit] of [
+    ["", { concurrency, rate }],
+    [".perGroup", perGroup ?? {}],
+  ] as const) {
+    if (limit.concurrency !== undefined) checkCount(limit.concurrency, `claim.policy${part}.concurrency`);
+    if (limit.rate) {
+      checkAbove0(limit.rate.everyMs, `claim.policy${part}.rate.everyMs`);
+      checkNumber(limit.rate.slackMs, `claim.policy${part}.rate.slackMs`);
+    }
+  }
+  for (const [group, weight] of Object.entries(weights ?? {}))
+    if (!(Number.isInteger(weight) && weight >= 1 && weight <= limits.groupWeightMax))
+      throw outOfRange(`claim.policy.weights.${group}`, `an integer from 1 to ${limits.groupWeightMax}`, weight);
+  if (keepDeadMs !== undefined) checkAbove0(keepDeadMs, "claim.policy.keepDeadMs");
+}
+
+export function checkAbove0(ms: number, option: string): void {
+  if (!(Number.isFinite(ms) && ms > 0)) throw outOfRange(option, "milliseconds above 0", ms);
+}
+function checkCount(count: number, option: string): void {
+  if (!Number.isInteger(count) || count < 0) throw outOfRange(option, "an integer, 0 or more", count);
+}
+function outOfRange(option: string, rule: string, seen: number): Fault {
+  return Fault.create("option.out-of-range", `${option} must be ${rule}, got ${seen}`, `Set ${option} within the range.`);
 }
 
 /** UTF-8 bytes of a key, stream, queue or name. */

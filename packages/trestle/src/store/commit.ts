@@ -57,8 +57,10 @@ export type Write =
   | { readonly kind: "finish"; readonly job: JobId; readonly fence: Fence; readonly end: JobEnd }
   /** Removes a job that waits, or tells the holder of a running one; nothing when it is already gone. */
   | { readonly kind: "cancel"; readonly job: JobId }
-  /** Puts dead, parked or undetermined jobs back to waiting, due now, attempts counted from 0. */
-  | { readonly kind: "redrive"; readonly job: JobId }
+  /** Puts dead, parked or undetermined jobs back to waiting, due now, attempts counted from 0; with another payload, if one is given. */
+  | { readonly kind: "redrive"; readonly job: JobId; readonly payload?: Uint8Array }
+  /** Nothing of a paused queue is handed out, to anybody, until it is resumed. What runs goes on, what is sent waits. */
+  | { readonly kind: "pause"; readonly queue: string; readonly paused: boolean }
   | { readonly kind: "sql"; readonly statement: Statement };
 
 /**
@@ -101,7 +103,19 @@ export interface NewJob {
   readonly key?: string;
   /** At most one waiting job of the queue has this; a second one is dropped. */
   readonly unique?: string;
+  /**
+   * With `unique`: the second one is not dropped. The one that waits goes, if it has never been handed out, and this one is sent in
+   * its stead: with the first one's time of sending, and due at the latest `atMostMs` after that.
+   */
+  readonly replace?: { readonly atMostMs?: number };
+  /** Whose share of the queue it takes: groups are handed out in turns. Empty is a group too; absent is nobody's. */
+  readonly group?: string;
+  /** Store time. A job that would be handed out later than this is dead instead, with `expiredError`. */
+  readonly startByMs?: number;
 }
+
+/** What a person reads beside a job that nobody started in time. */
+export const expiredError = "job.expired: nobody started it by its deadline";
 
 /** Who may finish a job: rises with every claim of the store, over crashes too. */
 export interface Fence {
@@ -110,13 +124,14 @@ export interface Fence {
 }
 
 export type JobEnd =
-  | { readonly kind: "done" }
+  /** Removed; with `keepUntilMs` kept for people until then, by store time. */
+  | { readonly kind: "done"; readonly keepUntilMs?: number }
   /** Tried and failed: waits until `dueAtMs`, still the head of its key. */
   | { readonly kind: "retry"; readonly dueAtMs: number; readonly error: string }
   /** Not now: does not count as an attempt. */
   | { readonly kind: "later"; readonly dueAtMs: number; readonly reason?: string }
-  /** Kept for a person; its key goes on. */
-  | { readonly kind: "dead"; readonly error: string }
+  /** Kept for a person, at most until `keepUntilMs`; its key goes on. */
+  | { readonly kind: "dead"; readonly error: string; readonly keepUntilMs?: number }
   /** Kept for a person; its key waits. */
   | { readonly kind: "parked"; readonly error: string }
   /** Out of attempts while a call to the outside may or may not have happened (FINDINGS F16); its key waits. */

@@ -1,5 +1,6 @@
 /** The store port: what a commit is, what an engine answers. */
-export { checkCommit, checkId, checkKey } from "./check.ts";
+export { checkAbove0, checkClaim, checkCommit, checkId, checkKey } from "./check.ts";
+export { expiredError } from "./commit.ts";
 export { commitIdRetentionMs, limits } from "./limits.ts";
 export { keyPrefix, parseKey, storeKey } from "./key.ts";
 export type { StoreKey } from "./key.ts";
@@ -26,11 +27,13 @@ export type {
   Change,
   Claim,
   ClaimedJob,
+  ClaimRate,
   ClaimRequest,
   Claims,
   CommitPosition,
   CommitRow,
   EventRow,
+  GroupDepth,
   Head,
   JobRow,
   JobState,
@@ -38,7 +41,9 @@ export type {
   LogPage,
   LogQuery,
   Position,
+  QueueClaim,
   QueueDepth,
+  QueuePolicy,
   Reader,
   RecordRow,
   SqlConnection,

@@ -16,6 +16,8 @@ export const limits = {
   pageRowsMax: 1_000,
   /** Jobs one claim takes at the most. */
   claimJobsMax: 512,
+  /** Jobs one group gets in its turn at the most. */
+  groupWeightMax: 1_000,
   /** A token is kept for 30 days at the most. */
   tokenKeepMsMax: 30 * 24 * 3_600_000,
 } as const;

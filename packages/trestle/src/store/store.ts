@@ -57,11 +57,40 @@ export interface ClaimRequest {
   /** Who takes them, for people. */
   readonly holder: string;
   readonly leaseMs: number;
-  readonly queues: readonly { readonly queue: string; readonly limit: number }[];
+  readonly queues: readonly QueueClaim[];
+}
+export interface QueueClaim {
+  readonly queue: string;
+  readonly limit: number;
+  /** Absent: groups take turns, one job each, and nothing is limited. */
+  readonly policy?: QueuePolicy;
+}
+/**
+ * How a queue is handed out. One decider judges it, in the claim and against what all holders have, so limits are exact over the fleet.
+ * Those who claim one queue should send one policy; each claim is judged by its own.
+ */
+export interface QueuePolicy {
+  /** Jobs that are handed out and not ended, of the whole queue. Those that were handed out without any policy do not count. */
+  readonly concurrency?: number;
+  readonly rate?: ClaimRate;
+  /** The same for each group; jobs without a group are one together. */
+  readonly perGroup?: { readonly concurrency?: number; readonly rate?: ClaimRate };
+  /** Jobs a group gets in its turn, 1 to 1,000; 1 for groups that are not named. */
+  readonly weights?: Readonly<Record<string, number>>;
+  /** How long a job is kept that nobody started by its deadline. Default: until a person removes it. */
+  readonly keepDeadMs?: number;
+}
+/** At most one job each `everyMs` (fractions count), evenly spread; what was late is made up for within `slackMs`. */
+export interface ClaimRate {
+  readonly everyMs: number;
+  readonly slackMs: number;
 }
 export interface Claims {
   readonly jobs: readonly ClaimedJob[];
-  /** When the next job of these queues falls due, by the store's clock; `undefined` when none waits. */
+  /**
+   * When asking again may give more, by the store's clock: a job falls due, a rate has room. `undefined` when none waits, or when it is
+   * for others to end theirs first (limits, pause): `onChange` tells.
+   */
   readonly nextDueAtMs: number | undefined;
   /** The store's clock when it answered. */
   readonly nowMs: number;
@@ -118,6 +147,8 @@ export interface Reader {
   queue(queue: string): Promise<QueueDepth>;
   queues(): Promise<readonly QueueDepth[]>;
   jobs(query: { readonly queue?: string; readonly state?: JobState; readonly limit: number; readonly after?: JobId }): Promise<readonly JobRow[]>;
+  /** Groups of a queue that have jobs which could be handed out, or run, in order of name (UTF-8 bytes). */
+  groups(query: { readonly queue: string; readonly limit: number; readonly after?: string }): Promise<readonly GroupDepth[]>;
   /** Read-only SQL on the user's tables. */
   rows(statement: Statement): Promise<readonly Readonly<Record<string, SqlValue>>[]>;
 }
@@ -205,8 +236,8 @@ export interface Head {
   readonly n: number;
   readonly position: number;
 }
-/** `waiting`: due or not, blocked by its key or not. */
-export type JobState = "waiting" | "running" | "dead" | "parked" | "undetermined";
+/** `waiting`: due or not, blocked by its key or not. `done`: kept for people. */
+export type JobState = "waiting" | "running" | "dead" | "parked" | "undetermined" | "done";
 export interface QueueDepth {
   readonly queue: string;
   readonly waiting: number;
@@ -216,12 +247,20 @@ export interface QueueDepth {
   readonly undetermined: number;
   /** Of the oldest job that is due and waits. */
   readonly oldestAgeMs: number;
+  readonly paused: boolean;
+}
+export interface GroupDepth {
+  readonly group: string;
+  /** Due, and not behind another job of their key. */
+  readonly ready: number;
+  readonly running: number;
 }
 export interface JobRow {
   readonly id: JobId;
   readonly queue: string;
   readonly state: JobState;
   readonly key: string | undefined;
+  readonly group: string | undefined;
   readonly attempt: number;
   readonly dueAtMs: number;
   readonly sentAtMs: number;
