@@ -48,11 +48,11 @@ export interface JobsOptions {
   /** The store's clock, when it is not the server's. */
   readonly nowMs: () => number | null;
 }
-export type JobsPart = Pick<Store, "claim" | "extend"> & { readonly read: Pick<Reader, "queue" | "queues" | "jobs"> };
+export type JobsPart = Pick<Store, "claim" | "extend"> & { readonly read: Pick<Reader, "queue" | "queues" | "groups" | "jobs"> };
 
 export function jobsPart(_options: JobsOptions): JobsPart {
   const not = (what: string) => async () => {
     throw beyond(what);
   };
-  return { claim: not("claim"), extend: not("extend"), read: { queue: not("queue"), queues: not("queues"), jobs: not("jobs") } };
+  return { claim: not("claim"), extend: not("extend"), read: { queue: not("queue"), queues: not("queues"), groups: not("groups"), jobs: not("jobs") } };
 }

@@ -190,7 +190,7 @@ export function openLane(options: LaneOptions): Lane {
       const known = pending.get(commit.id);
       if (known) return known;
       const bytes = checkCommit(commit as Commit);
-      const untaken = [...commit.expects, ...commit.writes].find(({ kind }) => ["claim", "finish", "cancel", "redrive"].includes(kind));
+      const untaken = [...commit.expects, ...commit.writes].find(({ kind }) => ["claim", "finish", "cancel", "redrive", "pause"].includes(kind));
       if (untaken) throw beyond(untaken.kind);
       const outcome =
         commit.writes.some(({ kind }) => kind === "sql") || commit.expects.some(({ kind }) => kind === "rows")
