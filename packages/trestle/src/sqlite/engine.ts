@@ -54,8 +54,6 @@ interface WaitingTransaction {
   readonly start: () => Promise<void>;
 }
 
-/** Operations that make a batch large enough to follow another one at once. */
-const followersMin = 64;
 const defaultTransactionMs = 250;
 /** How long after the last batch an idle store tidies up once. */
 const idleTendMs = 60_000;
@@ -90,15 +88,18 @@ export function engineStore(options: EngineOptions): SqliteStore {
   }
 
   /**
-   * May a batch leave now? A second one on its way saves the writer the wait for the first one's answers. But while it lies with the
+   * May a batch leave now? Another one on its way saves the writer the wait for the first one's answers. But while it lies with the
    * writer nothing can join it, and where the flush is slow, small batches cost more than that wait: so it has to be worth a flush.
    */
   function mayFollow(): boolean {
-    return inFlight === 0 || (inFlight < writer.batchesInFlightMax && waiting.length >= followersMin);
+    return inFlight === 0 || (inFlight < writer.batchesInFlightMax && waiting.length >= writer.followersMin());
   }
 
   function schedule(): void {
-    if (scheduled || transacting || !mayFollow()) return;
+    if (transacting || !mayFollow()) return;
+    // A burst that is worth a flush leaves at once, so that the writer works on it while its later callers are still on their way.
+    if (writer.batchesInFlightMax > 1 && waiting.length >= writer.followersMin()) return flush();
+    if (scheduled) return;
     scheduled = true;
     clock.soon(flush);
   }

@@ -4,12 +4,35 @@ import { Fault } from "../kernel/index.ts";
 import type { SqlResult } from "../store/index.ts";
 import { toFault } from "./operation.ts";
 import { packOne, packOperations, unpackReply, type Packed } from "./wire.ts";
-import type { Answer, Question, WriterData } from "./writer-thread.ts";
+import type { Answer, Applied, Question, WriterData } from "./writer-thread.ts";
 import type { TransactionEnd, Writer } from "./writer.ts";
 
 interface Pending {
   readonly resolve: (answer: never) => void;
   readonly reject: (error: unknown) => void;
+}
+
+/** No fewer: each message between the threads costs as much as applying several operations. */
+const followersLeast = 32;
+const followersMost = 256;
+
+/**
+ * When a batch is worth a flush of its own. A second batch on its way lets main thread and writer work at the same time; but it costs a
+ * flush that its operations would have shared. So it has to hold as many of them as the writer applies in the time of a flush:
+ * few on a quick disk, everything that can be had where a flush takes 10 ms.
+ */
+class Pace {
+  followersMin = followersLeast;
+  /** The shortest of late, which is the flush without what a large batch has to write. It falls at once and rises slowly. */
+  #flushMs = 0;
+  #operationMs = 0.05;
+
+  learn({ tookMs, flushMs }: Applied, operations: number): void {
+    this.#flushMs = Math.min(flushMs, this.#flushMs === 0 ? flushMs : this.#flushMs + (flushMs - this.#flushMs) / 32);
+    this.#operationMs += (Math.max(0, tookMs - this.#flushMs) / operations - this.#operationMs) / 32;
+    const worth = Math.ceil(this.#flushMs / Math.max(this.#operationMs, 0.001));
+    this.followersMin = Math.min(followersMost, Math.max(followersLeast, worth));
+  }
 }
 
 /** Starts the thread; rejects with what kept the file from being opened. */
@@ -25,12 +48,18 @@ export async function threadWriter(data: WriterData): Promise<Writer> {
   let epoch = 0;
   let gone: unknown;
   let closed = false;
+  const pace = new Pace();
 
   worker.on("message", (answer: Answer) => {
     const { resolve, reject } = pending.shift() as Pending;
     if ("failed" in answer)
       reject("statement" in answer.failed ? Object.assign(new Error(answer.failed.message), { errcode: answer.failed.errcode }) : toFault(answer.failed));
-    else resolve(("answer" in answer ? answer.answer : unpackReply(answer, epoch)) as never);
+    else if ("answer" in answer) resolve(answer.answer as never);
+    else {
+      const reply = unpackReply(answer.packed, epoch);
+      pace.learn(answer, reply.results.length);
+      resolve(reply as never);
+    }
     // An idle store keeps no process alive; one that owes an answer does.
     if (pending.length === 0) worker.unref();
   });
@@ -63,7 +92,8 @@ export async function threadWriter(data: WriterData): Promise<Writer> {
   epoch = await waits<number>();
   return {
     epoch,
-    batchesInFlightMax: 2,
+    batchesInFlightMax: 4,
+    followersMin: () => pace.followersMin,
     apply(operations, nowMs) {
       const packed = packOperations(operations);
       return ask({ ask: "apply", packed, nowMs }, [packed.bytes]);

@@ -15,6 +15,8 @@ export interface Writer {
   readonly epoch: number;
   /** Batches that may be on their way at once. */
   readonly batchesInFlightMax: number;
+  /** Operations that are worth a flush of their own while another batch is with the writer. Where one batch may be on its way, nobody asks. */
+  followersMin(): number;
   apply(operations: readonly Operation[], nowMs: number): BatchReply | Promise<BatchReply>;
   /** Begins an interactive transaction, which is rolled back after `withinMs`, whatever its caller does. */
   begin(nowMs: number, withinMs: number): void | Promise<void>;
@@ -32,6 +34,7 @@ export function inlineWriter(options: LaneOptions, clock: Clock): Writer & { rea
     lane,
     epoch: lane.epoch,
     batchesInFlightMax: 1,
+    followersMin: () => Infinity,
     apply: (operations, nowMs) => lane.apply(operations, nowMs),
     ...limit,
     close: () => lane.close(),
