@@ -336,3 +336,40 @@ test("a key that a commit on its way removes is read when that is decided, witho
 
   assert.deepEqual([await at(node, "a//seen"), node.attempts], [2, [1, 1]]);
 });
+
+test("a stream that a new id names is not read; who finds it taken is told at the commit, and decides again on what is there", async () => {
+  const node = await testNode();
+  let reads = 0;
+  const { streamVersion } = node.store.read;
+  Object.assign(node.store.read, { streamVersion: (stream: string) => (reads++, streamVersion(stream)) });
+  // One invocation id and one moment: the same new ids.
+  const again = { id: node.ids.next(), startedAtMs: node.clock.wallMs() };
+  let id = "";
+
+  await commit(node, ({ account }, _invocation, { newId }) => account.pay((id = newId()), { cents: 100 }), again);
+  assert.deepEqual([reads, node.attempts], [0, [1]]);
+  const other = await testNode({ store: node.store, seed: "other" }); // it has no fold of the stream
+  const taken = await commit(other, ({ account }, _invocation, { newId }) => account.take(newId(), { cents: 80 }), again);
+  const third = await testNode({ store: node.store, seed: "third" });
+  await commit(third, ({ account }, _invocation, { newId }) => account.pay(newId(), { cents: 1 }), again);
+
+  assert.deepEqual(taken.kind === "answered" && taken.answer, { ok: true, state: 20, version: 2 }, "a refusal that rests on nothing read is not believed");
+  assert.deepEqual([other.attempts, third.attempts, await balanceOf(node, id)], [[2], [2], 21]);
+});
+
+test("of an id that came from elsewhere, or was minted by a run before, the stream is read", async () => {
+  const node = await testNode();
+  await commit(node, ({ account }) => account.pay("a", { cents: 100 }));
+  const other = await testNode({ store: node.store, seed: "other" });
+  const again = { id: node.ids.next(), startedAtMs: node.clock.wallMs() };
+  await commit(node, ({ account }, _invocation, { newId }) => account.pay(newId(), { cents: 5 }), again);
+
+  const given = await commit(other, ({ account }, _invocation, { newId }) => (newId(), account.take("a", { cents: 80 })));
+  const second = await commit(other, ({ account }, _invocation, { newId }) => account.take(newId(), { cents: 5 }), { ...again, attempt: 2 });
+
+  assert.deepEqual(
+    [given, second].map((ended) => ended.kind === "answered" && (ended.answer as { ok: boolean }).ok),
+    [true, true],
+  );
+  assert.deepEqual(other.attempts, [1, 1], "nothing was assumed, so nothing was run twice");
+});

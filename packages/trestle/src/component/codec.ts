@@ -8,17 +8,42 @@ import { Fault } from "../kernel/index.ts";
 /** Objects within objects: beyond it a value is a circle, or meant to exhaust the stack of whoever reads it. */
 const depthMax = 500;
 
-const encoder = new TextEncoder();
-const decoder = new TextDecoder();
-
 /** `what` is named in the fault: `message of queue "mail"`. */
 export function encode(value: unknown, what: string): Uint8Array {
-  assertJson(value, what, "", 0);
-  return encoder.encode(JSON.stringify(value));
+  return bytesOf(encodeText(value, what));
+}
+
+/** The JSON of the value, for texts that it is a part of. */
+export function encodeText(value: unknown, what: string): string {
+  // Values are JSON nearly always, so where one is not is only looked for when one is not.
+  if (!isJson(value, 0)) assertJson(value, what, "", 0);
+  return JSON.stringify(value);
+}
+
+/** UTF-8, in a piece of Node's pool: an ArrayBuffer for each small text costs more than its encoding. */
+export function bytesOf(text: string): Uint8Array {
+  return Buffer.from(text, "utf8");
 }
 
 export function decode(bytes: Uint8Array): unknown {
-  return JSON.parse(decoder.decode(bytes));
+  return JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8"));
+}
+
+function isJson(value: unknown, depth: number): boolean {
+  if (typeof value === "string" || typeof value === "boolean" || value === null) return true;
+  if (typeof value === "number") return Number.isFinite(value);
+  if (typeof value !== "object" || depth > depthMax) return false;
+  if (Array.isArray(value)) {
+    for (let i = 0; i < value.length; i++) if (!isJson(value[i], depth + 1)) return false;
+    return true;
+  }
+  const prototype = Object.getPrototypeOf(value) as unknown;
+  if (prototype !== Object.prototype && prototype !== null) return false;
+  for (const key in value) {
+    const member = (value as Record<string, unknown>)[key];
+    if (member !== undefined && !isJson(member, depth + 1)) return false;
+  }
+  return true;
 }
 
 function assertJson(value: unknown, what: string, path: string, depth: number): void {

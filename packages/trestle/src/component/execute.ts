@@ -3,7 +3,7 @@
  * refusal or fault that rests on reads is checked before it is believed: what the handler saw may never have stood together
  * (FINDINGS F9).
  */
-import { currentContext, Fault, withContext } from "../kernel/index.ts";
+import { currentContext, emptyContext, Fault, inContext, type AmbientContext, type Clock, type Timer } from "../kernel/index.ts";
 import type { Expectation, Write } from "../store/index.ts";
 import type { Component, Mode, Uses } from "./component.ts";
 import { WorkContext } from "./work-context.ts";
@@ -32,6 +32,8 @@ export interface Work<T> {
   readonly startedAtMs?: number | undefined;
   /** Aborts the run from outside: the caller is gone, the node drains, the claim is lost. */
   readonly signal?: AbortSignal | undefined;
+  /** Nobody's call: it begins in an empty context, whoever woke it. */
+  readonly detached?: boolean;
   readonly journal?: Journal | undefined;
   readonly guard?: InvocationFrame["guard"];
   readonly resumeAfter?: string | undefined;
@@ -62,68 +64,48 @@ const runsMax = 1_000;
 export async function execute<T>(work: Work<T>): Promise<Ended<T>> {
   const { node, component, operation } = work;
   const startedMs = node.clock.monotonicMs();
-  const caller = currentContext().component;
+  const around = work.detached ? emptyContext : currentContext();
   const span = node.observer.span(
-    `${component.name} ${operation}`.trim(),
+    operation === "" ? component.name : `${component.name} ${operation}`,
     { "trestle.kind": component.kind, "trestle.component": component.name },
     work.traceparent,
   );
-  const deadlineMs = startedMs + work.timeoutMs;
-  const scope = new AbortScope(node, work.timeoutMs, work.signal);
+  const scope = new RunScope(node.clock, startedMs, work.timeoutMs, work.signal);
+  const context: AmbientContext = {
+    deadlineMs: scope.deadlineMs,
+    signal: undefined,
+    tenant: work.tenant,
+    priority: around.priority,
+    attempt: work.attempt ?? 1,
+    traceparent: span?.traceparent ?? work.traceparent ?? around.traceparent,
+    tracestate: around.tracestate,
+    component: component.name,
+    readToken: around.readToken,
+  };
+  let journal = work.journal;
   let runs = 0;
   let end: Conclusion["end"] = "fault";
   let fault: unknown;
   try {
-    const running = () =>
-      withContext(
-        {
-          component: component.name,
-          deadlineMs,
-          signal: undefined,
-          tenant: work.tenant,
-          attempt: work.attempt ?? 1,
-          ...(span ? { traceparent: span.traceparent } : work.traceparent ? { traceparent: work.traceparent } : {}),
-        },
-        async () => {
-          let journal = work.journal;
-          const done = new Map<string, unknown>();
-          for (;;) {
-            runs += 1;
-            const invocation = new Invocation({
-              node,
-              mode: work.mode,
-              id: work.id,
-              component,
-              operation,
-              tenant: work.tenant,
-              principal: work.principal,
-              attempt: work.attempt ?? 1,
-              startedAtMs: work.startedAtMs ?? node.clock.wallMs(),
-              deadlineMs,
-              signal: scope.signal,
-              journal,
-              guard: work.guard,
-              resumeAfter: work.resumeAfter,
-              consistent: work.consistent,
-              done,
-            });
-            const ended = await runOnce(work, invocation, scope);
-            end = ended.end;
-            fault = ended.fault;
-            if (ended.kind !== "again") return ended.result;
-            if (runs >= runsMax || node.clock.monotonicMs() >= deadlineMs) {
-              throw Fault.create(
-                "commit.conflict",
-                `${component.kind} "${component.name}" ran ${runs} times and each time another commit had changed what it read (${ended.keys.slice(0, 3).join(", ")})`,
-                "Merge instead of reading and writing back, or spread the hot key.",
-                { details: { keys: ended.keys, runs } },
-              );
-            }
-            journal = invocation.journal;
-          }
-        },
-      );
-    return await (span?.within ? span.within(running) : running());
+    for (;;) {
+      runs += 1;
+      const invocation = new Invocation(new RunFrame(work, scope, journal, runs === 1));
+      const ended = await (span?.within
+        ? span.within(() => inContext(context, runOnce<T>, work, invocation, scope))
+        : inContext(context, runOnce<T>, work, invocation, scope));
+      end = ended.end;
+      fault = ended.fault;
+      if (ended.kind !== "again") return ended.result;
+      if (runs >= runsMax || node.clock.monotonicMs() >= scope.deadlineMs) {
+        throw Fault.create(
+          "commit.conflict",
+          `${component.kind} "${component.name}" ran ${runs} times and each time another commit had changed what it read (${ended.keys.slice(0, 3).join(", ")})`,
+          "Merge instead of reading and writing back, or spread the hot key.",
+          { details: { keys: ended.keys, runs } },
+        );
+      }
+      journal = invocation.journal;
+    }
   } catch (thrown) {
     end = "fault";
     fault = thrown;
@@ -133,7 +115,7 @@ export async function execute<T>(work: Work<T>): Promise<Ended<T>> {
     span?.end(end === "fault" ? fault : undefined);
     const tookMs = node.clock.monotonicMs() - startedMs;
     node.observer.invoked(component.name, operation, end, tookMs, runs);
-    if (caller !== undefined) node.observer.called?.(caller, component.name, end, tookMs);
+    if (around.component !== undefined) node.observer.called?.(around.component, component.name, end, tookMs);
   }
 }
 
@@ -141,7 +123,7 @@ type Once<T> =
   | { readonly kind: "done"; readonly result: Ended<T>; readonly end: Conclusion["end"]; readonly fault?: unknown }
   | { readonly kind: "again"; readonly keys: readonly string[]; readonly end: "fault"; readonly fault?: unknown };
 
-async function runOnce<T>(work: Work<T>, invocation: Invocation, scope: AbortScope): Promise<Once<T>> {
+async function runOnce<T>(work: Work<T>, invocation: Invocation, scope: RunScope): Promise<Once<T>> {
   let answer: T | undefined;
   let fault: unknown;
   let conclusion: Conclusion | undefined;
@@ -165,7 +147,7 @@ async function runOnce<T>(work: Work<T>, invocation: Invocation, scope: AbortSco
     conclusion = undefined;
   }
   if (invocation.superseded) return afterRefusal(work, invocation, fault);
-  if (scope.signal.aborted && fault !== undefined && work.signal?.aborted) {
+  if (fault !== undefined && work.signal?.aborted) {
     // Stopped from outside: whoever stopped it decides what becomes of the work.
     invocation.settle();
     return { kind: "done", result: { kind: "failed", fault }, end: Fault.is(fault, "stream.closed") ? "ok" : "fault", fault };
@@ -239,43 +221,119 @@ function isPromise<T>(value: T | Promise<T>): value is Promise<T> {
   return value instanceof Promise || (typeof value === "object" && value !== null && typeof (value as { then?: unknown }).then === "function");
 }
 
-/** The handler's signal: aborts at its deadline or with the caller's. Made only when somebody listens. */
-class AbortScope {
-  readonly #controller = new AbortController();
-  readonly #timer: { cancel(): void };
+/**
+ * What the runs of one `execute` share. The handler's signal aborts at its deadline, or with the caller's. Signal, timer and listener are made
+ * when something is waited for, or somebody asks for the signal: a handler that answers at once needs none of them.
+ */
+class RunScope {
+  readonly deadlineMs: number;
+  readonly #clock: Clock;
+  readonly #timeoutMs: number;
   readonly #outer: AbortSignal | undefined;
+  #controller: AbortController | undefined;
+  #timer: Timer | undefined;
+  #done: Map<string, unknown> | undefined;
+  #over: { readonly reason: unknown } | undefined;
   #reject: ((reason: unknown) => void) | undefined;
-  readonly #aborted = () => this.#abort(this.#outer?.reason);
 
-  constructor(node: NodeServices, timeoutMs: number, outer: AbortSignal | undefined) {
+  constructor(clock: Clock, startedMs: number, timeoutMs: number, outer: AbortSignal | undefined) {
+    this.deadlineMs = startedMs + timeoutMs;
+    this.#clock = clock;
+    this.#timeoutMs = timeoutMs;
     this.#outer = outer;
-    this.#timer = node.clock.after(timeoutMs, () =>
-      this.#abort(Fault.create("deadline.exceeded", `the handler did not end within ${timeoutMs} ms`, "Raise `timeout`, or do less in one handler.")),
-    );
-    if (outer?.aborted) this.#aborted();
-    else outer?.addEventListener("abort", this.#aborted, { once: true });
   }
 
   get signal(): AbortSignal {
+    if (!this.#controller) {
+      this.#arm();
+      this.#controller = new AbortController();
+      if (this.#over) this.#controller.abort(this.#over.reason);
+    }
     return this.#controller.signal;
+  }
+
+  /** See `InvocationFrame.done`. */
+  get done(): Map<string, unknown> {
+    return (this.#done ??= new Map());
   }
 
   /** The handler's end, or the deadline, whichever comes first. A handler that goes on after it finds its handles dead. */
   race<T>(running: Promise<T>): Promise<T> {
+    this.#arm();
     return new Promise((resolve, reject) => {
-      if (this.signal.aborted) reject(this.signal.reason as Error);
+      if (this.#over) reject(this.#over.reason as Error);
       this.#reject = reject;
       running.then(resolve, reject);
     });
   }
 
   close(): void {
+    if (!this.#timer) return;
     this.#timer.cancel();
     this.#outer?.removeEventListener("abort", this.#aborted);
   }
 
+  #arm(): void {
+    if (this.#timer) return;
+    this.#timer = this.#clock.after(Math.max(0, this.deadlineMs - this.#clock.monotonicMs()), this.#late);
+    if (this.#outer?.aborted) this.#aborted();
+    else this.#outer?.addEventListener("abort", this.#aborted, { once: true });
+  }
+
+  readonly #late = (): void =>
+    this.#abort(Fault.create("deadline.exceeded", `the handler did not end within ${this.#timeoutMs} ms`, "Raise `timeout`, or do less in one handler."));
+
+  readonly #aborted = (): void => this.#abort(this.#outer?.reason);
+
   #abort(reason: unknown): void {
-    this.#controller.abort(reason);
+    if (this.#over) return;
+    this.#over = { reason };
+    this.#controller?.abort(reason);
     this.#reject?.(reason);
+  }
+}
+
+class RunFrame implements InvocationFrame {
+  readonly node: NodeServices;
+  readonly mode: Mode;
+  readonly id: string;
+  readonly component: Component;
+  readonly operation: string;
+  readonly tenant: string | undefined;
+  readonly principal: Principal | undefined;
+  readonly attempt: number;
+  readonly startedAtMs: number;
+  readonly deadlineMs: number;
+  readonly journal: Journal | undefined;
+  readonly guard: InvocationFrame["guard"];
+  readonly resumeAfter: string | undefined;
+  readonly consistent: boolean | undefined;
+  readonly first: boolean;
+  readonly #scope: RunScope;
+
+  constructor(work: Omit<Work<unknown>, "run" | "conclude" | "fail">, scope: RunScope, journal: Journal | undefined, first: boolean) {
+    this.node = work.node;
+    this.mode = work.mode;
+    this.id = work.id;
+    this.component = work.component;
+    this.operation = work.operation;
+    this.tenant = work.tenant;
+    this.principal = work.principal;
+    this.attempt = work.attempt ?? 1;
+    this.startedAtMs = work.startedAtMs ?? work.node.clock.wallMs();
+    this.deadlineMs = scope.deadlineMs;
+    this.journal = journal;
+    this.guard = work.guard;
+    this.resumeAfter = work.resumeAfter;
+    this.consistent = work.consistent;
+    this.first = first && this.attempt === 1 && journal === undefined;
+    this.#scope = scope;
+  }
+
+  get signal(): AbortSignal {
+    return this.#scope.signal;
+  }
+  get done(): Map<string, unknown> {
+    return this.#scope.done;
   }
 }

@@ -1,5 +1,5 @@
 /** The component model: what a declaration is, and what one run of a handler does. */
-export { decode, encode } from "./codec.ts";
+export { bytesOf, decode, encode, encodeText } from "./codec.ts";
 export type { Annotations, Component, Handle, Handles, Mode, Usable, Uses, View, Work as WorkSpec } from "./component.ts";
 export type { Context, DurableContext, Log, Principal, ReadOptions, WriteContext } from "./context.ts";
 export { declareComponent, declareUnchecked, definitionOf } from "./definition.ts";
@@ -7,7 +7,7 @@ export type { Definition, EdgeOperation, NodePart, StagedEvent } from "./definit
 export { execute } from "./execute.ts";
 export type { Conclusion, Ended, Work } from "./execute.ts";
 export { bindUses } from "./handles.ts";
-export { componentOf, Invocation } from "./invocation.ts";
+export { Invocation } from "./invocation.ts";
 export type { InvocationFrame, RecoveryPoint, StreamRead } from "./invocation.ts";
 export { decodeJournal, journalKey } from "./journal.ts";
 export type { CallIdentity, Journal } from "./journal.ts";

@@ -50,6 +50,7 @@ import type { Fold, StagedRecord, TurnTaker } from "./lane.ts";
 import type { NodeServices } from "./node.ts";
 import type { Refused } from "./outcome.ts";
 import { Replay, type OpenCall } from "./replay.ts";
+import { noEntries, noMembers, withEntry, withMember, withoutMember } from "./scarce.ts";
 
 export interface InvocationFrame {
   readonly node: NodeServices;
@@ -73,6 +74,8 @@ export interface InvocationFrame {
   readonly consistent?: boolean | undefined;
   /** Where a resumable read left off (SSE's Last-Event-ID). */
   readonly resumeAfter?: string | undefined;
+  /** Nobody has run this invocation before: what its ids name is new. */
+  readonly first?: boolean;
   /** What was done once and for all by runs of this attempt in this process, by name: a run after a conflict does not do it again. */
   readonly done?: Map<string, unknown> | undefined;
 }
@@ -83,6 +86,14 @@ export interface RecoveryPoint<T> extends CallIdentity {
   run(resumed: boolean): Promise<T>;
   /** The call may have happened: the invocation must not go on, nor be compensated blindly (FINDINGS F16). */
   isUnknown(fault: unknown): boolean;
+}
+
+export interface CommitEnd {
+  readonly keep: boolean;
+  readonly judge: boolean;
+  readonly writes: readonly Write[];
+  readonly expects: readonly Expectation[];
+  readonly journal: "drop" | "save";
 }
 
 export interface Superseded {
@@ -107,6 +118,10 @@ interface ReadVersion extends StreamRead {
   readonly fresh: boolean;
 }
 
+type NewestVersion = Omit<ReadVersion, "precondition">;
+/** Of a stream that is named by a new id. */
+const unread: NewestVersion = { version: 0, fold: undefined, base: undefined, fresh: false };
+
 const reactionRoundsMax = 16;
 /** Bytes of writes that may be left out, in one commit. */
 const spareBytesMax = 262_144;
@@ -122,31 +137,33 @@ export class Invocation implements TurnTaker {
   #state: "open" | "superseded" | "settled" = "open";
   #superseded: Superseded | undefined;
   #unknown: unknown;
-  readonly #reads = new Map<StoreKey, ReadRecord>();
-  readonly #versions = new Map<StoreKey, ReadVersion>();
-  readonly #overlay = new Map<StoreKey, Uint8Array | undefined>();
-  readonly #records = new Map<StoreKey, Write>();
-  readonly #merged = new Set<StoreKey>();
-  readonly #streams = new Map<StoreKey, NewEvent[]>();
-  readonly #folds = new Map<StoreKey, Fold>();
-  readonly #spare = new Map<StoreKey, { readonly write: Write; readonly sizeBytes: number }>();
+  #reads: ReadonlyMap<StoreKey, ReadRecord> = noEntries;
+  #versions: ReadonlyMap<StoreKey, ReadVersion> = noEntries;
+  #overlay: ReadonlyMap<StoreKey, Uint8Array | undefined> = noEntries;
+  #records: ReadonlyMap<StoreKey, Write> = noEntries;
+  #merged: ReadonlySet<StoreKey> = noMembers;
+  #streams: ReadonlyMap<StoreKey, NewEvent[]> = noEntries;
+  #folds: ReadonlyMap<StoreKey, Fold> = noEntries;
+  #spare: ReadonlyMap<StoreKey, { readonly write: Write; readonly sizeBytes: number }> = noEntries;
   #snapshot: number | undefined;
-  #others: Write[] = [];
-  #expects: Expectation[] = [];
-  #reactions: StagedEvent[] = [];
+  #others: Write[] | undefined;
+  #expects: Expectation[] | undefined;
+  /** Events that somebody reacts to in-commit, and has not yet. */
+  #reactions: StagedEvent[] | undefined;
   #reacting: Promise<void> | undefined;
-  readonly #running = new Set<Promise<void>>();
+  #running: ReadonlySet<Promise<void>> = noMembers;
   #reactionFault: { readonly fault: unknown } | undefined;
-  readonly #turns = new Set<StoreKey>();
-  readonly #unread = new Map<Refused, { readonly from: string; readonly decides: boolean }>();
-  readonly #handles = new Map<Component, object>();
+  #turns: ReadonlySet<StoreKey> = noMembers;
+  #unread: ReadonlyMap<Refused, { readonly from: string; readonly decides: boolean }> = noEntries;
+  #handles: ReadonlyMap<Component, object> = noEntries;
 
   // Replay and recovery.
   readonly #replay: Replay;
-  #gate: Promise<unknown> = Promise.resolve();
+  /** What has to be durable before the next commit of this run; `undefined`: nothing. */
+  #gate: Promise<unknown> | undefined;
   #saving = false;
   #ending = false;
-  readonly #occurrences = new Map<string, number>();
+  #occurrences: ReadonlyMap<string, number> = noEntries;
   #minted = 0;
   #ids: (at: number) => string = String;
   #random: Random | undefined;
@@ -173,10 +190,15 @@ export class Invocation implements TurnTaker {
         "Remove it from `uses`.",
       );
     const handle = bind(this);
-    this.#handles.set(component, handle);
-    boundTo.set(handle, component);
+    this.#handles = withEntry(this.#handles, component, handle);
     this.node.observer.used(this.frame.component.name, component.name);
     return handle;
+  }
+
+  /** The component behind one of its handles. */
+  componentOf(handle: object): Component | undefined {
+    for (const [component, known] of this.#handles) if (known === handle) return component;
+    return undefined;
   }
 
   /** Kinds call it first in every operation of theirs that does not go through a method below. */
@@ -201,7 +223,8 @@ export class Invocation implements TurnTaker {
    */
   #assertFree(): void {
     this.assertOpen();
-    for (const call of this.#replay.open) throw this.#overlapping(`used a handle while ${call.operation} had not been answered`);
+    if (this.#replay.open.size > 0)
+      for (const call of this.#replay.open) throw this.#overlapping(`used a handle while ${call.operation} had not been answered`);
   }
 
   get tenant(): string | undefined {
@@ -253,7 +276,7 @@ export class Invocation implements TurnTaker {
     if (replayed) {
       const value = replayed.reads.get(key);
       if (value === undefined) throw this.#diverged(`read ${key}`);
-      this.#reads.set(key, { value: value ?? undefined, version: 0, precondition: false });
+      this.#reads = withEntry(this.#reads, key, { value: value ?? undefined, version: 0, precondition: false });
       return value ?? undefined;
     }
     const { segment } = this.#replay;
@@ -270,8 +293,8 @@ export class Invocation implements TurnTaker {
     this.#assertFree();
     const again = this.#knownRecord(key, precondition);
     if (again) return again.value;
-    this.#reads.set(key, { value: row?.value, version: row?.version ?? 0, precondition });
-    segment.reads.set(key, row?.value ?? null);
+    this.#reads = withEntry(this.#reads, key, { value: row?.value, version: row?.version ?? 0, precondition });
+    segment.reads = withEntry(segment.reads, key, row?.value ?? null);
     return row?.value;
   }
 
@@ -280,7 +303,7 @@ export class Invocation implements TurnTaker {
     const known = this.#reads.get(key);
     if (!known || known.precondition || !precondition || this.replaying) return known;
     const strict = { ...known, precondition };
-    this.#reads.set(key, strict);
+    this.#reads = withEntry(this.#reads, key, strict);
     return strict;
   }
 
@@ -303,10 +326,11 @@ export class Invocation implements TurnTaker {
   /**
    * The version of a stream this invocation decides on, with the state of that version when this process has it folded
    * (perhaps staged). The first answer holds until the next recovery point, and is a precondition in `write` and `durable`.
+   * `of`: the user's key of the stream. Of one that `newId` has just made nothing is read: the stream is new, and the precondition says so.
    */
-  async stream(stream: StoreKey, options: { readonly precondition?: boolean } = {}): Promise<StreamRead> {
+  stream(stream: StoreKey, options?: { readonly precondition?: boolean; readonly of?: string | number }): StreamRead | Promise<StreamRead> {
     this.#assertFree();
-    const precondition = options.precondition ?? true;
+    const precondition = options?.precondition ?? true;
     const known = this.#knownVersion(stream, precondition);
     if (known) return known;
     const { replayed, segment } = this.#replay;
@@ -314,26 +338,43 @@ export class Invocation implements TurnTaker {
       const version = replayed.streams.get(stream);
       if (version === undefined) throw this.#diverged(`read stream ${stream}`);
       const read: ReadVersion = { version, fold: undefined, precondition: false, base: undefined, fresh: true };
-      this.#versions.set(stream, read);
+      this.#versions = withEntry(this.#versions, stream, read);
       return read;
     }
-    if (this.mode === "read") {
-      const version = await this.node.store.read.streamVersion(stream);
-      const first = this.#knownVersion(stream, precondition);
-      if (first) return first;
-      const fold = this.node.lane.durableFold(stream);
-      const read: ReadVersion = { version, fold: fold?.version === version ? fold : undefined, precondition, base: undefined, fresh: true };
-      if (this.frame.consistent) this.#versions.set(stream, read);
-      return read;
-    }
+    if (this.mode === "read") return this.#versionForReading(stream, precondition);
+    if (options?.of !== undefined && this.#isNew(options.of)) return this.#decideOn(stream, segment, unread, precondition);
+    const newest = this.node.lane.isContended(stream) ? undefined : this.#newestKnown(stream);
+    return newest ? this.#decideOn(stream, segment, newest, precondition) : this.#askVersion(stream, segment, precondition);
+  }
+
+  /** Was this id minted here, in the first run that this invocation ever had? Then nobody else can have used it, as its commit will find out. */
+  #isNew(id: string | number): boolean {
+    if (this.frame.first !== true || this.#minted === 0 || typeof id !== "string" || id.length !== 36) return false;
+    const at = Number.parseInt(id.slice(15, 18), 16);
+    return at < this.#minted && this.#ids(at) === id;
+  }
+
+  async #versionForReading(stream: StoreKey, precondition: boolean): Promise<StreamRead> {
+    const version = await this.node.store.read.streamVersion(stream);
+    const first = this.#knownVersion(stream, precondition);
+    if (first) return first;
+    const fold = this.node.lane.durableFold(stream);
+    const read: ReadVersion = { version, fold: fold?.version === version ? fold : undefined, precondition, base: undefined, fresh: true };
+    if (this.frame.consistent) this.#versions = withEntry(this.#versions, stream, read);
+    return read;
+  }
+
+  async #askVersion(stream: StoreKey, segment: Segment, precondition: boolean): Promise<StreamRead> {
     await this.#takeTurn(stream);
     const newest = await this.#newestVersion(stream);
     this.#assertFree();
-    const again = this.#knownVersion(stream, precondition);
-    if (again) return again;
-    const read: ReadVersion = { ...newest, precondition };
-    this.#versions.set(stream, read);
-    segment.streams.set(stream, read.version);
+    return this.#knownVersion(stream, precondition) ?? this.#decideOn(stream, segment, newest, precondition);
+  }
+
+  #decideOn(stream: StoreKey, segment: Segment, { version, fold, base, fresh }: NewestVersion, precondition: boolean): ReadVersion {
+    const read: ReadVersion = { version, fold, base, fresh, precondition };
+    this.#versions = withEntry(this.#versions, stream, read);
+    segment.streams = withEntry(segment.streams, stream, version);
     return read;
   }
 
@@ -341,17 +382,24 @@ export class Invocation implements TurnTaker {
     const known = this.#versions.get(stream);
     if (!known || known.precondition || !precondition || this.replaying) return known;
     const strict = { ...known, precondition };
-    this.#versions.set(stream, strict);
+    this.#versions = withEntry(this.#versions, stream, strict);
     return strict;
   }
 
-  async #newestVersion(stream: StoreKey): Promise<Omit<ReadVersion, "precondition">> {
+  /** What this process knows without asking. */
+  #newestKnown(stream: StoreKey): NewestVersion | undefined {
+    const { lane } = this.node;
+    const staged = lane.stagedStream(stream);
+    if (staged) return { version: staged.fold.version, fold: staged.fold, base: staged.commit, fresh: false };
+    const kept = lane.tailFold(stream);
+    return kept && { version: kept.version, fold: kept, base: undefined, fresh: false };
+  }
+
+  async #newestVersion(stream: StoreKey): Promise<NewestVersion> {
     const { lane, store } = this.node;
     for (;;) {
-      const staged = lane.stagedStream(stream);
-      if (staged) return { version: staged.fold.version, fold: staged.fold, base: staged.commit, fresh: false };
-      const kept = lane.tailFold(stream);
-      if (kept) return { version: kept.version, fold: kept, base: undefined, fresh: false };
+      const known = this.#newestKnown(stream);
+      if (known) return known;
       const version = await store.read.streamVersion(stream);
       if (lane.stagedStream(stream)) continue;
       const since = lane.tailFold(stream);
@@ -394,7 +442,7 @@ export class Invocation implements TurnTaker {
 
   #named(identity: string): string {
     const occurrence = this.#occurrences.get(identity) ?? 0;
-    this.#occurrences.set(identity, occurrence + 1);
+    this.#occurrences = withEntry(this.#occurrences, identity, occurrence + 1);
     return `${identity} #${occurrence}`;
   }
 
@@ -412,18 +460,18 @@ export class Invocation implements TurnTaker {
       value = await ask();
     } catch (fault) {
       // What the handler does about it may be committed, and is then the same on every run.
-      if (this.#state === "open" && !this.frame.signal.aborted) segment.recalls.set(name, thrownAnswer(fault));
+      if (this.#state === "open" && !this.frame.signal.aborted) segment.recalls = withEntry(segment.recalls, name, thrownAnswer(fault));
       throw fault;
     }
     this.#assertFree();
-    segment.recalls.set(name, { kind: "value", value: shared && isStorable(value) ? copyOf(value) : value });
+    segment.recalls = withEntry(segment.recalls, name, { kind: "value", value: shared && isStorable(value) ? copyOf(value) : value });
     return value;
   }
 
   /** Opts a snapshot read in as a precondition. */
   expect(expectation: Expectation): void {
     this.#assertFree();
-    if (!this.replaying) this.#expects.push(expectation);
+    if (!this.replaying) (this.#expects ??= []).push(expectation);
   }
 
   /** No record under `prefix` may have changed between the start of this segment's reading and the commit. */
@@ -438,17 +486,23 @@ export class Invocation implements TurnTaker {
   put(key: StoreKey, value: Uint8Array, options: { readonly expiresAtMs?: number | undefined; readonly index?: readonly IndexEntry[] } = {}): void {
     this.#assertWrites();
     this.#assertNotMerged(key, "put");
-    this.#overlay.set(key, value);
+    this.#overlay = withEntry(this.#overlay, key, value);
     const { expiresAtMs, index } = options;
     if (!this.replaying)
-      this.#records.set(key, { kind: "put", key, value, ...(expiresAtMs === undefined ? {} : { expiresAtMs }), ...(index === undefined ? {} : { index }) });
+      this.#records = withEntry(this.#records, key, {
+        kind: "put",
+        key,
+        value,
+        ...(expiresAtMs === undefined ? {} : { expiresAtMs }),
+        ...(index === undefined ? {} : { index }),
+      });
   }
 
   remove(key: StoreKey): void {
     this.#assertWrites();
     this.#assertNotMerged(key, "removed");
-    this.#overlay.set(key, undefined);
-    if (!this.replaying) this.#records.set(key, { kind: "remove", key });
+    this.#overlay = withEntry(this.#overlay, key, undefined);
+    if (!this.replaying) this.#records = withEntry(this.#records, key, { kind: "remove", key });
   }
 
   #assertNotMerged(key: StoreKey, how: string): void {
@@ -468,8 +522,8 @@ export class Invocation implements TurnTaker {
         `${this.#name()} merged into a record it has put in the same commit`,
         "Put the value you mean, or merge only.",
       );
-    this.#merged.add(key);
-    if (!this.replaying) this.#others.push({ kind: "merge", key, merge });
+    this.#merged = withMember(this.#merged, key);
+    if (!this.replaying) (this.#others ??= []).push({ kind: "merge", key, merge });
   }
 
   /** `after`: the fold behind these events, for streams whose version this invocation has read. */
@@ -477,29 +531,29 @@ export class Invocation implements TurnTaker {
     this.#assertWrites();
     const stream = events[0]?.stream;
     if (stream === undefined) return;
-    if (after) this.#folds.set(stream, after);
-    this.#reactions.push(...events);
+    if (after) this.#folds = withEntry(this.#folds, stream, after);
+    for (const event of events) if (this.node.inCommit(event.source).length > 0) (this.#reactions ??= []).push(event);
     if (this.replaying) return;
     const staged = this.#streams.get(stream);
     if (staged) staged.push(...encoded);
-    else this.#streams.set(stream, [...encoded]);
+    else this.#streams = withEntry(this.#streams, stream, [...encoded]);
   }
 
   enqueue(job: NewJob): void {
     this.#assertWrites();
-    if (!this.replaying) this.#others.push({ kind: "enqueue", job });
+    if (!this.replaying) (this.#others ??= []).push({ kind: "enqueue", job });
   }
 
   /** Any other write of the port. */
   write(write: Write): void {
     this.#assertWrites();
-    if (!this.replaying) this.#others.push(write);
+    if (!this.replaying) (this.#others ??= []).push(write);
   }
 
   /** A write that only saves time later: left out where there is no room for it. The last one of a key counts. */
   writeSpare(key: StoreKey, write: Write, sizeBytes: number): void {
     this.#assertWrites();
-    if (!this.replaying) this.#spare.set(key, { write, sizeBytes });
+    if (!this.replaying) this.#spare = withEntry(this.#spare, key, { write, sizeBytes });
   }
 
   sql(statement: Statement): void {
@@ -508,26 +562,27 @@ export class Invocation implements TurnTaker {
 
   /**
    * Runs what reacts in-commit to events staged so far. Kinds await it where their caller may read the result. One reaction
-   * after the other; what a reaction itself records is reacted to before it goes on.
+   * after the other; what a reaction itself records is reacted to before it goes on. `undefined`: there is nothing to wait for.
    */
-  react(): Promise<void> {
+  react(): Promise<void> | undefined {
+    if (!this.#reactions && !this.#reacting) return undefined;
     const inside = insideReaction.getStore();
     if (inside?.invocation === this) return this.#track(this.#reactFrom(inside.round + 1));
-    if (this.#reactions.length === 0) return this.#reacting ?? Promise.resolve();
+    if (!this.#reactions) return this.#reacting;
     this.#reacting = this.#track((this.#reacting ?? Promise.resolve()).then(() => this.#reactFrom(0)));
     return this.#reacting;
   }
 
   #track(running: Promise<void>): Promise<void> {
-    this.#running.add(running);
-    const ended = () => void this.#running.delete(running);
+    this.#running = withMember(this.#running, running);
+    const ended = () => withoutMember(this.#running, running);
     running.then(ended, ended);
     return running;
   }
 
   async #reactFrom(first: number): Promise<void> {
     try {
-      for (let round = first; this.#reactions.length > 0; round++) {
+      for (let round = first; this.#reactions; round++) {
         if (round >= reactionRoundsMax)
           throw Fault.create(
             "subscription.endless",
@@ -535,7 +590,7 @@ export class Invocation implements TurnTaker {
             "Make one of them `following`.",
           );
         const events = this.#reactions;
-        this.#reactions = [];
+        this.#reactions = undefined;
         for (const event of events)
           for (const follower of this.node.inCommit(event.source))
             await insideReaction.run({ invocation: this, round }, async () => follower.react(event, this));
@@ -549,11 +604,11 @@ export class Invocation implements TurnTaker {
 
   /** Resolves when everything staged so far has been reacted to; `undefined` when it has. */
   reacted(): Promise<void> | undefined {
-    return this.#reactions.length > 0 || this.#running.size > 0 || this.#reactionFault ? this.#reactAll() : undefined;
+    return this.#reactions || this.#running.size > 0 || this.#reactionFault ? this.#reactAll() : undefined;
   }
 
   async #reactAll(): Promise<void> {
-    while (!this.#reactionFault && (this.#reactions.length > 0 || this.#running.size > 0)) {
+    while (!this.#reactionFault && (this.#reactions || this.#running.size > 0)) {
       if (this.#running.size === 0) void this.react();
       await Promise.allSettled(this.#running);
     }
@@ -565,7 +620,7 @@ export class Invocation implements TurnTaker {
    * would have been part of the commit) before it calls anybody.
    */
   watchRefusal<R extends Refused>(refusal: R, from: string, decides = false): R {
-    const looked = () => void this.#unread.delete(watched);
+    const looked = () => void (this.#unread as Map<Refused, unknown>).delete(watched);
     const watched: R = Object.defineProperties(
       { ...refusal },
       {
@@ -573,7 +628,7 @@ export class Invocation implements TurnTaker {
         refused: { enumerable: true, get: () => (looked(), refusal.refused) },
       },
     );
-    this.#unread.set(watched, { from: `${from} refused with "${refusal.refused}"`, decides });
+    this.#unread = withEntry(this.#unread, watched, { from: `${from} refused with "${refusal.refused}"`, decides });
     return watched;
   }
 
@@ -610,7 +665,7 @@ export class Invocation implements TurnTaker {
     const call: OpenCall = { operation, key, segment: undefined };
     const replay = this.#replay;
     const diverged = () => this.#diverged(`call ${operation} with key ${key}`);
-    replay.open.add(call);
+    replay.begin(call);
     try {
       const known = await replay.pass(call, this.#goesOn, diverged);
       const segment = known ?? (await this.#passLive(call));
@@ -632,7 +687,7 @@ export class Invocation implements TurnTaker {
   };
 
   #passLive(call: OpenCall): Promise<Segment> {
-    const passing = this.#gate.then(() => this.#commitPoint(call));
+    const passing = (this.#gate ?? Promise.resolve()).then(() => this.#commitPoint(call));
     this.#gate = passing.catch(() => undefined);
     return passing;
   }
@@ -705,7 +760,7 @@ export class Invocation implements TurnTaker {
     this.node.clock.soon(() => {
       this.#saving = false;
       if (!this.#unsaved || this.#ending || this.#state !== "open") return;
-      this.#gate = this.#gate
+      this.#gate = (this.#gate ?? Promise.resolve())
         .then(() => this.#saveAnswers())
         .catch((fault: unknown) =>
           this.node
@@ -798,7 +853,7 @@ export class Invocation implements TurnTaker {
 
   /** Refusals that the handler got and never looked at. */
   unreadRefusal(): string | undefined {
-    return this.#unread.values().next().value?.from;
+    return this.#unread.size === 0 ? undefined : this.#unread.values().next().value?.from;
   }
 
   /**
@@ -829,18 +884,13 @@ export class Invocation implements TurnTaker {
    * Commits: with `keep` what the handler staged, and in any case `writes`. `judge` says whether its reads are judged.
    * Afterwards the invocation is settled, unless the commit was refused: then it is superseded.
    */
-  async commit(end: {
-    readonly keep: boolean;
-    readonly judge: boolean;
-    readonly writes: readonly Write[];
-    readonly expects: readonly Expectation[];
-    readonly journal: "drop" | "save";
-  }): Promise<CommitOutcome> {
+  async commit(end: CommitEnd): Promise<CommitOutcome> {
     this.#ending = true; // answers go with this commit
-    if (end.keep) await this.reacted();
+    const reacting = end.keep ? this.reacted() : undefined;
+    if (reacting) await reacting;
     for (let gate: unknown; gate !== this.#gate;) await (gate = this.#gate);
     if (end.keep || end.journal === "drop") {
-      for (const call of this.#replay.open) throw this.#overlapping(`ended while ${call.operation} had not been answered`);
+      if (this.#replay.open.size > 0) for (const call of this.#replay.open) throw this.#overlapping(`ended while ${call.operation} had not been answered`);
       if (this.replaying) throw this.#diverged("end");
     }
     const { journal } = this.#replay;
@@ -880,9 +930,9 @@ export class Invocation implements TurnTaker {
       for (const [stream, { version, precondition, base }] of this.#versions) {
         if (precondition) all.push(base === undefined ? { kind: "stream", stream, version } : { kind: "stream", stream, version, after: base });
       }
-      all.push(...this.#expects);
+      if (this.#expects) all.push(...this.#expects);
     }
-    const staged: Write[] = keep ? [...this.#records.values(), ...this.#others] : [];
+    const staged: Write[] = keep ? [...this.#records.values(), ...(this.#others ?? [])] : [];
     if (keep) {
       for (const [stream, events] of this.#streams) staged.push({ kind: "append", stream, events });
       let roomBytes = spareBytesMax;
@@ -895,8 +945,8 @@ export class Invocation implements TurnTaker {
   #submit(expects: readonly Expectation[], writes: readonly Write[], keep: boolean, judge = keep): Promise<CommitOutcome> {
     const commit = this.#build(expects, writes, keep, judge);
     if (commit.writes.length === 0 && commit.expects.length === 0) return Promise.resolve({ ok: true, epoch: this.node.store.epoch, n: 0 });
-    const folds = keep && this.#folds.size > 0 ? new Map(this.#folds) : undefined;
-    const answer = this.node.lane.submit(commit, folds);
+    // Not changed any more: the next segment starts with none.
+    const answer = this.node.lane.submit(commit, keep ? this.#folds : noEntries);
     this.#endTurns(); // staged: the next one may decide on it
     return answer;
   }
@@ -904,26 +954,27 @@ export class Invocation implements TurnTaker {
   async #takeTurn(key: StoreKey): Promise<void> {
     const { lane } = this.node;
     if (!lane.isContended(key) || !(await lane.takeTurn(key, this))) return;
-    if (this.#state === "open") this.#turns.add(key);
+    if (this.#state === "open") this.#turns = withMember(this.#turns, key);
     else lane.endTurn(key, this); // it ended while it waited: nobody would give the turn on
   }
 
   #endTurns(): void {
+    if (this.#turns === noMembers) return;
     for (const key of this.#turns) this.node.lane.endTurn(key, this);
-    this.#turns.clear();
+    this.#turns = noMembers;
   }
 
   #clear(): void {
-    this.#reads.clear();
-    this.#versions.clear();
-    this.#overlay.clear();
-    this.#records.clear();
-    this.#merged.clear();
-    this.#streams.clear();
-    this.#folds.clear();
-    this.#spare.clear();
-    this.#others = [];
-    this.#expects = [];
+    this.#reads = noEntries;
+    this.#versions = noEntries;
+    this.#overlay = noEntries;
+    this.#records = noEntries;
+    this.#merged = noMembers;
+    this.#streams = noEntries;
+    this.#folds = noEntries;
+    this.#spare = noEntries;
+    this.#others = undefined;
+    this.#expects = undefined;
     this.#snapshot = undefined;
   }
 
@@ -940,9 +991,3 @@ export class Invocation implements TurnTaker {
 
 /** Calls under way, by the segment that ended with them: a run after a conflict waits for the call instead of repeating it. */
 const asking = new WeakMap<Segment, Promise<{ readonly value: unknown } | { readonly fault: unknown }>>();
-const boundTo = new WeakMap<object, Component>();
-
-/** The component behind a handle, for `commitSeparately`. */
-export function componentOf(handle: object): Component | undefined {
-  return boundTo.get(handle);
-}

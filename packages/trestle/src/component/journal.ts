@@ -8,6 +8,7 @@
 import { deserialize, serialize } from "node:v8";
 import { Fault } from "../kernel/index.ts";
 import { storeKey, type StoreKey } from "../store/index.ts";
+import { noEntries } from "./scarce.ts";
 
 export interface Journal {
   /** The journal's own record version, expected by the next write: two runs of one invocation cannot both go on. */
@@ -24,11 +25,11 @@ export interface Segment {
   /** When the invocation came into being: what ids minted in it carry. A job may have waited long before its first run. */
   readonly startedAtMs: number;
   /** Records as first read; `null` for absent. */
-  readonly reads: Map<StoreKey, Uint8Array | null>;
+  reads: ReadonlyMap<StoreKey, Uint8Array | null>;
   /** Versions of streams as first read. */
-  readonly streams: Map<StoreKey, number>;
+  streams: ReadonlyMap<StoreKey, number>;
   /** Whatever else was learned, by identity: lists, rows, answers of queries. */
-  readonly recalls: Map<string, Answer>;
+  recalls: ReadonlyMap<string, Answer>;
   /** The recovery point that ended it. */
   call: CallIdentity | undefined;
   answer: Answer | undefined;
@@ -58,7 +59,7 @@ export function newJournal(): Journal {
 }
 
 export function newSegment(atMs: number, startedAtMs: number): Segment {
-  return { atMs, startedAtMs, reads: new Map(), streams: new Map(), recalls: new Map(), call: undefined, answer: undefined, open: [] };
+  return { atMs, startedAtMs, reads: noEntries, streams: noEntries, recalls: noEntries, call: undefined, answer: undefined, open: [] };
 }
 
 export function encodeJournal(segments: readonly Segment[], component: string): Uint8Array {

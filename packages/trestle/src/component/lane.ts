@@ -9,16 +9,14 @@
  */
 import { Fault, type Clock } from "../kernel/index.ts";
 import type { Commit, CommitId, CommitOutcome, Store, StoreKey } from "../store/index.ts";
+import { KeptFolds, type Fold } from "./kept-folds.ts";
+
+export type { Fold };
 
 const turnWaitMsMax = 50;
 const contendedForMs = 1_000;
 const foldsMax = 10_000;
 
-/** The state of a stream at a version, as its kind folds it. */
-export interface Fold {
-  readonly version: number;
-  readonly state: unknown;
-}
 interface Staged {
   readonly commit: CommitId;
   /** The same for every staged value that rests on this one, or on which it rests: they fall together. */
@@ -31,6 +29,12 @@ export interface StagedRecord extends Staged {
 }
 export interface StagedStream extends Staged {
   readonly fold: Fold;
+}
+
+/** What one commit has staged. */
+interface Staging {
+  readonly records: ReadonlyMap<StoreKey, StagedRecord>;
+  readonly streams: ReadonlyMap<StoreKey, StagedStream>;
 }
 
 /** Whoever may hold turns: an invocation. */
@@ -47,9 +51,8 @@ export class Lane {
   readonly #clock: Clock;
   readonly #records = new Map<StoreKey, StagedRecord>();
   readonly #streams = new Map<StoreKey, StagedStream>();
-  readonly #durable = new Map<StoreKey, Fold>();
-  /** Those of `#durable` that were the last of their stream. A replay folds old versions too: to chain on one of these would rest on a commit that is bound to fall. */
-  readonly #tails = new WeakSet<Fold>();
+  /** A replay folds old versions too: to chain on one of these would rest on a commit that is bound to fall, so tails are told apart. */
+  readonly #folds = new KeptFolds(foldsMax);
   readonly #contended = new Map<StoreKey, number>();
   readonly #turns = new Map<StoreKey, Turn>();
 
@@ -64,25 +67,22 @@ export class Lane {
    * Stages the commit at once and answers when it is durable. A commit that is already known to rest on a stale value is
    * refused here, without a trip to the engine. An unknown outcome is resolved by writing (FINDINGS F6).
    */
-  submit(commit: Commit, folds?: ReadonlyMap<StoreKey, Fold>): Promise<CommitOutcome> {
+  submit(commit: Commit, folds: ReadonlyMap<StoreKey, Fold> = nothing): Promise<CommitOutcome> {
     const stale = this.#knownStale(commit);
-    if (stale.length > 0) {
+    if (stale) {
       this.#conflicted(stale);
       return Promise.resolve({ ok: false, refused: "conflict", keys: stale });
     }
-    const answer = this.#commit(commit);
-    const settle = this.#stage(commit, folds, answer);
-    return answer.then(
-      (outcome) => {
-        settle(outcome.ok);
-        if (!outcome.ok && outcome.refused === "conflict") this.#conflicted(outcome.keys);
-        return outcome;
-      },
+    const answer: Promise<CommitOutcome> = this.#store.commit(commit).then(
+      (outcome) => this.#ended(staging, outcome),
       (fault: unknown) => {
-        settle(false);
+        if (Fault.is(fault, "commit.unknown")) return this.#resolve(staging, commit.id);
+        this.#settle(staging, false);
         throw fault;
       },
     );
+    const staging = this.#stage(commit, folds, answer);
+    return answer;
   }
 
   /**
@@ -105,26 +105,17 @@ export class Lane {
 
   /** A durable fold of a stream, perhaps not the last: for readers, who look at the version first. */
   durableFold(stream: StoreKey): Fold | undefined {
-    return this.#durable.get(stream);
+    return this.#folds.get(stream);
   }
 
   /** The last state this process knows of a stream; others may have gone on since. */
   tailFold(stream: StoreKey): Fold | undefined {
-    const durable = this.#durable.get(stream);
-    return durable && this.#tails.has(durable) ? durable : undefined;
+    return this.#folds.tail(stream);
   }
 
   /** `isTail`: it was the state behind the last event when it was folded. Only then may a handler take it for the newest without asking the store. */
   keepFold(stream: StoreKey, fold: Fold, isTail: boolean): void {
-    const known = this.#durable.get(stream);
-    if (known && known.version >= fold.version) {
-      if (isTail && known.version === fold.version) this.#tails.add(known);
-      return;
-    }
-    if (isTail) this.#tails.add(fold);
-    this.#durable.delete(stream); // a Map keeps the order of insertion, so the first is the one not used for longest
-    this.#durable.set(stream, fold);
-    if (this.#durable.size > foldsMax) this.#durable.delete(this.#durable.keys().next().value as StoreKey);
+    this.#folds.keep(stream, fold, isTail);
   }
 
   // ---- turns --------------------------------------------------------------------------------------------------------
@@ -186,54 +177,63 @@ export class Lane {
 
   // ---- staging ------------------------------------------------------------------------------------------------------
 
-  async #commit(commit: Commit): Promise<CommitOutcome> {
+  async #resolve(staging: Staging, id: CommitId): Promise<CommitOutcome> {
+    let outcome: CommitOutcome;
     try {
-      return await this.#store.commit(commit);
+      outcome = await this.#store.resolve(id);
     } catch (fault) {
-      if (Fault.is(fault, "commit.unknown")) return this.#store.resolve(commit.id);
+      this.#settle(staging, false);
       throw fault;
     }
+    return this.#ended(staging, outcome);
   }
 
-  #knownStale(commit: Commit): readonly StoreKey[] {
-    const stale: StoreKey[] = [];
+  #ended(staging: Staging, outcome: CommitOutcome): CommitOutcome {
+    this.#settle(staging, outcome.ok);
+    if (!outcome.ok && outcome.refused === "conflict") this.#conflicted(outcome.keys);
+    return outcome;
+  }
+
+  #knownStale(commit: Commit): readonly StoreKey[] | undefined {
+    let stale: StoreKey[] | undefined;
     for (const expectation of commit.expects) {
       if (expectation.kind === "record") {
         const staged = this.#records.get(expectation.key);
-        if (staged && staged.commit !== expectation.version) stale.push(expectation.key);
+        if (staged && staged.commit !== expectation.version) (stale ??= []).push(expectation.key);
       } else if (expectation.kind === "stream") {
         const staged = this.#streams.get(expectation.stream);
         if (staged && (staged.fold.version !== expectation.version || (expectation.after !== undefined && expectation.after !== staged.commit)))
-          stale.push(expectation.stream);
+          (stale ??= []).push(expectation.stream);
       }
     }
     return stale;
   }
 
-  /** Answers what to call with the outcome. */
-  #stage(commit: Commit, folds: ReadonlyMap<StoreKey, Fold> | undefined, answer: Promise<unknown>): (applied: boolean) => void {
-    const records = new Map<StoreKey, StagedRecord>();
-    const streams = new Map<StoreKey, StagedStream>();
-    const id = commit.id;
+  #stage(commit: Commit, folds: ReadonlyMap<StoreKey, Fold>, answer: Promise<unknown>): Staging {
+    let records: Map<StoreKey, StagedRecord> | undefined;
+    let streams: Map<StoreKey, StagedStream> | undefined;
     for (const write of commit.writes) {
       if (write.kind === "put" || write.kind === "remove" || write.kind === "merge") {
-        const value = write.kind === "put" ? write.value : undefined;
-        records.set(write.key, {
-          commit: id,
-          chain: records.get(write.key)?.chain ?? chainOf(commit, write.key, this.#records.get(write.key)),
-          value,
+        const chain: object = records?.get(write.key)?.chain ?? chainOf(commit, write.key, this.#records.get(write.key));
+        (records ??= new Map()).set(write.key, {
+          commit: commit.id,
+          chain,
+          value: write.kind === "put" ? write.value : undefined,
           unknownUntil: write.kind === "put" ? undefined : answer,
         });
       } else if (write.kind === "enqueue" && write.job.dueAtMs === undefined) this.#sending?.(write.job.queue);
     }
-    for (const [stream, fold] of folds ?? nothing) streams.set(stream, { commit: id, chain: chainOf(commit, stream, this.#streams.get(stream)), fold });
-    for (const [key, staged] of records) this.#records.set(key, staged);
-    for (const [stream, staged] of streams) this.#streams.set(stream, staged);
-    return (applied) => {
-      settle(this.#records, records, applied);
-      settle(this.#streams, streams, applied);
-      if (applied) for (const [stream, { fold }] of streams) this.keepFold(stream, fold, true);
-    };
+    for (const [stream, fold] of folds)
+      (streams ??= new Map()).set(stream, { commit: commit.id, chain: chainOf(commit, stream, this.#streams.get(stream)), fold });
+    if (records) for (const [key, staged] of records) this.#records.set(key, staged);
+    if (streams) for (const [stream, staged] of streams) this.#streams.set(stream, staged);
+    return records || streams ? { records: records ?? nothing, streams: streams ?? nothing } : nothingStaged;
+  }
+
+  #settle({ records, streams }: Staging, applied: boolean): void {
+    forget(this.#records, records, applied);
+    forget(this.#streams, streams, applied);
+    if (applied) for (const [stream, { fold }] of streams) this.keepFold(stream, fold, true);
   }
 
   #conflicted(keys: readonly StoreKey[]): void {
@@ -241,14 +241,14 @@ export class Lane {
     for (const key of keys) {
       this.#contended.set(key, until);
       // What rests in the cache may be why: somebody else has written since.
-      this.#durable.delete(key);
+      this.#folds.forget(key);
     }
     if (this.#contended.size > foldsMax) for (const [key, end] of this.#contended) if (end < until - contendedForMs) this.#contended.delete(key);
   }
 }
 
 /** Forgets what was staged; when it fell, also what was staged on it since, so that nobody builds on a ruin any more. */
-function settle<S extends Staged>(all: Map<StoreKey, S>, own: ReadonlyMap<StoreKey, S>, applied: boolean): void {
+function forget<S extends Staged>(all: Map<StoreKey, S>, own: ReadonlyMap<StoreKey, S>, applied: boolean): void {
   for (const [key, staged] of own) {
     const top = all.get(key);
     if (top && (top === staged || (!applied && top.chain === staged.chain))) all.delete(key);
@@ -264,4 +264,5 @@ function chainOf(commit: Commit, key: StoreKey, below: Staged | undefined): obje
     });
   return rests ? below.chain : {};
 }
-const nothing: ReadonlyMap<StoreKey, Fold> = new Map();
+const nothing: ReadonlyMap<StoreKey, never> = new Map<StoreKey, never>();
+const nothingStaged: Staging = { records: nothing, streams: nothing };

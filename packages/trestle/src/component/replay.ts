@@ -10,6 +10,7 @@
  */
 import type { Clock, Fault } from "../kernel/index.ts";
 import { newSegment, type Answer, type CallIdentity, type Journal, type Segment } from "./journal.ts";
+import { noEntries, noMembers, withEntry, withMember, withoutMember } from "./scarce.ts";
 
 /** A call from its recovery point until the handler has its answer. */
 export interface OpenCall extends CallIdentity {
@@ -21,22 +22,22 @@ const heldMsMax = 1_000;
 
 export class Replay {
   readonly journal: Journal;
-  readonly open = new Set<OpenCall>();
+  #open: ReadonlySet<OpenCall> = noMembers;
   readonly #clock: Clock;
   readonly #startedAtMs: number;
   /** Called when another segment begins. */
   readonly #turned: () => void;
-  readonly #passed = new Set<Segment>();
+  #passed: ReadonlySet<Segment> = noMembers;
   #at = 0;
   #segment: Segment;
   #moves = 0;
   /** Open calls that wait for another recovery point: before their own, with their answer, and those that have failed. */
-  readonly #held = new Set<OpenCall>();
-  readonly #early = new Set<OpenCall>();
-  readonly #failed = new Set<OpenCall>();
-  #waiting: (() => void)[] = [];
+  #held: ReadonlySet<OpenCall> = noMembers;
+  #early: ReadonlySet<OpenCall> = noMembers;
+  #failed: ReadonlySet<OpenCall> = noMembers;
+  #waiting: (() => void)[] | undefined;
   /** What calls of this run threw. */
-  readonly #thrown = new Map<unknown, Segment>();
+  #thrown: ReadonlyMap<unknown, Segment> = noEntries;
 
   constructor(journal: Journal, clock: Clock, startedAtMs: number, turned: () => void) {
     this.journal = journal;
@@ -44,6 +45,15 @@ export class Replay {
     this.#startedAtMs = startedAtMs;
     this.#turned = turned;
     this.#segment = journal.segments[0] ?? newSegment(clock.wallMs(), startedAtMs);
+  }
+
+  /** Calls that the handler has made and not got the answer of. */
+  get open(): ReadonlySet<OpenCall> {
+    return this.#open;
+  }
+
+  begin(call: OpenCall): void {
+    this.#open = withMember(this.#open, call);
   }
 
   /** The segment the run is in, of this run or an earlier one. */
@@ -68,7 +78,7 @@ export class Replay {
       if (this.#at >= segments.length) return undefined;
       const found = segments.find((segment) => !this.#passed.has(segment) && segment.call?.operation === call.operation && segment.call.key === call.key);
       if (found) {
-        this.#passed.add(found);
+        this.#passed = withMember(this.#passed, found);
         call.segment = found;
         const before = this.#at;
         while (this.#at < segments.length && this.#passed.has(segments[this.#at] as Segment)) this.#at += 1;
@@ -84,7 +94,7 @@ export class Replay {
   append(segment: Segment, version: number): void {
     this.journal.segments.push(segment);
     this.journal.version = version;
-    this.#passed.add(segment);
+    this.#passed = withMember(this.#passed, segment);
     this.#at = this.journal.segments.length;
     this.#turn();
     this.#moved();
@@ -92,7 +102,7 @@ export class Replay {
 
   /** Numbers of the calls whose answers the handler has not got. */
   openNumbers(): number[] {
-    return [...this.open].flatMap(({ segment }) => (segment ? [this.journal.segments.indexOf(segment)] : [])).filter((at) => at >= 0);
+    return [...this.#open].flatMap(({ segment }) => (segment ? [this.journal.segments.indexOf(segment)] : [])).filter((at) => at >= 0);
   }
 
   /** Waits until the answer of this segment may be handed out. */
@@ -102,7 +112,7 @@ export class Replay {
     if (!early()) return;
     let over = false;
     const timer = this.#clock.after(heldMsMax, () => ((over = true), this.#wake()));
-    this.#early.add(call);
+    this.#early = withMember(this.#early, call);
     this.#wake();
     try {
       while (early()) {
@@ -112,13 +122,13 @@ export class Replay {
       }
     } finally {
       timer.cancel();
-      this.#early.delete(call);
+      withoutMember(this.#early, call);
     }
   }
 
   /** Waits until no other call is under way. */
   async lastOfAll(call: OpenCall, check: () => void): Promise<void> {
-    this.#failed.add(call);
+    this.#failed = withMember(this.#failed, call);
     this.#wake();
     for (;;) {
       if (!this.#allStuck()) await this.#change();
@@ -136,7 +146,7 @@ export class Replay {
   }
 
   #allStuck(): boolean {
-    for (const call of this.open) if (!this.#held.has(call) && !this.#failed.has(call) && !this.#early.has(call)) return false;
+    for (const call of this.#open) if (!this.#held.has(call) && !this.#failed.has(call) && !this.#early.has(call)) return false;
     return true;
   }
 
@@ -147,7 +157,7 @@ export class Replay {
   }
 
   threw(thrown: unknown, segment: Segment): void {
-    this.#thrown.set(thrown, segment);
+    this.#thrown = withEntry(this.#thrown, thrown, segment);
   }
 
   /**
@@ -175,7 +185,7 @@ export class Replay {
   async #untilMoved(call: OpenCall, diverged: () => Fault): Promise<void> {
     const moves = this.#moves;
     const stuck = () => this.#failed.size + this.#early.size === 0 && this.#allStuck();
-    this.#held.add(call);
+    this.#held = withMember(this.#held, call);
     this.#wake();
     try {
       while (moves === this.#moves) {
@@ -186,19 +196,19 @@ export class Replay {
         }
       }
     } finally {
-      this.#held.delete(call);
+      withoutMember(this.#held, call);
     }
   }
 
   /** Resolves when a recovery point was passed, a call was answered, or another one waits like this. */
   #change(): Promise<void> {
-    return new Promise((resolve) => this.#waiting.push(resolve));
+    return new Promise((resolve) => (this.#waiting ??= []).push(resolve));
   }
 
   #wake(): void {
     const waiting = this.#waiting;
-    this.#waiting = [];
-    for (const wake of waiting) wake();
+    this.#waiting = undefined;
+    if (waiting) for (const wake of waiting) wake();
   }
 
   #moved(): void {
@@ -208,8 +218,8 @@ export class Replay {
 
   /** The handler has its answer. */
   answered(call: OpenCall): void {
-    this.open.delete(call);
-    this.#failed.delete(call);
+    withoutMember(this.#open, call);
+    withoutMember(this.#failed, call);
     this.#wake();
   }
 

@@ -40,13 +40,16 @@ export function parseNow<S extends Schema>(schema: S, value: unknown, what: stri
       `the schema of ${what} answers asynchronously; here the value is needed at once`,
       "Use a schema without asynchronous checks, and make such checks in the handler.",
     );
-  if (!parsed.ok) throw invalid(what, parsed.issues);
-  return parsed.value;
+  return valueOf(parsed, what);
 }
 
-/** Parses what was stored or came back; a value that does not fit is a fault with every path. */
-export async function parseOrFault<S extends Schema>(schema: S, value: unknown, what: string): Promise<Out<S>> {
-  const parsed = await parse(schema, value);
+/** Parses what was stored or came back, at once when the schema does; a value that does not fit is a fault with every path. */
+export function parseOrFault<S extends Schema>(schema: S, value: unknown, what: string): Out<S> | Promise<Out<S>> {
+  const parsed = parse(schema, value);
+  return parsed instanceof Promise ? parsed.then((late) => valueOf(late, what)) : valueOf(parsed, what);
+}
+
+function valueOf<T>(parsed: Parsed<T>, what: string): T {
   if (!parsed.ok) throw invalid(what, parsed.issues);
   return parsed.value;
 }

@@ -4,7 +4,7 @@
  */
 import { currentContext, Fault, type Instant } from "../kernel/index.ts";
 import { parseKey, type EventRow, type NewEvent } from "../store/index.ts";
-import { decode, encode } from "./codec.ts";
+import { bytesOf, decode, encode } from "./codec.ts";
 import type { Component } from "./component.ts";
 import { definitionOf, type StagedEvent } from "./definition.ts";
 import type { Invocation } from "./invocation.ts";
@@ -74,7 +74,7 @@ export function stageEvent(
   const meta: Meta = { by: invocation.frame.id, ...(trace === undefined ? {} : { trace }) };
   return {
     staged: { source, stream, key, type, id, data, parsed: parseNow(schema, data, what), version },
-    encoded: { id, type, data: encode(data ?? {}, what), meta: encode(meta, what) },
+    encoded: { id, type, data: encode(data ?? {}, what), meta: bytesOf(JSON.stringify(meta)) },
   };
 }
 

@@ -2,12 +2,13 @@
 import type { DurableContext, Log, Principal } from "./context.ts";
 import { Fault, type Instant } from "../kernel/index.ts";
 import { refusalOf } from "./refusal.ts";
-import { componentOf, Invocation } from "./invocation.ts";
+import { Invocation } from "./invocation.ts";
+import { noEntries, withEntry } from "./scarce.ts";
 import { parseNow, type Out, type Schema } from "./schema.ts";
 
 export class WorkContext implements DurableContext {
   readonly #invocation: Invocation;
-  readonly #steps = new Map<string, number>();
+  #steps: ReadonlyMap<string, number> = noEntries;
 
   constructor(invocation: Invocation) {
     this.#invocation = invocation;
@@ -57,7 +58,7 @@ export class WorkContext implements DurableContext {
       const invocation = this.#invocation;
       // One key per call: the other side would take the second step of one name for the first one again.
       const occurrence = (this.#steps.get(name) ?? 0) + 1;
-      this.#steps.set(name, occurrence);
+      this.#steps = withEntry(this.#steps, name, occurrence);
       const key = `${invocation.frame.id}:${name}${occurrence === 1 ? "" : `:${occurrence}`}`;
       return invocation.recoveryPoint({
         operation: `step ${name}`,
@@ -78,7 +79,7 @@ async function commitSeparately<H extends object, T>(outer: Invocation, because:
       "Say why.",
     );
   const bound = Object.entries(handles).map(([name, handle]) => {
-    const component = componentOf(handle as object);
+    const component = outer.componentOf(handle as object);
     if (!component)
       throw Fault.create(
         "commit.not-a-handle",
@@ -91,7 +92,15 @@ async function commitSeparately<H extends object, T>(outer: Invocation, because:
   return outer.once(`commitSeparately ${because}`, async () => {
     const { clock, ids } = outer.node;
     for (;;) {
-      const inner = new Invocation({ ...outer.frame, mode: "write", id: `${outer.frame.id}/${ids.next()}`, journal: undefined, guard: undefined });
+      const inner = new Invocation({
+        ...outer.frame,
+        mode: "write",
+        id: `${outer.frame.id}/${ids.next()}`,
+        signal: outer.frame.signal,
+        journal: undefined,
+        guard: undefined,
+        first: false,
+      });
       try {
         const answer = await write(Object.fromEntries(bound.map(([name, component]) => [name, inner.handle(component)])) as H);
         const unread = inner.unreadRefusal();

@@ -26,6 +26,7 @@ import {
   type Schema,
   type Source,
   type SourceInterior,
+  type StreamRead,
   type Usable,
 } from "../component/index.ts";
 import { Fault, integerWithin, numberWithin, type Instant } from "../kernel/index.ts";
@@ -181,13 +182,20 @@ class BoundAggregate {
   }
 
   /** The state this invocation decides on: its own, or the one of the version it has read. */
-  async #current(stream: StoreKey, id: string | number, options?: ReadOptions): Promise<{ readonly version: number; readonly state: unknown }> {
+  #current(stream: StoreKey, id: string | number, options?: ReadOptions): Fold | Promise<Fold> {
     const own = this.#invocation.ownFold(stream);
     if (own) return own;
     const isTail = !this.#invocation.replaying;
-    const read = await this.#invocation.stream(stream, options);
-    const fold = read.fold ?? (await foldTo(this.#invocation.node, this.#component, this.#folding, stream, id, { version: read.version }, isTail));
-    return this.#invocation.ownFold(stream) ?? fold;
+    const read = this.#invocation.stream(stream, { ...options, of: id });
+    return read instanceof Promise ? read.then((known) => this.#folded(stream, id, known, isTail)) : this.#folded(stream, id, read, isTail);
+  }
+
+  #folded(stream: StoreKey, id: string | number, { version, fold }: StreamRead, isTail: boolean): Fold | Promise<Fold> {
+    if (fold) return this.#invocation.ownFold(stream) ?? fold;
+    if (version === 0) return this.#invocation.ownFold(stream) ?? { version, state: frozen(this.#folding.initial(id)) };
+    return foldTo(this.#invocation.node, this.#component, this.#folding, stream, id, { version }, isTail).then(
+      (folded) => this.#invocation.ownFold(stream) ?? folded,
+    );
   }
 
   /** Which version it was is learned once: a later run may find events that have come since. */
@@ -206,9 +214,11 @@ class BoundAggregate {
   async #command(name: string, definition: AnyCommand, emit: Emit<EventSchemas>, id: string | number, given: unknown): Promise<unknown> {
     const invocation = this.#invocation;
     const what = `${name} of aggregate "${this.#folding.name}"`;
-    const input: unknown = definition.input === noInput ? undefined : await parseOrFault(definition.input, given, `input of ${what}`);
+    const parsing = definition.input === noInput ? undefined : parseOrFault(definition.input, given, `input of ${what}`);
+    const input: unknown = parsing instanceof Promise ? await parsing : parsing;
     const stream = this.#stream(id);
-    const read = await this.#current(stream, id);
+    const reading = this.#current(stream, id);
+    const read = reading instanceof Promise ? await reading : reading;
     // Another command on this id may have decided while this one waited; from here to the append nothing waits.
     const before = invocation.ownFold(stream) ?? read;
     const decided = definition.decide(before.state, input, emit);
@@ -228,7 +238,8 @@ class BoundAggregate {
         after,
       );
       stageSnapshot(invocation, this.#folding, stream, before.version, after);
-      await invocation.react();
+      const reacting = invocation.react();
+      if (reacting) await reacting;
     }
     return { ok: true, state, version };
   }

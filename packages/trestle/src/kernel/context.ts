@@ -38,6 +38,11 @@ export function currentContext(): AmbientContext {
   return slot.getStore() ?? emptyContext;
 }
 
+/** Runs `work(...given)` with exactly this context. */
+export function inContext<A extends readonly unknown[], T>(context: AmbientContext, work: (...given: A) => T, ...given: A): T {
+  return slot.run(context, work, ...given);
+}
+
 /** Runs `work` with the current context changed by `change`. */
 export function withContext<T>(change: Partial<AmbientContext>, work: () => T): T {
   return slot.run({ ...currentContext(), ...change }, work);

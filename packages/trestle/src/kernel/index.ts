@@ -1,7 +1,7 @@
 /** The kernel: time, chance, identity, faults, quantities, context, lifecycle, telemetry. Nothing else in Trestle reads a clock or rolls a die. */
 export { sleep, systemClock, virtualClock } from "./clock.ts";
 export type { Clock, Timer, VirtualClock } from "./clock.ts";
-export { currentContext, emptyContext, withContext } from "./context.ts";
+export { currentContext, emptyContext, inContext, withContext } from "./context.ts";
 export type { AmbientContext } from "./context.ts";
 export { dateOf } from "./date.ts";
 export { deadlineExceeded, remainingMs, withDeadline } from "./deadline.ts";

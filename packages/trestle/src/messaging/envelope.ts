@@ -2,7 +2,7 @@
  * What lies in a job's payload: the message, and what travels with it without being passed on. JSON:
  * `{"v":1,"tenant":"acme","by":"<invocation that sent it>","trace":"<traceparent>","data":…}`; absent facts are left out.
  */
-import { decode, encode, type Invocation } from "../component/index.ts";
+import { bytesOf, decode, encodeText, type Invocation } from "../component/index.ts";
 import { currentContext } from "../kernel/index.ts";
 
 export interface Envelope {
@@ -21,26 +21,18 @@ export interface Sender {
   readonly trace: string | undefined;
 }
 
-const encoder = new TextEncoder();
-
 export function senderOf(invocation: Invocation): Sender {
   return { tenant: invocation.tenant, by: invocation.frame.id, trace: currentContext().traceparent };
 }
 
 /** `what` is named in the fault when the message is no JSON: `message of queue "mail"`. */
 export function seal(message: unknown, sender: Sender, what: string): Uint8Array {
-  const body = encode(message, what); // by itself, so that a fault names the path within the message
+  const body = encodeText(message, what); // by itself, so that a fault names the path within the message
   let head = '{"v":1';
   if (sender.tenant !== undefined) head += `,"tenant":${JSON.stringify(sender.tenant)}`;
   if (sender.by !== undefined) head += `,"by":${JSON.stringify(sender.by)}`;
   if (sender.trace !== undefined) head += `,"trace":${JSON.stringify(sender.trace)}`;
-  head += ',"data":';
-  const headBytes = encoder.encode(head);
-  const sealed = new Uint8Array(headBytes.byteLength + body.byteLength + 1);
-  sealed.set(headBytes);
-  sealed.set(body, headBytes.byteLength);
-  sealed[sealed.byteLength - 1] = 0x7d; // }
-  return sealed;
+  return bytesOf(`${head},"data":${body}}`);
 }
 
 /** `undefined` for bytes that no version of this code has written. */

@@ -22,7 +22,7 @@ import {
   type Work,
   type WorkContext,
 } from "../component/index.ts";
-import { emptyContext, Fault, sleep, withContext } from "../kernel/index.ts";
+import { Fault, sleep } from "../kernel/index.ts";
 import type { ClaimedJob, Expectation, JobEnd, Write } from "../store/index.ts";
 import type { HeldJob } from "./dispatcher.ts";
 import { unseal, type Envelope } from "./envelope.ts";
@@ -73,6 +73,8 @@ const claimedOnly: readonly Write[] = [];
 export class JobRun implements Work<unknown>, HeldJob {
   readonly claim: ClaimedJob;
   readonly mode = "durable";
+  /** Whoever woke the worker is not its caller. */
+  readonly detached = true;
   readonly journal: Journal | undefined;
   readonly controller: AbortController;
   /** It holds a slot of its worker. Kept by the worker and by this file. */
@@ -185,9 +187,9 @@ export class JobRun implements Work<unknown>, HeldJob {
     return this.#work ?? Promise.resolve();
   }
 
-  /** Runs the handler. Once. In a context of its own: whoever woke the worker is not its caller. */
+  /** Runs the handler. Once. */
   begin(): void {
-    this.#work = withContext(emptyContext, () => (this.#envelope ? this.#perform() : this.#setAside()));
+    this.#work = this.#envelope ? this.#perform() : this.#setAside();
   }
 
   /** Gives a job back that has not begun. Once. */
