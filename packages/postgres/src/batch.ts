@@ -5,7 +5,7 @@
  * All payloads travel as one binary argument with places in it: arrays of bytea would travel as hexadecimal text.
  */
 import { commitIdRetentionMs, type Commit, type CommitId, type CommitOutcome, type Expectation, type Merge, type Version } from "trestle/store";
-import { jobEncoder } from "./jobs.ts";
+import { jobEncoder, type ClaimHints } from "./job-batch.ts";
 
 /** What the port's commits may expect, and what this engine's own do: that what a foreign transaction staged is still there, and goes with them. */
 export type InternalExpectation = Expectation | { readonly kind: "staged"; readonly tx: string };
@@ -20,6 +20,8 @@ export interface BatchOptions {
   readonly inside: boolean;
   /** Ids whose outcome somebody was left without. A refusal of them is written down, so that it stays the answer. */
   readonly inDoubt: (id: CommitId) => boolean;
+  /** Where the rows of claims are, as far as is known here. */
+  readonly hints?: ClaimHints;
 }
 
 export interface EncodedBatch {
@@ -39,6 +41,9 @@ export interface BatchRow {
   readonly standing: readonly string[];
   readonly now_epoch: number;
   readonly head: string | number;
+  /** Commits of the batch that gave work to a queue, and the queue: one pair each. */
+  readonly gave_commit: readonly number[];
+  readonly gave_queue: readonly string[];
 }
 
 /** The row of a batch that was refused inside its caller's transaction. */
@@ -56,6 +61,7 @@ const op = {
   unchanged: 5,
   streamAfterBefore: 6,
   staged: 7,
+  claimHolds: 8,
   put: 10,
   remove: 11,
   token: 12,
@@ -66,10 +72,11 @@ const op = {
   min: 22,
   union: 23,
   setOnce: 24,
+  claimEnds: 30,
 } as const;
 
 /** Longer than most functions: it is the one place that knows the order of the arguments. */
-export function encodeBatch(commits: readonly InternalCommit[], { nowMs, inside, inDoubt }: BatchOptions): EncodedBatch {
+export function encodeBatch(commits: readonly InternalCommit[], { nowMs, inside, inDoubt, hints }: BatchOptions): EncodedBatch {
   const chunks: Uint8Array[] = [];
   let payloadBytes = 0;
   const store = (bytes: Uint8Array): number => {
@@ -114,7 +121,7 @@ export function encodeBatch(commits: readonly InternalCommit[], { nowMs, inside,
     length: [] as number[],
     meta: [] as number[],
   };
-  const jobs = jobEncoder(store);
+  const jobs = jobEncoder(store, hints);
   const older: string[] = [];
   const prefixes: string[] = [];
   const entries: string[] = [];
@@ -161,8 +168,12 @@ export function encodeBatch(commits: readonly InternalCommit[], { nowMs, inside,
       else if (expectation.kind === "token") expectVersion(expectation.key, slot(token, expectation.key), expectation.version);
       else if (expectation.kind === "stream") expectStream(expectation);
       else if (expectation.kind === "unchanged") operation(op.unchanged, expectation.prefix, 1, expectation.since, prefixes.push(expectation.prefix));
+      else if (expectation.kind === "claim")
+        operation(op.claimHolds, expectation.job, jobs.claim(expectation.job), expectation.fence.n, expectation.fence.epoch);
       else if (expectation.kind === "staged") operation(op.staged, expectation.tx, 1, Number(expectation.tx));
     }
+    // Before all writes: a claim that is over refuses its commit before anything of it is staged.
+    for (const write of commit.writes) if (write.kind === "finish") operation(op.claimEnds, write.job, jobs.claim(write.job), write.fence.n, write.fence.epoch);
     const keys = new Set<string>();
     wrote.push(keys);
     for (const write of commit.writes) {
@@ -198,7 +209,11 @@ export function encodeBatch(commits: readonly InternalCommit[], { nowMs, inside,
         keys.add(`s${write.stream}`);
       } else if (write.kind === "enqueue") {
         jobs.enqueue(n, write.job);
-        keys.add(`j${write.job.id}`).add(`q${write.job.queue}`);
+        keys.add(`j${write.job.id}`);
+      } else if (write.kind === "finish" || write.kind === "cancel" || write.kind === "redrive") {
+        if (write.kind === "finish") jobs.finish(n, write.job, write.end);
+        else jobs[write.kind](n, write.job);
+        keys.add(`j${write.job}`);
       }
     }
     per.id.push(commit.id);
@@ -243,10 +258,15 @@ export function encodeBatch(commits: readonly InternalCommit[], { nowMs, inside,
       events.meta,
       ...jobs.parameters(),
     ],
-    applied: (row) =>
-      commits.flatMap((commit, at) =>
-        row.status[at] === 0 && commit.writes.length > 0 ? [{ n: Number(row.number[at]), keys: [...(wrote[at] as ReadonlySet<string>)] }] : [],
-      ),
+    applied(row) {
+      const gave = new Map<number, string[]>();
+      row.gave_commit.forEach((n, at) => gave.set(n, [...(gave.get(n) ?? []), `q${row.gave_queue[at]}`]));
+      return commits.flatMap((commit, at) =>
+        row.status[at] === 0 && commit.writes.length > 0
+          ? [{ n: Number(row.number[at]), keys: [...(wrote[at] as ReadonlySet<string>), ...(gave.get(at + 1) ?? [])] }]
+          : [],
+      );
+    },
     outcomes(row) {
       const conflicts = new Map<number, Set<string>>();
       for (const failed of row.failed) {
@@ -276,6 +296,8 @@ export function encodeBatch(commits: readonly InternalCommit[], { nowMs, inside,
               message: `a merge on ${stop?.key} needs ${stop?.kind === op.union ? "a JSON array of texts" : "a JSON number"}, and the record holds something else`,
             };
           }
+          case 5:
+            return { ok: false, refused: "fenced", job: stops.get(at)?.key as string };
           default:
             return { ok: false, refused: "resolved" };
         }

@@ -1,58 +1,312 @@
-/** Jobs in a batch: what the job part of commit_batch_v1's arguments is made of. The other half is sql/jobs.sql. */
-import type { NewJob, Reader, Store } from "trestle/store";
+/**
+ * Jobs beside commits: claims, extensions, and the reads of queues. The other half is sql/jobs.sql; what commits do to jobs is in job-batch.ts.
+ *
+ * Claims and extensions are operations of the lane: they go over its connection, behind the commits that were submitted before
+ * them, and all that wait at that moment share one call. They are answered like commits, after a flush barrier (FINDINGS F1): a claim
+ * that a crash could take back would leave its holder with a fence that is given out again.
+ *
+ * Guarantees: `queue.fifo-per-key`, `queue.finishes-with-effect`, `queue.redelivers-after-crash`.
+ */
+import { Fault } from "trestle/kernel";
+import {
+  checkClaim,
+  checkId,
+  limits,
+  type Claim,
+  type ClaimedJob,
+  type ClaimRequest,
+  type Claims,
+  type JobRow,
+  type JobState,
+  type QueueDepth,
+  type Reader,
+  type Store,
+} from "trestle/store";
 import type { FlushBarrier } from "./barrier.ts";
 import { beyond } from "./beyond.ts";
-import type { Pool } from "./sessions.ts";
-
-export interface JobEncoder {
-  /** A job that commit `n` of the batch sends. */
-  enqueue(n: number, job: NewJob): void;
-  /** The last parameters of commit_batch_v1, in its order. */
-  parameters(): readonly unknown[];
-}
-
-/** `store` puts bytes into the batch's payload and answers their place. */
-export function jobEncoder(store: (bytes: Uint8Array) => number): JobEncoder {
-  const jobs = {
-    commit: [] as number[],
-    id: [] as string[],
-    queue: [] as string[],
-    from: [] as number[],
-    length: [] as number[],
-    due: [] as number[],
-    priority: [] as number[],
-    key: [] as (string | null)[],
-    unique: [] as (string | null)[],
-  };
-  return {
-    enqueue(n, job) {
-      jobs.commit.push(n);
-      jobs.id.push(job.id);
-      jobs.queue.push(job.queue);
-      jobs.from.push(store(job.payload));
-      jobs.length.push(job.payload.byteLength);
-      jobs.due.push(job.dueAtMs ?? 0);
-      jobs.priority.push(job.priority);
-      jobs.key.push(job.key ?? null);
-      jobs.unique.push(job.unique ?? null);
-    },
-    parameters: () => [jobs.commit, jobs.id, jobs.queue, jobs.from, jobs.length, jobs.due, jobs.priority, jobs.key, jobs.unique],
-  };
-}
+import type { ClaimHints } from "./job-batch.ts";
+import { commitFault, type Applied, type Lane } from "./lane.ts";
+import { wasRolledBack, type Pool } from "./sessions.ts";
 
 export interface JobsOptions {
   readonly schema: string;
-  readonly side: Pool;
+  readonly lane: Pick<Lane, "run">;
   readonly read: Pool;
   readonly barrier: FlushBarrier;
+  readonly hints: ClaimHints;
   /** The store's clock, when it is not the server's. */
   readonly nowMs: () => number | null;
+  /** A durable batch of claims, with the queues that have work again. */
+  readonly applied: (batch: Applied) => void;
+  /** Told the newest number of every read. */
+  readonly seen: (epoch: number, head: number) => void;
 }
 export type JobsPart = Pick<Store, "claim" | "extend"> & { readonly read: Pick<Reader, "queue" | "queues" | "groups" | "jobs"> };
 
-export function jobsPart(_options: JobsOptions): JobsPart {
-  const not = (what: string) => async () => {
-    throw beyond(what);
+interface Asking {
+  readonly request: ClaimRequest;
+  readonly resolve: (claims: Claims) => void;
+  readonly reject: (error: unknown) => void;
+}
+interface Extending {
+  readonly claims: readonly Claim[];
+  readonly leaseMs: number;
+  readonly resolve: (held: readonly boolean[]) => void;
+  readonly reject: (error: unknown) => void;
+}
+interface ClaimCells {
+  readonly asking: number;
+  readonly id: string | null;
+  readonly hint: string;
+  readonly key: string | null;
+  readonly attempt: number;
+  readonly again: boolean;
+  readonly sent_at_ms: string;
+  readonly payload: Buffer;
+  readonly next_due_at_ms: string | null;
+  readonly back: readonly string[] | null;
+  readonly now_ms: string;
+  readonly epoch: number;
+  readonly n: string | null;
+  readonly head: string;
+}
+/** The last row of a read says how far it saw; the others have none. */
+interface Seen {
+  readonly epoch: number;
+  readonly newest: string | null;
+}
+interface DepthCells extends Seen {
+  readonly queue: string;
+  readonly waiting: string;
+  readonly running: string;
+  readonly parked: string;
+  readonly undetermined: string;
+  readonly dead: string;
+  readonly oldest_due_at_ms: string | null;
+  readonly now_ms: string;
+}
+interface JobCells extends Seen {
+  readonly id: string;
+  readonly queue: string;
+  readonly state: number;
+  readonly key: string | null;
+  readonly attempt: number;
+  readonly due_at_ms: string;
+  readonly sent_at_ms: string;
+  readonly error: string | null;
+  readonly payload: Buffer;
+}
+
+const stateNames: Readonly<Record<number, JobState>> = {
+  1: "waiting",
+  2: "running",
+  3: "waiting",
+  4: "parked",
+  5: "undetermined",
+  6: "waiting",
+  7: "waiting",
+  8: "dead",
+};
+const statesOf = (state: JobState) => Object.keys(stateNames).filter((number) => stateNames[Number(number)] === state);
+const beforeAllIds = "00000000-0000-0000-0000-000000000000";
+
+export function jobsPart(options: JobsOptions): JobsPart {
+  const { schema, lane, read, barrier, hints, nowMs } = options;
+  const texts = {
+    claim: `select * from "${schema}".claim_jobs_v1($1, $2, $3, $4, $5, $6, $7)`,
+    extend: `select * from "${schema}".extend_jobs_v1($1, $2, $3, $4, $5, $6)`,
+    depths: `select * from "${schema}".queue_depths_v1($1, $2)`,
+    jobs: `select * from "${schema}".list_jobs_v1($1, $2, $3, $4)`,
   };
-  return { claim: not("claim"), extend: not("extend"), read: { queue: not("queue"), queues: not("queues"), groups: not("groups"), jobs: not("jobs") } };
+  let asking: Asking[] = [];
+  let extending: Extending[] = [];
+
+  /** All who ask at this moment, in one call. */
+  async function claimAll(pool: Pool): Promise<void> {
+    const asked = asking;
+    asking = [];
+    const entries = asked.flatMap(({ request }, at) => request.queues.map(({ queue, limit }) => ({ queue, limit, at, request })));
+    let rows: readonly ClaimCells[];
+    try {
+      rows = await pool.query<ClaimCells>({
+        name: "claim",
+        text: texts.claim,
+        values: [
+          nowMs(),
+          limits.claimJobsMax,
+          entries.map(({ at }) => at),
+          entries.map(({ queue }) => queue),
+          entries.map(({ limit }) => Math.max(0, limit)),
+          entries.map(({ request }) => Math.ceil(request.leaseMs)),
+          entries.map(({ request }) => request.holder),
+        ],
+      });
+    } catch (error) {
+      for (const one of asked) one.reject(toldFault(error, "claim"));
+      return;
+    }
+    void handOut(asked, entries, rows);
+  }
+
+  async function handOut(
+    asked: readonly Asking[],
+    entries: readonly { readonly at: number; readonly queue: string; readonly request: ClaimRequest }[],
+    rows: readonly ClaimCells[],
+  ): Promise<void> {
+    const last = rows.at(-1);
+    const { now_ms, epoch, n, head, back } = last ?? { now_ms: "0", epoch: 0, n: null, head: "0", back: null };
+    try {
+      if (last) await barrier.pass(epoch, Number(head));
+    } catch (error) {
+      // Whoever acted on one of these could share its fence with somebody after a crash. If they are still claimed, their leases end.
+      for (const one of asked) one.reject(toldFault(error, "claim"));
+      return;
+    }
+    if (n !== null) options.applied({ epoch, head: Number(head), commits: [{ n: Number(n), keys: (back ?? []).map((queue) => `q${queue}`) }] });
+    const answers = asked.map(() => ({ jobs: [] as ClaimedJob[], nextDueAtMs: undefined as number | undefined, nowMs: Number(now_ms) }));
+    for (const row of rows) {
+      const { at, queue, request } = entries[row.asking - 1] as (typeof entries)[number];
+      const answer = answers[at] as (typeof answers)[number];
+      if (row.id === null) {
+        if (row.next_due_at_ms !== null) answer.nextDueAtMs = Math.min(Number(row.next_due_at_ms), answer.nextDueAtMs ?? Infinity);
+        continue;
+      }
+      hints.set(row.id, row.hint);
+      answer.jobs.push({
+        id: row.id,
+        fence: { epoch: row.epoch, n: Number(row.n) },
+        queue,
+        payload: row.payload,
+        key: row.key ?? undefined,
+        attempt: row.attempt,
+        again: row.again,
+        sentAtMs: Number(row.sent_at_ms),
+        leaseUntilMs: Number(row.now_ms) + Math.ceil(request.leaseMs),
+      });
+    }
+    asked.forEach((one, at) => one.resolve(answers[at] as Claims));
+  }
+
+  async function extendAll(pool: Pool): Promise<void> {
+    const asked = extending;
+    extending = [];
+    const all = asked.flatMap(({ claims, leaseMs }, at) => claims.map((claim) => ({ claim, leaseMs, at })));
+    try {
+      const rows = await pool.query<{ claim: number; hint: string }>({
+        name: "extend",
+        text: texts.extend,
+        values: [
+          nowMs(),
+          all.map(({ claim }) => claim.id),
+          all.map(({ claim }) => hints.get(claim.id) ?? null),
+          all.map(({ claim }) => claim.fence.epoch),
+          all.map(({ claim }) => claim.fence.n),
+          all.map(({ leaseMs }) => Math.ceil(leaseMs)),
+        ],
+      });
+      const extended = new Set<number>();
+      for (const row of rows) {
+        extended.add(row.claim - 1);
+        hints.set((all[row.claim - 1] as (typeof all)[number]).claim.id, row.hint);
+      }
+      let next = 0;
+      const answers = asked.map(({ claims }) => claims.map(() => extended.has(next++)));
+      // It has no number of its own. Not awaited: the lane goes on meanwhile.
+      void barrier.all().then(
+        () => asked.forEach((one, at) => one.resolve(answers[at] as boolean[])),
+        (error: unknown) => asked.forEach((one) => one.reject(toldFault(error, "extend"))),
+      );
+    } catch (error) {
+      for (const one of asked) one.reject(toldFault(error, "extend"));
+    }
+  }
+
+  async function ask<Row extends object>(name: keyof typeof texts, values: readonly unknown[]): Promise<readonly Row[]> {
+    let rows: readonly (Row & Seen)[];
+    try {
+      rows = await read.query<Row & Seen>({ name, text: texts[name], values });
+    } catch (error) {
+      throw toldFault(error, "read");
+    }
+    const last = rows.at(-1) as Seen;
+    await barrier.pass(last.epoch, Number(last.newest));
+    options.seen(last.epoch, Number(last.newest));
+    return rows.slice(0, -1);
+  }
+
+  return {
+    async claim(request) {
+      checkClaim(request);
+      if (request.queues.some(({ policy }) => policy)) throw beyond("policy");
+      return new Promise((resolve, reject) => {
+        asking.push({ request, resolve, reject });
+        if (asking.length === 1) void lane.run(claimAll);
+      });
+    },
+    async extend(claims, leaseMs) {
+      for (const { id } of claims) checkId(id, "claim.id");
+      if (claims.length === 0) return [];
+      return new Promise((resolve, reject) => {
+        extending.push({ claims, leaseMs, resolve, reject });
+        if (extending.length === 1) void lane.run(extendAll);
+      });
+    },
+    read: {
+      groups: async () => {
+        throw beyond("groups");
+      },
+      async queue(queue) {
+        return (await ask<DepthCells>("depths", [nowMs(), queue])).map(queueDepth)[0] as QueueDepth;
+      },
+      async queues() {
+        return (await ask<DepthCells>("depths", [nowMs(), null])).map(queueDepth);
+      },
+      async jobs({ queue, state, limit, after }) {
+        if (after !== undefined) checkId(after, "jobs.after");
+        const rows = await ask<JobCells>("jobs", [
+          queue ?? null,
+          state === undefined ? null : statesOf(state),
+          after ?? beforeAllIds,
+          Math.min(limit, limits.pageRowsMax),
+        ]);
+        return rows.map((row): JobRow => ({
+          id: row.id,
+          queue: row.queue,
+          state: stateNames[row.state] as JobState,
+          key: row.key ?? undefined,
+          group: undefined,
+          attempt: row.attempt,
+          dueAtMs: Number(row.due_at_ms),
+          sentAtMs: Number(row.sent_at_ms),
+          error: row.error ?? undefined,
+          payload: row.payload,
+        }));
+      },
+    },
+  };
+}
+
+function queueDepth(row: DepthCells): QueueDepth {
+  return {
+    queue: row.queue,
+    waiting: Number(row.waiting),
+    running: Number(row.running),
+    dead: Number(row.dead),
+    parked: Number(row.parked),
+    undetermined: Number(row.undetermined),
+    oldestAgeMs: row.oldest_due_at_ms === null ? 0 : Math.max(0, Number(row.now_ms) - Number(row.oldest_due_at_ms)),
+    paused: false,
+  };
+}
+
+/** Claims and extensions change nothing that their caller relies on without an answer: asking again is always right. */
+function toldFault(error: unknown, what: string): unknown {
+  if (Fault.is(error)) return error;
+  if (wasRolledBack(error)) return commitFault(error);
+  return Fault.create(
+    "store.unreachable",
+    `The connection was lost before the answer of "${what}" arrived: ${(error as Error).message}`,
+    "Ask again. Claims that were made meanwhile come back when their leases end.",
+    { cause: error },
+  );
 }

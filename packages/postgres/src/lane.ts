@@ -12,15 +12,18 @@
  *   `commit.unknown`.
  */
 import { Fault, type Clock } from "trestle/kernel";
-import { checkCommit, checkId, commitIdRetentionMs, limits, type Commit, type CommitId, type CommitOutcome } from "trestle/store";
+import { checkCommit, checkId, commitIdRetentionMs, limits, type Commit, type CommitId, type CommitOutcome, type Write } from "trestle/store";
 import type { FlushBarrier } from "./barrier.ts";
-import { batchCall, encodeBatch, type BatchRow, type EncodedBatch, type InternalCommit } from "./batch.ts";
 import { beyond } from "./beyond.ts";
+import { batchCall, encodeBatch, type BatchRow, type EncodedBatch, type InternalCommit } from "./batch.ts";
+import type { ClaimHints } from "./job-batch.ts";
 import { wasRolledBack, type Pool } from "./sessions.ts";
 
 export interface Lane {
   commit(commit: InternalCommit): Promise<CommitOutcome>;
   resolve(id: CommitId): Promise<CommitOutcome>;
+  /** Does something else on the lane's connection, behind the commits that were submitted before. `work` settles its own callers. */
+  run(work: (lane: Pool) => Promise<void>): void;
   stats(): { readonly commits: number; readonly refused: number; readonly batches: number; readonly waiting: number };
   /** Resolves when nothing is on its way. */
   idle(): Promise<void>;
@@ -33,6 +36,7 @@ export interface LaneOptions {
   /** For `resolve`, which waits for the lane, and so for nothing that a batch needs. */
   readonly side: Pool;
   readonly barrier: FlushBarrier;
+  readonly hints: ClaimHints;
   readonly clock: Clock;
   /** The store's clock, when it is not the server's. */
   readonly nowMs: () => number | null;
@@ -60,9 +64,13 @@ const doubtsMax = 10_000;
 const sendingsMax = 5;
 
 export function openLane(options: LaneOptions): Lane {
-  const { schema, lane, side, barrier, clock, nowMs } = options;
+  const { schema, lane, side, barrier, hints, clock, nowMs } = options;
   const call = batchCall(schema);
   let waiting: Waiting[] = [];
+  // Work beside commits, and how many commits were submitted before it; `gone` have left `waiting`.
+  let beside: { readonly after: number; readonly work: (lane: Pool) => Promise<void> }[] = [];
+  let submitted = 0;
+  let gone = 0;
   let scheduled = false;
   let busy = false;
   let idle: (() => void) | undefined;
@@ -74,7 +82,7 @@ export function openLane(options: LaneOptions): Lane {
     if (sending === 1) counts.batches++;
     const encoded = encodeBatch(
       batch.map((one) => one.commit),
-      { nowMs: nowMs(), inside: false, inDoubt: (id) => inDoubt.has(id) },
+      { nowMs: nowMs(), inside: false, inDoubt: (id) => inDoubt.has(id), hints },
     );
     let row: BatchRow;
     try {
@@ -91,6 +99,7 @@ export function openLane(options: LaneOptions): Lane {
       // No connection: nothing was sent, this time. Who waits behind would only wait as long again.
       const behind = waiting;
       waiting = [];
+      gone = submitted;
       for (const one of [...batch, ...behind]) one.reject(inDoubt.has(one.commit.id) ? unknownOutcome(one.commit.id, error) : error);
     } else if (!wasRolledBack(error)) {
       for (const one of batch) doubt(one.commit.id);
@@ -141,7 +150,13 @@ export function openLane(options: LaneOptions): Lane {
     scheduled = false;
     if (busy) return;
     busy = true;
-    while (waiting.length > 0) {
+    while (waiting.length > 0 || beside.length > 0) {
+      if (beside[0] && beside[0].after <= gone) {
+        const ready = beside;
+        beside = ready.filter(({ after }) => after > gone);
+        for (const { after, work } of ready) if (after <= gone) await work(lane);
+        continue;
+      }
       let count = 0;
       for (let bytes = 0; count < waiting.length && count < limits.batchCommitsMax; count++) {
         bytes += (waiting[count] as Waiting).bytes;
@@ -149,6 +164,7 @@ export function openLane(options: LaneOptions): Lane {
       }
       const batch = waiting.slice(0, count);
       waiting = waiting.slice(count);
+      gone += count;
       await send(batch);
     }
     busy = false;
@@ -158,11 +174,15 @@ export function openLane(options: LaneOptions): Lane {
     if (waiting.length >= limits.waitingCommitsMax)
       throw Fault.create("store.overloaded", `${limits.waitingCommitsMax} commits wait for the lane already.`, "Try again later; send fewer at once.");
     const outcome = new Promise<CommitOutcome>((resolve, reject) => waiting.push({ commit, bytes, resolve, reject }));
-    if (!busy && !scheduled) {
-      scheduled = true;
-      clock.soon(() => void pump());
-    }
+    submitted++;
+    wake();
     return outcome;
+  }
+
+  function wake(): void {
+    if (busy || scheduled) return;
+    scheduled = true;
+    clock.soon(() => void pump());
   }
 
   /** The same rules for a commit of its own transaction: sent again while nobody knows. */
@@ -190,8 +210,7 @@ export function openLane(options: LaneOptions): Lane {
       const known = pending.get(commit.id);
       if (known) return known;
       const bytes = checkCommit(commit as Commit);
-      const untaken = [...commit.expects, ...commit.writes].find(({ kind }) => ["claim", "finish", "cancel", "redrive", "pause"].includes(kind));
-      if (untaken) throw beyond(untaken.kind);
+      for (const write of commit.writes) refuseBeyond(write);
       const outcome =
         commit.writes.some(({ kind }) => kind === "sql") || commit.expects.some(({ kind }) => kind === "rows")
           ? alone(commit as Commit)
@@ -226,6 +245,11 @@ export function openLane(options: LaneOptions): Lane {
           if (sending >= sendingsMax) throw unknownOutcome(id, error);
         }
       }
+    },
+
+    run(work) {
+      beside.push({ after: submitted, work });
+      wake();
     },
 
     stats: () => ({ ...counts, waiting: waiting.length }),
@@ -273,4 +297,11 @@ export function commitFault(error: Error & { readonly code: string }): Fault {
     "Read the cause; nothing of the commit was applied.",
     { cause: error },
   );
+}
+
+function refuseBeyond(write: Write): void {
+  if (write.kind === "pause") throw beyond("pause");
+  if (write.kind === "redrive" && write.payload) throw beyond("redrive with another payload");
+  if (write.kind === "finish" && "keepUntilMs" in write.end && write.end.keepUntilMs !== undefined) throw beyond("keepUntilMs");
+  if (write.kind === "enqueue") for (const option of ["replace", "group", "startByMs"] as const) if (write.job[option] !== undefined) throw beyond(option);
 }

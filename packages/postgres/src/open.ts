@@ -8,6 +8,7 @@ import { Fault, systemClock, systemRandom, type Clock, type Random } from "trest
 import type { Store } from "trestle/store";
 import { flushBarrier } from "./barrier.ts";
 import { beyond } from "./beyond.ts";
+import { claimHints } from "./job-batch.ts";
 import { jobsPart } from "./jobs.ts";
 import { openLane } from "./lane.ts";
 import { storeReads } from "./reads.ts";
@@ -39,6 +40,9 @@ const guarantees = [
   "records.compare-and-set",
   "records.expire",
   "tokens.keep",
+  "queue.fifo-per-key",
+  "queue.finishes-with-effect",
+  "queue.redelivers-after-crash",
 ] as const;
 
 /** Opens the store, making its schema when it is not there. Faults: `store.url-unknown`, `postgres.schema-name`, `store.unreachable`, `store.newer-format`, `postgres.schema-not-made`. */
@@ -60,8 +64,10 @@ export async function openPostgres(options: PostgresOptions): Promise<Store> {
   }
   let epoch = opened.epoch;
   const barrier = flushBarrier(() => pools.flush.query({ name: "flush", text: `select "${schema}".flush_v1()` }));
+  const hints = claimHints();
   const lane = openLane({
     schema,
+    hints,
     lane: pools.lane,
     side: pools.side,
     barrier,
@@ -72,7 +78,16 @@ export async function openPostgres(options: PostgresOptions): Promise<Store> {
       throw beyond(commit.writes.some(({ kind }) => kind === "sql") ? "sql" : "rows");
     },
   });
-  const jobs = jobsPart({ schema, side: pools.side, read: pools.read, barrier, nowMs });
+  const jobs = jobsPart({
+    schema,
+    lane,
+    read: pools.read,
+    barrier,
+    hints,
+    nowMs,
+    applied: (batch) => void (epoch = batch.epoch),
+    seen: (at) => void (epoch = at),
+  });
   const reads = storeReads({ schema, pool: pools.read, barrier, nowMs, seen: (at) => void (epoch = at) });
   const not = (what: string) => async () => {
     throw beyond(what);

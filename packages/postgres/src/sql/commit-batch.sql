@@ -27,7 +27,7 @@
 --   1 version is `number`    2 last written by commit `ref` of this batch    3 last written by the older commit `p_older[ref]`
 --   4 the stream has version `number`, and commit `ref` of this batch wrote its last event    6 the same of the older commit `p_older[ref]`
 --   5 nothing under `p_prefix[ref]` written since `number`    7 what transaction `number` staged is still there (and goes with this commit)
---   8, 30-39 jobs: see jobs.sql
+--   8 claim `slot` of `p_claim_id` holds under the fence (`ref`, `number`)    30 the same, and this commit ends it
 --   10 put (bytes `number`, `length`; `until`; index entries `p_entries[ref]`)    11 remove    12 token (as put)    13 append `number` events
 --   14 trim the stream up to version `number`
 --   20 add  21 max  22 min  23 union  with `p_merge_text[ref]`, and bounds `p_merge_low`, `p_merge_high` for add    24 set-once (as put)
@@ -43,10 +43,13 @@ create function commit_batch_v1(
   p_op_kind integer[], p_op_slot integer[], p_op_number bigint[], p_op_ref integer[], p_op_length integer[], p_op_until bigint[],
   p_merge_text text[], p_merge_low bigint[], p_merge_high bigint[],
   p_event_commit integer[], p_event_slot integer[], p_event_id uuid[], p_event_type text[], p_event_from integer[], p_event_length integer[], p_event_meta integer[],
-  p_job_commit integer[], p_job_id uuid[], p_job_queue text[], p_job_from integer[], p_job_length integer[], p_job_due bigint[], p_job_priority integer[], p_job_key text[], p_job_unique text[])
--- status per commit: 0 applied (or was before), 1 an expectation failed, 2 a guard, 3 the id is resolved or too old, 4 a merge met bytes it cannot merge into
--- now_epoch, head: the epoch, and the newest number there is now. failed: operations whose expectation did not hold; stopped: operations with status 2 or 4, and what stood there
-returns table (status integer[], epoch integer[], number bigint[], failed integer[], stopped integer[], standing text[], now_epoch integer, head bigint)
+  -- jobs: see apply_jobs; the claims that are expected or ended, with hints where their rows are
+  p_claim_id uuid[], p_claim_hint tid[],
+  p_job_commit integer[], p_job_at integer[], p_job_id uuid[], p_job_queue text[], p_job_from integer[], p_job_length integer[], p_job_due bigint[], p_job_priority bigint[], p_job_key text[], p_job_unique text[],
+  p_end_commit integer[], p_end_at integer[], p_end_id uuid[], p_end_claim integer[], p_end integer[], p_end_due bigint[], p_end_error text[])
+-- status per commit: 0 applied (or was before), 1 an expectation failed, 2 a guard, 3 the id is resolved or too old, 4 a merge met bytes it cannot merge into, 5 a claim is over
+-- now_epoch, head: the epoch, and the newest number there is now. failed: operations whose expectation did not hold; stopped: operations with status 2, 4 or 5, and what stood there
+returns table (status integer[], epoch integer[], number bigint[], failed integer[], stopped integer[], standing text[], now_epoch integer, head bigint, gave_commit integer[], gave_queue text[])
 language plpgsql volatile as $$
 declare
   v_now bigint; v_epoch integer; v_n bigint; v_position bigint;
@@ -58,6 +61,7 @@ declare
   v_commits integer := cardinality(p_id);
   v_op integer := 0; v_first integer; v_kind integer; v_slot integer;
   v_refused integer; v_holds boolean; v_current text; v_next text; v_number_now numeric; v_by numeric; v_merging boolean;
+  v_claim_tid tid[]; v_claim_epoch integer[]; v_claim_n bigint[]; v_gave record; v_gave_commit integer[] := '{}'; v_gave_queue text[] := '{}';
 begin
   perform require_read_committed();
   perform set_config('synchronous_commit', 'off', true);
@@ -100,6 +104,9 @@ begin
   else
     v_merged := array_fill(null::text, array[cardinality(p_slot_kind)]);
   end if;
+  if cardinality(p_claim_id) > 0 then
+    select f.tids, f.epochs, f.ns into v_claim_tid, v_claim_epoch, v_claim_n from find_claims(p_claim_id, p_claim_hint) f;
+  end if;
   v_writer := array_fill(0, array[cardinality(p_slot_kind)]);
   v_creator := v_writer;
   v_source := v_writer;
@@ -126,6 +133,16 @@ begin
     for v_at in v_first .. v_op loop
       v_kind := p_op_kind[v_at];
       v_slot := p_op_slot[v_at];
+      if v_kind = 8 or v_kind = 30 and v_refused = 0 then
+        if (v_claim_n[v_slot] = p_op_number[v_at] and v_claim_epoch[v_slot] = p_op_ref[v_at]) is not true then
+          v_refused := 5;
+          v_stopped := v_stopped || v_at;
+          v_standing := v_standing || ''::text;
+          exit;
+        end if;
+        if v_kind = 30 then v_claim_n[v_slot] := null; end if;
+        continue;
+      end if;
       if v_kind < 10 then
         if v_kind = 1 then
           v_holds := v_version[v_slot] = p_op_number[v_at];
@@ -225,10 +242,12 @@ begin
 
     if v_refused > 0 then
       v_status[v_commit] := v_refused;
-      if v_refused in (2, 4) then
+      if v_refused in (2, 4, 5) then
         for v_at in reverse v_stopped[cardinality(v_stopped)] .. v_first loop
           v_slot := p_op_slot[v_at];
-          if p_op_kind[v_at] = 13 then
+          if p_op_kind[v_at] = 30 then
+            if v_at < v_stopped[cardinality(v_stopped)] or v_refused <> 5 then v_claim_n[v_slot] := p_op_number[v_at]; end if;
+          elsif p_op_kind[v_at] = 13 then
             v_version[v_slot] := v_version[v_slot] - p_op_number[v_at];
             v_writer[v_slot] := w_writer[v_at];
           elsif p_op_kind[v_at] > 9 and p_op_kind[v_at] <> 14 then
@@ -246,8 +265,16 @@ begin
   end loop;
 
   -- apply
+  if cardinality(p_job_commit) > 0 or cardinality(p_end_commit) > 0 then
+    v_gave := apply_jobs(v_now, p_payload, v_fresh, p_job_commit, p_job_at, p_job_id, p_job_queue, p_job_from, p_job_length, p_job_due, p_job_priority, p_job_key, p_job_unique,
+      p_end_commit, p_end_at, p_end_id, array(select case when x.claim > 0 then v_claim_tid[x.claim] end from unnest(p_end_claim) with ordinality x (claim, i) order by x.i), p_end, p_end_due, p_end_error);
+    v_gave_commit := v_gave.commits;
+    v_gave_queue := v_gave.queues;
+  end if;
   insert into commit (id, epoch, n, at_ms, keys)
-    select x.id, v_epoch, x.n, v_now, x.keys::text[] from unnest(p_id, v_fresh, p_keys) x (id, n, keys) where x.n is not null;
+    select x.id, v_epoch, x.n, v_now,
+      x.keys::text[] || case when cardinality(v_gave_commit) > 0 then array(select distinct 'q' || g.queue from unnest(v_gave_commit, v_gave_queue) g (commit, queue) where g.commit = x.i) end
+    from unnest(p_id, v_fresh, p_keys) with ordinality x (id, n, keys, i) where x.n is not null;
   if true = any (p_in_doubt) then
     insert into commit (id, epoch, at_ms) select x.id, v_epoch, v_now from unnest(p_id, p_in_doubt, v_status) x (id, in_doubt, status) where x.in_doubt and x.status > 0 on conflict (id) do nothing;
   end if;
@@ -300,13 +327,6 @@ begin
       from unnest(p_slot_kind, p_slot_key, v_writer, v_source) x (kind, key, writer, source) where x.kind = 2 and x.writer > 0
       on conflict (key) do update set value = excluded.value, version = excluded.version, keep_until_ms = excluded.keep_until_ms;
   end if;
-  if cardinality(p_job_commit) > 0 then
-    insert into job (id, queue, payload, due_at_ms, sent_at_ms, priority, key, unique_key, n)
-      select x.id, x.queue, substring(p_payload from x.first for x.length), greatest(x.due, v_now), v_now, x.priority, x.key, x.unique_key, v_fresh[x.commit]
-      from unnest(p_job_commit, p_job_id, p_job_queue, p_job_from, p_job_length, p_job_due, p_job_priority, p_job_key, p_job_unique) with ordinality x (commit, id, queue, first, length, due, priority, key, unique_key, i)
-      where v_fresh[x.commit] is not null order by x.i
-      on conflict do nothing;
-  end if;
   if 7 = any (p_op_kind) then
     delete from staged s using unnest(p_op_kind, p_op_number) with ordinality o (kind, tx, i)
       where o.kind = 7 and s.tx = o.tx and exists (select from unnest(p_last, v_fresh) with ordinality l (last, fresh, i) where l.fresh is not null and o.i <= l.last and o.i > coalesce(p_last[l.i - 1], 0));
@@ -314,9 +334,9 @@ begin
   -- What the caller's transaction did stands only with a commit that was applied just now.
   if p_inside and (v_status[1] > 0 or v_fresh[1] is null and p_writes[1]) then
     raise exception 'refused' using errcode = 'TR002', detail = row_to_json(row)::text
-      from (select v_status as status, v_epochs as epoch, v_number as number, v_failed as failed, v_stopped as stopped, v_standing as standing, v_epoch as now_epoch, v_n as head) row;
+      from (select v_status as status, v_epochs as epoch, v_number as number, v_failed as failed, v_stopped as stopped, v_standing as standing, v_epoch as now_epoch, v_n as head, v_gave_commit as gave_commit, v_gave_queue as gave_queue) row;
   end if;
-  return query select v_status, v_epochs, v_number, v_failed, v_stopped, v_standing, v_epoch, v_n;
+  return query select v_status, v_epochs, v_number, v_failed, v_stopped, v_standing, v_epoch, v_n, v_gave_commit, v_gave_queue;
 end $$;
 
 -- What became of a commit, decided by writing a refusal under its id unless an outcome exists. n is null: it is not, and will never be, applied.

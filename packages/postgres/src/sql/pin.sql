@@ -6,7 +6,7 @@ declare v_function regprocedure; v_setting text;
 begin
   for v_function in select p.oid::regprocedure from pg_proc p where p.pronamespace = current_schema()::regnamespace and p.proname ~ '_v[0-9]+$' loop
     execute format('alter function %s set search_path from current', v_function);
-    foreach v_setting in array array['enable_hashjoin = off', 'enable_mergejoin = off', 'enable_seqscan = off', 'enable_bitmapscan = off', 'jit = off', 'plan_cache_mode = force_generic_plan', 'lock_timeout = ''10s'''] loop
+    foreach v_setting in array array['enable_hashjoin = off', 'enable_mergejoin = off', 'enable_seqscan = off', 'enable_bitmapscan = off', 'enable_sort = off', 'enable_incremental_sort = off', 'jit = off', 'plan_cache_mode = force_generic_plan', 'lock_timeout = ''10s'''] loop
       execute format('alter function %s set %s', v_function, v_setting);
     end loop;
   end loop;

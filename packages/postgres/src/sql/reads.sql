@@ -107,7 +107,7 @@ end $$;
 create function read_commits_v1(p_after bigint, p_limit integer)
 returns table (n bigint, id uuid, at_ms bigint, keys text[], epoch integer, newest bigint) language plpgsql volatile as $$
 begin
-  return query select c.n, c.id, c.at_ms, c.keys, c.epoch, null::bigint from commit c where c.n > p_after order by c.n limit p_limit;
+  return query select c.n, c.id, c.at_ms, c.keys, c.epoch, null::bigint from commit c where c.n > p_after and c.id is not null order by c.n limit p_limit;
   return query select null::bigint, null::uuid, s.trimmed_n, null::text[], s.epoch, newest_commit() from store s;
 end $$;
 

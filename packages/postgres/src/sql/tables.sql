@@ -17,7 +17,8 @@ create table store (
 -- Commit n, and the feed of the keys it wrote. `n` is null where an id was resolved as not committed.
 -- The newest n is the tail of commit_number: insert-only, so an old snapshot elsewhere does not slow it down (FINDINGS F8).
 create table commit (
-  id uuid primary key,
+  -- null for a batch of claims, which has a number as a commit has, and no caller who could ask for it
+  id uuid unique,
   epoch integer not null,
   n bigint,
   at_ms bigint not null,
