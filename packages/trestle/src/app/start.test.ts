@@ -145,6 +145,19 @@ test("[F19] a transaction's statements and the handles' writes are one commit; a
   assert.deepEqual([await node.open(notes).get("kept"), await node.open(notes).get("lost")], ["yes", undefined]);
 });
 
+test("[F19] a transaction in memory reads through its handles, and its commit rests on what it has read", async () => {
+  await using node = await start(app("a", [notes]), quiet);
+  await node.commit({ notes }, ({ notes }) => notes.put("k", "before"));
+
+  const seen = await node.transaction({ notes }, async ({ notes }) => {
+    const value = await notes.get("k");
+    notes.put("k", `${value}, after`);
+    return [value, (await notes.list({ limit: 5 })).items.includes("before")];
+  });
+
+  assert.deepEqual([seen, await node.open(notes).get("k")], [["before", true], "before, after"]);
+});
+
 test("a piece alone: one component, its own store, no app", async () => {
   await using alone = await open(notes, { store: "memory:" });
 

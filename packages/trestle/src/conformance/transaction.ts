@@ -1,7 +1,7 @@
 /** The user's SQL, in a commit and in an interactive transaction. */
 import assert from "node:assert/strict";
 import { Fault } from "../kernel/index.ts";
-import { rowsDigest, type CommitOutcome, type Expectation, type SqlValue, type Statement, type Write } from "../store/index.ts";
+import { rowsDigest, type Commit, type CommitOutcome, type Expectation, type SqlValue, type Statement, type Write } from "../store/index.ts";
 import { bytes, freshKey, text, type Case } from "./case.ts";
 import type { StoreSubject } from "./queue.ts";
 
@@ -228,6 +228,37 @@ export const transactionCases: readonly Case<StoreSubject>[] = [
       });
 
       assert.deepEqual(await labels(subject, name), ["a", "b"]);
+    },
+  },
+  {
+    name: "[F19] reads made in the work of a transaction answer, and show what is durable",
+    guarantee: "commit.atomic",
+    async run(subject) {
+      const name = await table(subject);
+      const [key, stream] = [freshKey(subject), freshKey(subject)];
+      const before: Commit = {
+        id: subject.ids.next(),
+        expects: [],
+        writes: [
+          { kind: "put", key, value: bytes("x") },
+          { kind: "append", stream, events: [{ id: subject.ids.next(), type: "T", data: bytes("1") }] },
+        ],
+      };
+      assert.equal((await subject.store.commit(before)).ok, true);
+
+      const seen = await subject.store.transaction(async (connection) => {
+        await connection.execute(sql(`insert into ${name} (label) values ('a')`));
+        const [record] = await subject.store.read.records([key]);
+        return {
+          result: [
+            text(record?.value),
+            await subject.store.read.streamVersion(stream),
+            (await subject.store.read.list({ prefix: key, order: "key", limit: 2 })).length,
+          ],
+        };
+      });
+
+      assert.deepEqual(seen, ["x", 1, 1]);
     },
   },
   {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
+import { AsyncLocalStorage } from "node:async_hooks";
 import { test } from "node:test";
-import { Fault, systemClock, systemRandom, uuidv7Ids, virtualClock, type Clock } from "../kernel/index.ts";
+import { currentContext, Fault, systemClock, systemRandom, uuidv7Ids, virtualClock, withContext, type Clock } from "../kernel/index.ts";
 import type { Store, Write } from "../store/index.ts";
 import { openSqlite, openSqliteStore } from "./index.ts";
 
@@ -68,6 +69,42 @@ test("in memory a read waits for open transactions, also for one that begins as 
   await Promise.all(transactions);
 
   assert.deepEqual(seen, Array(5).fill([]));
+  await store.close();
+});
+
+test("a transaction's work runs in the context of its caller, not of whoever freed the lane", async () => {
+  const store = await openSqlite({ path: ":memory:" });
+  const seen: unknown[] = [];
+  const transaction = (tenant: string) => withContext({ tenant }, () => store.transaction(async () => ({ result: seen.push(currentContext().tenant) })));
+
+  await Promise.all([commit(store, put("a//1")), transaction("one"), transaction("two")]);
+
+  assert.deepEqual(seen, ["one", "two"]);
+  await store.close();
+});
+
+test("in memory a read that was left behind by a transaction waits for the next one like any other", async () => {
+  const store = await openSqlite({ path: ":memory:" });
+  await store.migrate("t", [{ name: "1", text: "create table t (a)" }]);
+  let later: () => Promise<unknown> = () => Promise.resolve();
+  await store.transaction(async () => {
+    later = AsyncLocalStorage.bind(() => store.read.rows(sql("select a from t")));
+    return { result: 0 };
+  });
+
+  let seen: unknown;
+  let left: Promise<unknown> | undefined;
+  await store
+    .transaction(async (connection) => {
+      await connection.execute(sql("insert into t values (1)"));
+      left = later().then((rows) => (seen = rows));
+      for (let i = 0; i < 5; i++) await connection.execute(sql("select 1"));
+      assert.equal(seen, undefined);
+      throw new Error("undo");
+    })
+    .catch(() => undefined);
+
+  assert.deepEqual(await left, []);
   await store.close();
 });
 

@@ -6,6 +6,7 @@
  * While a batch is with the writer the next one collects. An interactive transaction is a batch of one (FINDINGS F19): it starts when nothing is
  * on its way, and what comes after it waits.
  */
+import { AsyncLocalStorage } from "node:async_hooks";
 import { createHash } from "node:crypto";
 import { Fault, type Clock, type Timer } from "../kernel/index.ts";
 import {
@@ -40,7 +41,7 @@ export interface EngineOptions {
 
 /** What is the engine's own, beside the port. */
 export interface SqliteStore extends Store {
-  /** Resolves when no interactive transaction is open; `undefined` when none is. */
+  /** Resolves when no interactive transaction is open; `undefined` when none is, and inside the work of the one that is. */
   whenNoTransaction(): Promise<void> | undefined;
 }
 
@@ -66,6 +67,9 @@ export function engineStore(options: EngineOptions): SqliteStore {
   let waitingCommits = 0;
   let scheduled = false;
   let transacting: Promise<void> | undefined;
+  /** In what a transaction's work does: which transaction. */
+  const within = new AsyncLocalStorage<object>();
+  let current: object | undefined;
   let closing: Promise<void> | undefined;
   let idle: Timer | undefined;
   let drained: (() => void) | undefined;
@@ -219,7 +223,10 @@ export function engineStore(options: EngineOptions): SqliteStore {
     if (closing) return Promise.reject(Fault.create("store.closed", "the store is closed", "Start the node again, or stop using it before it closes."));
     return new Promise<T>((resolve, reject) => {
       checkAbove0(withinMs, "transaction.withinMs");
+      // It begins when the lane is free, in whoever's turn that is; the work is the caller's all the same.
+      const asTheCaller = AsyncLocalStorage.snapshot();
       const start = async () => {
+        const own = (current = {});
         try {
           await writer.begin(clock.wallMs(), withinMs);
         } catch (error) {
@@ -245,7 +252,7 @@ export function engineStore(options: EngineOptions): SqliteStore {
           },
         };
         try {
-          const { result, commit } = await Promise.race([work(connection), expired]);
+          const { result, commit } = await Promise.race([asTheCaller(() => within.run(own, () => work(connection))), expired]);
           ended = true;
           timer.cancel();
           if (commit) checkCommit(commit);
@@ -315,7 +322,7 @@ export function engineStore(options: EngineOptions): SqliteStore {
     },
     backup: options.backup,
     stats: (): StoreStats => ({ ...stats, waiting: waitingCommits }),
-    whenNoTransaction: () => transacting,
+    whenNoTransaction: () => (transacting && within.getStore() !== current ? transacting : undefined),
     close() {
       closing ??= (async () => {
         idle?.cancel();
