@@ -1,7 +1,7 @@
 // What must not compile around the shop. Each case is one mistake a tired person makes. Compile-only: `npm run typecheck` holds it. Not formatted:
 // a broken line would move a mistake away from the comment that expects it.
 import { z } from "zod";
-import { aggregate, command, created, external, get, mutation, page, post, projection, query, queue, records, refuse, schedule, service, start, subscription, topic } from "trestle";
+import { aggregate, app, command, created, external, get, implement, kind, mutation, page, post, projection, query, queue, records, refuse, schedule, secret, service, setting, start, subscription, topic } from "trestle";
 import shopApp, { mail, orderList, orders, payments, products, shop, stock } from "./shop.ts";
 
 const OrderId = z.uuid().brand<"OrderId">();
@@ -165,5 +165,77 @@ await start(shopApp, { roles: "web" });
 queue("ab", { input: z.object({}), uses: { t: topic("t", { events: { Done: z.object({ n: z.number() }) } }) } }, (_m, { t }) => t.publish.Done({ n: "1" }));
 // @ts-expect-error an answer of the wrong shape is parsed, not assumed
 external("ad", {}, { price: query({ input: z.object({}), returns: z.number() }, async () => 1) }) satisfies { price: () => Promise<string> };
+
+// ---- parts that are implemented elsewhere -----------------------------------------------------------------------------
+
+const fetchPage = queue("fetch-page", { input: z.object({ url: z.url() }) });
+const parsePage = queue("parse-page", { input: z.object({ html: z.string() }) });
+const fetcher = implement(fetchPage, { uses: { parsePage } }, async ({ url }, { parsePage }, { step }) => {
+  parsePage.send({ html: await step("download", async ({ signal }) => (await fetch(url, { signal })).text()) });
+});
+const parser = implement(parsePage, { uses: { fetchPage }, concurrency: 4 }, ({ html }, { fetchPage }, job) => {
+  for (const [url] of html.matchAll(/https:\S+/g)) fetchPage.send({ url }, { unique: url });
+  if (html === "") return job.dead("an empty page stays empty");
+});
+const Invoice = z.object({ number: z.string(), cents: z.int() });
+const billing = service("billing", { uses: {} }, {
+  invoice: post("/invoices", { body: z.object({ orderId: z.string() }), idempotent: true, returns: Invoice, refuses: { "no-such-order": 404 } }),
+  read: get("/invoices/:number", { returns: Invoice, refuses: { "no-such-invoice": 404 } }),
+});
+const invoicing = subscription("invoicing", { to: orders, uses: { billing } }, {
+  OrderShipped: async ({ key }, { billing }, { log }) => { const invoice = await billing.invoice({ body: { orderId: key } }); if (!invoice.ok) return log.warn("no invoice", { why: invoice.refused }); },
+});
+
+// @ts-expect-error two queues are used, one is implemented, the other is forgotten
+app("o", [fetcher]);
+app("p", [fetcher, parser]);
+// @ts-expect-error a contract that is used, neither implemented nor elsewhere
+app("o2", [invoicing]);
+app("p2", [invoicing], { elsewhere: [billing] });
+app("p3", [invoicing, implement(billing, {}, { invoice: async () => ({ number: "", cents: 1 }), read: async ({ params }) => params.number === "1" ? { number: "", cents: 1 } : refuse("no-such-invoice") })]);
+// @ts-expect-error a contract that nobody implements
+app("o3", [billing]);
+// @ts-expect-error an answer the contract does not have
+implement(billing, {}, { invoice: async () => ({ number: "", cents: 1 }), read: async () => refuse("gone") });
+// @ts-expect-error an operation of the contract is missing
+implement(billing, {}, { invoice: async () => ({ number: "", cents: 1 }) });
+// @ts-expect-error the message of this queue is a page, not a url
+implement(parsePage, {}, ({ url }) => {});
+// @ts-expect-error a complete queue is not implemented twice
+implement(mail, {}, () => {});
+service("bills", { uses: { billing } }, {
+  // @ts-expect-error a call to another service needs a handler that will be finished
+  bill: post("/bill", {}, async (_request, { billing }) => { await billing.invoice({ body: { orderId: "1" } }); return "x"; }),
+});
+
+// ---- kinds of one's own, and secrets -----------------------------------------------------------------------------------
+
+const sequence = kind("sequence", {
+  options: z.object({ startAt: z.int().nonnegative() }), needs: ["records.compare-and-set"], gives: ["sequence.without-gaps"],
+  view: ({ name }, { records }) => ({ last: async () => Number(await records.get(name) ?? 0) }),
+  handle: ({ name, options }, { records }) => ({
+    last: async () => Number(await records.get(name) ?? 0),
+    next: async () => { const number = Number(await records.get(name) ?? options.startAt) + 1; records.put(name, number); return number; },
+  }),
+});
+const numbers = sequence("numbers", { startAt: 1000 });
+// @ts-expect-error an option of the wrong type
+sequence("numbers2", { startAt: "1000" });
+// @ts-expect-error a view that looks cannot write
+kind("peeping", { options: z.object({}), needs: [], gives: [], view: (_one, { records }) => ({ put: () => records.put("k", 1) }), handle: () => ({ put: () => undefined }) });
+// @ts-expect-error a guarantee is a part and what it does
+kind("vague", { options: z.object({}), needs: ["gapless"], gives: [], view: () => ({}), handle: () => ({}) });
+service("ac", { uses: { numbers } }, {
+  // @ts-expect-error a GET does not draw a number
+  draw: get("/draw", {}, (_request, { numbers }) => numbers.next()),
+  last: get("/last", {}, (_request, { numbers }) => numbers.last()),
+});
+queue("ae", { input: z.object({}), uses: { key: secret("KEY") } }, (_message, { key }) => {
+  // @ts-expect-error a secret is not its text
+  const text: string = key;
+  void text;
+});
+// @ts-expect-error a setting is seen by everybody, so it is no credential
+external("af", { url: "https://air.example", auth: setting("KEY") }, {});
 
 void [created, mutation, orderList];

@@ -1,15 +1,20 @@
 /** The frame. Declare components with these, start them, test them. */
 export { app, open, start } from "./app/index.ts";
-export type { App, AppSpec, Engines, Graph, Live, Node, StartOptions, Transaction } from "./app/index.ts";
+export type { App, AppSpec, Complete, Engines, Graph, Live, Node, StartOptions, Transaction } from "./app/index.ts";
 export { refuse } from "./component/index.ts";
 export type {
   Annotations,
+  AwaitedName,
+  Awaiting,
   Component,
   Context,
   DurableContext,
+  Guarantee,
   Handle,
   Handles,
   In,
+  Inherit,
+  Open,
   Out,
   Page,
   PageQuery,
@@ -21,6 +26,10 @@ export type {
   View,
   WriteContext,
 } from "./component/index.ts";
+export { implement } from "./implement/index.ts";
+export type { Behaviour, Implementation } from "./implement/index.ts";
+export { kind } from "./kind/index.ts";
+export type { Declared, KindDefinition, Reads, RunningKind, Writes } from "./kind/index.ts";
 export { aggregate, command, projection } from "./events/index.ts";
 export type { Accepted, Aggregate, Projection } from "./events/index.ts";
 export { Fault } from "./kernel/index.ts";
@@ -31,6 +40,7 @@ export type {
   JobContext,
   JobEnd,
   JobRef,
+  Messages,
   Queue,
   QueueHandle,
   QueueSpec,
@@ -60,6 +70,7 @@ export type {
   CallOf,
   Client,
   CommandSpec,
+  Contract,
   GetSpec,
   Idempotent,
   IdempotentCall,
@@ -76,7 +87,7 @@ export type {
   ServiceSpec,
   Writing,
 } from "./service/index.ts";
-export { setting } from "./setting/index.ts";
-export type { Setting } from "./setting/index.ts";
+export { secret, setting } from "./setting/index.ts";
+export type { Secret, SecretSpec, Setting } from "./setting/index.ts";
 export { sql } from "./sql/index.ts";
 export type { Sql, SqlHandle, SqlView } from "./sql/index.ts";

@@ -20,12 +20,16 @@ export interface GraphEdge {
 
 /**
  * The listed components and all they reach, dependencies first.
- * Faults: `app.duplicate-name` when two components of one app have one name: the name is identity in storage.
+ * Faults: `app.duplicate-name` when two components of one app have one name: the name is identity in storage. `app.implemented-twice`
+ * when an interface has two implementations.
  */
 export function reachable(roots: readonly Component[]): readonly Component[] {
   const ordered: Component[] = [];
   const byName = new Map<string, Component>();
+  const implemented = new Map<Component, Component>();
   const visit = (component: Component): void => {
+    const open = definitionOf(component).implements;
+    if (open) return implementation(component, open);
     const known = byName.get(component.name);
     if (known === component) return;
     if (known) {
@@ -39,17 +43,46 @@ export function reachable(roots: readonly Component[]): readonly Component[] {
     for (const next of neighbours(component)) visit(next.component);
     ordered.push(component);
   };
+  const implementation = (component: Component, open: Component): void => {
+    const known = implemented.get(open);
+    if (known === component) return;
+    if (known)
+      throw Fault.create(
+        "app.implemented-twice",
+        `${open.kind} "${open.name}" is implemented twice in this app`,
+        "List one implementation; let different apps of the fleet run different ones.",
+      );
+    implemented.set(open, component);
+    visit(open);
+    for (const next of neighbours(component)) visit(next.component);
+    ordered.push(component);
+  };
   for (const root of roots) visit(root);
   return ordered;
 }
 
+/** Open interfaces among these that nobody here implements. */
+export function awaited(components: readonly Component[]): readonly Component[] {
+  const implemented = new Set(components.map((component) => definitionOf(component).implements));
+  return components.filter((component) => definitionOf(component).open && !implemented.has(component));
+}
+
 export function graphOf(components: readonly Component[]): Graph {
-  const nodes = components.map((component): GraphNode => {
-    const { annotations, role } = definitionOf(component);
-    return { kind: component.kind, name: component.name, role, annotations };
+  // An implementation is seen as its interface: that is the name under which it runs.
+  const implementations = new Map(components.map((component) => [definitionOf(component).implements, component]));
+  const nodes = components.flatMap((component): GraphNode[] => {
+    const { annotations, role, implements: open } = definitionOf(component);
+    if (open) return [];
+    const by = implementations.get(component);
+    const own = by && definitionOf(by);
+    return [{ kind: component.kind, name: component.name, role: own?.role ?? role, annotations: { ...annotations, ...own?.annotations } }];
   });
   const edges = components.flatMap((from) =>
-    neighbours(from).map(({ component, operation }): GraphEdge => ({ from: from.name, to: component.name, operation })),
+    neighbours(from).map(({ component, operation }): GraphEdge => ({
+      from: (definitionOf(from).implements ?? from).name,
+      to: component.name,
+      operation,
+    })),
   );
   return { components: nodes, edges: [...new Map(edges.map((edge) => [`${edge.from} ${edge.to} ${edge.operation}`, edge])).values()] };
 }
@@ -58,6 +91,9 @@ function neighbours(component: Component): readonly { readonly component: Compon
   const { uses, follows = [] } = definitionOf(component);
   return [
     ...Object.values(uses).map((used) => ({ component: used as unknown as Component, operation: definitionOf(used as unknown as Component).edge })),
-    ...follows.map((followed) => ({ component: followed, operation: followed.kind === "setting" ? ("read" as const) : ("follow" as const) })),
+    ...follows.map((followed) => ({
+      component: followed,
+      operation: followed.kind === "setting" || followed.kind === "secret" ? ("read" as const) : ("follow" as const),
+    })),
   ];
 }

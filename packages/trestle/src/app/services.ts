@@ -33,6 +33,11 @@ export function nodeServices(made: Made): Services {
     if (known) known.push(inCommit);
     else reactions.set(inCommit.source, [inCommit]);
   }
+  const implementations = new Map<Component, Component>();
+  for (const component of made.components) {
+    const open = definitionOf(component).implements;
+    if (open) implementations.set(open, component);
+  }
   const { app, store, lane, clock, random, ids, observer, logger, draining, settings, services } = made;
   return {
     app,
@@ -51,6 +56,7 @@ export function nodeServices(made: Made): Services {
       return locals.get(component) as T;
     },
     inCommit: (source) => reactions.get(source) ?? none,
+    implementation: (open) => implementations.get(open),
     serviceUrl: (name) => own(services, name),
   };
 }

@@ -124,6 +124,7 @@ class RunningNode implements Node {
   static async start(app: App, components: readonly Component[], options: StartOptions, inside: Inside, file: string | undefined): Promise<RunningNode> {
     const node = new RunningNode(app, components, options, inside, file);
     try {
+      for (const component of components) checkNeeds(component, inside.store);
       for (const component of components) await definitionOf(component).prepare?.(node.#services);
       await node.#lifecycle.start();
       await node.#listen();
@@ -277,7 +278,7 @@ class RunningNode implements Node {
 
   async #listen(): Promise<void> {
     // A node without services listens only when it is told where: a worker then has its health, metrics and console too.
-    if (this.#options.port === undefined && !this.#components.some((component) => component.kind === "service" && this.#runs(component))) return;
+    if (this.#options.port === undefined && !this.#components.some((component) => this.#serves(component))) return;
     const { listen } = await import("./server.ts");
     const port = this.#options.port ?? portOf(process.env["PORT"] ?? 0, "PORT");
     this.#server = await listen((request, peer) => this.#answer(request, peer), { port, host: this.#options.host ?? process.env["HOST"] ?? "localhost" });
@@ -297,7 +298,7 @@ class RunningNode implements Node {
     }
     this.#routes ??= import("../service/index.ts").then(({ serviceRoutes }) =>
       serviceRoutes(
-        this.#components.filter((component) => component.kind === "service" && this.#runs(component)),
+        this.#components.filter((component) => this.#serves(component)),
         this.#services,
       ),
     );
@@ -316,6 +317,12 @@ class RunningNode implements Node {
     };
   }
 
+  /** It has routes, and this node answers them. A contract has none: its implementation does. */
+  #serves(component: Component): boolean {
+    const { implements: contract, open } = definitionOf(component);
+    return (contract ?? component).kind === "service" && !open && this.#runs(component);
+  }
+
   #runs(component: Component): boolean {
     const { roles } = this.#options;
     const { role } = definitionOf(component);
@@ -324,6 +331,19 @@ class RunningNode implements Node {
 
   get #script(): Component {
     return { kind: "script", name: "(script)" }; // no component can have this name
+  }
+}
+
+function checkNeeds(component: Component, store: Store): void {
+  for (const [need, restsOn] of Object.entries(definitionOf(component).needs ?? {})) {
+    const lacking = restsOn.filter((guarantee) => !store.guarantees.has(guarantee));
+    if (lacking.length > 0)
+      throw Fault.create(
+        "app.guarantee-missing",
+        `${component.kind} "${component.name}" needs ${need}; the store (${store.engine}) lacks ${lacking.join(", ")}`,
+        "Choose a store that has it, or drop the need.",
+        { details: { component: component.name, need, lacking } },
+      );
   }
 }
 

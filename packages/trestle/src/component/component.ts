@@ -57,3 +57,21 @@ export interface Work<U extends Uses> extends Annotations {
   /** One invocation may take this long; default 30s. Travels on as a deadline. */
   readonly timeout?: Duration;
 }
+
+/**
+ * An interface that nobody implements yet. The name travels through everything that uses it, until `app(...)` finds its
+ * `implement(...)`, or is told that another app runs it (`elsewhere`). Forgetting both does not compile.
+ */
+export interface Open<Name extends string, Takes = unknown> extends Awaiting<Name> {
+  readonly "~takes": Takes;
+}
+/** Something that uses an open interface. */
+export interface Awaiting<Name extends string> {
+  readonly "~awaits": Name;
+}
+export type AwaitedName<C> = C extends { readonly "~awaits": infer Name extends string } ? Name : never;
+/** What a declaration inherits from its uses: the names still awaited, or nothing, and then nothing shows on hover. */
+export type Inherit<U> = [AwaitedName<U[keyof U]>] extends [never] ? unknown : Awaiting<AwaitedName<U[keyof U]>>;
+
+/** `part.what-it-does`: `queue.redelivers-after-crash`, `log.gapless`, `records.compare-and-set`. */
+export type Guarantee = `${string}.${string}`;

@@ -3,7 +3,7 @@
  * never see it.
  */
 import { Fault } from "../kernel/index.ts";
-import type { Annotations, Component, Uses } from "./component.ts";
+import type { Annotations, Component, Guarantee, Uses } from "./component.ts";
 import type { Invocation } from "./invocation.ts";
 import type { NodeServices } from "./node.ts";
 
@@ -29,9 +29,18 @@ export interface Definition {
   readonly prepare?: (node: NodeServices) => Promise<void>;
   /** What it runs on a node of its role, between start and stop. */
   readonly part?: (node: NodeServices) => NodePart;
+  /** An interface without a handler: how it is implemented. */
+  readonly open?: (spec: object, behaviour: unknown) => Implementing;
+  /** It is the implementation of this open interface, under whose name it runs and is seen. */
+  readonly implements?: Component;
+  /** What it needs of its store, and which guarantees each need rests on. Checked when the node starts. */
+  readonly needs?: Readonly<Record<Guarantee, readonly Guarantee[]>>;
   /** What the kind's own floor mates need of it (a service's routes, a queue's name); opaque here. */
   readonly interior?: unknown;
 }
+
+/** What an implementation adds to its interface. */
+export type Implementing = Pick<Definition, "annotations" | "uses" | "role" | "part" | "interior">;
 
 /** Something that runs on a node. Started in order of dependency, stopped in reverse. */
 export interface NodePart {

@@ -1,9 +1,24 @@
 /** The component model: what a declaration is, and what one run of a handler does. */
 export { bytesOf, decode, encode, encodeText } from "./codec.ts";
-export type { Annotations, Component, Handle, Handles, Mode, Usable, Uses, View, Work as WorkSpec } from "./component.ts";
+export type {
+  Annotations,
+  AwaitedName,
+  Awaiting,
+  Component,
+  Guarantee,
+  Handle,
+  Handles,
+  Inherit,
+  Mode,
+  Open,
+  Usable,
+  Uses,
+  View,
+  Work as WorkSpec,
+} from "./component.ts";
 export type { Context, DurableContext, Log, Principal, ReadOptions, WriteContext } from "./context.ts";
 export { declareComponent, declareUnchecked, definitionOf } from "./definition.ts";
-export type { Definition, EdgeOperation, NodePart, StagedEvent } from "./definition.ts";
+export type { Definition, EdgeOperation, Implementing, NodePart, StagedEvent } from "./definition.ts";
 export { execute } from "./execute.ts";
 export type { Conclusion, Ended, Work } from "./execute.ts";
 export { bindUses } from "./handles.ts";

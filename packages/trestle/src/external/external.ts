@@ -17,7 +17,7 @@ import {
   type Usable,
 } from "../component/index.ts";
 import type { Duration } from "../kernel/index.ts";
-import type { Setting } from "../setting/index.ts";
+import type { Secret, Setting } from "../setting/index.ts";
 import { rulesOf, Side } from "./side.ts";
 import type { Wire } from "./wire.ts";
 
@@ -26,8 +26,8 @@ export function external<O extends { readonly [operation: string]: AnyOperation 
   spec: ExternalSpec,
   operations: O,
 ): External<{ [K in keyof O]: O[K] }> {
-  const { url, timeout, retry, breaker, ...annotations } = spec;
-  const rules = rulesOf(name, { url, timeout, retry, breaker });
+  const { url, auth, timeout, retry, breaker, ...annotations } = spec;
+  const rules = rulesOf(name, { url, auth, timeout, retry, breaker });
   const table = operations as unknown as Readonly<Record<string, DeclaredOperation>>;
   const side = (node: NodeServices): Side => node.local(component, () => new Side(rules, node));
   const component = declareComponent<External<{ [K in keyof O]: O[K] }>>("external", name, {
@@ -35,7 +35,7 @@ export function external<O extends { readonly [operation: string]: AnyOperation 
     uses: {},
     edge: "call",
     role: "any",
-    ...(typeof url === "object" ? { follows: [url] } : {}),
+    follows: [...(typeof url === "object" ? [url] : []), ...(auth ? [auth] : [])],
     bind: (invocation) => bound(name, table, side(invocation.node), invocation),
     live: (node) => outside(name, table, side(node), node),
   });
@@ -44,6 +44,8 @@ export function external<O extends { readonly [operation: string]: AnyOperation 
 
 export interface ExternalSpec extends Annotations {
   readonly url?: string | Setting<string>;
+  /** Sent as `Authorization: Bearer …` with everything that goes over the wire. */
+  readonly auth?: Secret;
   /** Of one attempt; default 5s. The caller's deadline wins when it is shorter. */
   readonly timeout?: Duration;
   /** Default: 3 attempts, retries held to 20% of the calls. */

@@ -7,13 +7,14 @@
 import { parseOrFault, type NodeServices } from "../component/index.ts";
 import { currentContext, durationMs, Fault, integerWithin, numberWithin, shareOf, withContext, type Duration } from "../kernel/index.ts";
 import { breaker, callWith, retryBudget, type Attempt, type Breaker, type CallPolicy, type RetryOptions } from "../resilience/index.ts";
-import { settingValue, type Setting } from "../setting/index.ts";
+import { secretText, settingValue, type Secret, type Setting } from "../setting/index.ts";
 import type { DeclaredOperation } from "./external.ts";
 import { wire, type Wire } from "./wire.ts";
 
 export interface Rules {
   readonly name: string;
   readonly url: string | Setting<string> | undefined;
+  readonly auth: Secret | undefined;
   readonly timeoutMs: number;
   readonly attempts: number;
   readonly budgetShare: number;
@@ -22,6 +23,7 @@ export interface Rules {
 
 export interface RulesSpec {
   readonly url: string | Setting<string> | undefined;
+  readonly auth: Secret | undefined;
   readonly timeout: Duration | undefined;
   readonly retry: false | { readonly attempts?: number; readonly budget?: `${number}%` } | undefined;
   readonly breaker: false | { readonly failureRate?: number; readonly cooldown?: Duration } | undefined;
@@ -34,6 +36,7 @@ export function rulesOf(name: string, spec: RulesSpec): Rules {
   return {
     name,
     url: spec.url,
+    auth: spec.auth,
     timeoutMs: durationMs(spec.timeout ?? "5s", `${of}: timeout`),
     attempts: integerWithin(retry.attempts ?? 3, `${of}: retry.attempts`, { least: 1, most: 100 }),
     budgetShare: shareOf(retry.budget ?? "20%", `${of}: retry.budget`),
@@ -163,7 +166,7 @@ export class Side {
 
   #attempts(operation: string, run: (wires: Wire) => Promise<unknown>, key: string, signal: AbortSignal | undefined): Promise<unknown> {
     const who = `external "${this.#rules.name}", ${operation}`;
-    const attempt = (made: Attempt) => run(wire({ who, url: () => this.#url(), key, signal: made.signal, remainingMs: made.remainingMs }));
+    const attempt = (made: Attempt) => run(wire({ who, url: () => this.#url(), auth: this.#auth, key, signal: made.signal, remainingMs: made.remainingMs }));
     return callWith(this.#policy, attempt, {
       retryable: (fault) =>
         Fault.is(fault, "external.unreachable") ||
@@ -210,6 +213,8 @@ export class Side {
       details: cause.details,
     });
   }
+
+  readonly #auth = (): string | undefined => this.#rules.auth && secretText(this.#rules.auth, this.#node);
 
   #url(): string {
     const { url, name } = this.#rules;

@@ -20,21 +20,25 @@ export interface WireOptions {
   readonly who: string;
   /** Asked when it is needed: an external without a url may still talk by other means. */
   readonly url: () => string;
+  /** A bearer token, where one is declared. */
+  readonly auth?: () => string | undefined;
   readonly key: string;
   readonly signal: AbortSignal;
   readonly remainingMs: number;
 }
 
 export function wire(options: WireOptions): Wire {
-  const { who, url, key, signal, remainingMs } = options;
+  const { who, url, auth, key, signal, remainingMs } = options;
   const ask = async (method: string, path: string, body?: unknown): Promise<unknown> => {
     const { traceparent, tracestate } = currentContext();
+    const token = auth?.();
     const asked = {
       method,
       url: `${url().replace(/\/$/, "")}${path.startsWith("/") ? path : `/${path}`}`,
       signal,
       headers: {
         accept: "application/json",
+        ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
         ...(method === "GET" ? {} : { "idempotency-key": key }),
         ...(body === undefined ? {} : { "content-type": "application/json" }),
         ...(Number.isFinite(remainingMs) ? { [deadlineHeader]: String(Math.floor(remainingMs)) } : {}),

@@ -1,11 +1,12 @@
 /** Messaging: queues, topics, subscriptions and schedules, and the worker they share. */
 export { dispatcherOf } from "./dispatcher.ts";
 export type { Claimant, HeldJob } from "./dispatcher.ts";
+export { seal, senderOf } from "./envelope.ts";
 export type { JobContext, JobEnd } from "./job-context.ts";
 export { readProgress } from "./progress.ts";
 export type { Progress } from "./progress.ts";
 export { queue } from "./queue.ts";
-export type { JobRef, Queue, QueueHandle, QueueSpec, QueueView, QueueWork, SendOptions } from "./queue.ts";
+export type { JobRef, Messages, Queue, QueueHandle, QueueSpec, QueueView, QueueWork, SendOptions } from "./queue.ts";
 export { schedule } from "./schedule.ts";
 export type { Schedule, ScheduleSpec, Tick } from "./schedule.ts";
 export { subscription } from "./subscription.ts";

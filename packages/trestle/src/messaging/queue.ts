@@ -10,9 +10,12 @@ import {
   type Annotations,
   type Component,
   type Handles,
+  type Implementing,
   type In,
+  type Inherit,
   type Invocation,
   type NodeServices,
+  type Open,
   type Out,
   type Schema,
   type Usable,
@@ -28,42 +31,46 @@ import type { Handling, JobRun } from "./job-run.ts";
 import { retryOf, type RetrySpec } from "./retry.ts";
 import { Worker } from "./worker.ts";
 
+/** With a handler it is complete; without one it is an interface, to be `implement`ed elsewhere in the app or fleet. */
 export function queue<S extends Schema, U extends Uses = {}>(
   name: string,
   spec: QueueSpec<S> & QueueWork<U>,
   handler: (message: Out<S>, uses: Handles<U>, job: JobContext) => JobEnd | Promise<JobEnd>,
-): Queue<In<S>> {
-  const { input, key, capacity = 1_000_000, uses, role = "worker", timeout = "30s", retry, concurrency = 16, ...annotations } = spec;
-  const of = `queue "${name}"`;
-  const settings: Settings = { name, input, key, capacity: integerWithin(capacity, `${of}: capacity`, { least: 1, most: 1_000_000_000 }) };
-  const component: Queue<In<S>> = declareComponent<Queue<In<S>>>("queue", name, {
-    annotations,
-    uses: uses ?? {},
+): Queue<In<S>> & Inherit<U>;
+export function queue<const Name extends string, S extends Schema>(name: Name, spec: QueueSpec<S>): Queue<In<S>> & Open<Name, Messages<Out<S>>>;
+export function queue(name: string, spec: QueueSpec<Schema> & QueueWork<Uses>, handler?: Handler): unknown {
+  const { input, key, capacity = 1_000_000, ...work } = spec;
+  const settings: Settings = { name, input, key, capacity: integerWithin(capacity, `queue "${name}": capacity`, { least: 1, most: 1_000_000_000 }) };
+  const component: Component<"queue"> = declareComponent<Component<"queue">>("queue", name, {
+    ...(handler ? working(work, handler) : { ...waiting(work), open: (given, behaviour) => working(given as QueueWork<Uses>, behaviour as Handler) }),
     edge: "send",
-    role,
+    needs: { "queue.finishes-with-effect": ["queue.finishes-with-effect"], "queue.fifo-per-key": ["queue.fifo-per-key"] },
     bind: (invocation) => new BoundQueue(component, settings, invocation),
-    part: (node) =>
-      new Worker(
-        node,
-        handlingOf(
-          component,
-          settings,
-          handler as Handler,
-          {
-            uses,
-            timeoutMs: durationMs(timeout, `${of}: timeout`),
-            retry: retryOf(retry, of),
-            concurrency: concurrencyOf(concurrency, of),
-          },
-          node,
-        ),
-      ),
   });
-  // Checked where it is declared, not where it first runs.
-  durationMs(timeout, `${of}: timeout`);
-  retryOf(retry, of);
-  concurrencyOf(concurrency, of);
   return component;
+
+  /** Checked where it is declared, not where it first runs. */
+  function working({ uses, role = "worker", timeout = "30s", retry, concurrency = 16, ...annotations }: QueueWork<Uses>, handle: Handler): Implementing {
+    const of = `queue "${name}"`;
+    const options = { uses, timeoutMs: durationMs(timeout, `${of}: timeout`), retry: retryOf(retry, of), concurrency: concurrencyOf(concurrency, of) };
+    return {
+      annotations,
+      uses: uses ?? {},
+      role,
+      part: (node) => new Worker(node, handlingOf(component, settings, handle, options, node)),
+    };
+  }
+  function waiting({ uses, role, timeout, retry, concurrency, ...annotations }: QueueWork<Uses>): Implementing {
+    const [option] = Object.entries({ uses, role, timeout, retry, concurrency }).find(([, value]) => value !== undefined) ?? [];
+    if (option !== undefined)
+      throw Fault.create(
+        "queue.without-handler",
+        `queue "${name}" has no handler, but says ${option} of it`,
+        "Give it a handler, or say that where it is implemented.",
+        { details: { queue: name, option } },
+      );
+    return { annotations, uses: {}, role: "any" };
+  }
 }
 
 export interface QueueSpec<S extends Schema> extends Annotations {
@@ -80,6 +87,10 @@ export interface QueueWork<U extends Uses> extends WorkSpec<U> {
   readonly concurrency?: number;
 }
 
+/** What an implementation of an open queue takes. */
+export interface Messages<Message> {
+  readonly message: Message;
+}
 export interface Queue<Input> extends Component<"queue">, Usable<QueueView, QueueHandle<Input>> {}
 
 export interface QueueView {
@@ -113,7 +124,7 @@ interface Settings {
   readonly key: ((message: never) => string) | undefined;
   readonly capacity: number;
 }
-type Handler = (message: unknown, uses: object, job: JobContext) => unknown;
+type Handler = (message: never, uses: never, job: JobContext) => unknown;
 
 const priorities = { high: 0, normal: 1, low: 2 } as const;
 
@@ -229,7 +240,8 @@ function handlingOf(
   const { name, input } = settings;
   const what = `message of queue "${name}"`;
   const backlog = backlogOf(node, component, settings);
-  const handle = (message: unknown, uses: object, invocation: Invocation, run: JobRun) => handler(message, uses, new JobWorkContext(invocation, run));
+  const handle = (message: unknown, uses: object, invocation: Invocation, run: JobRun) =>
+    handler(message as never, uses as never, new JobWorkContext(invocation, run));
   return {
     component,
     queue: name,

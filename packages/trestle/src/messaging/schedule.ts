@@ -4,6 +4,7 @@ import {
   type Component,
   type DurableContext,
   type Handles,
+  type Inherit,
   type NodePart,
   type NodeServices,
   type Uses,
@@ -20,7 +21,7 @@ export function schedule<U extends Uses = {}>(
   name: string,
   spec: ScheduleSpec<U>,
   handler: (tick: Tick, uses: Handles<U>, context: DurableContext) => void | Promise<void>,
-): Schedule {
+): Schedule & Inherit<U> {
   const {
     overlap = "skip",
     missed = "once",
@@ -61,7 +62,7 @@ export function schedule<U extends Uses = {}>(
         },
       ),
   });
-  return component;
+  return component as Schedule & Inherit<U>;
 }
 
 export type ScheduleSpec<U extends Uses> = WorkSpec<U> & {

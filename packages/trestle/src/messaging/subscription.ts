@@ -16,6 +16,7 @@ import {
   type DurableContext,
   type Event,
   type Handles,
+  type Inherit,
   type Invocation,
   type NodePart,
   type NodeServices,
@@ -36,7 +37,7 @@ export function subscription<S extends Source<any, any>, U extends Uses = {}, co
   name: string,
   spec: SubscriptionSpec<S, U, W>,
   reactions: Reactions<S, U, W>,
-): Subscription {
+): Subscription & Inherit<U> {
   const {
     to,
     uses,
@@ -74,7 +75,7 @@ export function subscription<S extends Source<any, any>, U extends Uses = {}, co
       role: "any",
       inCommit: { source, react: (event, invocation) => reactInCommit(settings, event, invocation) },
     });
-    return component;
+    return component as Subscription & Inherit<U>;
   }
   const component: Subscription = declareComponent<Subscription>("subscription", name, {
     ...shared,
@@ -82,7 +83,7 @@ export function subscription<S extends Source<any, any>, U extends Uses = {}, co
     ...(from === "now" ? { prepare: (node: NodeServices) => beginNow(node, name) } : {}),
     part: (node) => new FollowingSubscription(node, component, settings),
   });
-  return component;
+  return component as Subscription & Inherit<U>;
 }
 
 export interface SubscriptionSpec<S extends Source<any, any>, U extends Uses, W extends When> extends WorkSpec<U> {

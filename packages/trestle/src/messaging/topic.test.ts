@@ -99,7 +99,7 @@ test("a store that lacks what a topic needs is refused when the node starts, nam
 
   await assert.rejects(
     start(app("a", [strict]), quiet),
-    (fault) => Fault.is(fault, "topic.guarantee-missing") && /strict.*topic\.survives-power-loss.*commit\.durable/.test(fault.message),
+    (fault) => Fault.is(fault, "app.guarantee-missing") && /strict.*topic\.survives-power-loss.*commit\.durable/.test(fault.message),
   );
 });
 

@@ -11,17 +11,16 @@ import {
   type AnyEvent,
   type Component,
   type EventSchemas,
+  type Guarantee,
   type In,
   type Invocation,
-  type NodeServices,
   type Out,
   type Payload,
   type Source,
   type SourceInterior,
   type Usable,
 } from "../component/index.ts";
-import { Fault } from "../kernel/index.ts";
-import { storeKey, type Store } from "../store/index.ts";
+import { storeKey } from "../store/index.ts";
 import { followTopic, type FollowOptions } from "./follow.ts";
 
 export function topic<E extends EventSchemas>(name: string, spec: TopicSpec<E>): Topic<{ [K in keyof E]: In<E[K]> }, { [K in keyof E]: Out<E[K]> }> {
@@ -36,7 +35,7 @@ export function topic<E extends EventSchemas>(name: string, spec: TopicSpec<E>):
     role: "any",
     interior,
     bind: (invocation) => new BoundTopic(component as Component, settings, invocation),
-    ...(needs.length > 0 ? { prepare: (node: NodeServices) => requireGuarantees(node.store, name, needs) } : {}),
+    needs: Object.fromEntries(needs.map((need) => [need, restsOn[need]])),
   });
   return component;
 }
@@ -97,23 +96,9 @@ class BoundTopic {
 }
 
 /** What each guarantee of a topic rests on in the store. */
-const restsOn: Readonly<Record<TopicGuarantee, readonly string[]>> = {
+const restsOn: Readonly<Record<TopicGuarantee, readonly Guarantee[]>> = {
   "topic.gapless": ["log.gapless"],
   "topic.fifo-per-key": ["log.gapless", "queue.fifo-per-key"],
   "topic.replay": ["log.immutable"],
   "topic.survives-power-loss": ["commit.durable"],
 };
-
-async function requireGuarantees(store: Store, topicName: string, needs: readonly TopicGuarantee[]): Promise<void> {
-  for (const need of needs) {
-    const lacking = restsOn[need].filter((guarantee) => !store.guarantees.has(guarantee));
-    if (lacking.length > 0) {
-      throw Fault.create(
-        "topic.guarantee-missing",
-        `topic "${topicName}" needs ${need}; the store (${store.engine}) lacks ${lacking.join(", ")}`,
-        "Choose a store that has it, or drop the need.",
-        { details: { topic: topicName, need, lacking } },
-      );
-    }
-  }
-}

@@ -9,7 +9,8 @@
 import { isRefused, type Component, type Invocation, type NodeServices, type Refused } from "../component/index.ts";
 import { currentContext, Fault, remainingMs } from "../kernel/index.ts";
 import { invoke, type Question, type Served } from "./invoke.ts";
-import type { Operation, Raw } from "./operation.ts";
+import { operationHere } from "./interior.ts";
+import { notHere, type Operation, type Raw } from "./operation.ts";
 import { callRemotely, streamRemotely } from "./remote.ts";
 import { callAnswerOf } from "./reply-wire.ts";
 import { stateOf } from "./state.ts";
@@ -102,7 +103,9 @@ async function call(
           traceparent: currentContext().traceparent,
         });
   }
-  const served: Served = { operation, component, node, state: stateOf(component, node) };
+  const here = operationHere(component, operation, node);
+  if (!here) throw notHere(operation.title);
+  const served: Served = { operation: here, component, node, state: stateOf(component, node) };
   const question = questionOf(operation, request, caller, key);
   if (operation.streams) return itemsOf(await openStream(served, question, undefined));
   const outcome = await invoke(served, question);

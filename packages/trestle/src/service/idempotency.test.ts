@@ -12,7 +12,7 @@ import { created, get, post, service } from "./index.ts";
 import { decodeToken, encodeToken, parseIdempotencyKey, tokenKeyOf } from "./idempotency-key.ts";
 import { completionQueue, invoke, type Outcome } from "./invoke.ts";
 import type { Operation } from "./operation.ts";
-import { interiorOf } from "./service.ts";
+import { interiorOf } from "./interior.ts";
 import { ServiceState } from "./state.ts";
 
 const Order = z.object({ sku: z.string(), quantity: z.int().positive() });

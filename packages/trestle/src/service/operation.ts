@@ -43,8 +43,13 @@ export function operationOf(
   route: RouteDeclaration,
   from: { readonly uses: Uses | undefined; readonly timeoutMs: number | undefined; readonly maxBodyBytes: number },
 ): Operation {
-  const { method, path, spec, handler, streams } = route;
+  const { method, path, spec, streams } = route;
   const title = `${service}.${name}`;
+  const handler =
+    route.handler ??
+    (() => {
+      throw notHere(title);
+    });
   if (!/^[A-Za-z_]\w{0,63}$/.test(name)) {
     throw Fault.create(
       "service.bad-operation",
@@ -83,6 +88,15 @@ export function operationOf(
     timeoutMs: timeout !== undefined ? durationMs(timeout, `${title}: timeout`) : streams ? streamMsDefault : (from.timeoutMs ?? timeoutMsDefault),
     maxBodyBytes: from.maxBodyBytes,
   };
+}
+
+/** A contract that nobody implements here was asked without a URL. */
+export function notHere(title: string): Fault {
+  return Fault.create(
+    "service.not-here",
+    `${title} is part of a contract that this app does not implement, and nobody said where it runs`,
+    "List its implement(…) in app([...]), or pass services: { name: url } to start().",
+  );
 }
 
 // ---- what came ------------------------------------------------------------------------------------------------------

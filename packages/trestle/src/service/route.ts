@@ -11,6 +11,7 @@ import type {
   Handles,
   In,
   Mode,
+  Open,
   Out,
   Payload,
   Refused,
@@ -40,14 +41,26 @@ export function get<
   path: Path,
   spec: GetSpec<Path, P, Q, T, C, U>,
   handler: Handler<Incoming<Out<P>, Out<Q>, undefined>, U, "read", Context, R>,
-): Route<SafeCall<CallOf<In<P>, In<Q>, undefined>, AnswerOf<R>>, U> {
+): Route<SafeCall<CallOf<In<P>, In<Q>, undefined>, AnswerOf<R>>, U>;
+/** Without a handler it is part of a contract: whoever runs the service implements it. */
+export function get<
+  const Path extends RoutePath,
+  T extends Schema,
+  P extends Schema = PathSchema<Path>,
+  Q extends Schema = Nothing,
+  const C extends Refusals = {},
+>(
+  path: Path,
+  contract: QuerySpec<Path, P, Q, T, C, {}> & { readonly returns: T },
+): Contract<SafeCall<CallOf<In<P>, In<Q>, undefined>, ContractAnswer<Out<T>, keyof C & string>>>;
+export function get(path: string, spec: object, handler?: unknown): never {
   return route("GET", path, spec, handler, false);
 }
 
-export const post: Writing = (path, spec, handler) => route("POST", path, spec, handler, false);
-export const put: Writing = (path, spec, handler) => route("PUT", path, spec, handler, false);
-export const patch: Writing = (path, spec, handler) => route("PATCH", path, spec, handler, false);
-export const del: Writing = (path, spec, handler) => route("DELETE", path, spec, handler, false);
+export const post: Writing = (path: string, spec: object, handler?: unknown) => route("POST", path, spec, handler, false);
+export const put: Writing = (path: string, spec: object, handler?: unknown) => route("PUT", path, spec, handler, false);
+export const patch: Writing = (path: string, spec: object, handler?: unknown) => route("PATCH", path, spec, handler, false);
+export const del: Writing = (path: string, spec: object, handler?: unknown) => route("DELETE", path, spec, handler, false);
 
 export interface Writing {
   <
@@ -65,6 +78,18 @@ export interface Writing {
     spec: CommandSpec<Path, P, Q, B, T, C, U, I>,
     handler: Handler<Incoming<Out<P>, Out<Q>, Out<B>>, U, ModeOf<I>, ContextOf<I>, R>,
   ): Route<CallBy<I, CallOf<In<P>, In<Q>, In<B>>, AnswerOf<R>>, U>;
+  <
+    const Path extends RoutePath,
+    T extends Schema,
+    P extends Schema = PathSchema<Path>,
+    Q extends Schema = Nothing,
+    B extends Schema = NoBody,
+    const C extends Refusals = {},
+    const I extends Idempotent = false,
+  >(
+    path: Path,
+    contract: CommandSpec<Path, P, Q, B, T, C, {}, I> & { readonly returns: T },
+  ): Contract<CallBy<I, CallOf<In<P>, In<Q>, In<B>>, ContractAnswer<Out<T>, keyof C & string>>>;
 }
 
 /** Server-sent events: the handler answers an async iterable; `Last-Event-ID` resumes it where the client left off. */
@@ -153,6 +178,11 @@ export interface Route<Operation, U extends Uses> {
   readonly "~route": Operation;
   readonly "~uses"?: U & never;
 }
+/** An operation without its handler. */
+export interface Contract<Operation> {
+  readonly "~route": Operation;
+  readonly "~contract": true;
+}
 /** An operation that only looks. */
 export interface SafeCall<Request, Answer> {
   readonly safe: true;
@@ -205,6 +235,9 @@ export type Body<T extends Schema> = unknown extends In<T> ? Plain : In<T>;
 export type Returnable<T extends Schema, C> = Body<T> | Reply<number, unknown extends In<T> ? unknown : In<T>> | Refused<keyof C & string> | Response;
 export type AnswerOf<R> = R extends Response ? Response : R extends Reply<number, unknown> | Refused ? R : Reply<200, R>;
 
+export type ContractAnswer<Content, Codes extends string> = Reply<number, Content> | ([Codes] extends [never] ? never : Refused<Codes>);
+export type OpenIfContract<Name extends string, R> = [Extract<R[keyof R], { readonly "~contract": true }>] extends [never] ? unknown : Open<Name>;
+
 export type CallOf<P, Q, B> = ([keyof P] extends [never] ? {} : { readonly params: P }) &
   ([keyof Q] extends [never] ? {} : {} extends Q ? { readonly query?: Q } : { readonly query: Q }) &
   ([B] extends [undefined] ? {} : { readonly body: B });
@@ -246,15 +279,20 @@ export class RouteDeclaration {
   readonly method: Method;
   readonly path: string;
   readonly spec: AnySpec;
-  readonly handler: AnyHandler;
+  /** `undefined` in a contract. */
+  readonly handler: AnyHandler | undefined;
   readonly streams: boolean;
 
-  constructor(method: Method, path: string, spec: AnySpec, handler: AnyHandler, streams: boolean) {
+  constructor(method: Method, path: string, spec: AnySpec, handler: AnyHandler | undefined, streams: boolean) {
     this.method = method;
     this.path = path;
     this.spec = spec;
     this.handler = handler;
     this.streams = streams;
+  }
+
+  with(spec: AnySpec): RouteDeclaration {
+    return new RouteDeclaration(this.method, this.path, { ...this.spec, ...spec }, this.handler, this.streams);
   }
 }
 
@@ -269,5 +307,5 @@ function route(method: Method, path: string, spec: object, handler: unknown, str
       'Write it like "/orders/:id".',
     );
   }
-  return new RouteDeclaration(method, path, spec as AnySpec, handler as AnyHandler, streams) as never;
+  return new RouteDeclaration(method, path, spec as AnySpec, handler as AnyHandler | undefined, streams) as never;
 }

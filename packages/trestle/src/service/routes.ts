@@ -16,7 +16,7 @@ import { limitExceeded, limitHeaders } from "./limit.ts";
 import type { Operation, Raw } from "./operation.ts";
 import { faultResponse, statusOf } from "./problem.ts";
 import { responseOf, type Respond } from "./reply-wire.ts";
-import { interiorOf } from "./service.ts";
+import { interiorOf } from "./interior.ts";
 import { stateOf } from "./state.ts";
 import { eventStream, openStream } from "./stream.ts";
 
@@ -75,9 +75,10 @@ interface Found {
 
 function routerOf(services: readonly Component[], node: NodeServices): ServiceRouter {
   const router: ServiceRouter = new SmartRouter({ routers: [new RegExpRouter(), new TrieRouter()] });
-  const all = services.flatMap((component) =>
-    [...interiorOf(component).operations.values()].map((operation): Served => ({ operation, component, node, state: stateOf(component, node) })),
-  );
+  const all = services.flatMap((serving) => {
+    const { operations, component = serving } = interiorOf(serving);
+    return [...operations.values()].map((operation): Served => ({ operation, component, node, state: stateOf(component, node) }));
+  });
   // The router answers what was added first: a word goes before a name.
   for (const served of all.toSorted((a, b) => (specificity(a.operation.path) < specificity(b.operation.path) ? -1 : 1)))
     router.add(served.operation.method, served.operation.path, served);

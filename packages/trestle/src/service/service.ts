@@ -6,21 +6,33 @@
  *
  * An answer commits. A refusal or a throw discards everything the handler wrote (since its last recovery point).
  */
-import { declareComponent, definitionOf, type Component, type NodePart, type NodeServices, type Usable, type Uses, type WorkSpec } from "../component/index.ts";
+import {
+  declareComponent,
+  type Component,
+  type Implementing,
+  type Inherit,
+  type NodePart,
+  type NodeServices,
+  type Usable,
+  type Uses,
+  type WorkSpec,
+} from "../component/index.ts";
 import { durationMs, Fault, sizeBytes, type Bytes } from "../kernel/index.ts";
 import { dispatcherOf } from "../messaging/index.ts";
 import { bindClient, openClient } from "./client.ts";
 import { Completions } from "./completion.ts";
 import type { Limit } from "./limit.ts";
+import type { ServiceInterior } from "./interior.ts";
 import { operationOf, type Operation } from "./operation.ts";
-import { RouteDeclaration, type Client, type OperationOf, type Route } from "./route.ts";
+import { RouteDeclaration, type AnyHandler, type Client, type Contract, type OpenIfContract, type OperationOf, type Route } from "./route.ts";
 import { stateOf } from "./state.ts";
 
-export function service<const Name extends string, U extends Uses = {}, R extends { readonly [operation: string]: Route<unknown, U> } = {}>(
+export function service<const Name extends string, U extends Uses = {}, R extends { readonly [operation: string]: Route<unknown, U> | Contract<unknown> } = {}>(
   name: Name,
   spec: ServiceSpec<U>,
   operations: R,
-): Service<{ [K in keyof R]: OperationOf<R[K]> }> {
+): Service<{ [K in keyof R]: OperationOf<R[K]> }> & Inherit<U> & OpenIfContract<Name, R> {
+  type Declared = Service<{ [K in keyof R]: OperationOf<R[K]> }> & Inherit<U> & OpenIfContract<Name, R>;
   const { uses, timeout, role = "web", limit, maxBody, ...annotations } = spec;
   const from = {
     uses,
@@ -29,36 +41,72 @@ export function service<const Name extends string, U extends Uses = {}, R extend
   };
   const table = new Map<string, Operation>();
   const reached: Record<string, Uses[string]> = { ...uses };
-  for (const [operation, route] of Object.entries(operations as Readonly<Record<string, unknown>>)) {
+  const routes = Object.entries(operations as Readonly<Record<string, unknown>>);
+  for (const [operation, route] of routes) {
     if (!(route instanceof RouteDeclaration))
       throw Fault.create(
         "service.not-a-route",
         `operation ${JSON.stringify(operation)} of service "${name}" is not a route`,
         "Make it with get, post, put, patch, del or sse.",
       );
-    table.set(
-      operation,
-      operationOf(
-        name,
-        operation,
-        limit && !route.spec.limit ? new RouteDeclaration(route.method, route.path, { ...route.spec, limit }, route.handler, route.streams) : route,
-        from,
-      ),
-    );
+    table.set(operation, operationOf(name, operation, limit && !route.spec.limit ? route.with({ limit }) : route, from));
     for (const [used, component] of Object.entries(route.spec.uses ?? {})) reached[`${operation}.${used}`] = component;
   }
-  const durable = [...table.values()].some(({ idempotent }) => idempotent !== undefined);
-  const component: Service<{ [K in keyof R]: OperationOf<R[K]> }> = declareComponent<Service<{ [K in keyof R]: OperationOf<R[K]> }>>("service", name, {
+  const contracts = routes.filter(([, route]) => (route as RouteDeclaration).handler === undefined);
+  if (contracts.length > 0 && contracts.length < routes.length)
+    throw Fault.create(
+      "service.half-a-contract",
+      `service "${name}" has a handler for some of its operations and none for ${contracts.map(([operation]) => operation).join(", ")}`,
+      "Give every operation its handler here, or none, and implement the whole service elsewhere.",
+    );
+  const component: Component = declareComponent<Component<"service">>("service", name, {
     annotations,
-    uses: reached,
     edge: "call",
-    role,
     bind: (invocation) => bindClient(component, table, invocation),
     live: (node) => openClient(component, table, node),
-    part: (node) => servicePart(component, table, durable, node),
-    interior: { operations: table } satisfies ServiceInterior,
+    ...(contracts.length > 0
+      ? { uses: {}, role: "any", open: implementing, interior: { operations: table, component: undefined } satisfies ServiceInterior }
+      : {
+          uses: reached,
+          role,
+          part: (node) => servicePart(component, table, node),
+          interior: { operations: table, component: undefined } satisfies ServiceInterior,
+        }),
   });
-  return component;
+  return component as Declared;
+
+  /** The contract's operations with the handlers, uses and time of an implementation. */
+  function implementing(given: object, behaviour: unknown): Implementing {
+    const { uses: used, role: where = role, timeout: within, ...own } = given as WorkSpec<Uses>;
+    const handlers = behaviour as Readonly<Record<string, AnyHandler | undefined>>;
+    const unknown = Object.keys(handlers).find((operation) => !table.has(operation));
+    if (unknown !== undefined)
+      throw Fault.create(
+        "service.not-in-contract",
+        `service "${name}" has no operation ${JSON.stringify(unknown)} to implement`,
+        "Add it to the contract, or leave it out.",
+      );
+    const timeoutMs = within === undefined ? undefined : durationMs(within, `implementation of service "${name}": timeout`);
+    const implemented = new Map(
+      [...table].map(([operation, declared]): [string, Operation] => {
+        const handler = Object.hasOwn(handlers, operation) ? handlers[operation] : undefined;
+        if (typeof handler !== "function")
+          throw Fault.create(
+            "service.not-in-contract",
+            `the implementation of service "${name}" has no handler for ${operation}`,
+            "Implement every operation of the contract.",
+          );
+        return [operation, { ...declared, handler, uses: used, ...(timeoutMs === undefined ? {} : { timeoutMs }) }];
+      }),
+    );
+    return {
+      annotations: own,
+      uses: used ?? {},
+      role: where,
+      part: (node) => servicePart(component, implemented, node),
+      interior: { operations: implemented, component } satisfies ServiceInterior,
+    };
+  }
 }
 
 export interface ServiceSpec<U extends Uses> extends WorkSpec<U> {
@@ -74,14 +122,6 @@ export interface Service<Operations>
 
 const maxBodyDefault = 1_000_000;
 
-interface ServiceInterior {
-  readonly operations: ReadonlyMap<string, Operation>;
-}
-
-export function interiorOf(component: Component): ServiceInterior {
-  return definitionOf(component).interior as ServiceInterior;
-}
-
 /** A place of the node's own: which routes are taken, by whom. */
 const routesTaken: Component = Object.freeze({ kind: "~routes", name: "~routes" });
 
@@ -96,7 +136,8 @@ function takeRoutes(operations: ReadonlyMap<string, Operation>, node: NodeServic
   }
 }
 
-function servicePart(component: Component, operations: ReadonlyMap<string, Operation>, durable: boolean, node: NodeServices): NodePart {
+function servicePart(component: Component, operations: ReadonlyMap<string, Operation>, node: NodeServices): NodePart {
+  const durable = [...operations.values()].some(({ idempotent }) => idempotent !== undefined);
   takeRoutes(operations, node);
   const state = stateOf(component, node);
   const completions = durable ? new Completions(component, operations, node, state) : undefined;

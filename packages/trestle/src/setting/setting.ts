@@ -24,13 +24,7 @@ import { Fault } from "../kernel/index.ts";
 export function setting(name: string, spec?: SettingSpec): Setting<string>;
 export function setting<S extends Schema>(name: string, spec: SchemaSettingSpec<S>): Setting<Out<S>>;
 export function setting(name: string, spec: SettingSpec & Partial<SchemaSettingSpec<Schema>> = {}): Setting<unknown> {
-  if (!/^[A-Za-z_][A-Za-z0-9_]{0,127}$/.test(name)) {
-    throw Fault.create(
-      "component.bad-name",
-      `the name of a setting must match [A-Za-z_][A-Za-z0-9_]* and have at most 128 characters, got ${JSON.stringify(name)}`,
-      "Rename it: it is the name of an environment variable.",
-    );
-  }
+  checkSettingName(name, "setting");
   const { schema, default: otherwise, ...annotations } = spec;
   const rule: Rule = { name, schema, otherwise };
   const component: Setting<unknown> = declareUnchecked<Setting<unknown>>("setting", name, {
@@ -46,6 +40,15 @@ export function setting(name: string, spec: SettingSpec & Partial<SchemaSettingS
     interior: rule,
   });
   return component;
+}
+
+export function checkSettingName(name: string, kind: "setting" | "secret"): void {
+  if (/^[A-Za-z_][A-Za-z0-9_]{0,127}$/.test(name)) return;
+  throw Fault.create(
+    "component.bad-name",
+    `the name of a ${kind} must match [A-Za-z_][A-Za-z0-9_]* and have at most 128 characters, got ${JSON.stringify(name)}`,
+    "Rename it: it is the name of an environment variable.",
+  );
 }
 
 export interface SettingSpec extends Annotations {

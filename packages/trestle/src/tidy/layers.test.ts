@@ -20,6 +20,8 @@ const floors: Readonly<Record<string, number>> = {
   service: 3,
   sql: 3,
   setting: 3,
+  implement: 3,
+  kind: 3,
   app: 4,
   console: 5,
   cli: 5,

@@ -1,0 +1,20 @@
+/** What the parts of this folder know of a service or of the implementation of one: its operations, and where they run. */
+import { definitionOf, type Component, type NodeServices } from "../component/index.ts";
+import type { Operation } from "./operation.ts";
+
+export interface ServiceInterior {
+  readonly operations: ReadonlyMap<string, Operation>;
+  /** The service these are the operations of, when this is its implementation. */
+  readonly component: Component | undefined;
+}
+
+export function interiorOf(component: Component): ServiceInterior {
+  return definitionOf(component).interior as ServiceInterior;
+}
+
+/** The operation as this app runs it: itself, or that of the contract's implementation. `undefined` when another app does. */
+export function operationHere(component: Component, operation: Operation, node: NodeServices): Operation | undefined {
+  if (!definitionOf(component).open) return operation;
+  const implementation = node.implementation(component);
+  return implementation && interiorOf(implementation).operations.get(operation.name);
+}
