@@ -1,0 +1,90 @@
+/**
+ * A store that may move away while it is used (`trestle move`). The last commit of the old store says where its history goes on;
+ * whatever is asked of it afterwards faults with `store.moved`, and this wrapper then opens the new store and asks there: once for all
+ * callers, each under the id it had, so that a commit whose answer was on its way when the store was sealed is not applied twice.
+ *
+ * Not promised: a process that only reads learns of the move with its next claim, commit or notice; until then it reads the old
+ * store as it was when it was sealed.
+ */
+import { Fault } from "../kernel/index.ts";
+import type { Change, Store } from "./store.ts";
+
+/** `open` opens the store at a URL; asked at most once per move, and again when it failed. */
+export function followingStore(first: Store, open: (url: string) => Promise<Store>): Store {
+  let current = first;
+  let following: Promise<void> | undefined;
+  let closed: Promise<void> | undefined;
+  const listeners = new Map<(change: Change) => void, () => void>();
+
+  /** Does it where the store is; where it has moved to, if it says so. */
+  async function there<T>(ask: (store: Store) => Promise<T>): Promise<T> {
+    for (;;) {
+      const asked = current;
+      try {
+        return await ask(asked);
+      } catch (fault) {
+        const url = Fault.is(fault, "store.moved") && !closed ? (fault.details as { readonly url?: unknown }).url : undefined;
+        if (typeof url !== "string") throw fault;
+        if (asked === current) await (following ??= follow(url).finally(() => (following = undefined)));
+      }
+    }
+  }
+
+  async function follow(url: string): Promise<void> {
+    const left = current;
+    const found = await open(url);
+    if (closed) return found.close();
+    const queues = await found.read.queues();
+    const { n } = await found.read.head();
+    for (const [listener, forget] of listeners) {
+      forget();
+      listeners.set(listener, found.onChange(listener));
+    }
+    current = found;
+    // Whoever waited for a notice of the old store waits in vain: all there is may be new.
+    for (const listener of listeners.keys()) listener({ n, keys: [], queues: queues.map(({ queue }) => queue) });
+    await left.close().catch(() => undefined); // it is sealed: nothing of it can be lost
+  }
+
+  const read = new Proxy({} as Store["read"], {
+    get: (_, name) => (input: never) => there((store) => (store.read[name as keyof Store["read"]] as (input: never) => Promise<unknown>)(input)),
+  });
+
+  return {
+    get engine() {
+      return current.engine;
+    },
+    get dialect() {
+      return current.dialect;
+    },
+    get guarantees() {
+      return current.guarantees;
+    },
+    get epoch() {
+      return current.epoch;
+    },
+    commit: (commit) => there((store) => store.commit(commit)),
+    resolve: (id) => there((store) => store.resolve(id)),
+    claim: (request) => there((store) => store.claim(request)),
+    extend: (claims, leaseMs) => there((store) => store.extend(claims, leaseMs)),
+    read,
+    transaction: (work, withinMs) => there((store) => store.transaction(work, withinMs)),
+    onChange(listener) {
+      // A wrapper of its own, so that one function listening twice is two listeners.
+      const own = (change: Change) => listener(change);
+      listeners.set(own, current.onChange(own));
+      return () => {
+        listeners.get(own)?.();
+        listeners.delete(own);
+      };
+    },
+    migrate: (component, files) => there((store) => store.migrate(component, files)),
+    backup: (path) => there((store) => store.backup(path)),
+    stats: () => current.stats(),
+    close: () =>
+      (closed ??= (async () => {
+        await following?.catch(() => undefined);
+        await current.close();
+      })()),
+  };
+}
