@@ -14,7 +14,10 @@ const moved = () => Fault.create("store.moved", "the store has moved", "Follow."
 /** A store that answers until it is sealed. */
 function sealable(store: Store): Store & { seal(): void } {
   let sealed = false;
-  const guarded = <A extends unknown[], T>(ask: (...args: A) => Promise<T>) => (...args: A) => (sealed ? Promise.reject(moved()) : ask(...args));
+  const guarded =
+    <A extends unknown[], T>(ask: (...args: A) => Promise<T>) =>
+    (...args: A) =>
+      sealed ? Promise.reject(moved()) : ask(...args);
   return {
     ...store,
     epoch: store.epoch,
@@ -62,7 +65,11 @@ test("a move that cannot be followed yet is told to the caller, and tried again 
 test("listeners hear of the new store, and at once of everything that may wait there", async () => {
   const old = sealable(await memory());
   const next = await memory();
-  await next.commit({ id: ids.next(), expects: [], writes: [{ kind: "enqueue", job: { id: ids.next(), queue: "work", payload: Buffer.from("1"), priority: 1 } }] });
+  await next.commit({
+    id: ids.next(),
+    expects: [],
+    writes: [{ kind: "enqueue", job: { id: ids.next(), queue: "work", payload: Buffer.from("1"), priority: 1 } }],
+  });
   const store = followingStore(old, () => Promise.resolve(next));
   const heard: (readonly string[])[] = [];
   const forget = store.onChange(({ queues }) => void heard.push(queues));
@@ -71,7 +78,11 @@ test("listeners hear of the new store, and at once of everything that may wait t
   await store.commit(put("a//1"));
   assert.deepEqual(heard[0], ["work"]);
   const before = heard.length;
-  await store.commit({ id: ids.next(), expects: [], writes: [{ kind: "enqueue", job: { id: ids.next(), queue: "more", payload: Buffer.from("1"), priority: 1 } }] });
+  await store.commit({
+    id: ids.next(),
+    expects: [],
+    writes: [{ kind: "enqueue", job: { id: ids.next(), queue: "more", payload: Buffer.from("1"), priority: 1 } }],
+  });
   assert.deepEqual(heard.slice(before).flat(), ["more"]);
 
   forget();
