@@ -218,7 +218,7 @@ export function encodeBatch(commits: readonly InternalCommit[], { nowMs, inside,
     }
     per.id.push(commit.id);
     per.last.push(ops.kind.length);
-    per.writes.push(commit.writes.length > 0);
+    per.writes.push(inside || commit.writes.length > 0);
     per.inDoubt.push(inDoubt(commit.id));
     per.keys.push(arrayLiteral(keys));
   });
@@ -262,7 +262,7 @@ export function encodeBatch(commits: readonly InternalCommit[], { nowMs, inside,
       const gave = new Map<number, string[]>();
       row.gave_commit.forEach((n, at) => gave.set(n, [...(gave.get(n) ?? []), `q${row.gave_queue[at]}`]));
       return commits.flatMap((commit, at) =>
-        row.status[at] === 0 && commit.writes.length > 0
+        row.status[at] === 0 && (inside || commit.writes.length > 0)
           ? [{ n: Number(row.number[at]), keys: [...(wrote[at] as ReadonlySet<string>), ...(gave.get(at + 1) ?? [])] }]
           : [],
       );

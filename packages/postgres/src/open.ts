@@ -2,19 +2,20 @@
  * A store on PostgreSQL: its parts, put together.
  *
  * Connections of one process, each opened when it is first needed: one for the lane, one for the flush barrier, up to four for
- * reads, two for what runs beside the lane (claims, resolving, sweeping).
+ * reads, two for what runs beside the lane (claims, resolving, sweeping), two for the user's own tables, and one that listens once somebody asked for change notices.
  */
-import { Fault, systemClock, systemRandom, type Clock, type Random } from "trestle/kernel";
+import { Fault, systemClock, systemRandom, uuidv7Ids, type Clock, type Random } from "trestle/kernel";
 import type { Store } from "trestle/store";
 import { flushBarrier } from "./barrier.ts";
-import { beyond } from "./beyond.ts";
 import { claimHints } from "./job-batch.ts";
 import { jobsPart } from "./jobs.ts";
-import { openLane } from "./lane.ts";
+import { openLane, type Applied } from "./lane.ts";
+import { openNotices } from "./notices.ts";
 import { storeReads } from "./reads.ts";
 import { prepareSchema } from "./schema.ts";
 import { openPool } from "./sessions.ts";
 import { placeOf } from "./url.ts";
+import { userSql } from "./user-sql.ts";
 
 export interface PostgresOptions {
   /** `postgres://user:password@host:port/database`; `?schema=` and libpq's `?sslmode=` are understood. */
@@ -43,6 +44,7 @@ const guarantees = [
   "queue.fifo-per-key",
   "queue.finishes-with-effect",
   "queue.redelivers-after-crash",
+  "sql.same-commit",
 ] as const;
 
 /** Opens the store, making its schema when it is not there. Faults: `store.url-unknown`, `postgres.schema-name`, `store.unreachable`, `store.newer-format`, `postgres.schema-not-made`. */
@@ -52,7 +54,14 @@ export async function openPostgres(options: PostgresOptions): Promise<Store> {
   const random = options.random ?? systemRandom;
   const nowMs = () => options.time?.wallMs() ?? null;
   const pool = (name: string, size: number) => openPool({ url, name: `trestle ${name}`, size, clock, random });
-  const pools = { lane: pool("lane", 1), flush: pool("flush", 1), read: pool("read", 4), side: pool("side", 2) };
+  const pools = {
+    lane: pool("lane", 1),
+    flush: pool("flush", 1),
+    read: pool("read", 4),
+    side: pool("side", 2),
+    tables: pool("tables", 2),
+    ear: pool("ear", 1),
+  };
   const closePools = () => Promise.all(Object.values(pools).map((one) => one.close()));
 
   let opened: Awaited<ReturnType<typeof prepareSchema>>;
@@ -65,6 +74,15 @@ export async function openPostgres(options: PostgresOptions): Promise<Store> {
   let epoch = opened.epoch;
   const barrier = flushBarrier(() => pools.flush.query({ name: "flush", text: `select "${schema}".flush_v1()` }));
   const hints = claimHints();
+  const ids = uuidv7Ids(clock, random);
+  const applied = (batch: Applied) => {
+    epoch = batch.epoch;
+    notices.applied(batch);
+  };
+  const seen = (at: number, n: number) => {
+    epoch = at;
+    notices.seen(at, n);
+  };
   const lane = openLane({
     schema,
     hints,
@@ -73,10 +91,8 @@ export async function openPostgres(options: PostgresOptions): Promise<Store> {
     barrier,
     clock,
     nowMs,
-    applied: (batch) => void (epoch = batch.epoch),
-    alone: async (commit) => {
-      throw beyond(commit.writes.some(({ kind }) => kind === "sql") ? "sql" : "rows");
-    },
+    applied,
+    alone: (commit, inDoubt) => user.commit(commit, inDoubt),
   });
   const jobs = jobsPart({
     schema,
@@ -85,15 +101,27 @@ export async function openPostgres(options: PostgresOptions): Promise<Store> {
     barrier,
     hints,
     nowMs,
-    applied: (batch) => void (epoch = batch.epoch),
-    seen: (at) => void (epoch = at),
+    applied,
+    seen,
   });
-  const reads = storeReads({ schema, pool: pools.read, barrier, nowMs, seen: (at) => void (epoch = at) });
-  const not = (what: string) => async () => {
-    throw beyond(what);
-  };
+  const reads = storeReads({ schema, pool: pools.read, barrier, nowMs, seen });
+  const notices = openNotices({
+    schema,
+    side: pools.side,
+    ear: pools.ear,
+    clock,
+    random,
+    ids,
+    from: { epoch: opened.epoch, n: opened.head },
+    feed: reads.feed,
+    head: reads.head,
+  });
+  const user = userSql({ schema, pool: pools.tables, barrier, clock, ids, nowMs, applied, resolve: (id) => lane.resolve(id) });
 
   let closing: Promise<void> | undefined;
+  const whenOpen = () => {
+    if (closing) throw Fault.create("store.closed", "The store is closed.", "Do not use it after close().");
+  };
   return {
     engine: "postgres",
     dialect: "postgres",
@@ -102,23 +130,31 @@ export async function openPostgres(options: PostgresOptions): Promise<Store> {
       return epoch;
     },
     async commit(commit) {
-      if (closing) throw Fault.create("store.closed", "The store is closed.", "Do not use it after close().");
+      whenOpen();
       return lane.commit(commit);
     },
     resolve: (id) => lane.resolve(id),
     claim: (request) => jobs.claim(request),
     extend: (claims, leaseMs) => jobs.extend(claims, leaseMs),
-    read: { ...reads, ...jobs.read, rows: not("rows") },
-    transaction: not("transaction"),
-    onChange: () => {
-      throw beyond("onChange");
+    read: { ...reads, ...jobs.read, rows: (statement) => user.rows(statement) },
+    async transaction(work, withinMs) {
+      whenOpen();
+      return user.transaction(work, withinMs);
     },
-    migrate: not("migrate"),
-    backup: not("backup"),
+    onChange: (listener) => notices.onChange(listener),
+    migrate: (component, files) => user.migrate(component, files),
+    async backup() {
+      throw Fault.create(
+        "postgres.backup-elsewhere",
+        "a store on PostgreSQL is copied with PostgreSQL's own tools, which copy the rest of the database with it at the same moment",
+        `Use pg_basebackup with an archive of the log, or pg_dump (schema ${schema} and your own tables in one run); a restored copy opens with a new epoch.`,
+      );
+    },
     stats: () => lane.stats(),
     close: () =>
       (closing ??= (async () => {
         await lane.idle();
+        await notices.close();
         await closePools();
       })()),
   };

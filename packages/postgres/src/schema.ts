@@ -8,7 +8,7 @@ import { Fault } from "trestle/kernel";
 import type { Pool, Session } from "./sessions.ts";
 
 /** Format 1 is the first list, and so on. */
-const formats: readonly (readonly string[])[] = [["tables", "parts", "jobs", "commit-batch", "flush", "reads", "pin"]];
+const formats: readonly (readonly string[])[] = [["tables", "parts", "jobs", "commit-batch", "flush", "reads", "hint", "user-sql", "pin"]];
 
 /** Makes or upgrades the schema, and answers where the store stands. Faults with `store.newer-format`, `postgres.schema-not-made`. */
 export async function prepareSchema(pool: Pool, schema: string): Promise<{ readonly epoch: number; readonly head: number }> {

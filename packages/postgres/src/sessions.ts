@@ -18,6 +18,8 @@ export interface Query {
   readonly text: string;
   readonly values?: readonly unknown[];
   readonly types?: pg.CustomTypesConfig;
+  /** One statement only, also when it has no parameters. */
+  readonly extended?: boolean;
 }
 
 export interface Answer<Row extends object> {
@@ -214,8 +216,16 @@ async function openSession({ url, name }: PoolOptions, clock: Clock): Promise<Op
   const session: Opened & { pooled: boolean } = {
     alive: true,
     pooled: false,
-    query: ({ name: prepared, text, values = [], types }) =>
-      answered(client.query({ ...(prepared !== undefined && !session.pooled && { name: prepared }), text, values: [...values], ...(types && { types }) })),
+    query: ({ name: prepared, text, values = [], types, extended }) =>
+      answered(
+        client.query({
+          ...(prepared !== undefined && !session.pooled && { name: prepared }),
+          text,
+          values: [...values],
+          ...(types && { types }),
+          ...(extended && { queryMode: "extended" }),
+        }),
+      ),
     async script(text) {
       const answers: unknown = await answered(client.query(text));
       return (Array.isArray(answers) ? answers : [answers]) as Awaited<ReturnType<Session["script"]>>;

@@ -10,4 +10,6 @@ begin
       execute format('alter function %s set %s', v_function, v_setting);
     end loop;
   end loop;
+  -- Whoever starts while another process migrates waits for it.
+  alter function lock_migrations_v1 set lock_timeout = 0;
 end $$;

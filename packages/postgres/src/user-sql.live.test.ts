@@ -1,0 +1,180 @@
+/** The user's SQL beside the lane: who waits for whom, what is denied, and what a cut connection leaves (FINDINGS F5, F7, F19). */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Fault } from "trestle/kernel";
+import { rowsDigest, type SqlValue, type Statement, type Store } from "trestle/store";
+import { commitOf, fixture, newId, put } from "./testing/fixture.ts";
+
+const postgres = await fixture();
+const { skip } = postgres;
+const sql = (text: string, ...parameters: SqlValue[]): Statement => ({ text, parameters });
+const run = (text: string, ...parameters: SqlValue[]) => ({ kind: "sql", statement: sql(text, ...parameters) }) as const;
+let tables = 0;
+async function tableIn(store: Store, columns: string): Promise<string> {
+  const name = `user_table_${++tables}`;
+  await store.migrate(name, [{ name: "1.sql", text: `create table ${name} (${columns})` }]);
+  return name;
+}
+const rejectsWith = (code: `${string}.${string}`) => (thrown: unknown) => Fault.is(thrown, code);
+
+/** The longest of the commits made one after the other while `during` lasts. */
+async function longestCommitMs(store: Store, during: Promise<unknown>): Promise<number> {
+  let over = false;
+  void during.finally(() => (over = true)).catch(() => undefined);
+  let longest = 0;
+  while (!over) {
+    const from = performance.now();
+    assert.equal((await store.commit(commitOf([put(`k${newId()}`, "x")]))).ok, true);
+    longest = Math.max(longest, performance.now() - from);
+  }
+  return longest;
+}
+
+test("[F7] while a transaction pauses, and while a statement of a commit runs, nobody else's commit waits for it", { skip }, async () => {
+  const store = await postgres.open();
+  const other = await postgres.open(store.schema);
+  const name = await tableIn(store, "a integer");
+
+  const paused = store.transaction(async (connection) => {
+    await connection.execute(sql(`insert into ${name} values (1)`));
+    await sleep(1_000);
+    return { result: 0, commit: commitOf([put("after-the-pause", "x")]) };
+  }, 5_000);
+  const duringPause = await longestCommitMs(other, paused);
+  const slow = store.commit(commitOf([put("slow", "x"), run("select pg_sleep(1)")]));
+  const duringStatement = await longestCommitMs(other, slow);
+
+  assert.equal((await slow).ok, true);
+  assert.ok(duringPause < 250 && duringStatement < 250, `${duringPause.toFixed()} ms and ${duringStatement.toFixed()} ms`);
+});
+
+test("[F19] a transaction that takes too long is rolled back and told so, and frees the tables at once", { skip }, async () => {
+  const store = await postgres.open();
+  const name = await tableIn(store, "a integer");
+  const late: unknown[] = [];
+
+  const overran = store.transaction(async (connection) => {
+    await connection.execute(sql(`insert into ${name} values (1)`));
+    await sleep(400);
+    late.push(await connection.execute(sql(`insert into ${name} values (2)`)).catch((error: unknown) => error));
+    return { result: 0 };
+  }, 100);
+
+  await assert.rejects(overran, rejectsWith("transaction.overran"));
+  const from = performance.now();
+  assert.equal((await store.commit(commitOf([run(`insert into ${name} values (3)`)]))).ok, true);
+  assert.ok(performance.now() - from < 250);
+  assert.deepEqual(await store.read.rows(sql(`select a from ${name}`)), [{ a: 3 }]);
+  await sleep(400);
+  assert.ok(Fault.is(late[0], "transaction.ended"));
+});
+
+test("[F19] transactions and commits of several processes on one row of the user's lose no update", { skip }, async () => {
+  const first = await postgres.open();
+  const stores = [first, await postgres.open(first.schema), await postgres.open(first.schema)];
+  const name = await tableIn(first, "id integer primary key, n integer");
+  await first.commit(commitOf([run(`insert into ${name} values (1, 0)`)]));
+
+  const read = sql(`select n from ${name} where id = 1`);
+  const added = await Promise.all(
+    stores.flatMap((store) => [
+      ...Array.from({ length: 10 }, () =>
+        store.transaction(async (connection) => {
+          const n = (await connection.execute(read)).rows[0]?.["n"] as number;
+          await connection.execute(sql(`update ${name} set n = $1 where id = 1`, n + 1));
+          return { result: true };
+        }, 5_000),
+      ),
+      ...Array.from({ length: 10 }, async () => {
+        for (;;) {
+          const rows = await store.read.rows(read);
+          const expects = [{ kind: "rows", statement: read, digest: rowsDigest(rows) }] as const;
+          if ((await store.commit(commitOf([run(`update ${name} set n = $1 where id = 1`, (rows[0]?.["n"] as number) + 1)], expects))).ok) return true;
+        }
+      }),
+    ]),
+  );
+
+  assert.equal(added.length, 60);
+  assert.deepEqual(await first.read.rows(read), [{ n: 60 }]);
+});
+
+test("[F5] Trestle's tables are out of reach, also by a name that only comes about while the statement runs", { skip }, async () => {
+  const store = await postgres.open();
+  await store.commit(commitOf([put("kept", "x")]));
+  const hidden = `do $$ begin execute 'delete from ' || '${store.schema}' || '.record'; end $$`;
+
+  const outcome = await store.commit(commitOf([run(hidden)]));
+
+  assert.equal(!outcome.ok && outcome.refused, "statement");
+  await assert.rejects(
+    store.transaction(async (connection) => ({ result: await connection.execute(sql(hidden)) })),
+    rejectsWith("sql.denied"),
+  );
+  await assert.rejects(store.migrate("m", [{ name: "1", text: hidden }]), rejectsWith("sql.denied"));
+  assert.equal((await store.read.records(["kept"]))[0]?.version, 1);
+});
+
+test("[F5] a constraint that is deferred to the end fails its own commit, and nobody else's", { skip }, async () => {
+  const store = await postgres.open();
+  const name = await tableIn(store, "id integer primary key, parent integer");
+  await store.migrate(name, [{ name: "2.sql", text: `alter table ${name} add foreign key (parent) references ${name} deferrable initially deferred` }]);
+
+  const outcomes = await Promise.all([
+    store.commit(commitOf([put("a", "x")])),
+    store.commit(commitOf([put("b", "x"), run(`insert into ${name} values (1, 7)`)])),
+    store.commit(commitOf([put("c", "x")])),
+  ]);
+
+  assert.deepEqual(
+    outcomes.map((outcome) => outcome.ok || outcome.refused),
+    [true, "statement", true],
+  );
+});
+
+test("[F6] a commit with statements whose connection is cut is applied once: before its end, and after it", { skip }, async () => {
+  const store = await postgres.open();
+  const name = await tableIn(store, "a integer unique");
+  const killer = await postgres.session(store.schema);
+  const cut =
+    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'trestle tables' and query like '%pg_sleep%' and state = 'active'";
+
+  const commit = commitOf([put("k", "x"), run(`insert into ${name} values (1)`), run("select pg_sleep(0.3)")]);
+  const outcome = store.commit(commit);
+  while ((await killer.query(cut)).rowCount === 0) await sleep(5);
+
+  assert.equal((await outcome).ok, true);
+  assert.deepEqual(await store.commit(commit), await outcome, "again: its own row is in the way, and the outcome is known");
+  assert.deepEqual(await store.read.rows(sql(`select a from ${name}`)), [{ a: 1 }]);
+});
+
+test("[F19] a transaction whose connection is cut is lost whole, and says so", { skip }, async () => {
+  const store = await postgres.open();
+  const name = await tableIn(store, "a integer");
+  const killer = await postgres.session(store.schema);
+
+  const lost = store.transaction(async (connection) => {
+    await connection.execute(sql(`insert into ${name} values (1)`));
+    await killer.query("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'trestle tables'");
+    await connection.execute(sql(`insert into ${name} values (2)`));
+    return { result: 0 };
+  }, 5_000);
+
+  await assert.rejects(lost, rejectsWith("transaction.lost"));
+  assert.deepEqual(await store.read.rows(sql(`select a from ${name}`)), []);
+});
+
+test("a migration that four processes start at once is applied once", { skip }, async () => {
+  const first = await postgres.open();
+  const stores = [first, ...(await Promise.all([1, 2, 3].map(() => postgres.open(first.schema))))];
+  const name = `user_table_${++tables}`;
+  const files = [
+    { name: "1.sql", text: `create table ${name} (a integer)` },
+    { name: "2.sql", text: `select pg_sleep(0.1); insert into ${name} values (1)` },
+  ];
+
+  await Promise.all(stores.map((store) => store.migrate("shared", files)));
+
+  assert.deepEqual(await first.read.rows(sql(`select a from ${name}`)), [{ a: 1 }]);
+});
