@@ -13,6 +13,7 @@ import { Invocation, type InvocationFrame } from "./invocation.ts";
 import type { Journal } from "./journal.ts";
 import type { NodeServices } from "./node.ts";
 import { refusalOf } from "./refusal.ts";
+import { checkTenant } from "./user-key.ts";
 
 export interface Work<T> {
   readonly node: NodeServices;
@@ -63,6 +64,7 @@ const runsMax = 1_000;
 
 export async function execute<T>(work: Work<T>): Promise<Ended<T>> {
   const { node, component, operation } = work;
+  checkTenant(work.tenant);
   const startedMs = node.clock.monotonicMs();
   const around = work.detached ? emptyContext : currentContext();
   const span = node.observer.span(

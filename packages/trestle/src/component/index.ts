@@ -23,6 +23,7 @@ export { execute } from "./execute.ts";
 export type { Conclusion, Ended, Work } from "./execute.ts";
 export { bindUses } from "./handles.ts";
 export { Invocation } from "./invocation.ts";
+export { checkTenant, keyText, userKey } from "./user-key.ts";
 export type { InvocationFrame, RecoveryPoint, StreamRead } from "./invocation.ts";
 export { decodeJournal, journalKey } from "./journal.ts";
 export type { CallIdentity, Journal } from "./journal.ts";

@@ -343,3 +343,11 @@ test("[F16] a call whose outcome is unknown fails the run even when the handler 
   const [compensation, parked] = await node.store.read.records(["a//compensation", "a//parked"]);
   assert.deepEqual([compensation, parked && decode(parked.value)], [undefined, "pay"]);
 });
+
+test("a tenant is a text that is not empty: any other is refused before the handler runs", async () => {
+  const node = await testNode();
+  let runs = 0;
+  for (const tenant of ["", "\ud800", 7, null])
+    await assert.rejects(execute(durable(node, async () => void runs++, { tenant: tenant as string })), (fault) => Fault.is(fault, "tenant.bad-name"));
+  assert.equal(runs, 0);
+});

@@ -164,6 +164,8 @@ export class Invocation implements TurnTaker {
   #saving = false;
   #ending = false;
   #occurrences: ReadonlyMap<string, number> = noEntries;
+  /** What `now()` says beside an open call: on the next run the segments have turned by then. */
+  #besideAtMs = 0;
   #minted = 0;
   #ids: (at: number) => string = String;
   #random: Random | undefined;
@@ -240,10 +242,11 @@ export class Invocation implements TurnTaker {
 
   /** Wall time; stands still between two recovery points, so that it is the same on every run. */
   now(): number {
-    return this.#replay.segment.atMs;
+    return this.#replay.open.size > 0 ? this.#besideAtMs : this.#replay.segment.atMs;
   }
 
   random(): number {
+    this.#assertFree();
     this.#random ??= seededRandom(this.frame.id);
     return this.#random.next();
   }
@@ -665,6 +668,7 @@ export class Invocation implements TurnTaker {
     const call: OpenCall = { operation, key, segment: undefined };
     const replay = this.#replay;
     const diverged = () => this.#diverged(`call ${operation} with key ${key}`);
+    this.#besideAtMs = this.now();
     replay.begin(call);
     try {
       const known = await replay.pass(call, this.#goesOn, diverged);

@@ -574,3 +574,33 @@ test("a handler that refuses on its next run before it has come to the call it m
     (fault) => Fault.is(fault, "handler.diverged"),
   );
 });
+
+test("beside an open call nothing is left to chance: time stands still as it will on the next run, and `random` is refused", async () => {
+  const node = await testNode();
+  const seen: (readonly number[])[] = [];
+  let calls = 0;
+  const handler = async (context: WorkContext) => {
+    const call = (name: string) => context.step(name, async () => void (calls += 1));
+    const began = context.now();
+    await node.clock.advance(1_000);
+    const both = [call("a"), call(`b at ${context.now()}`)];
+    const beside = context.now();
+    assert.throws(
+      () => context.random(),
+      (fault) => Fault.is(fault, "handler.overlapping-call"),
+    );
+    await Promise.all(both);
+    seen.push([began, beside, context.now(), context.random()]);
+    await call("c");
+    if (seen.length === 1) throw new Error("the process dies");
+  };
+
+  await execute(durable(node, handler, { fail: retried }));
+  const ended = await resume(node, handler);
+
+  assert.equal(ended.kind, "answered", JSON.stringify(ended));
+  assert.equal(calls, 3);
+  assert.deepEqual(seen[1], seen[0]);
+  const [began, beside, after] = seen[0] as readonly number[];
+  assert.ok(beside === began && (after ?? 0) > (began ?? 0), `${seen[0]}`);
+});

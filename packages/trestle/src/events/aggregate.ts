@@ -28,9 +28,10 @@ import {
   type SourceInterior,
   type StreamRead,
   type Usable,
+  userKey,
 } from "../component/index.ts";
 import { Fault, integerWithin, numberWithin, type Instant } from "../kernel/index.ts";
-import { storeKey, type StoreKey } from "../store/index.ts";
+import type { StoreKey } from "../store/index.ts";
 import { evolved, foldTo, frozen, historyOf, stageSnapshot, type Folding, type Until } from "./fold.ts";
 
 export function aggregate<
@@ -245,7 +246,7 @@ class BoundAggregate {
   }
 
   #stream(id: string | number): StoreKey {
-    return storeKey(this.#folding.name, this.#invocation.tenant, String(id));
+    return userKey(this.#folding.name, this.#invocation.tenant, id);
   }
 }
 

@@ -4,7 +4,7 @@
  *
  * States: `idle` (at the end of the log; a change wakes it), `working` (a batch is read, folded, committed), `stopped`.
  */
-import { decode, encode, readEvent, type Component, type NodePart, type NodeServices } from "../component/index.ts";
+import { decode, encode, readEvent, type Component, type NodePart, type NodeServices, userKey } from "../component/index.ts";
 import { Fault, sleep } from "../kernel/index.ts";
 import { parseKey, storeKey, type Position, type StoreKey, type Write } from "../store/index.ts";
 import { concernsRow, encodeRow, foldRow, type RowFolds } from "./row-folds.ts";
@@ -120,7 +120,7 @@ export class ProjectionFollower implements NodePart {
     for (const row of page.events) {
       if (!concernsRow(this.#folds, row.type)) continue;
       const event = await readEvent(this.#source, row, store.epoch);
-      if (event) events.push({ event, key: storeKey(this.#folds.name, parseKey(row.stream).tenant, String(event.key)) });
+      if (event) events.push({ event, key: userKey(this.#folds.name, parseKey(row.stream).tenant, event.key) });
     }
     const keys = [...new Set(events.map(({ key }) => key))];
     const known = await store.read.records(keys);

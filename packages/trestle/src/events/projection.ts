@@ -22,8 +22,8 @@ import {
   type StagedEvent,
   type Usable,
   type When,
+  userKey,
 } from "../component/index.ts";
-import { storeKey } from "../store/index.ts";
 import { ProjectionFollower } from "./projection-follower.ts";
 import { concernsRow, encodeRow, foldRow, type RowFolds } from "./row-folds.ts";
 
@@ -79,7 +79,7 @@ export interface ProjectionView<Key, Row, Indexed extends string> {
 
 async function projectInCommit(folds: RowFolds, staged: StagedEvent, invocation: Invocation): Promise<void> {
   if (!concernsRow(folds, staged.type)) return;
-  const key = storeKey(folds.name, invocation.tenant, String(staged.key));
+  const key = userKey(folds.name, invocation.tenant, staged.key);
   await invocation.record(key);
   const bytes = invocation.peek(key); // what stands now: nothing waits from here to the put
   const row = foldRow(folds, bytes && (decode(bytes) as object), pendingEvent(staged, invocation));
@@ -126,6 +126,6 @@ class BoundProjection {
   }
 
   #key(key: string | number): string {
-    return storeKey(this.#folds.name, this.#invocation.tenant, String(key));
+    return userKey(this.#folds.name, this.#invocation.tenant, key);
   }
 }

@@ -2,9 +2,9 @@
  * Reading a topic as it grows, from a handler or from outside. Nothing is remembered for the reader: it keeps the position of the
  * last event it has seen, and goes on after it. Only durable events are read, in order of position.
  */
-import { changesOf, readEvent, withResumeId, type AnyEvent, type Component, type Invocation } from "../component/index.ts";
+import { changesOf, readEvent, withResumeId, type AnyEvent, type Component, type Invocation, userKey } from "../component/index.ts";
 import { Fault, linkSignals } from "../kernel/index.ts";
-import { keyPrefix, storeKey, type Position, type Store } from "../store/index.ts";
+import { keyPrefix, type Position, type Store } from "../store/index.ts";
 
 export interface FollowOptions {
   /** `start`, `now`, or the `position` of the last event seen. Default `now`; an SSE reader who comes back goes on where it was. */
@@ -30,7 +30,7 @@ export function followTopic(
       : (
           (stream) => (written: string) =>
             written === stream
-        )(storeKey(source.name, invocation.tenant, key));
+        )(userKey(source.name, invocation.tenant, key));
   // Now, and not when the reader first looks: what is published in between is after it.
   const begin = positionOf(frame.resumeAfter ?? from ?? "now", node.store);
   begin.catch(() => undefined); // thrown to the reader

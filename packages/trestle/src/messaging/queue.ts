@@ -21,6 +21,7 @@ import {
   type Usable,
   type Uses,
   type WorkSpec,
+  keyText,
 } from "../component/index.ts";
 import { durationMs, Fault, integerWithin, type Duration, type Instant } from "../kernel/index.ts";
 import type { JobId } from "../store/index.ts";
@@ -154,8 +155,8 @@ class BoundQueue implements QueueHandle<unknown> {
       payload,
       priority: priorityOf(options.priority, name),
       ...(dueAtMs === undefined ? {} : { dueAtMs }),
-      ...(key ? { key: tenantKey(invocation.tenant, key(parsed as never)) } : {}),
-      ...(options.unique === undefined ? {} : { unique: tenantKey(invocation.tenant, options.unique) }),
+      ...(key ? { key: tenantKey(invocation.tenant, keyText(key(parsed as never), name)) } : {}),
+      ...(options.unique === undefined ? {} : { unique: tenantKey(invocation.tenant, keyText(options.unique, name)) }),
     });
     return { id };
   }

@@ -19,8 +19,8 @@ import {
   type Source,
   type SourceInterior,
   type Usable,
+  userKey,
 } from "../component/index.ts";
-import { storeKey } from "../store/index.ts";
 import { followTopic, type FollowOptions } from "./follow.ts";
 
 export function topic<E extends EventSchemas>(name: string, spec: TopicSpec<E>): Topic<{ [K in keyof E]: In<E[K]> }, { [K in keyof E]: Out<E[K]> }> {
@@ -90,7 +90,7 @@ class BoundTopic {
     const { name, events, key } = this.#settings;
     // Parsed for its key here, and again where it is staged; only topics with a key pay for it.
     const of = key ? key({ type, data: parseNow(events[type] as EventSchemas[string], data, `event ${type} of topic "${name}"`) }) : "";
-    const { staged, encoded } = stageEvent(this.#invocation, this.#component, storeKey(name, this.#invocation.tenant, of), of, type, data, undefined);
+    const { staged, encoded } = stageEvent(this.#invocation, this.#component, userKey(name, this.#invocation.tenant, of), of, type, data, undefined);
     this.#invocation.append([staged], [encoded]);
   }
 }

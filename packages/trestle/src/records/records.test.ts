@@ -4,7 +4,9 @@ import { test } from "node:test";
 import { z } from "zod";
 import { definitionOf, execute, type Component, type Handle, type Uses } from "../component/index.ts";
 import { testNode, type TestNode } from "../component/testing.ts";
+import { aggregate, command } from "../events/index.ts";
 import { Fault, systemClock } from "../kernel/index.ts";
+import { queue, topic } from "../messaging/index.ts";
 import { records } from "./index.ts";
 
 const values = records("values", { key: z.string(), value: z.any() });
@@ -47,6 +49,39 @@ test("whatever JSON can hold comes back as it was, under whatever text is its ke
   assert.equal(({} as { polluted?: unknown }).polluted, undefined);
   const listed = await within(node, { values }, ({ values }) => values.list({ limit: 1_000 }));
   assert.equal(listed.items.length, keys.length + 1);
+});
+
+test("a key is a text or a finite number: what would share its text with others is refused, wherever handles build keys", async () => {
+  const node = await testNode();
+  const Event = z.object({ at: z.any() });
+  const purse = aggregate(
+    "purse",
+    { id: z.any(), events: { Paid: Event }, initial: () => 0, evolve: { Paid: (n) => n + 1 } },
+    { pay: command(Event, (_n, paid, emit) => emit.Paid(paid)) },
+  );
+  const news = topic("news", { events: { Out: Event }, key: ({ data }) => data.at as string });
+  const mail = queue("mail", { input: Event, key: ({ at }) => at as string }, () => undefined);
+  const uses = { values, purse, news, mail };
+  const bad: readonly unknown[] = [{}, [], undefined, null, Number.NaN, Infinity, true, 5n, new Date(0)];
+
+  for (const key of bad as readonly string[])
+    for (const attempt of [
+      ({ values }) => values.get(key),
+      ({ values }) => values.put(key, 1),
+      ({ values }) => values.add(key, 1),
+      ({ purse }) => purse.get(key),
+      ({ purse }) => purse.pay(key, { at: 1 }),
+      ({ news }) => news.publish.Out({ at: key === (5n as never) ? Number.NaN : key }),
+      ({ mail }) => void mail.send({ at: key === (5n as never) ? [] : key }),
+    ] as readonly ((handles: { readonly [K in keyof typeof uses]: Handle<(typeof uses)[K]> }) => unknown)[])
+      await assert.rejects(
+        within(node, uses, (handles) => attempt(handles)),
+        (fault) => Fault.is(fault, "component.bad-key") || (Fault.is(fault, "payload.not-json") && String(attempt).includes("at:")),
+        `${String(key)} in ${String(attempt)}`,
+      );
+
+  await within(node, uses, ({ values }) => values.put(7 as never, "seven"));
+  assert.equal(await within(node, uses, ({ values }) => values.get("7")), "seven");
 });
 
 test("what JSON would change is refused at the door, naming the path", async () => {

@@ -23,9 +23,10 @@ import {
   type ReadOptions,
   type Schema,
   type Usable,
+  userKey,
 } from "../component/index.ts";
 import { durationMs, type Duration } from "../kernel/index.ts";
-import { keyPrefix, storeKey, type Merge, type StoreKey } from "../store/index.ts";
+import { keyPrefix, type Merge, type StoreKey } from "../store/index.ts";
 import { seedRecords } from "./seed.ts";
 
 /** Values by key. Declared fields of `index` can be filtered by in `list`. */
@@ -48,7 +49,7 @@ export function records<K extends Schema<any, string | number>, V extends Schema
               node,
               name,
               seed.map(([seedKey, seedValue]) => ({
-                key: storeKey(name, undefined, String(parseNow(key, seedKey, `seed key of records "${name}"`))),
+                key: userKey(name, undefined, parseNow(key, seedKey, `seed key of records "${name}"`)),
                 ...encoded(settings, seedValue),
               })),
             ),
@@ -196,7 +197,7 @@ class BoundRecords {
   }
 
   #key(key: string | number): StoreKey {
-    return storeKey(this.#settings.name, this.#invocation.tenant, String(key));
+    return userKey(this.#settings.name, this.#invocation.tenant, key);
   }
 
   #read(bytes: Uint8Array, key: string | number): Promise<unknown> {

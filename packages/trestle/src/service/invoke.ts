@@ -22,6 +22,7 @@ import {
   type Journal,
   type NodeServices,
   type Principal,
+  checkTenant,
 } from "../component/index.ts";
 import { deadlineExceeded, Fault, remainingMs, sleep, type Clock } from "../kernel/index.ts";
 import type { Expectation, StoreKey, Write } from "../store/index.ts";
@@ -64,6 +65,7 @@ const roundsMax = 64;
 /** Faults: those of `check`, those of the handler, `idempotency.in-flight`, `idempotency.key-reused`. */
 export async function invoke(served: Served, question: Question): Promise<Outcome> {
   const { operation, state } = served;
+  checkTenant(question.tenant);
   state.begin();
   try {
     const arrived = await check(operation, question.raw);
