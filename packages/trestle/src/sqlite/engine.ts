@@ -23,7 +23,7 @@ import {
   type Store,
   type StoreStats,
 } from "../store/index.ts";
-import { isFailure, toFault, type BatchReply, type Operation, type Result } from "./operation.ts";
+import { isFailure, toFault, type BatchReply, type MoveStep, type Operation, type Result } from "./operation.ts";
 import { overran, type Writer } from "./writer.ts";
 
 export interface EngineOptions {
@@ -43,6 +43,8 @@ export interface EngineOptions {
 export interface SqliteStore extends Store {
   /** Resolves when no interactive transaction is open; `undefined` when none is, and inside the work of the one that is. */
   whenNoTransaction(): Promise<void> | undefined;
+  /** A step of a live move (store/move.ts). `seal` is the last commit of this store. */
+  move(step: MoveStep, url?: string): Promise<void>;
 }
 
 interface Waiting {
@@ -321,6 +323,7 @@ export function engineStore(options: EngineOptions): SqliteStore {
       }
     },
     backup: options.backup,
+    move: async (step, url = "") => void (await submit({ kind: "move", step, url }, 0)),
     stats: (): StoreStats => ({ ...stats, waiting: waitingCommits }),
     whenNoTransaction: () => (transacting && within.getStore() !== current ? transacting : undefined),
     close() {

@@ -3,6 +3,7 @@ export { openSqlite, openSqliteStore } from "./open.ts";
 export type { SqliteOptions } from "./open.ts";
 export type { Durability } from "./connection.ts";
 export type { SqliteStore } from "./engine.ts";
+export { moveSource } from "./move-source.ts";
 export type { TransactionSeam } from "./lane.ts";
 export { openStore, parseStoreUrl } from "./url.ts";
 export { networkFileSystem } from "./ownership.ts";

@@ -33,6 +33,7 @@ import {
 import { jobsPart, type JobsPart } from "./jobs-part.ts";
 import { laneState, readHead, setMeta, type LaneState } from "./lane-state.ts";
 import { appendEvents, streamTail, streamVersion, trimStream } from "./log-part.ts";
+import { movedFault, movedTo, moveStep } from "./moving-part.ts";
 import { toFailure, type BatchReply, type Failure, type Operation, type Result } from "./operation.ts";
 import { changedSince, mergeRecord, putRecord, recordVersion, removeRecord, sweepRecords } from "./records-part.ts";
 import { idBytes, keysText } from "./statements.ts";
@@ -102,6 +103,8 @@ export function openLane(options: LaneOptions): Lane {
   let tendedAtMs = -Infinity;
   let behindWithTrimming = false;
   let broken = false;
+  /** Set by a move's last commit here: nothing is applied any more. */
+  let moved: string | undefined;
 
   const idScratch = new Uint8Array(16);
   const sql = (text: string) => state.sql(text);
@@ -130,6 +133,7 @@ export function openLane(options: LaneOptions): Lane {
     windows = tokenWindows(sql);
     resolvedIds = Number(sql("select count(*) from trestle_resolved").get()?.[0]);
     lookForDeferredKeys();
+    moved = movedTo(state);
     jobs.reload();
   }
   function lookForDeferredKeys(): void {
@@ -281,6 +285,8 @@ export function openLane(options: LaneOptions): Lane {
         return migrate(operation);
       case "tend":
         return tend(1_000);
+      case "move":
+        return moveStep(state, operation.step, operation.url);
     }
   }
 
@@ -345,7 +351,9 @@ export function openLane(options: LaneOptions): Lane {
   // ---- batches --------------------------------------------------------------------------------------------------------
 
   const runsAlone = (operation: Operation): boolean =>
-    operation.kind === "migrate" || (deferredKeys && operation.kind === "commit" && operation.commit.writes.some((write) => write.kind === "sql"));
+    operation.kind === "migrate" ||
+    operation.kind === "move" ||
+    (deferredKeys && operation.kind === "commit" && operation.commit.writes.some((write) => write.kind === "sql"));
 
   function together(operations: readonly Operation[], results: Result[], from: number, to: number, lastTry: boolean): void {
     const singly = () => {
@@ -507,15 +515,22 @@ export function openLane(options: LaneOptions): Lane {
         return { results: results.fill(toFailure(error)), queues: [], n: 0 };
       }
       for (let from = 0, to = 0; from < operations.length; from = to) {
+        if (moved !== undefined && operations[from]?.kind !== "move") {
+          results[from] = toFailure(movedFault(moved, state.epoch));
+          to = from + 1;
+          continue;
+        }
         to = from + 1;
         if (!runsAlone(operations[from] as Operation)) while (to < operations.length && !runsAlone(operations[to] as Operation)) to++;
         together(operations, results, from, to, false);
+        if (operations[from]?.kind === "move") moved = movedTo(state);
       }
       return { results, queues: [...state.queues], n: state.n };
     },
 
     begin(nowMs) {
       ready(nowMs);
+      if (moved !== undefined) throw movedFault(moved, state.epoch);
       seam.begin();
       jobs.promote();
     },

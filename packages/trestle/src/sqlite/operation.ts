@@ -9,7 +9,11 @@ export type Operation =
   | { readonly kind: "extend"; readonly claims: readonly Claim[]; readonly leaseMs: number }
   | { readonly kind: "migrate"; readonly component: string; readonly name: string; readonly text: string; readonly digest: string }
   /** Housekeeping now: sweep, trim, drop. It also rides on batches, in small steps. */
-  | { readonly kind: "tend" };
+  | { readonly kind: "tend" }
+  /** A step of a live move; see moving-part.ts. `url` is where to, for `seal`. */
+  | { readonly kind: "move"; readonly step: MoveStep; readonly url: string };
+
+export type MoveStep = "capture" | "release" | "seal" | "unseal";
 
 /** A fault as data, since faults do not cross threads. */
 export interface Failure {

@@ -114,6 +114,9 @@ export function packOperations(operations: readonly Operation[]): Packed {
       case "migrate":
         for (const item of [operation.component, operation.name, operation.text, operation.digest]) packer.add(item);
         break;
+      case "move":
+        (packer.add(operation.step), packer.add(operation.url));
+        break;
       case "tend":
     }
   }
@@ -138,6 +141,8 @@ export function unpackOperations(packed: Packed): Operation[] {
         return { kind, leaseMs: from.next(), claims: from.list(() => ({ id: from.next<string>(), fence: unpackFence(from) })) };
       case "migrate":
         return { kind, component: from.next(), name: from.next(), text: from.next(), digest: from.next() };
+      case "move":
+        return { kind, step: from.next(), url: from.next() };
       case "tend":
         return { kind };
     }

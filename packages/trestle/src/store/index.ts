@@ -4,6 +4,9 @@ export { expiredError } from "./commit.ts";
 export { commitIdRetentionMs, limits } from "./limits.ts";
 export { keyPrefix, parseKey, storeKey } from "./key.ts";
 export type { StoreKey } from "./key.ts";
+export { followingStore } from "./following.ts";
+export { moveParts } from "./move.ts";
+export type { Gone, Moved, MoveCursor, MovedJobState, MovePage, MovePart, MoveProgress, MoveRow, MoveSource, MoveTarget, Trimmed } from "./move.ts";
 export { rowsDigest } from "./rows-digest.ts";
 export type {
   Commit,

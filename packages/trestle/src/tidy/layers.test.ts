@@ -23,6 +23,7 @@ const floors: Readonly<Record<string, number>> = {
   implement: 3,
   kind: 3,
   app: 4,
+  move: 5,
   console: 5,
   cli: 5,
 };

@@ -1,0 +1,168 @@
+/**
+ * The port of a live move (FINDINGS F13): what the engine that is left and the engine that is moved to must be able to do. Rows travel with
+ * every number they have (commit numbers, versions, positions, places, fences, due times), so that nothing that was handed out before changes its meaning.
+ *
+ * States of the two stores, changed by `trestle move` only:
+ *   old   open → `capture` (it goes on as before, and notes which jobs change) → `seal` (its last commit; everything later faults with `store.moved`)
+ *   new   empty → `begin` (it receives, and refuses everybody else with `store.receiving`) → `open` (it is the store)
+ * Before `seal` a move can be given up: `release` on the one side, `abandon` on the other.
+ */
+import type { IndexEntry } from "./commit.ts";
+import type { StoreKey } from "./key.ts";
+import type { Head } from "./store.ts";
+
+/** In this order they are copied. */
+export const moveParts = ["commit", "event", "stream", "record", "token", "job", "queue", "migration"] as const;
+export type MovePart = (typeof moveParts)[number];
+
+/** A row as it travels. `id` names it within its part, and orders the pages. Times are milliseconds, by the clock of the store they are in. */
+export type MoveRow =
+  /** `n` is absent where the id was resolved as not committed; `commit` where a batch of claims took the number. */
+  | {
+      readonly part: "commit";
+      readonly id: string;
+      readonly n?: number;
+      readonly commit?: string;
+      readonly epoch: number;
+      readonly atMs: number;
+      readonly keys: readonly string[];
+    }
+  | {
+      readonly part: "event";
+      readonly id: number;
+      readonly stream: StoreKey;
+      readonly version: number;
+      readonly n: number;
+      readonly event: string;
+      readonly type: string;
+      readonly data: Uint8Array;
+      readonly meta?: Uint8Array;
+      readonly atMs: number;
+    }
+  /** A stream of which retention has left nothing. */
+  | { readonly part: "stream"; readonly id: StoreKey; readonly version: number; readonly n: number }
+  | {
+      readonly part: "record";
+      readonly id: StoreKey;
+      readonly value: Uint8Array;
+      readonly version: number;
+      readonly created: number;
+      readonly expiresAtMs?: number;
+      readonly index: readonly IndexEntry[];
+    }
+  | { readonly part: "token"; readonly id: StoreKey; readonly value: Uint8Array; readonly version: number; readonly keepUntilMs: number }
+  | {
+      readonly part: "job";
+      /** The order of sending. */
+      readonly id: number;
+      readonly job: string;
+      readonly queue: string;
+      readonly state: MovedJobState;
+      readonly priority: number;
+      /** The order in its line, and among lines. */
+      readonly place: number;
+      readonly dueAtMs: number;
+      readonly sentAtMs: number;
+      readonly attempt: number;
+      readonly key?: string;
+      readonly unique?: string;
+      readonly group?: string;
+      readonly cancelled: boolean;
+      readonly epoch?: number;
+      readonly n?: number;
+      readonly leaseUntilMs?: number;
+      readonly holder?: string;
+      readonly error?: string;
+      readonly untilMs?: number;
+      readonly payload: Uint8Array;
+    }
+  /** A paused queue, and the rates that are limited in it: when the next job may be handed out, by scope. */
+  | { readonly part: "queue"; readonly id: string; readonly pausedAtMs?: number; readonly rates: readonly (readonly [scope: string, nextMs: number])[] }
+  | { readonly part: "migration"; readonly id: string; readonly component: string; readonly name: string; readonly digest: string; readonly atMs: number };
+
+export type MovedJobState = "ready" | "running" | "retrying" | "parked" | "undetermined" | "behind" | "scheduled" | "dead" | "done";
+
+/** A row that is there no more. */
+export interface Gone {
+  readonly part: MovePart;
+  readonly id: string | number;
+  readonly gone: true;
+}
+/** Retention has removed the events of a stream up to this version. */
+export interface Trimmed {
+  readonly part: "event";
+  readonly stream: StoreKey;
+  readonly trimmedTo: number;
+}
+export type Moved = MoveRow | Gone | Trimmed;
+
+export interface MovePage {
+  readonly rows: readonly MoveRow[];
+  /** The id of the last row; `undefined` at the end. */
+  readonly next: string | number | undefined;
+}
+
+/** The store that is left. It is used while it is read. */
+export interface MoveSource {
+  /** Names it: another source cannot continue a move. */
+  readonly identity: string;
+  readonly epoch: number;
+  nowMs(): number;
+  head(): Head;
+  /** Tables of the user's own: they cannot be moved, because their SQL is of one dialect. */
+  userTables(): readonly string[];
+  /** Notes from here on which jobs change. */
+  capture(): Promise<void>;
+  /** Takes that back; before the cut only. */
+  release(): Promise<void>;
+  page(part: MovePart, after: string | number | undefined, limit: number): MovePage;
+  /** Rows of a part whose time is not over at `nowMs`. */
+  count(part: MovePart, nowMs: number): number;
+  /** What has changed since, as it stands now, with events in order of position; `next` is where to go on. Not more than about `limit` commits at once. */
+  changes(after: MoveCursor, limit: number): { readonly rows: readonly Moved[]; readonly next: MoveCursor; readonly atEnd: boolean };
+  /** Of rows of one part, as they stand now. */
+  look(part: MovePart, ids: readonly (string | number)[]): readonly Moved[];
+  /** The last commit: whoever asks afterwards is told to go to `url`. Safe to call again. */
+  seal(url: string): Promise<Head>;
+  /** Takes the seal back, while the new store has not been opened. */
+  unseal(): Promise<void>;
+  /** Where it has moved to. */
+  sealed(): { readonly url: string; readonly head: Head } | undefined;
+  close(): Promise<void>;
+}
+export interface MoveCursor {
+  readonly n: number;
+  readonly position: number;
+  readonly jobChange: number;
+}
+
+/** How far a move has come: kept in the new store, in the transaction of the rows it stands for. */
+export interface MoveProgress {
+  readonly source: string;
+  /** What is added to times that will be judged by the new store's clock. */
+  readonly clockOffsetMs: number;
+  /** The parts that are copied, and the one in work. */
+  readonly done: readonly MovePart[];
+  readonly after?: string | number;
+  readonly cursor: MoveCursor;
+  /** It is over: the new store is in use. */
+  readonly opened?: true;
+}
+
+/** The store that is moved to. */
+export interface MoveTarget {
+  nowMs(): Promise<number>;
+  /** `undefined` when nothing has been moved here yet. Faults with `move.target-in-use` when the store is not empty and not of this move. */
+  progress(): Promise<MoveProgress | undefined>;
+  begin(progress: MoveProgress): Promise<void>;
+  /** Puts rows as they are, and removes those that are gone, in one transaction with the progress. Doing it twice is doing it once. */
+  load(rows: readonly Moved[], progress: MoveProgress): Promise<void>;
+  page(part: MovePart, after: string | number | undefined, limit: number): Promise<MovePage>;
+  count(part: MovePart, nowMs: number): Promise<number>;
+  look(part: MovePart, ids: readonly (string | number)[]): Promise<readonly Moved[]>;
+  /** From here on it is the store, in the next epoch. */
+  open(cut: Head, progress: MoveProgress): Promise<void>;
+  /** Removes what was moved; before the cut only. */
+  abandon(): Promise<void>;
+  close(): Promise<void>;
+}
