@@ -49,6 +49,16 @@ export function openForWriting(path: string, durability: Durability): DatabaseSy
   return db;
 }
 
+/** The connection that is there already at first, and a new one whenever it is asked again. */
+export function openingWith(first: DatabaseSync, open: () => DatabaseSync): () => DatabaseSync {
+  let left: DatabaseSync | undefined = first;
+  return () => {
+    const db = left ?? open();
+    left = undefined;
+    return db;
+  };
+}
+
 /**
  * Each statement has one plan, made for tables of any size. Statistics that somebody's ANALYZE left (of a table that was empty
  * that day, say) would change it (FINDINGS F8); those of the user's own tables stay.
@@ -58,10 +68,13 @@ function forgetStatistics(db: DatabaseSync): void {
   db.exec("delete from sqlite_stat1 where tbl like 'trestle\\_%' escape '\\'; analyze sqlite_schema");
 }
 
+/** Readers wait for nobody, but for whoever repairs the index of the log after a writer was killed: a moment. */
+const readerWaitsMs = 250;
+
 /** A connection for reads only, beside the writer's. */
 export function openForReading(path: string): DatabaseSync {
   try {
-    const db = new DatabaseSync(path, { readOnly: true, timeout: 0, enableForeignKeyConstraints: true });
+    const db = new DatabaseSync(path, { readOnly: true, timeout: readerWaitsMs, enableForeignKeyConstraints: true });
     db.exec("pragma query_only = 1; pragma trusted_schema = 0; pragma cache_size = -16384");
     return db;
   } catch (error) {

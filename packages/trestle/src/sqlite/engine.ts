@@ -35,8 +35,6 @@ export interface EngineOptions {
   readonly backup: (path: string) => Promise<void>;
   /** Connections of the main thread: before the writer's, which as the last one folds the log into the file. */
   readonly beforeClose: () => void;
-  /** Locks. */
-  readonly afterClose: () => void;
 }
 
 /** What is the engine's own, beside the port. */
@@ -175,7 +173,7 @@ export function engineStore(options: EngineOptions): SqliteStore {
     stats.batches++;
     // The next batch is on its way before callers hear of this one: the writer need not wait for them.
     if (waiting.length) flush();
-    const keys = listeners.size ? new Set<string>() : undefined;
+    const keys = listeners.size && !reply.told ? new Set<string>() : undefined;
     let wrote = false;
     for (let i = 0; i < batch.length; i++) {
       const { operation, resolve, reject } = batch[i] as Waiting;
@@ -194,7 +192,7 @@ export function engineStore(options: EngineOptions): SqliteStore {
       }
       resolve(result as never);
     }
-    if (wrote || reply.queues.length) notify({ n: reply.n, keys: keys ? [...keys] : [], queues: reply.queues });
+    if (!reply.told && (wrote || reply.queues.length)) notify({ n: reply.n, keys: keys ? [...keys] : [], queues: reply.queues });
     if (!waiting.length) flush();
   }
 
@@ -216,6 +214,28 @@ export function engineStore(options: EngineOptions): SqliteStore {
         });
       }
     }
+  }
+
+  writer.notices?.((notice) => {
+    if ("change" in notice) notify(notice.change);
+    else if (listeners.size) void catchUp(notice.missedSince).catch(() => undefined); // the store was closed meanwhile
+  });
+
+  /** Notices were missed while the writer changed: what they would have told is in the file. */
+  async function catchUp(since: number): Promise<void> {
+    const { read, epoch } = store;
+    for (let after = { epoch, n: since }; !closing;) {
+      const commits = await read.commits({ after, limit: limits.pageRowsMax });
+      const last = commits.at(-1);
+      if (!last) break;
+      const keys = new Set<string>();
+      for (const { wrote } of commits) for (const { kind, key } of wrote) if (kind === "record" || kind === "stream") keys.add(key);
+      notify({ n: last.n, keys: [...keys], queues: [] });
+      after = last;
+    }
+    if (closing) return;
+    const queues = await read.queues();
+    notify({ n: (await read.head()).n, keys: [], queues: queues.filter(({ waiting }) => waiting > 0).map(({ queue }) => queue) });
   }
 
   function transaction<T>(
@@ -332,7 +352,6 @@ export function engineStore(options: EngineOptions): SqliteStore {
         if (waiting.length || inFlight || transacting) await new Promise<void>((resolve) => (drained = resolve));
         options.beforeClose();
         await writer.close();
-        options.afterClose();
         listeners.clear();
       })();
       return closing;
@@ -342,7 +361,7 @@ export function engineStore(options: EngineOptions): SqliteStore {
   return store;
 }
 
-function addKeys(keys: Set<string>, commit: Commit): void {
+export function addKeys(keys: Set<string>, commit: Commit): void {
   for (const write of commit.writes) {
     if (write.kind === "put" || write.kind === "remove" || write.kind === "merge") keys.add(write.key);
     else if (write.kind === "append") keys.add(write.stream);

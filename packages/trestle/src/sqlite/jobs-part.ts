@@ -86,8 +86,8 @@ export interface JobsPart {
   extend(claims: readonly Claim[], leaseMs: number): boolean[];
   /** Removes at most `limit` of what has been kept long enough; answers how many. */
   sweep(limit: number): number;
-  /** The file has one owner: whoever held these claims is gone. */
-  releaseAll(): void;
+  /** Takes back the claims that `over` names, because whoever held them is gone; answers how many. */
+  release(over: (holder: string, n: number) => boolean): number;
   /** Reads counters and bounds again, after the file may have changed under them. */
   reload(): void;
 }
@@ -162,10 +162,15 @@ export function jobsPart(state: LaneState): JobsPart {
       leaseBound = Number(sql(nextLease).get()?.[0] ?? Infinity);
     },
 
-    releaseAll() {
-      for (const [seq, queue, key, cancelled] of sql("select seq, queue, key, cancelled from trestle_jobs where state = 2").all())
+    release(over) {
+      let released = 0;
+      for (const [seq, queue, key, cancelled, holder, n] of sql("select seq, queue, key, cancelled, holder, n from trestle_jobs where state = 2").all()) {
+        if (!over(holder as string, n as number)) continue;
         takeBackOne(seq as number, queue as string, key as string | null, cancelled as number);
-      leaseBound = Infinity;
+        released++;
+      }
+      leaseBound = Number(sql(nextLease).get()?.[0] ?? Infinity);
+      return released;
     },
 
     promote() {

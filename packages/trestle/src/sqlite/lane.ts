@@ -37,6 +37,7 @@ import { movedFault, movedTo, moveStep } from "./moving-part.ts";
 import { toFailure, type BatchReply, type Failure, type Operation, type Result } from "./operation.ts";
 import { changedSince, mergeRecord, putRecord, recordVersion, removeRecord, sweepRecords } from "./records-part.ts";
 import { idBytes, keysText } from "./statements.ts";
+import { isTerm, patiently, Superseded } from "./term.ts";
 import { dropWindows, ensureWindows, findToken, putToken, tokenWindows, type TokenWindow } from "./tokens-part.ts";
 import { userSql, type UserSql } from "./user-sql.ts";
 
@@ -51,6 +52,13 @@ export interface LaneOptions {
   /** Opens the connection, with its schema in place; asked again after an I/O error. */
   readonly open: () => DatabaseSync;
   readonly seam?: (db: DatabaseSync) => TransactionSeam;
+  /**
+   * The term of whoever writes a file that others may write next (term.ts). Each transaction reads it again: in another term the lane
+   * throws `Superseded`, and the batch was not applied. Absent: nobody else can write.
+   */
+  readonly term?: number;
+  /** Claims that are there at open are kept, for those who hold them may be alive. Default: they are taken back. */
+  readonly keepsClaims?: boolean;
 }
 
 export interface Lane {
@@ -66,6 +74,10 @@ export interface Lane {
   /** Commits, with what `commit` adds; a refusal of it rolls everything back. `undefined`: there was no commit to judge. */
   end(commit: Commit | undefined): { readonly outcome: CommitOutcome | undefined; readonly queues: readonly string[]; readonly n: number };
   abandon(): void;
+  /** Takes back the claims that `over` names; answers the queues that have work again. */
+  release(over: (holder: string, n: number) => boolean, nowMs: number): readonly string[];
+  /** Throws `Superseded` when the term is over. */
+  check(): void;
   close(): void;
 }
 
@@ -112,6 +124,7 @@ export function openLane(options: LaneOptions): Lane {
   function attach(): void {
     db = options.open();
     seam = options.seam?.(db) ?? { begin: run("begin immediate"), commit: run("commit"), rollback: run("rollback") };
+    if (options.term !== undefined) seam = withinTerm(seam, options.term);
     // Reopened in the middle of a batch: it is still the same batch.
     const before = state as LaneState | undefined;
     state = laneState(db);
@@ -125,6 +138,18 @@ export function openLane(options: LaneOptions): Lane {
   function run(text: string): () => void {
     const statement = db.prepare(text);
     return () => void statement.run();
+  }
+
+  function withinTerm(inner: TransactionSeam, term: number): TransactionSeam {
+    return {
+      ...inner,
+      begin() {
+        patiently(inner.begin);
+        if (isTerm(db, term)) return;
+        inner.rollback();
+        throw new Superseded();
+      },
+    };
   }
 
   /** What is kept in memory, read from the file again. */
@@ -367,6 +392,7 @@ export function openLane(options: LaneOptions): Lane {
       const fence = () => (held ??= claimNumber());
       for (let i = from; i < to; i++) results[i] = step(operations[i] as Operation, fence);
     } catch (error) {
+      if (error instanceof Superseded) throw error;
       forget();
       if (!alone) return singly();
       results[from] = (error instanceof BatchLost && error.refusal) || toFailure(error instanceof BatchLost ? error.cause : error);
@@ -454,6 +480,7 @@ export function openLane(options: LaneOptions): Lane {
           seam.commit();
           results[i] = toFailure(error);
         } catch (cause) {
+          if (cause instanceof Superseded) throw cause;
           results[i] = unknown(cause);
           try {
             if (db.isTransaction) seam.rollback();
@@ -487,9 +514,9 @@ export function openLane(options: LaneOptions): Lane {
     seam.commit();
     readHead(state);
   }
-  if (sql("select 1 from trestle_jobs where state = 2 limit 1").get()) {
+  if (!options.keepsClaims && sql("select 1 from trestle_jobs where state = 2 limit 1").get()) {
     seam.begin();
-    jobs.releaseAll();
+    jobs.release(() => true);
     seam.commit();
   }
 
@@ -574,6 +601,22 @@ export function openLane(options: LaneOptions): Lane {
       return { outcome, queues: [...state.queues], n: state.n };
     },
     abandon: () => forget(),
+
+    release(over, nowMs) {
+      ready(nowMs);
+      seam.begin();
+      try {
+        if (jobs.release(over) === 0) seam.rollback();
+        else seam.commit();
+      } catch (error) {
+        forget();
+        throw error;
+      }
+      return [...state.queues];
+    },
+    check() {
+      if (options.term !== undefined && !isTerm(db, options.term)) throw new Superseded();
+    },
 
     close() {
       db.close();

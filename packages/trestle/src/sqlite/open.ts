@@ -1,17 +1,19 @@
-/** Opens a store: in memory, or in a file of which this process becomes the one owner. */
+/** Opens a store: in memory, or in a file that processes of one user may share (seat.ts); inline, in a file of one's own. */
 import { closeSync, existsSync, openSync, readSync, realpathSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { backup as copyDatabase, DatabaseSync } from "node:sqlite";
 import { Fault, systemClock, type Clock } from "../kernel/index.ts";
 import type { Store } from "../store/index.ts";
-import { openFault, openForReading, openForWriting, type Durability } from "./connection.ts";
+import { openFault, openForReading, openForWriting, openingWith, type Durability } from "./connection.ts";
 import { engineStore, type SqliteStore } from "./engine.ts";
 import type { TransactionSeam } from "./lane.ts";
-import { takeOwnership } from "./ownership.ts";
+import { inUse, refuseNetworkFileSystem, tryOwnership } from "./ownership.ts";
 import { openReader } from "./reader.ts";
+import { raiseTerm } from "./term.ts";
 import { threadWriter } from "./thread-writer.ts";
 import type { UserSql } from "./user-sql.ts";
-import { inlineWriter } from "./writer.ts";
+import { removeNote, writeNote } from "./writer-note.ts";
+import { inlineWriter, type Writer } from "./writer.ts";
 
 export interface SqliteOptions {
   /** A file, made when it is not there; or `:memory:`. Its directory must exist. */
@@ -50,7 +52,7 @@ const always = [
 const inFiles = ["commit.survives-crash", "queue.redelivers-after-crash"] as const;
 
 /**
- * Faults: `store.in-use`, `store.not-writable`, `store.corrupt`, `store.newer-format`, `store.not-a-store`, `store.network-file-system`,
+ * Faults: `store.in-use`, `store.writer-stopped`, `store.version-differs`, `store.not-writable`, `store.corrupt`, `store.newer-format`, `store.not-a-store`, `store.network-file-system`,
  * `store.disk-full`, `store.io-error`, `store.setting-refused`, `store.open-differs`.
  */
 export async function openSqlite(options: SqliteOptions): Promise<Store> {
@@ -74,7 +76,6 @@ function openMemory(options: SqliteOptions): SqliteStore {
     clock,
     backup: (path) => backupInto(db, path),
     beforeClose: () => undefined,
-    afterClose: () => undefined,
   });
   return store;
 }
@@ -142,30 +143,47 @@ async function openShared(options: SqliteOptions): Promise<SqliteStore> {
 async function openFile(path: string, durability: Durability, options: SqliteOptions): Promise<SqliteStore> {
   const clock = options.clock ?? systemClock;
   refuseOtherFormats(path);
-  const ownership = takeOwnership(path);
+  refuseNetworkFileSystem(path);
+  const writer = options.inline || options.seam !== undefined ? writesAlone(path, durability, options, clock) : await threadWriter({ path, durability });
+  let db: DatabaseSync;
   try {
-    const inline = options.inline || options.seam !== undefined;
-    const writer = inline
-      ? inlineWriter({ open: () => openForWriting(path, durability), ...(options.seam && { seam: options.seam }) }, clock)
-      : await threadWriter({ path, durability });
-    let db: DatabaseSync;
-    try {
-      db = openForReading(path);
-    } catch (error) {
-      await writer.close();
-      throw error;
-    }
-    return engineStore({
-      engine: "sqlite",
-      guarantees: new Set<string>([...always, ...inFiles, ...(durability === "full" ? ["commit.durable"] : [])]),
-      writer,
-      reader: openReader({ db, clock, epoch: writer.epoch }),
-      clock,
-      backup: (target) => backupFile(path, target),
-      beforeClose: () => db.close(),
-      afterClose: () => ownership.release(),
-    });
+    db = openForReading(path);
   } catch (error) {
+    await writer.close();
+    throw error;
+  }
+  return engineStore({
+    engine: "sqlite",
+    guarantees: new Set<string>([...always, ...inFiles, ...(durability === "full" ? ["commit.durable"] : [])]),
+    writer,
+    reader: openReader({ db, clock, epoch: writer.epoch }),
+    clock,
+    backup: (target) => backupFile(path, target),
+    beforeClose: () => db.close(),
+  });
+}
+
+/** The lane on this thread: it cannot serve others, so it takes nobody in. */
+function writesAlone(path: string, durability: Durability, options: SqliteOptions, clock: Clock): Writer {
+  const ownership = tryOwnership(path);
+  if (!ownership) throw inUse(path);
+  let first: DatabaseSync | undefined;
+  try {
+    first = openForWriting(path, durability);
+    const term = raiseTerm(first) as number;
+    const open = openingWith(first, () => openForWriting(path, durability));
+    const writer = inlineWriter({ open, term, ...(options.seam && { seam: options.seam }) }, clock);
+    writeNote(path, { pid: process.pid, term, alone: "it was opened inline" });
+    return {
+      ...writer,
+      close() {
+        writer.lane.close();
+        removeNote(path, term);
+        ownership.release();
+      },
+    };
+  } catch (error) {
+    first?.close();
     ownership.release();
     throw error;
   }

@@ -33,6 +33,8 @@ export interface BatchReply {
   readonly queues: readonly string[];
   /** The newest durable commit number. */
   readonly n: number;
+  /** What the batch changed was told already, to all processes, in a notice of its own. */
+  readonly told?: boolean;
 }
 
 export const isFailure = (result: unknown): result is Failure =>

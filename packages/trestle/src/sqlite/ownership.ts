@@ -1,60 +1,65 @@
 /**
- * One process owns a store's file. Ownership is an exclusive lock that the kernel drops when the process dies, however it
- * dies: a tiny SQLite database beside the store, kept in BEGIN EXCLUSIVE. A text file says who it is, for people only.
+ * The lock of a store's writer: the kernel drops it when the process dies, however it dies, so the next one can follow at once. It is a tiny
+ * SQLite database beside the store, kept in BEGIN EXCLUSIVE. It says only that somebody lives; who may write is the term's to say (term.ts).
  */
-import { readFileSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import { renameSync, rmSync, statfsSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { Fault } from "../kernel/index.ts";
 import { openFault } from "./connection.ts";
+import { readNote } from "./writer-note.ts";
 
 export interface Ownership {
   release(): void;
 }
 
-export function takeOwnership(path: string): Ownership {
-  refuseNetworkFileSystem(path);
-  const [lock, holder] = [`${path}-lock`, `${path}-pid`];
+const lockOf = (path: string): string => `${path}-lock`;
+
+/** `undefined`: a living process has it. */
+export function tryOwnership(path: string): Ownership | undefined {
+  return locked(lockOf(path));
+}
+
+/**
+ * The lock of a writer that does not answer, for whoever has ended its term: it keeps its own, on a file that has no name any more.
+ */
+export function seizeOwnership(path: string): Ownership {
+  const own = `${lockOf(path)}.${process.pid}`;
+  rmSync(own, { force: true });
+  const ownership = locked(own);
+  if (!ownership) throw inUse(path);
+  try {
+    renameSync(own, lockOf(path));
+  } catch (error) {
+    ownership.release();
+    throw error;
+  }
+  return ownership;
+}
+
+export function inUse(path: string): Fault {
+  const note = readNote(path);
+  return Fault.create(
+    "store.in-use",
+    `${path} is open in another process${note === undefined ? "" : ` (pid ${note.pid})`}${note?.alone === undefined ? "" : `, which takes nobody in: ${note.alone}`}`,
+    "Stop that process, or give this one a store of its own.",
+    { details: { path, pid: note?.pid, ...(note?.alone !== undefined && { alone: true }) } },
+  );
+}
+
+function locked(file: string): Ownership | undefined {
   let db: DatabaseSync | undefined;
   try {
-    db = new DatabaseSync(lock, { timeout: 0 });
+    db = new DatabaseSync(file, { timeout: 0 });
     db.exec("pragma journal_mode = memory; begin exclusive");
   } catch (error) {
     db?.close();
     const code = ((error as { errcode?: number }).errcode ?? 0) & 0xff;
-    if (code !== 5 && code !== 6) throw openFault(lock, error);
-    const pid = readPid(holder);
-    throw Fault.create(
-      "store.in-use",
-      `${path} is open in another process${pid === undefined ? "" : ` (pid ${pid})`}`,
-      "Stop that process, or give this one a store of its own.",
-      { cause: error, details: { path, pid } },
-    );
-  }
-  const owned = db;
-  try {
-    writeFileSync(holder, `${process.pid}\n`);
-  } catch (error) {
-    owned.close();
-    throw Fault.create("store.not-writable", `${holder} cannot be written: ${(error as Error).message}`, "Check that this user may write to the directory.", {
-      cause: error,
-      details: { path },
-    });
-  }
-  return {
-    release() {
-      rmSync(holder, { force: true });
-      owned.close();
-    },
-  };
-}
-
-function readPid(file: string): number | undefined {
-  try {
-    return Number.parseInt(readFileSync(file, "utf8"), 10) || undefined;
-  } catch {
+    if (code !== 5 && code !== 6) throw openFault(file, error);
     return undefined;
   }
+  const owned = db;
+  return { release: () => owned.close() };
 }
 
 /** Linux `statfs` magic numbers of file systems that other machines share: SQLite's locks and shared memory do not hold there. */

@@ -2,10 +2,10 @@
 import { Worker } from "node:worker_threads";
 import { Fault } from "../kernel/index.ts";
 import type { SqlResult } from "../store/index.ts";
-import { toFault } from "./operation.ts";
 import { packOne, packOperations, unpackReply, type Packed } from "./wire.ts";
-import type { Answer, Applied, Question, WriterData } from "./writer-thread.ts";
-import type { TransactionEnd, Writer } from "./writer.ts";
+import { thrownOf, type Applied } from "./questions.ts";
+import type { FromThread, ToThread, WriterData } from "./writer-thread.ts";
+import type { Notice, TransactionEnd, Writer } from "./writer.ts";
 
 interface Pending {
   readonly resolve: (answer: never) => void;
@@ -50,14 +50,18 @@ export async function threadWriter(data: WriterData): Promise<Writer> {
   let closed = false;
   const pace = new Pace();
 
-  worker.on("message", (answer: Answer) => {
+  let noticed: (notice: Notice) => void = () => undefined;
+
+  worker.on("message", (message: FromThread) => {
+    if ("change" in message || "missedSince" in message) return noticed(message);
     const { resolve, reject } = pending.shift() as Pending;
-    if ("failed" in answer)
-      reject("statement" in answer.failed ? Object.assign(new Error(answer.failed.message), { errcode: answer.failed.errcode }) : toFault(answer.failed));
-    else if ("answer" in answer) resolve(answer.answer as never);
+    if ("failed" in message) reject(thrownOf(message.failed));
+    else if ("answer" in message) resolve(message.answer as never);
+    else if ("opened" in message) resolve(message.opened as never);
+    else if ("closed" in message) resolve(undefined as never);
     else {
-      const reply = unpackReply(answer.packed, epoch);
-      pace.learn(answer, reply.results.length);
+      const reply = unpackReply(message.packed, epoch);
+      pace.learn(message, reply.results.length);
       resolve(reply as never);
     }
     // An idle store keeps no process alive; one that owes an answer does.
@@ -79,7 +83,7 @@ export async function threadWriter(data: WriterData): Promise<Writer> {
   worker.on("exit", (code) => lose(new Error(`exit code ${code}`)));
 
   const waits = <T>() => new Promise<T>((resolve, reject) => void pending.push({ resolve: resolve as (answer: never) => void, reject }));
-  function ask<T>(question: Question, transfer: ArrayBuffer[] = []): Promise<T> {
+  function ask<T>(question: ToThread, transfer: ArrayBuffer[] = []): Promise<T> {
     if (gone !== undefined)
       return Promise.reject(Fault.create("store.closed", `the writer thread has ended: ${(gone as Error).message}`, "Open the store again.", { cause: gone }));
     worker.ref();
@@ -105,6 +109,7 @@ export async function threadWriter(data: WriterData): Promise<Writer> {
       return ask<TransactionEnd>({ ask: "end", commit: packed }, packedTransfer(packed));
     },
     abandon: () => (gone === undefined ? ask({ ask: "abandon" }) : undefined),
+    notices: (listener) => void (noticed = listener),
     async close() {
       if (closed) return;
       closed = true;

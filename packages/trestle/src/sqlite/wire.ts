@@ -427,6 +427,7 @@ function unpackStatement(from: Unpacker): Statement {
 export function packReply(reply: BatchReply, epoch: number): Packed {
   const packer = new Packer();
   packer.add(reply.n);
+  packer.add(reply.told === true);
   packer.add(reply.queues.length);
   for (const queue of reply.queues) packer.add(queue);
   packer.add(reply.results.length);
@@ -463,6 +464,7 @@ function packResult(packer: Packer, result: Result, epoch: number): void {
 export function unpackReply(packed: Packed, epoch: number): BatchReply {
   const from = new Unpacker(packed);
   const n = from.next<number>();
+  const told = from.next<boolean>();
   const queues = from.list(() => from.next<string>());
   const results = from.list((): Result => {
     const head = from.next<number | string | null>();
@@ -495,5 +497,8 @@ export function unpackReply(packed: Packed, epoch: number): BatchReply {
       }
     }
   });
-  return { results, queues, n };
+  return { results, queues, n, ...(told && { told }) };
 }
+
+/** The newest commit that a packed reply tells of. */
+export const replyNumber = (packed: Packed): number => new Unpacker(packed).next<number>();

@@ -1,7 +1,7 @@
 /** The door to the lane: the same calls whether it runs in a thread or here. */
 import type { Clock, Timer } from "../kernel/index.ts";
 import { Fault } from "../kernel/index.ts";
-import type { Commit, CommitOutcome, SqlResult, Statement } from "../store/index.ts";
+import type { Change, Commit, CommitOutcome, SqlResult, Statement } from "../store/index.ts";
 import { openLane, type Lane, type LaneOptions } from "./lane.ts";
 import type { BatchReply, Operation } from "./operation.ts";
 
@@ -23,8 +23,12 @@ export interface Writer {
   execute(statement: Statement): SqlResult | Promise<SqlResult>;
   end(commit: Commit | undefined): TransactionEnd | Promise<TransactionEnd>;
   abandon(): void | Promise<void>;
+  /** What other processes changed; and, after a time without word from them, from which commit on it is not known. */
+  readonly notices?: (listener: (notice: Notice) => void) => void;
   close(): void | Promise<void>;
 }
+
+export type Notice = { readonly change: Change } | { readonly missedSince: number };
 
 /** The lane on the caller's own thread: for `:memory:`, the simulator, and one-shot commands. */
 export function inlineWriter(options: LaneOptions, clock: Clock): Writer & { readonly lane: Lane } {
@@ -42,7 +46,7 @@ export function inlineWriter(options: LaneOptions, clock: Clock): Writer & { rea
 }
 
 /** Interactive transactions of a lane, with their time limit (FINDINGS F19). States: none, open, over (rolled back by the limit; until the caller notices). */
-export function transactionLimit(lane: Lane, clock: Clock) {
+export function transactionLimit(lane: Lane, clock: Clock, onOver: () => void = () => undefined) {
   let timer: Timer | undefined;
   let open = false;
   let withinMs = 0;
@@ -62,6 +66,7 @@ export function transactionLimit(lane: Lane, clock: Clock) {
         if (!open) return;
         open = false;
         lane.abandon();
+        onOver();
       });
     },
     execute(statement: Statement): SqlResult {

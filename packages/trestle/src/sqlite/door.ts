@@ -1,0 +1,163 @@
+/**
+ * The writer's door: a local socket through which other processes of this user reach the hub. Nothing of what comes is read before the
+ * secret of the term has been shown (the first 32 bytes), so strangers get no further than that. One message each way then opens
+ * the connection: `Hello`, answered by `Welcome` or a refusal. After that come questions and pings; answers, notices and pongs go back.
+ *
+ * A process that does not read what it is told is let go at `unreadBytesMax`: it comes again, and asks for what it missed.
+ */
+import { timingSafeEqual } from "node:crypto";
+import { createServer, type Server, type Socket } from "node:net";
+import { Fault, type Clock } from "../kernel/index.ts";
+import type { Change } from "../store/index.ts";
+import type { Durability } from "./connection.ts";
+import { FrameReader, frameOf } from "./frames.ts";
+import type { Hub, Member } from "./hub.ts";
+import { failed, type Answer, type Question } from "./questions.ts";
+
+/** Raised when what goes over the socket changes its meaning. */
+export const wireVersion = 1;
+export const secretBytes = 32;
+const helloWithinMs = 2_000;
+const unreadBytesMax = 64 * 1_048_576;
+
+export interface Hello {
+  readonly hello: number;
+  readonly session: string;
+  readonly durability: Durability;
+  /** The newest commit a reply to this process told of; absent when it had none yet. */
+  readonly knows?: number | undefined;
+}
+export interface Welcome {
+  readonly welcome: { readonly epoch: number };
+}
+export type ToWriter = Hello | Question | { readonly ping: true };
+export type FromWriter = Welcome | Answer | { readonly change: Change } | { readonly pong: true };
+
+export interface Door {
+  close(): void;
+}
+export interface DoorOptions {
+  readonly socket: string;
+  readonly secret: Buffer;
+  readonly hub: Hub;
+  readonly clock: Clock;
+  readonly durability: Durability;
+  readonly epoch: number;
+}
+
+export async function openDoor(options: DoorOptions): Promise<Door> {
+  const visitors = new Set<Socket>();
+  /** By session: a process that comes again leaves its old connection. */
+  const seats = new Map<string, Seated>();
+  const server = createServer((socket) => {
+    visitors.add(socket);
+    const leave = receive(socket, options, seats);
+    socket.on("error", () => socket.destroy());
+    socket.on("close", () => {
+      visitors.delete(socket);
+      leave();
+    });
+  });
+  await listening(server, options.socket);
+  return {
+    close() {
+      server.close();
+      for (const socket of visitors) socket.destroy();
+    },
+  };
+}
+
+interface Seated {
+  readonly session: string;
+  readonly socket: Socket;
+  readonly chair: ReturnType<Hub["join"]>;
+}
+
+/** Answers what to do when the connection has ended. */
+function receive(socket: Socket, { secret, hub, clock, durability, epoch }: DoorOptions, seats: Map<string, Seated>): () => void {
+  let seated: Seated | undefined;
+  let shown = Buffer.alloc(0);
+  const timer = clock.after(helloWithinMs, () => !seated && socket.destroy());
+  const frames = new FrameReader((message) => {
+    const said = message as ToWriter;
+    if (seated) return "ping" in said ? send(socket, { pong: true }) : hub.ask(seated.chair, said as Question);
+    const hello = said as Hello;
+    const refusal = refusalOf(hello, durability);
+    if (refusal) {
+      send(socket, failed(refusal));
+      return void socket.destroySoon();
+    }
+    const before = seats.get(hello.session);
+    if (before) {
+      hub.leave(before.chair, "keep");
+      before.socket.destroy();
+    }
+    const member = memberOver(socket, hello.session);
+    seated = { session: hello.session, socket, chair: hub.join(member, hello.knows) };
+    seats.set(hello.session, seated);
+    timer.cancel();
+    send(socket, { welcome: { epoch } });
+  });
+  socket.on("data", (chunk: Buffer) => {
+    try {
+      const missing = secretBytes - shown.length;
+      if (missing > 0) {
+        shown = Buffer.concat([shown, chunk.subarray(0, missing)]);
+        if (shown.length < secretBytes) return;
+        if (!timingSafeEqual(shown, secret)) return void socket.destroy();
+      }
+      if (chunk.length > missing) frames.push(missing > 0 ? chunk.subarray(missing) : chunk);
+    } catch {
+      socket.destroy(); // no message of ours
+    }
+  });
+  return () => {
+    timer.cancel();
+    if (!seated) return hub.check();
+    if (seats.get(seated.session) !== seated) return;
+    seats.delete(seated.session);
+    hub.leave(seated.chair, "release");
+  };
+}
+
+function refusalOf(hello: Hello, durability: Durability): Fault | undefined {
+  if (hello.hello !== wireVersion || typeof hello.session !== "string" || hello.session.includes("/"))
+    return Fault.create(
+      "store.version-differs",
+      `the writer of this store speaks version ${wireVersion}, and this process ${JSON.stringify(hello.hello)}`,
+      "Run one version of Trestle on one file; stop the processes of the old one first.",
+    );
+  if (hello.durability !== durability)
+    return Fault.create(
+      "store.open-differs",
+      `the store is open with durability ${durability}, and was asked for with ${hello.durability}`,
+      "Open one file with one durability.",
+    );
+  return undefined;
+}
+
+function memberOver(socket: Socket, session: string): Member {
+  return {
+    session,
+    answer: (answer) => send(socket, answer),
+    notice: (change) => send(socket, { change }),
+  };
+}
+
+function send(socket: Socket, message: FromWriter): void {
+  if (socket.destroyed) return;
+  const frame = frameOf(message) ?? frameOf(failed(Fault.create("sql.answer-too-large", "the answer has more than 64 MiB", "Ask for fewer rows.")));
+  socket.write(frame as Buffer);
+  if (socket.writableLength > unreadBytesMax) socket.destroy();
+}
+
+function listening(server: Server, path: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(path, () => {
+      server.off("error", reject);
+      server.on("error", () => undefined); // out of file descriptors for a moment: whoever came, comes again
+      resolve();
+    });
+  });
+}

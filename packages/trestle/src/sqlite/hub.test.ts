@@ -1,0 +1,265 @@
+/** Who gets how much of the lane: without sockets, threads or a clock that moves by itself. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { seededRandom, uuidv7Ids, virtualClock } from "../kernel/index.ts";
+import type { Change, Claims, CommitOutcome } from "../store/index.ts";
+import { openForWriting } from "./connection.ts";
+import { comeBackWithinMs, Hub, type Member } from "./hub.ts";
+import { openLane } from "./lane.ts";
+import type { Operation } from "./operation.ts";
+import type { Answer } from "./questions.ts";
+import { raiseTerm } from "./term.ts";
+import { packOne, packOperations, unpackReply } from "./wire.ts";
+
+function rig() {
+  const clock = virtualClock();
+  const ids = uuidv7Ids(clock, seededRandom("hub"));
+  const db = openForWriting(":memory:", "full");
+  const term = raiseTerm(db) as number;
+  const lane = openLane({ open: () => db, term, keepsClaims: true });
+  const batches: number[] = [];
+  const counted = {
+    ...lane,
+    get n() {
+      return lane.n;
+    },
+    get epoch() {
+      return lane.epoch;
+    },
+    apply(operations: readonly Operation[], nowMs: number) {
+      batches.push(operations.length);
+      return lane.apply(operations, nowMs);
+    },
+  };
+  let superseded = 0;
+  const hub = new Hub(counted, clock, () => void superseded++);
+  const order: string[] = [];
+  const commit = (key = ids.next(), sizeBytes = 1): Operation => ({
+    kind: "commit",
+    commit: { id: ids.next(), expects: [], writes: [{ kind: "put", key: `a//${key}`, value: new Uint8Array(sizeBytes) }] },
+  });
+  function join(session: string, knows?: number) {
+    const answers: Answer[] = [];
+    const notices: Change[] = [];
+    const member: Member = {
+      session,
+      answer: (answer) => {
+        answers.push(answer);
+        order.push(session);
+      },
+      notice: (change) => void notices.push(change),
+    };
+    const chair = hub.join(member, knows);
+    return {
+      member,
+      chair,
+      answers,
+      notices,
+      apply: (operations: readonly Operation[]) => hub.ask(chair, { ask: "apply", packed: packOperations(operations), nowMs: clock.wallMs() }),
+      ask: (question: Parameters<Hub["ask"]>[1]) => hub.ask(chair, question),
+      results: () => answers.flatMap((answer) => ("packed" in answer ? unpackReply(answer.packed, lane.epoch).results : [])),
+    };
+  }
+  return { clock, ids, lane, db, hub, batches, order, commit, join, settle: () => clock.advance(0), superseded: () => superseded };
+}
+type Rig = ReturnType<typeof rig>;
+const commits = (rig: Rig, count: number, sizeBytes?: number) => Array.from({ length: count }, () => rig.commit(undefined, sizeBytes));
+
+test("what several processes ask in one moment is one batch, and everybody gets an answer of their own", async () => {
+  const all = rig();
+  const [a, b] = [all.join("1.a"), all.join("2.b")];
+  await all.settle();
+
+  a.apply(commits(all, 3));
+  b.apply(commits(all, 2));
+  await all.settle();
+
+  assert.deepEqual(all.batches, [5]);
+  assert.deepEqual([a.results().length, b.results().length], [3, 2]);
+  assert.deepEqual(
+    [...a.results(), ...b.results()].map((result) => (result as CommitOutcome).ok),
+    [true, true, true, true, true],
+  );
+});
+
+test("a process with thousands of commits waiting delays another's few by no batch, and gets the places it leaves", async () => {
+  const all = rig();
+  const [greedy, small, third] = [all.join("1.greedy"), all.join("2.small"), all.join("3.third")];
+  await all.settle();
+  for (let i = 0; i < 4; i++) greedy.apply(commits(all, 512));
+  small.apply(commits(all, 8));
+  third.apply(commits(all, 300));
+
+  await all.settle();
+
+  assert.equal(all.batches[0], 512);
+  assert.deepEqual(all.order.slice(0, 1), ["2.small"], "answered with the first batch");
+  assert.equal(all.order[1], "3.third", "its half of what is left takes two batches, before the greedy one's second question");
+  assert.equal(greedy.answers.length, 4);
+  assert.equal(
+    all.batches.reduce((sum, size) => sum + size, 0),
+    4 * 512 + 8 + 300,
+  );
+});
+
+test("places are bytes, too: a process with large commits leaves room for small ones", async () => {
+  const all = rig();
+  const [large, small] = [all.join("1.large"), all.join("2.small")];
+  await all.settle();
+  large.apply(commits(all, 4, 1_000_000));
+  large.apply(commits(all, 4, 1_000_000));
+  small.apply(commits(all, 20, 100));
+
+  await all.settle();
+
+  assert.equal(all.order[0], "2.small");
+  assert.ok((all.batches[0] as number) >= 22 && (all.batches[0] as number) <= 24, `the first batch had ${all.batches[0]} commits`);
+});
+
+test("everybody hears of what the others changed, once, and before the answers to it", async () => {
+  const all = rig();
+  const [a, b] = [all.join("1.a"), all.join("2.b")];
+  await all.settle();
+
+  a.apply([all.commit("one")]);
+  await all.settle();
+
+  for (const { notices } of [a, b]) assert.deepEqual(notices, [{ n: 1, keys: ["a//one"], queues: [] }]);
+  const [answer] = a.answers;
+  assert.ok(answer && "packed" in answer && unpackReply(answer.packed, 1).told, "the engine need not tell it again");
+});
+
+test("[F19] batches and transactions take turns, and a transaction of one who has gone is rolled back at once", async () => {
+  const all = rig();
+  const [a, b] = [all.join("1.a"), all.join("2.b")];
+  await all.settle();
+  a.ask({ ask: "begin", nowMs: all.clock.wallMs(), withinMs: 10_000 });
+  await all.settle();
+  a.ask({ ask: "execute", statement: { text: "create table mine (x)", parameters: [] } });
+  b.apply(commits(all, 1));
+  await all.settle();
+  assert.deepEqual([a.answers.length, b.answers.length], [2, 0], "the other one waits");
+
+  all.hub.leave(a.chair, "release");
+  await all.settle();
+
+  assert.equal(b.answers.length, 1);
+  assert.equal(all.db.prepare("select count(*) as n from sqlite_schema where name = 'mine'").get()?.["n"], 0);
+});
+
+test("[F19] a transaction over its limit frees the lane for the others, and its own process hears of it when it comes back", async () => {
+  const all = rig();
+  const [a, b] = [all.join("1.a"), all.join("2.b")];
+  await all.settle();
+  a.ask({ ask: "begin", nowMs: all.clock.wallMs(), withinMs: 250 });
+  b.apply(commits(all, 1));
+  await all.settle();
+  assert.equal(b.answers.length, 0);
+
+  await all.clock.advance(251);
+  assert.equal(b.answers.length, 1);
+  a.ask({ ask: "end", commit: packOne({ id: all.ids.next(), expects: [], writes: [] }) });
+  await all.settle();
+
+  const end = a.answers.at(-1);
+  assert.ok(end && "failed" in end && "code" in end.failed && end.failed.code === "transaction.overran");
+});
+
+async function withClaims(all: Rig, session: string) {
+  const holder = all.join(session);
+  await all.settle();
+  holder.apply([
+    {
+      kind: "commit",
+      commit: {
+        id: all.ids.next(),
+        expects: [],
+        writes: [{ kind: "enqueue", job: { id: all.ids.next(), queue: "q", payload: new Uint8Array(), priority: 1 } }],
+      },
+    },
+  ]);
+  await all.settle();
+  holder.apply([{ kind: "claim", request: { holder: "h", leaseMs: 30_000, queues: [{ queue: "q", limit: 1 }] } }]);
+  await all.settle();
+  const [job] = (holder.results().at(-1) as Claims).jobs;
+  assert.ok(job);
+  return { holder, job };
+}
+const claim = (all: Rig, member: ReturnType<Rig["join"]>) => {
+  member.apply([{ kind: "claim", request: { holder: "h", leaseMs: 30_000, queues: [{ queue: "q", limit: 1 }] } }]);
+  return all.settle().then(() => (member.results().at(-1) as Claims).jobs);
+};
+
+test("jobs of a process that is gone are free at once under a higher fence, those of the living are kept", async () => {
+  const all = rig();
+  const { holder, job } = await withClaims(all, "1.a");
+  const other = all.join("2.b");
+  await all.settle();
+  assert.deepEqual(await claim(all, other), []);
+
+  all.hub.leave(holder.chair, "release");
+  await all.settle();
+
+  assert.ok(
+    other.notices.some(({ queues }) => queues.includes("q")),
+    "the others are told",
+  );
+  const [again] = await claim(all, other);
+  assert.ok(again && again.id === job.id && again.fence.n > job.fence.n && again.again);
+});
+
+test("a new writer keeps the claims of those who may come back, and takes back what the one who comes does not know of", async () => {
+  const all = rig();
+  const { holder, job } = await withClaims(all, "1.a");
+  // A new term over the same file: nobody sits there yet.
+  const lane = openLane({ open: () => all.db, term: raiseTerm(all.db) as number, keepsClaims: true });
+  const hub = new Hub(lane, all.clock, () => undefined);
+  const noted: Change[] = [];
+  const b = { session: "2.b", answer: () => undefined, notice: (change: Change) => void noted.push(change) };
+  hub.join(b);
+  hub.expect((session) => session !== "1.a");
+  await all.clock.advance(comeBackWithinMs / 2);
+  assert.equal(lane.db.prepare("select count(*) as n from trestle_jobs where state = 2").get()?.["n"], 1);
+
+  // It comes back, and has heard of its claim: it keeps it, also when the time is over.
+  hub.join(holder.member, job.fence.n);
+  await all.clock.advance(comeBackWithinMs);
+  assert.equal(lane.db.prepare("select count(*) as n from trestle_jobs where state = 2").get()?.["n"], 1);
+
+  // It comes once more, and never heard the answer that gave it the job.
+  hub.join(holder.member, job.fence.n - 1);
+  await all.settle();
+  assert.equal(lane.db.prepare("select count(*) as n from trestle_jobs where state = 2").get()?.["n"], 0);
+  assert.deepEqual(noted.at(-1)?.queues, ["q"]);
+});
+
+test("claims of those who do not come back within their time are taken back", async () => {
+  const all = rig();
+  await withClaims(all, "1.a");
+  const lane = openLane({ open: () => all.db, term: raiseTerm(all.db) as number, keepsClaims: true });
+  const hub = new Hub(lane, all.clock, () => undefined);
+  hub.join({ session: "2.b", answer: () => undefined, notice: () => undefined });
+  hub.expect(() => false);
+
+  await all.clock.advance(comeBackWithinMs - 1);
+  assert.equal(lane.db.prepare("select count(*) as n from trestle_jobs where state = 2").get()?.["n"], 1);
+  await all.clock.advance(2);
+  assert.equal(lane.db.prepare("select count(*) as n from trestle_jobs where state = 2").get()?.["n"], 0);
+});
+
+test("[F18] a writer whose term is over applies nothing, answers nothing, and says so once", async () => {
+  const all = rig();
+  const a = all.join("1.a");
+  await all.settle();
+  a.apply([all.commit("before")]);
+  assert.equal(a.answers.length, 1);
+
+  raiseTerm(all.db);
+  a.apply([all.commit("late")]);
+  await all.settle();
+  a.apply([all.commit("later")]);
+  await all.settle();
+
+  assert.deepEqual([a.answers.length, all.superseded(), all.hub.isOver], [1, 1, true]);
+  assert.equal(all.db.prepare("select count(*) as n from trestle_records").get()?.["n"], 1);
+});

@@ -1,0 +1,350 @@
+/**
+ * The lane among processes: it takes the questions of all of them, fills each batch from all who have something to apply, and
+ * gives everybody an answer of their own. It knows no socket and no thread.
+ *
+ * Fair: a batch has 512 places (and 4 MiB); each process that asks gets an equal part of them, and what it does not need goes to the others.
+ * So one with a thousand commits waiting takes no place that another has use for. What does not fit stays first in its line.
+ *
+ * States: `free` (the next step is a chore, a transaction or a batch; batches and transactions take turns), `held` by a member inside an
+ * interactive transaction until it ends, its limit is over or the member is gone (rolled back at once), `over` (superseded or closed: nothing more
+ * is touched). Of each member at most one question goes into a batch: so the number a reply tells of divides its claims into those it knows of and those it does not.
+ */
+import { Fault, type Clock } from "../kernel/index.ts";
+import { limits, type Change, type CommitOutcome } from "../store/index.ts";
+import { addKeys } from "./engine.ts";
+import type { Lane } from "./lane.ts";
+import { isFailure, type Operation, type Result } from "./operation.ts";
+import { failed, type Answer, type Question } from "./questions.ts";
+import { Superseded } from "./term.ts";
+import { packReply, unpackOne, unpackOperations } from "./wire.ts";
+import { transactionLimit } from "./writer.ts";
+
+/** A process, as the hub sees it. */
+export interface Member {
+  /** Names the process, for as long as it has the store open; whoever holds claims begins with it. */
+  readonly session: string;
+  answer(answer: Answer): void;
+  notice(change: Change): void;
+}
+
+interface Asked {
+  readonly question: Question;
+  readonly operations: readonly Operation[];
+  readonly results: Result[];
+  tookMs: number;
+  flushMs: number;
+}
+
+class Chair {
+  readonly member: Member;
+  readonly line: Asked[] = [];
+  readonly limit: ReturnType<typeof transactionLimit>;
+  constructor(member: Member, limit: ReturnType<typeof transactionLimit>) {
+    this.member = member;
+    this.limit = limit;
+  }
+}
+
+/** Part of a batch: operations of one question. */
+interface Share {
+  readonly chair: Chair;
+  readonly asked: Asked;
+  readonly from: number;
+  to: number;
+}
+
+/** How long a new writer keeps the claims of processes that have not come back. */
+export const comeBackWithinMs = 1_000;
+/** A release that failed (a full disk) is tried again; after all leases end by themselves. */
+const releaseAgainMs = 1_000;
+
+export class Hub {
+  readonly #lane: Lane;
+  readonly #clock: Clock;
+  readonly #superseded: () => void;
+  readonly #flushedMs: () => number;
+  readonly #chairs: Chair[] = [];
+  readonly #chores: (() => void)[] = [];
+  #holder: Chair | undefined;
+  #over = false;
+  #scheduled = false;
+  #turn = 0;
+  #transactionLast = false;
+
+  /**
+   * `superseded` is called once, when a transaction was refused because another process writes now. `flushedMs`: how long the flushes of this lane have taken
+   * together.
+   */
+  constructor(lane: Lane, clock: Clock, superseded: () => void, flushedMs: () => number = () => 0) {
+    this.#flushedMs = flushedMs;
+    this.#lane = lane;
+    this.#clock = clock;
+    this.#superseded = superseded;
+  }
+
+  /** `knows`: it has heard of no claim of its own beyond this commit; what was claimed for it later is taken back. */
+  join(member: Member, knows?: number): Chair {
+    const limit = transactionLimit(this.#lane, this.#clock, () => {
+      this.#holder = undefined;
+      this.#schedule();
+    });
+    const chair = new Chair(member, limit);
+    this.#chairs.push(chair);
+    if (knows !== undefined) this.#release((session, n) => session === member.session && n > knows);
+    return chair;
+  }
+
+  /** The process is gone, or comes anew: what it still asked is dropped unapplied. `claims`: whether its jobs go back to their queues. */
+  leave(chair: Chair, claims: "release" | "keep"): void {
+    const at = this.#chairs.indexOf(chair);
+    if (at < 0) return;
+    this.#chairs.splice(at, 1);
+    if (this.#over) return;
+    chair.line.length = 0;
+    if (this.#holder === chair) {
+      this.#holder = undefined;
+      this.#guarded(() => chair.limit.abandon());
+    }
+    if (claims === "release") this.#release((session) => session === chair.member.session);
+    // Whoever left a writer that had stopped has gone over to another one.
+    else this.#chore(() => this.#lane.check());
+  }
+
+  /** Someone came to the door and went: perhaps there is another writer. */
+  check(): void {
+    this.#chore(() => this.#lane.check());
+  }
+
+  /** At the beginning of a term: claims of processes that are known to be gone are taken back now, those of others if they do not come back. */
+  expect(isGone: (session: string) => boolean): void {
+    this.#release(isGone);
+    this.#clock.after(comeBackWithinMs, () => {
+      const here = new Set(this.#chairs.map(({ member }) => member.session));
+      this.#release((session) => !here.has(session));
+    });
+  }
+
+  /** Throws when the question is none. */
+  ask(chair: Chair, question: Question): void {
+    const operations = question.ask === "apply" ? unpackOperations(question.packed).map((operation) => inSession(operation, chair.member.session)) : [];
+    chair.line.push({ question, operations, results: [], tookMs: 0, flushMs: 0 });
+    // Alone there is nobody to wait for.
+    if (this.#chairs.length === 1 && !this.#scheduled) this.#run();
+    else this.#schedule();
+  }
+
+  /** Nothing more is applied. */
+  get isOver(): boolean {
+    return this.#over;
+  }
+
+  /** Takes back what this member holds, now, if the lane is free. */
+  close(leaving: Member): void {
+    if (this.#over) return;
+    this.#over = true;
+    if (!this.#holder) this.#lane.release((holder) => sessionOf(holder) === leaving.session, this.#clock.wallMs());
+  }
+
+  // ---- steps ------------------------------------------------------------------------------------------------------------
+
+  #schedule(): void {
+    if (this.#scheduled || this.#over) return;
+    this.#scheduled = true;
+    this.#clock.soon(() => {
+      this.#scheduled = false;
+      this.#run();
+    });
+  }
+
+  /** One step for each turn of the loop, so that a batch takes along what came while the one before was written. */
+  #run(): void {
+    this.#guarded(() => this.#step());
+    if (!this.#over && !this.#scheduled && this.#hasWork()) this.#schedule();
+  }
+
+  #guarded(work: () => void): void {
+    if (this.#over) return;
+    try {
+      work();
+    } catch (error) {
+      if (!(error instanceof Superseded)) throw error;
+      this.#over = true;
+      this.#superseded();
+    }
+  }
+
+  #hasWork(): boolean {
+    if (this.#holder) return inTransaction(this.#holder.line[0]);
+    return this.#chores.length > 0 || this.#chairs.some(({ line }) => line.length > 0);
+  }
+
+  #step(): void {
+    const holder = this.#holder;
+    if (holder) {
+      while (this.#holder === holder && inTransaction(holder.line[0])) this.#alone(holder);
+      return;
+    }
+    for (let chore = this.#chores.shift(); chore; chore = this.#chores.shift()) chore();
+    const asking = this.#inTurn().filter(({ line }) => line.length > 0);
+    const alone = asking.find(({ line }) => (line[0] as Asked).question.ask !== "apply");
+    const together = asking.filter(({ line }) => (line[0] as Asked).question.ask === "apply");
+    this.#transactionLast = alone !== undefined && (together.length === 0 || !this.#transactionLast);
+    if (alone && this.#transactionLast) this.#alone(alone);
+    else if (together.length > 0) this.#batch(together);
+  }
+
+  /** Each time another one comes first. */
+  #inTurn(): readonly Chair[] {
+    const first = this.#turn++ % Math.max(1, this.#chairs.length);
+    return [...this.#chairs.slice(first), ...this.#chairs.slice(0, first)];
+  }
+
+  // ---- batches ----------------------------------------------------------------------------------------------------------
+
+  #batch(chairs: readonly Chair[]): void {
+    const shares = sharesOf(chairs);
+    const operations = shares.length === 1 ? whole(shares[0] as Share) : shares.flatMap(whole);
+    const nowMs = Math.max(...shares.map(({ asked }) => (asked.question as Question & { ask: "apply" }).nowMs));
+    const fromMs = this.#clock.monotonicMs();
+    const flushedMs = this.#flushedMs();
+    const { results, queues, n } = this.#lane.apply(operations, nowMs);
+    const flushMs = this.#flushedMs() - flushedMs;
+    const eachMs = (this.#clock.monotonicMs() - fromMs - flushMs) / Math.max(1, operations.length);
+    const told = this.#chairs.length > 1;
+    if (told) this.#tell(n, queues, operations, results);
+    let at = 0;
+    for (const { chair, asked, from, to } of shares) {
+      for (let i = from; i < to; i++) asked.results.push(results[at++]);
+      asked.flushMs += flushMs;
+      asked.tookMs += flushMs + (to - from) * eachMs;
+      if (to < asked.operations.length) continue;
+      chair.line.shift();
+      const packed = packReply({ results: asked.results, queues: told ? [] : queues, n, told }, this.#lane.epoch);
+      chair.member.answer({ packed, tookMs: asked.tookMs, flushMs: asked.flushMs });
+    }
+  }
+
+  /** Everybody hears of a batch, and before its answers, so that nobody hears of a commit twice. */
+  #tell(n: number, queues: readonly string[], operations: readonly Operation[], results: readonly Result[]): void {
+    const keys = new Set<string>();
+    let wrote = false;
+    operations.forEach((operation, i) => {
+      const result = results[i];
+      if (operation.kind !== "commit" || isFailure(result) || !(result as CommitOutcome).ok) return;
+      wrote ||= operation.commit.writes.length > 0;
+      addKeys(keys, operation.commit);
+    });
+    if (wrote || queues.length > 0) this.#notice({ n, keys: [...keys], queues });
+  }
+
+  #notice(change: Change, except?: Chair): void {
+    for (const chair of this.#chairs) if (chair !== except) chair.member.notice(change);
+  }
+
+  // ---- one at a time ------------------------------------------------------------------------------------------------------
+
+  #alone(chair: Chair): void {
+    const { question } = chair.line.shift() as Asked;
+    let answer: Answer;
+    try {
+      answer = { answer: this.#handled(chair, question) };
+    } catch (error) {
+      if (error instanceof Superseded) throw error;
+      if (this.#holder === chair && question.ask === "end") this.#holder = undefined;
+      answer = failed(error, question);
+    }
+    chair.member.answer(answer);
+  }
+
+  #handled(chair: Chair, question: Question) {
+    const { limit } = chair;
+    switch (question.ask) {
+      case "begin":
+        limit.begin(question.nowMs, question.withinMs);
+        this.#holder = chair;
+        return undefined;
+      case "execute":
+        return limit.execute(question.statement);
+      case "end": {
+        const commit = question.commit && unpackOne(question.commit);
+        const end = limit.end(commit);
+        this.#holder = undefined;
+        const keys = new Set<string>();
+        if (commit) addKeys(keys, commit);
+        if (end.outcome?.ok !== false) this.#notice({ n: end.n, keys: [...keys], queues: end.queues }, chair);
+        return end;
+      }
+      case "abandon":
+        limit.abandon();
+        if (this.#holder === chair) this.#holder = undefined;
+        return undefined;
+      default:
+        throw Fault.create("store.failed", `the writer does not know the question ${JSON.stringify((question as { ask: unknown }).ask)}`, "Report it.");
+    }
+  }
+
+  // ---- claims of those who are gone ---------------------------------------------------------------------------------------
+
+  #chore(work: () => void): void {
+    if (this.#over) return;
+    this.#chores.push(work);
+    this.#schedule();
+  }
+
+  #release(over: (session: string, n: number) => boolean): void {
+    this.#chore(() => {
+      let queues: readonly string[];
+      try {
+        queues = this.#lane.release((holder, n) => over(sessionOf(holder), n), this.#clock.wallMs());
+      } catch (error) {
+        if (error instanceof Superseded) throw error;
+        return void this.#clock.after(releaseAgainMs, () => this.#release(over));
+      }
+      if (queues.length > 0) this.#notice({ n: this.#lane.n, keys: [], queues });
+    });
+  }
+}
+
+const inTransaction = (asked: Asked | undefined): boolean => asked !== undefined && ["execute", "end", "abandon"].includes(asked.question.ask);
+
+const whole = ({ asked, from, to }: Share): readonly Operation[] =>
+  from === 0 && to === asked.operations.length ? asked.operations : asked.operations.slice(from, to);
+
+/** The first question of each, as far as its part of a batch goes: those that need least are served first, and leave the rest to the others. */
+function sharesOf(chairs: readonly Chair[]): readonly Share[] {
+  const shares = chairs.map((chair): Share => {
+    const asked = chair.line[0] as Asked;
+    return { chair, asked, from: asked.results.length, to: asked.results.length };
+  });
+  const needs = ({ asked, from }: Share) => asked.operations.length - from;
+  let places: number = limits.batchCommitsMax;
+  let sizeBytes: number = limits.batchBytesMax;
+  shares
+    .toSorted((a, b) => needs(a) - needs(b))
+    .forEach((share, i) => {
+      const others = shares.length - i;
+      const each = bytesEach(share.asked);
+      const most = Math.max(1, Math.min(places / others, each === 0 ? Infinity : sizeBytes / others / each));
+      const taken = Math.min(needs(share), Math.floor(most));
+      share.to = share.from + taken;
+      places -= taken;
+      sizeBytes -= taken * each;
+    });
+  return shares;
+}
+
+function bytesEach({ question, operations }: Asked): number {
+  return question.ask === "apply" && operations.length > 0 ? question.packed.bytes.byteLength / operations.length : 0;
+}
+
+/** Claims carry the process that holds them, so that they can be taken back when it is gone. */
+function inSession(operation: Operation, session: string): Operation {
+  if (operation.kind !== "claim") return operation;
+  return { ...operation, request: { ...operation.request, holder: `${session}/${operation.request.holder}` } };
+}
+
+/** A holder of a store that one process opened alone has no session. */
+function sessionOf(holder: string): string {
+  const slash = holder.indexOf("/");
+  return slash < 0 ? "" : holder.slice(0, slash);
+}

@@ -1,0 +1,114 @@
+/** A connection to the writer of another process. It is new, `open` after the welcome, and ended once: by the other side, by silence, or by `close`. */
+import { createConnection, type Socket } from "node:net";
+import type { Clock, Timer } from "../kernel/index.ts";
+import type { Change } from "../store/index.ts";
+import { wireVersion, type FromWriter, type Hello, type ToWriter } from "./door.ts";
+import { FrameReader, frameOf } from "./frames.ts";
+import { thrownOf, type Answer, type Question } from "./questions.ts";
+import type { WriterNote } from "./writer-note.ts";
+
+/** A welcome that has not come by then will not come soon. */
+const welcomeWithinMs = 1_000;
+/** A writer that is asked something is asked now and then whether it lives; so often unheard, it is taken for stopped. */
+const lookEveryMs = 250;
+const lookIdlyEveryMs = 1_000;
+const unheardMax = 4;
+
+export interface LinkEvents {
+  answer(answer: Answer): void;
+  change(change: Change): void;
+  /** `silent`: it does not answer, though its end of the connection is there. */
+  ended(how: "gone" | "silent"): void;
+}
+
+export interface Link {
+  readonly epoch: number;
+  /** `false` when the question is too large to be sent. */
+  ask(question: Question): boolean;
+  close(): void;
+}
+
+/** `undefined`: nobody listens there; `silent`: somebody does, and says nothing. Throws the writer's refusal. */
+export function connect(
+  note: WriterNote,
+  hello: Omit<Hello, "hello">,
+  clock: Clock,
+  events: LinkEvents,
+  isAsking: () => boolean,
+): Promise<Link | "silent" | undefined> {
+  return new Promise((resolve, reject) => {
+    const socket: Socket = createConnection(note.socket as string);
+    let state: "new" | "open" | "over" = "new";
+    let heard = true;
+    let unheard = 0;
+    let idly = false;
+    let look: Timer | undefined;
+    const welcomeBy = clock.after(welcomeWithinMs, () => end("silent"));
+
+    function end(how: "gone" | "silent" | "closed"): void {
+      if (state === "over") return;
+      const before = state;
+      state = "over";
+      welcomeBy.cancel();
+      look?.cancel();
+      socket.destroy();
+      if (before === "new") resolve(how === "silent" ? "silent" : undefined);
+      else if (how !== "closed") events.ended(how);
+    }
+    function send(message: ToWriter): boolean {
+      const frame = frameOf(message);
+      if (frame) socket.write(frame);
+      return frame !== undefined;
+    }
+    // Looks are counted, not time: a process that was stopped itself would take everybody for silent when it goes on.
+    function lookAround(): void {
+      idly = !isAsking();
+      look = clock.after(idly ? lookIdlyEveryMs : lookEveryMs, () => {
+        if (heard) unheard = 0;
+        else if (++unheard >= unheardMax) return end("silent");
+        heard = false;
+        send({ ping: true });
+        lookAround();
+      });
+    }
+    function ask(question: Question): boolean {
+      const sent = send(question);
+      if (idly) {
+        look?.cancel();
+        lookAround();
+      }
+      return sent;
+    }
+
+    const frames = new FrameReader((message) => {
+      const said = message as FromWriter;
+      heard = true;
+      if (state === "new") {
+        if (typeof said === "object" && said !== null && "welcome" in said) {
+          state = "open";
+          welcomeBy.cancel();
+          lookAround();
+          return resolve({ epoch: said.welcome.epoch, ask, close: () => end("closed") });
+        }
+        state = "over";
+        welcomeBy.cancel();
+        socket.destroy();
+        return "failed" in said ? reject(thrownOf(said.failed)) : resolve(undefined);
+      }
+      if (state === "over" || "pong" in said) return;
+      if ("change" in said) events.change(said.change);
+      else events.answer(said as Answer);
+    });
+    socket.on("data", (chunk: Buffer) => {
+      try {
+        frames.push(chunk);
+      } catch {
+        end("gone"); // it is no writer of ours
+      }
+    });
+    socket.on("error", () => end("gone"));
+    socket.on("close", () => end("gone"));
+    socket.write(Buffer.from(note.secret ?? "", "hex"));
+    send({ ...hello, hello: wireVersion });
+  });
+}

@@ -1,0 +1,396 @@
+/** Several processes on one file: what they see of each other, and what becomes of it when one ends, however it ends (FINDINGS F18, F19). */
+import assert from "node:assert/strict";
+import { existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { createConnection } from "node:net";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { test } from "node:test";
+import { sleep, systemClock, systemRandom, uuidv7Ids } from "../kernel/index.ts";
+import type { Change, Store } from "../store/index.ts";
+import { frameOf } from "./frames.ts";
+import { openSqlite } from "./index.ts";
+import { checkLedger, inside, startMember, withFleet, type Fleet, type MemberProcess } from "./testing/fleet.ts";
+import { readNote, writeNote } from "./writer-note.ts";
+
+const ids = uuidv7Ids(systemClock, systemRandom);
+const bytes = (text: string) => new TextEncoder().encode(text);
+const pause = (ms: number) => sleep(systemClock, ms);
+const refuses = (code: string, attempt: Promise<unknown>) => assert.rejects(attempt, (thrown) => (thrown as { code?: string }).code === code);
+
+async function eventually(what: string, holds: () => Promise<boolean> | boolean, withinMs = 5_000): Promise<void> {
+  for (const until = performance.now() + withinMs; performance.now() < until; await pause(5)) if (await holds()) return;
+  assert.fail(`${what}: not within ${withinMs} ms`);
+}
+
+async function inDirectory(work: (path: string) => Promise<void>): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), "trestle-processes-"));
+  try {
+    await work(join(directory, "store.db"));
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+test("a process reads what it was told is durable, whoever wrote it, and hears of what the others change", () =>
+  withFleet(3, async (fleet) => {
+    const [a, b] = fleet.others() as [MemberProcess, MemberProcess];
+    for (let i = 0; i < 50; i++) {
+      assert.equal(await a.ask({ do: "commit", name: `n${i}` }), "applied");
+      assert.equal(typeof (await a.ask({ do: "read", key: `r//n${i}` })), "number");
+    }
+    for (const member of fleet.members)
+      await eventually("everybody heard", async () => {
+        const heard = new Set(await member.ask<string[]>({ do: "heard", since: 0 }));
+        return heard.has("r//n49") && heard.has("s//n49") && heard.has("queue ledger");
+      });
+    assert.equal(typeof (await b.ask({ do: "read", key: "r//n49" })), "number");
+  }));
+
+test("migrations, transactions, backup and closing work from a process that does not write", () =>
+  withFleet(2, async (fleet) => {
+    const [other] = fleet.others() as [MemberProcess];
+    await other.ask({ do: "migrate", component: "t", text: "create table t (x)" });
+    assert.equal(await other.ask({ do: "transaction", name: "one", holdMs: 0, withinMs: 250, commits: true }), "ended");
+    await other.ask({ do: "backup", to: `${fleet.path}.copy` });
+    const copy = await openSqlite({ path: `${fleet.path}.copy` });
+    assert.equal((await copy.read.records(["r//one"])).filter(Boolean).length, 1);
+    assert.deepEqual(
+      (await copy.read.rows({ text: "select x from t", parameters: [] })).map((row) => row["x"]),
+      ["one"],
+    );
+    await copy.close();
+    assert.equal(await other.ask({ do: "close" }), "closed");
+    assert.equal(await fleet.writer().ask({ do: "commit", name: "after" }), "applied");
+  }));
+
+test("[F19] a transaction of another process that stalls is rolled back after its limit, one whose process dies at once", () =>
+  withFleet(3, async (fleet) => {
+    const [a, b] = fleet.others() as [MemberProcess, MemberProcess];
+    await a.ask({ do: "migrate", component: "t", text: "create table t (x)" });
+    const stalled = a.ask({ do: "transaction", name: "stalled", holdMs: 5_000, withinMs: 300, commits: false });
+    await Promise.all([inside(a, "stalled"), refuses("transaction.overran", stalled)]);
+    const startedAt = performance.now();
+    assert.equal(await b.ask({ do: "commit", name: "behind" }), "applied");
+    assert.ok(performance.now() - startedAt < 1_000);
+
+    void a.ask({ do: "transaction", name: "dies", holdMs: 60_000, withinMs: 60_000, commits: false }).catch(() => undefined);
+    await inside(a, "dies");
+    const waiting = b.ask({ do: "commit", name: "waits" });
+    a.signal("SIGKILL");
+    const killedAt = performance.now();
+    assert.equal(await waiting, "applied");
+    assert.ok(performance.now() - killedAt < 1_000, `it took ${performance.now() - killedAt} ms`);
+    const rows = await withStore(fleet, (store) => store.read.rows({ text: "select x from t", parameters: [] }));
+    assert.deepEqual(rows, []);
+  }));
+
+async function withStore<T>(fleet: Fleet, work: (store: Store) => Promise<T>): Promise<T> {
+  const store = await openSqlite({ path: fleet.path });
+  try {
+    return await work(store);
+  } finally {
+    await store.close();
+  }
+}
+
+test("[F4] a handler that keeps the writing process busy stalls nobody else's commits", () =>
+  withFleet(2, async (fleet) => {
+    const [other] = fleet.others() as [MemberProcess];
+    const busy = fleet.writer().ask({ do: "block", ms: 1_500 });
+    await pause(50);
+    let slowestMs = 0;
+    for (let i = 0; i < 100; i++) {
+      const startedAt = performance.now();
+      assert.equal(await other.ask({ do: "commit", name: `n${i}` }), "applied");
+      slowestMs = Math.max(slowestMs, performance.now() - startedAt);
+    }
+    assert.ok(slowestMs < 500, `the slowest commit took ${slowestMs.toFixed(0)} ms`);
+    await busy;
+  }));
+
+test("jobs of a process that ends are free at once under a higher fence; those of the others are kept, over a change of the writer", () =>
+  withFleet(3, async (fleet) => {
+    const first = fleet.writer();
+    const [a, b] = fleet.others() as [MemberProcess, MemberProcess];
+    for (const name of ["one", "two", "three"]) await a.ask({ do: "commit", name });
+    type Claimed = { name: string; fence: number }[];
+    const ofA = await a.ask<Claimed>({ do: "claim", queue: "ledger", limit: 1, leaseMs: 60_000 });
+    const ofFirst = await first.ask<Claimed>({ do: "claim", queue: "ledger", limit: 1, leaseMs: 60_000 });
+    assert.deepEqual([ofA[0]?.name, ofFirst[0]?.name], ["one", "two"]);
+
+    first.signal("SIGKILL");
+    await first.gone;
+    let again: Claimed = [];
+    await eventually("the job of the dead writer is free", async () =>
+      (again = [...again, ...(await b.ask<Claimed>({ do: "claim", queue: "ledger", limit: 3, leaseMs: 60_000 }))]).some(({ name }) => name === "two"),
+    );
+    assert.deepEqual(again.map(({ name }) => name).sort(), ["three", "two"], "and that of a living process is not");
+    assert.ok((again.find(({ name }) => name === "two")?.fence as number) > (ofFirst[0]?.fence as number));
+    await pause(1_200); // longer than a new writer waits for those who do not come back
+    assert.deepEqual(await a.ask({ do: "extend" }), [true]);
+    assert.deepEqual(await a.ask({ do: "finish" }), ["applied"]);
+
+    await b.ask({ do: "close" });
+    const freed: Claimed = [];
+    await eventually(
+      "the jobs of a process that closes are free",
+      async () => (freed.push(...(await a.ask<Claimed>({ do: "claim", queue: "ledger", limit: 3, leaseMs: 60_000 }))), freed.length >= 1),
+    );
+  }));
+
+test("an orderly exit of the writer hands over in less than 100 ms, and nothing is lost or doubled", () =>
+  withFleet(4, async (fleet) => {
+    const tookMs: number[] = [];
+    for (let round = 0; round < 5; round++) {
+      const leaving = fleet.writer();
+      const others = fleet.others();
+      await Promise.all(others.map((member) => member.ask({ do: "load", callers: 4, prefix: `${round}-${member.pid}` })));
+      await pause(100);
+      const closed = leaving.ask({ do: "close" });
+      tookMs.push(await untilNextCommit(fleet));
+      await closed;
+      leaving.child.disconnect();
+      await leaving.gone;
+      await Promise.all(others.map((member) => member.ask({ do: "quiet" })));
+      await fleet.start();
+    }
+    await withStore(fleet, (store) => checkLedger(store, fleet.told));
+    assert.deepEqual([...new Set(fleet.told.values())], ["applied"]);
+    tookMs.sort((a, b) => a - b);
+    process.stderr.write(`orderly hand-over: median ${tookMs[2]?.toFixed(0)} ms, worst ${tookMs[4]?.toFixed(0)} ms to the next commit\n`);
+    assert.ok((tookMs[2] as number) < 100, `the median was ${tookMs[2]} ms`);
+  }));
+
+/** From now to the first commit that was answered and began after the writer had changed. */
+async function untilNextCommit(fleet: Fleet): Promise<number> {
+  const startedAt = performance.now();
+  const term = readNote(fleet.path)?.term;
+  await eventually("a new writer", () => (readNote(fleet.path)?.term ?? 0) > (term ?? 0), 10_000);
+  await new Promise<void>((resolve) => fleet.onTold((_, answer) => answer === "applied" && resolve()));
+  return performance.now() - startedAt;
+}
+
+test("kill -9 of the writer 20 times under load of 4 processes: nothing is lost or doubled, callers see outcomes, the next commit comes within a second", () =>
+  withFleet(4, async (fleet) => {
+    const tookMs: number[] = [];
+    for (const member of fleet.members) await member.ask({ do: "load", callers: 4, prefix: `0-${member.pid}` });
+    for (let round = 1; round <= 20; round++) {
+      await pause(30 + 100 * systemRandom.next());
+      const victim = fleet.writer();
+      victim.signal("SIGKILL");
+      tookMs.push(await untilNextCommit(fleet));
+      await victim.gone;
+      const fresh = await fleet.start();
+      await fresh.ask({ do: "load", callers: 4, prefix: `${round}-${fresh.pid}` });
+    }
+    await Promise.all(fleet.members.map((member) => member.ask({ do: "quiet" })));
+    const counts = await withStore(fleet, (store) => checkLedger(store, fleet.told));
+    tookMs.sort((a, b) => a - b);
+    process.stderr.write(
+      `20 writers killed: ${counts.applied} commits applied, 0 lost, 0 doubled; next commit after ${tookMs[10]?.toFixed(0)} ms (median), ${tookMs[19]?.toFixed(0)} ms (worst)\n`,
+    );
+    assert.deepEqual([...new Set(fleet.told.values())], ["applied"], "no caller heard of it");
+    assert.ok((tookMs[19] as number) < 1_000, `the worst was ${tookMs[19]} ms`);
+  }));
+
+test("[F18] SIGSTOP of the writer 25 times outside a transaction: another one writes, and the stopped one's next batch is refused and goes to it", () =>
+  withFleet(3, async (fleet) => {
+    const tookMs: number[] = [];
+    for (let round = 0; round < 25; round++) {
+      const stopped = fleet.writer();
+      const [a, b] = fleet.others() as [MemberProcess, MemberProcess];
+      stopped.signal("SIGSTOP");
+      const startedAt = performance.now();
+      const answers = await Promise.all([a.ask({ do: "commit", name: `a${round}` }), b.ask({ do: "commit", name: `b${round}` })]);
+      tookMs.push(performance.now() - startedAt);
+      assert.deepEqual(answers, ["applied", "applied"]);
+      // It is told to commit while it sleeps, so that this is the first thing it does.
+      const late = stopped.ask({ do: "commit", name: `late${round}` });
+      stopped.signal("SIGCONT");
+      assert.equal(await late, "applied");
+      assert.notEqual(fleet.writer().pid, stopped.pid);
+      for (const prefix of ["a", "b", "late"]) fleet.note(`${prefix}${round}`);
+    }
+    const counts = await withStore(fleet, (store) => checkLedger(store, fleet.told));
+    assert.equal(counts.applied, 75);
+    tookMs.sort((x, y) => x - y);
+    process.stderr.write(
+      `25 writers stopped outside a transaction: superseded after ${tookMs[12]?.toFixed(0)} ms (median), ${tookMs[24]?.toFixed(0)} ms (worst)\n`,
+    );
+  }));
+
+test("[F18] SIGSTOP of the writer 25 times inside a transaction: the fleet says who has stopped, and goes on when it does, or is killed", () =>
+  withFleet(3, async (fleet) => {
+    await fleet.writer().ask({ do: "migrate", component: "t", text: "create table t (x)" });
+    const kept: string[] = [];
+    for (let round = 0; round < 25; round++) {
+      const stopped = fleet.writer();
+      const [a, b] = fleet.others() as [MemberProcess, MemberProcess];
+      const transaction = stopped.ask({ do: "transaction", name: `t${round}`, holdMs: 500, withinMs: 60_000, commits: true });
+      transaction.catch(() => undefined);
+      await inside(stopped, `t${round}`);
+      stopped.signal("SIGSTOP");
+      await assert.rejects(a.ask({ do: "commit", name: `refused${round}` }), (thrown) => {
+        const { code, details } = thrown as { code?: string; details?: { pid?: number } };
+        assert.deepEqual([code, details?.pid], ["store.writer-stopped", stopped.pid]);
+        return true;
+      });
+      const refusedAt = performance.now();
+      await refuses("store.writer-stopped", a.ask({ do: "commit", name: `at-once${round}` }));
+      assert.ok(performance.now() - refusedAt < 500, "once that is known, callers hear it at once");
+      const killed = round % 5 === 4;
+      stopped.signal(killed ? "SIGKILL" : "SIGCONT");
+      if (killed) {
+        await refuses("gone", transaction);
+        await stopped.gone;
+        await fleet.start();
+      } else {
+        assert.equal(await transaction, "ended");
+        kept.push(`t${round}`);
+      }
+      await eventually("the fleet goes on", () =>
+        b.ask({ do: "commit", name: `b${round}` }).then(
+          () => true,
+          () => false,
+        ),
+      );
+      fleet.note(`b${round}`);
+    }
+    await withStore(fleet, async (store) => {
+      await checkLedger(store, fleet.told);
+      const rows = (await store.read.rows({ text: "select x from t order by rowid", parameters: [] })).map((row) => row["x"]);
+      assert.deepEqual(rows, kept, "transactions that went on are there, those of the killed are not");
+      assert.equal((await store.read.records(kept.map((name) => `r//${name}`))).filter(Boolean).length, kept.length);
+    });
+  }));
+
+test("processes that start at once on a file that is not there elect one writer, and all of them commit", async () => {
+  for (let round = 0; round < 5; round++)
+    await inDirectory(async (path) => {
+      const members = await Promise.all(Array.from({ length: 6 }, () => startMember(path)));
+      const answers = await Promise.all(members.map((member, i) => member.ask({ do: "commit", name: `n${i}` })));
+      assert.deepEqual(answers, Array(6).fill("applied"));
+      const store = await openSqlite({ path });
+      assert.equal((await store.read.head()).n, 6);
+      assert.deepEqual([readNote(path)?.term, store.epoch], [1, 1]);
+      await store.close();
+      for (const member of members) member.signal("SIGKILL");
+      await Promise.all(members.map(({ gone }) => gone));
+    });
+});
+
+test("what a killed writer left behind keeps nobody out: its socket, its note, its process id in somebody else's hands, its claims", () =>
+  inDirectory(async (path) => {
+    const member = await startMember(path);
+    await member.ask({ do: "commit", name: "one" });
+    await member.ask({ do: "claim", queue: "ledger", limit: 1, leaseMs: 60_000 });
+    member.signal("SIGKILL");
+    await member.gone;
+    const note = readNote(path);
+    assert.ok(note?.socket !== undefined && existsSync(note.socket), "it was left behind");
+    writeNote(path, { ...note, pid: process.ppid });
+
+    const startedAt = performance.now();
+    const store = await openSqlite({ path });
+
+    assert.ok(performance.now() - startedAt < 900);
+    const claim = () => store.claim({ holder: "h", leaseMs: 1_000, queues: [{ queue: "ledger", limit: 1 }] });
+    await eventually("its job is free", async () => (await claim()).jobs.length === 1);
+    await store.close();
+    assert.equal(existsSync(`${path}-writer`), false);
+  }));
+
+test("the note and the socket are for this user only, and a name that would be too long is replaced", () =>
+  inDirectory(async (path) => {
+    const store = await openSqlite({ path });
+    const note = readNote(path);
+    assert.ok(note?.socket !== undefined && note.secret?.length === 64);
+    assert.equal(statSync(`${path}-writer`).mode & 0o777, 0o600);
+    assert.equal(statSync(dirname(note.socket)).mode & 0o777, 0o700);
+    assert.ok(Buffer.byteLength(note.socket) <= 103);
+    await store.close();
+    const { socketFor } = await import("./writer-note.ts");
+    assert.match(socketFor(path, 7, join(tmpdir(), "x".repeat(90))), /^\/tmp\/trestle-\d+\/[0-9a-f]{20}\.7$/);
+  }));
+
+test("what strangers send to the socket does no harm: garbage, half frames, huge lengths, silence, a wrong secret", () =>
+  inDirectory(async (path) => {
+    const store = await openSqlite({ path });
+    const note = readNote(path) as { socket: string; secret: string };
+    const secret = Buffer.from(note.secret, "hex");
+    const hello = frameOf({ hello: 1, session: "1.x", durability: "full" }) as Buffer;
+    const length = (value: number) => {
+      const head = Buffer.alloc(4);
+      head.writeUInt32BE(value);
+      return head;
+    };
+    const random = Buffer.from(Uint8Array.from({ length: 5_000 }, () => systemRandom.uint32() & 255));
+    const tries: readonly (readonly [what: string, sent: readonly Buffer[]])[] = [
+      ["garbage", [random]],
+      ["a wrong secret", [Buffer.alloc(32, 1), hello]],
+      ["garbage after the secret", [secret, random]],
+      ["a huge length", [secret, length(0xffff_fff0), Buffer.alloc(100)]],
+      ["an empty frame", [secret, length(0)]],
+      ["a hello of another version", [secret, frameOf({ hello: 99, session: "1.y", durability: "full" }) as Buffer]],
+      ["no hello", [secret, frameOf("what") as Buffer]],
+      ["null", [secret, frameOf(null) as Buffer]],
+      ["a question that is none", [secret, hello, frameOf({ ask: "apply", packed: { items: [3, "commit"], bytes: new ArrayBuffer(0) }, nowMs: 0 }) as Buffer]],
+      ["an unknown question", [secret, hello, frameOf({ ask: "format the disk" }) as Buffer]],
+      ["half a frame, and gone", [secret, hello, length(1_000), Buffer.alloc(10)]],
+    ];
+    const before = process.memoryUsage.rss();
+    for (const [what, sent] of tries) {
+      const socket = createConnection(note.socket);
+      socket.on("error", () => undefined);
+      const closed = new Promise<void>((resolve) => socket.once("close", () => resolve()));
+      socket.resume();
+      for (const part of sent) socket.write(part);
+      if (what.startsWith("half") || what.startsWith("an unknown") || what.startsWith("an empty")) {
+        await pause(50);
+        socket.destroy();
+      }
+      await Promise.race([closed, pause(3_000).then(() => assert.fail(`${what}: the connection is still open`))]);
+      assert.equal((await store.commit({ id: ids.next(), expects: [], writes: [{ kind: "put", key: "a//1", value: bytes("x") }] })).ok, true, what);
+    }
+    const silent = createConnection(note.socket);
+    silent.on("error", () => undefined);
+    await Promise.race([new Promise((resolve) => silent.once("close", resolve)), pause(4_000).then(() => assert.fail("silence: still open"))]);
+    assert.ok(process.memoryUsage.rss() - before < 100_000_000);
+    await store.close();
+  }));
+
+test("a process of another version, or with another durability, is told so by name", () =>
+  withFleet(1, async (fleet) => {
+    await assert.rejects(openSqlite({ path: fleet.path, durability: "normal" }), (thrown) => (thrown as { code?: string }).code === "store.open-differs");
+  }));
+
+test("a file that was opened inline takes nobody in, and says so", () =>
+  inDirectory(async (path) => {
+    const alone = await openSqlite({ path, inline: true });
+    await assert.rejects(startMember(path), (thrown) => (thrown as { code?: string }).code === "store.in-use");
+    await alone.close();
+    const member = await startMember(path);
+    member.signal("SIGKILL");
+    await member.gone;
+  }));
+
+test("who missed notices while the writer changed hears what they would have told", () =>
+  withFleet(3, async (fleet) => {
+    const heard: Change[] = [];
+    const store = await openSqlite({ path: fleet.path });
+    store.onChange((change) => void heard.push(change));
+    await store.commit({ id: ids.next(), expects: [], writes: [{ kind: "put", key: "a//first", value: bytes("x") }] });
+    const [other] = fleet.others() as [MemberProcess];
+    for (let round = 0; round < 10; round++) {
+      const victim = fleet.writer();
+      const loading = victim === other ? undefined : other.ask({ do: "commit", name: `m${round}` });
+      victim.signal("SIGKILL");
+      await victim.gone;
+      await loading;
+      await fleet.start();
+      if (victim === other || fleet.members.length === 0) break;
+      await eventually(`round ${round} was heard of`, () => heard.some(({ keys }) => keys.includes(`r//m${round}`)));
+      await eventually("and its queue", () => heard.some(({ queues }) => queues.includes("ledger")));
+    }
+    await store.close();
+  }));

@@ -1,0 +1,61 @@
+/**
+ * The term: who may write a store's file. Whoever becomes the writer raises the number in the file by one; each of its
+ * transactions reads it again, under SQLite's own write lock, and does nothing in another's term (FINDINGS F18). So there are
+ * never two writers, whatever sockets, locks and process ids say: those only decide when somebody tries.
+ */
+import type { DatabaseSync } from "node:sqlite";
+import { prepare, type Prepared } from "./statements.ts";
+
+/** Another process writes now: the transaction was rolled back before anything was done in it. */
+export class Superseded extends Error {
+  constructor() {
+    super("another process has become the writer of this file");
+  }
+}
+
+const readers = new WeakMap<DatabaseSync, Prepared>();
+
+export function readTerm(db: DatabaseSync): number {
+  let reader = readers.get(db);
+  if (!reader) readers.set(db, (reader = prepare(db, "select value from trestle_meta where name = 'term'")));
+  return Number(reader.get()?.[0] ?? 0);
+}
+
+export const isTerm = (db: DatabaseSync, term: number): boolean => readTerm(db) === term;
+
+/**
+ * Begins a new term; `undefined` when the one that was to be ended is over already. One of several that try at once succeeds.
+ * Throws SQLITE_BUSY while somebody is inside a transaction.
+ */
+export function raiseTerm(db: DatabaseSync, ended?: number): number | undefined {
+  db.exec("begin immediate");
+  try {
+    const term = readTerm(db);
+    if (ended !== undefined && term !== ended) {
+      db.exec("rollback");
+      return undefined;
+    }
+    db.prepare("insert into trestle_meta (name, value) values ('term', ?) on conflict (name) do update set value = excluded.value").run(term + 1);
+    db.exec("commit");
+    return term + 1;
+  } catch (error) {
+    if (db.isTransaction) db.exec("rollback");
+    throw error;
+  }
+}
+
+/** One who tries to begin a new term holds the write lock for a moment; a reader of the file's log may hold it while that is repaired. */
+const busyMsMax = 1_000;
+const never = new Int32Array(new SharedArrayBuffer(4));
+
+/** Waits for the write lock where it is free again in a moment; for a thread that has nothing else to do. */
+export function patiently(begin: () => void): void {
+  for (let waitedMs = 0; ; waitedMs++) {
+    try {
+      return begin();
+    } catch (error) {
+      if (((error as { errcode?: number }).errcode ?? 0) % 256 !== 5 || waitedMs >= busyMsMax) throw error;
+      Atomics.wait(never, 0, 0, 1);
+    }
+  }
+}
