@@ -17,7 +17,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { postgres } from "@trestle/testing";
+import { postgres, type PostgresServer } from "@trestle/testing";
 import pg from "pg";
 import { machine } from "../../harness/machine.ts";
 import type { Contender, Servers } from "./contender.ts";
@@ -96,7 +96,7 @@ async function measured(name: string, setting: "default" | "tuned", store: Conte
   let runs = 0;
   /** A database of its own for each run: nobody pays for the dead rows of the run before. */
   const fresh = async (
-    work: (servers: Servers, server: Awaited<ReturnType<typeof startServer>>) => Promise<void>,
+    work: (servers: Servers, server: PostgresServer) => Promise<void>,
     settings: Readonly<Record<string, string>> = {},
   ) => {
     const scratch = join(directory, String(++runs));
