@@ -95,10 +95,7 @@ async function measured(name: string, setting: "default" | "tuned", store: Conte
   const directory = mkdtempSync(join(tmpdir(), "trestle-peers-"));
   let runs = 0;
   /** A database of its own for each run: nobody pays for the dead rows of the run before. */
-  const fresh = async (
-    work: (servers: Servers, server: PostgresServer) => Promise<void>,
-    settings: Readonly<Record<string, string>> = {},
-  ) => {
+  const fresh = async (work: (servers: Servers, server: PostgresServer) => Promise<void>, settings: Readonly<Record<string, string>> = {}) => {
     const scratch = join(directory, String(++runs));
     mkdirSync(scratch);
     await using server = await postgres({ settings: { shared_buffers: "256MB", ...settings } });

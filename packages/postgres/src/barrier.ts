@@ -4,18 +4,31 @@
  *
  * States: idle → flushing (one at a time in a process; whoever comes meanwhile is carried by the next) → idle. A failed flush
  * fails everyone it carried: they cannot know whether what they saw will survive.
+ *
+ * A server may crash, lose what was visible, and be back before the flush: the flush then succeeds, on a history without it. So whoever
+ * waits says in which *life* of the server he saw it (sql/tables.sql), and a flush in another life fails him.
  */
-export interface FlushBarrier {
-  /** Resolves when commit `n` of this epoch, which was visible before the call, is durable. */
-  pass(epoch: number, n: number): Promise<void>;
-  /** Resolves when everything that was visible before the call is durable. */
-  all(): Promise<void>;
+/** Of the server: its id, or `null` when nothing was committed in it before, so that all there is was durable when it began. */
+export type Life = string | null;
+
+/** What was seen: the newest commit of that moment, and in which life of the server. */
+export interface Sight {
+  readonly epoch: number;
+  readonly n: number;
+  readonly life: Life;
 }
 
-export function flushBarrier(flush: () => Promise<unknown>): FlushBarrier {
+export interface FlushBarrier {
+  /** Resolves when commit `n`, which was visible before the call, is durable; rejects when nobody knows, or it is known to be lost. */
+  pass(sight: Sight): Promise<void>;
+  /** The same for everything that was visible in that life, whether it has a number or not. */
+  all(life: Life): Promise<void>;
+}
+
+export function flushBarrier(flush: () => Promise<Life>): FlushBarrier {
   // What is known to be durable. A new epoch may have lost commits of the one before, so it starts from nothing.
   const durable = { epoch: 0, n: 0 };
-  let waiting: { readonly epoch: number; readonly n: number; readonly resolve: () => void; readonly reject: (error: unknown) => void }[] = [];
+  let waiting: (Sight & { readonly resolve: () => void; readonly reject: (error: unknown) => void })[] = [];
   let flushing = false;
 
   function reached(epoch: number, n: number): void {
@@ -29,9 +42,15 @@ export function flushBarrier(flush: () => Promise<unknown>): FlushBarrier {
       const carried = waiting;
       waiting = [];
       try {
-        await flush();
-        for (const one of carried) reached(one.epoch, one.n);
-        for (const one of carried) one.resolve();
+        const life = await flush();
+        for (const one of carried) {
+          if (one.life !== null && one.life !== life) {
+            one.reject(new Error("the server crashed between showing it and flushing it"));
+            continue;
+          }
+          reached(one.epoch, one.n);
+          one.resolve();
+        }
       } catch (error) {
         for (const one of carried) one.reject(error);
       }
@@ -39,13 +58,13 @@ export function flushBarrier(flush: () => Promise<unknown>): FlushBarrier {
     flushing = false;
   }
 
-  const next = (epoch: number, n: number) =>
+  const next = (sight: Sight) =>
     new Promise<void>((resolve, reject) => {
-      waiting.push({ epoch, n, resolve, reject });
+      waiting.push({ ...sight, resolve, reject });
       if (!flushing) void run();
     });
   return {
-    pass: (epoch, n) => (epoch === durable.epoch && n <= durable.n ? Promise.resolve() : next(epoch, n)),
-    all: () => next(0, 0),
+    pass: (sight) => (sight.epoch === durable.epoch && sight.n <= durable.n ? Promise.resolve() : next(sight)),
+    all: (life) => next({ epoch: 0, n: 0, life }),
   };
 }

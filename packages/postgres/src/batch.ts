@@ -44,6 +44,7 @@ export interface BatchRow {
   /** Commits of the batch that gave work to a queue, and the queue: one pair each. */
   readonly gave_commit: readonly number[];
   readonly gave_queue: readonly string[];
+  readonly life: string;
 }
 
 /** The row of a batch that was refused inside its caller's transaction. */

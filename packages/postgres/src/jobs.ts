@@ -69,11 +69,13 @@ interface ClaimCells {
   readonly epoch: number;
   readonly n: string | null;
   readonly head: string;
+  readonly life: string;
 }
 /** The last row of a read says how far it saw; the others have none. */
 interface Seen {
   readonly epoch: number;
   readonly newest: string | null;
+  readonly life: string | null;
 }
 interface DepthCells extends Seen {
   readonly queue: string;
@@ -156,7 +158,7 @@ export function jobsPart(options: JobsOptions): JobsPart {
     const last = rows.at(-1);
     const { now_ms, epoch, n, head, back } = last ?? { now_ms: "0", epoch: 0, n: null, head: "0", back: null };
     try {
-      if (last) await barrier.pass(epoch, Number(head));
+      if (last) await barrier.pass({ epoch, n: Number(head), life: last.life });
     } catch (error) {
       // Whoever acted on one of these could share its fence with somebody after a crash. If they are still claimed, their leases end.
       for (const one of asked) one.reject(toldFault(error, "claim"));
@@ -192,7 +194,7 @@ export function jobsPart(options: JobsOptions): JobsPart {
     extending = [];
     const all = asked.flatMap(({ claims, leaseMs }, at) => claims.map((claim) => ({ claim, leaseMs, at })));
     try {
-      const rows = await pool.query<{ claim: number; hint: string }>({
+      const rows = await pool.query<{ claim: number; hint: string; life: string }>({
         name: "extend",
         text: texts.extend,
         values: [
@@ -212,7 +214,7 @@ export function jobsPart(options: JobsOptions): JobsPart {
       let next = 0;
       const answers = asked.map(({ claims }) => claims.map(() => extended.has(next++)));
       // It has no number of its own. Not awaited: the lane goes on meanwhile.
-      void barrier.all().then(
+      void barrier.all(rows[0]?.life ?? null).then(
         () => asked.forEach((one, at) => one.resolve(answers[at] as boolean[])),
         (error: unknown) => asked.forEach((one) => one.reject(toldFault(error, "extend"))),
       );
@@ -229,7 +231,7 @@ export function jobsPart(options: JobsOptions): JobsPart {
       throw toldFault(error, "read");
     }
     const last = rows.at(-1) as Seen;
-    await barrier.pass(last.epoch, Number(last.newest));
+    await barrier.pass({ epoch: last.epoch, n: Number(last.newest), life: last.life });
     options.seen(last.epoch, Number(last.newest));
     return rows.slice(0, -1);
   }

@@ -121,7 +121,7 @@ export function openLane(options: LaneOptions): Lane {
     const head = Number(row.head);
     try {
       // Up to the head, not to the newest of these: a refusal too may rest on a commit that is not durable yet.
-      await barrier.pass(row.now_epoch, head);
+      await barrier.pass({ epoch: row.now_epoch, n: head, life: row.life });
     } catch (error) {
       // It was visible, and may be gone with the server.
       for (const one of batch) doubt(one.commit.id);
@@ -230,13 +230,13 @@ export function openLane(options: LaneOptions): Lane {
       checkId(id, "id");
       for (let sending = 1; ; sending++) {
         try {
-          const [row] = await side.query<{ epoch: number; n: string | null }>({
+          const [row] = await side.query<{ epoch: number; n: string | null; life: string }>({
             name: "resolve",
             text: `select * from "${schema}".resolve_commit_v1($1, $2, $3)`,
             values: [nowMs(), commitIdRetentionMs, id],
           });
           // What was written under the id has no number of its own.
-          await barrier.all();
+          await barrier.all(row?.life ?? null);
           inDoubt.delete(id);
           return row?.n ? { ok: true, epoch: row.epoch, n: Number(row.n) } : { ok: false, refused: "resolved" };
         } catch (error) {

@@ -72,7 +72,9 @@ export async function openPostgres(options: PostgresOptions): Promise<Store> {
     throw error;
   }
   let epoch = opened.epoch;
-  const barrier = flushBarrier(() => pools.flush.query({ name: "flush", text: `select "${schema}".flush_v1()` }));
+  const barrier = flushBarrier(
+    async () => (await pools.flush.query<{ life: string | null }>({ name: "flush", text: `select "${schema}".flush_v1() as life` }))[0]?.life ?? null,
+  );
   const hints = claimHints();
   const ids = uuidv7Ids(clock, random);
   const applied = (batch: Applied) => {

@@ -23,6 +23,7 @@ export interface ReadsOptions {
 interface Seen {
   readonly epoch: number;
   readonly newest: string;
+  readonly life: string | null;
 }
 /** 64-bit numbers arrive as text; ours stay far below 2^53. */
 interface RecordCells {
@@ -69,7 +70,7 @@ export function storeReads(options: ReadsOptions): StoreReads & { feed(after: Co
         const all = await pool.query<Row & Seen>({ name, text, values });
         const last = all.at(-1) as Row & Seen;
         const newest = Number(last.newest);
-        await barrier.pass(last.epoch, newest);
+        await barrier.pass({ epoch: last.epoch, n: newest, life: last.life });
         options.seen(last.epoch, newest);
         return { rows: all.slice(0, -1), last };
       } catch (error) {

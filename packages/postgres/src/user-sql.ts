@@ -80,14 +80,14 @@ export function userSql(options: UserSqlOptions): UserSql {
     try {
       const answers = await session.script(`set constraints all immediate; select "${schema}".guard_user_sql_v1(); ${call}; commit`);
       const row = answers[2]?.rows[0] as unknown as BatchRow;
-      await barrier.pass(row.now_epoch, Number(row.head));
+      await barrier.pass({ epoch: row.now_epoch, n: Number(row.head), life: row.life });
       options.applied({ epoch: row.now_epoch, head: Number(row.head), commits: encoded.applied(row) });
       return { row, applied: true, outcome: encoded.outcomes(row)[0] as CommitOutcome };
     } catch (error) {
       if (!wasRolledBack(error) || error.code !== "TR002") throw error;
       const row = refusedInside(error.detail ?? "");
       await session.script("rollback");
-      await barrier.pass(row.now_epoch, Number(row.head));
+      await barrier.pass({ epoch: row.now_epoch, n: Number(row.head), life: row.life });
       return { row, applied: false, outcome: encoded.outcomes(row)[0] as CommitOutcome };
     }
   }
@@ -114,9 +114,9 @@ export function userSql(options: UserSqlOptions): UserSql {
   }
 
   async function known(id: CommitId): Promise<CommitOutcome | undefined> {
-    const [row] = await pool.query<{ epoch: number; n: string }>({ text: `select * from "${schema}".commit_known_v1($1)`, values: [id] });
+    const [row] = await pool.query<{ epoch: number; n: string; life: string | null }>({ text: `select * from "${schema}".commit_known_v1($1)`, values: [id] });
     if (!row) return undefined;
-    await barrier.pass(row.epoch, Number(row.n));
+    await barrier.pass({ epoch: row.epoch, n: Number(row.n), life: row.life });
     return { ok: true, epoch: row.epoch, n: Number(row.n) };
   }
 
@@ -150,8 +150,8 @@ export function userSql(options: UserSqlOptions): UserSql {
         await session.script("begin isolation level read committed read only");
         const { rows: found } = await run(session, statement);
         const [ended] = await session.script(`select * from "${schema}".end_user_read_v1(); commit`);
-        const last = ended?.rows[0] as unknown as { readonly epoch: number; readonly newest: string };
-        await barrier.pass(last.epoch, Number(last.newest));
+        const last = ended?.rows[0] as unknown as { readonly epoch: number; readonly newest: string; readonly life: string | null };
+        await barrier.pass({ epoch: last.epoch, n: Number(last.newest), life: last.life });
         return found;
       } catch (error) {
         await undo(session);

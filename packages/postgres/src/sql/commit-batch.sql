@@ -48,11 +48,11 @@ create function commit_batch_v1(
   p_job_commit integer[], p_job_at integer[], p_job_id uuid[], p_job_queue text[], p_job_from integer[], p_job_length integer[], p_job_due bigint[], p_job_priority bigint[], p_job_key text[], p_job_unique text[],
   p_end_commit integer[], p_end_at integer[], p_end_id uuid[], p_end_claim integer[], p_end integer[], p_end_due bigint[], p_end_error text[])
 -- status per commit: 0 applied (or was before), 1 an expectation failed, 2 a guard, 3 the id is resolved or too old, 4 a merge met bytes it cannot merge into, 5 a claim is over
--- now_epoch, head: the epoch, and the newest number there is now. failed: operations whose expectation did not hold; stopped: operations with status 2, 4 or 5, and what stood there
-returns table (status integer[], epoch integer[], number bigint[], failed integer[], stopped integer[], standing text[], now_epoch integer, head bigint, gave_commit integer[], gave_queue text[])
+-- now_epoch, head, life: the epoch, the newest number there is now, and the life of the server (sql/flush.sql). failed: operations whose expectation did not hold; stopped: operations with status 2, 4 or 5, and what stood there
+returns table (status integer[], epoch integer[], number bigint[], failed integer[], stopped integer[], standing text[], now_epoch integer, head bigint, gave_commit integer[], gave_queue text[], life uuid)
 language plpgsql volatile as $$
 declare
-  v_now bigint; v_epoch integer; v_n bigint; v_position bigint;
+  v_now bigint; v_life uuid; v_epoch integer; v_n bigint; v_position bigint;
   v_known bigint[]; v_older bigint[]; v_base bigint[]; v_tail bigint[];
   v_stored bigint[]; v_listed boolean;
   v_version bigint[]; v_writer integer[]; v_creator integer[]; v_source integer[]; v_merged text[];
@@ -71,6 +71,7 @@ begin
 
   -- load: from here on each statement sees everything that was committed before the lane was ours
   v_now := store_now(p_now);
+  v_life := mark_life();
   v_epoch := current_epoch();
   v_n := newest_commit();
   v_position := end_of_log();
@@ -334,14 +335,14 @@ begin
   -- What the caller's transaction did stands only with a commit that was applied just now.
   if p_inside and (v_status[1] > 0 or v_fresh[1] is null and p_writes[1]) then
     raise exception 'refused' using errcode = 'TR002', detail = row_to_json(row)::text
-      from (select v_status as status, v_epochs as epoch, v_number as number, v_failed as failed, v_stopped as stopped, v_standing as standing, v_epoch as now_epoch, v_n as head, v_gave_commit as gave_commit, v_gave_queue as gave_queue) row;
+      from (select v_status as status, v_epochs as epoch, v_number as number, v_failed as failed, v_stopped as stopped, v_standing as standing, v_epoch as now_epoch, v_n as head, v_gave_commit as gave_commit, v_gave_queue as gave_queue, v_life as life) row;
   end if;
-  return query select v_status, v_epochs, v_number, v_failed, v_stopped, v_standing, v_epoch, v_n, v_gave_commit, v_gave_queue;
+  return query select v_status, v_epochs, v_number, v_failed, v_stopped, v_standing, v_epoch, v_n, v_gave_commit, v_gave_queue, v_life;
 end $$;
 
 -- What became of a commit, decided by writing a refusal under its id unless an outcome exists. n is null: it is not, and will never be, applied.
 create function resolve_commit_v1(p_now bigint, p_retention_ms bigint, p_id uuid)
-returns table (epoch integer, n bigint, head bigint) language plpgsql volatile as $$
+returns table (epoch integer, n bigint, head bigint, life uuid) language plpgsql volatile as $$
 begin
   perform require_read_committed();
   perform set_config('synchronous_commit', 'off', true);
@@ -350,8 +351,8 @@ begin
   -- An id that is too old is refused unread everywhere, so nothing needs to be written for it.
   if minted_at_ms(p_id) >= store_now(p_now) - p_retention_ms then
     insert into commit (id, epoch, at_ms) values (p_id, current_epoch(), store_now(p_now)) on conflict (id) do nothing;
-    return query select c.epoch, c.n, newest_commit() from commit c where c.id = p_id;
+    return query select c.epoch, c.n, newest_commit(), mark_life() from commit c where c.id = p_id;
   else
-    return query select s.epoch, null::bigint, newest_commit() from store s;
+    return query select s.epoch, null::bigint, newest_commit(), mark_life() from store s;
   end if;
 end $$;

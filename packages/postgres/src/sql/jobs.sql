@@ -400,10 +400,10 @@ end $$;
 --
 -- Answers a row for each job, in order of asking and hand-out, then for each asking a row without id: when the next job of its queue falls due.
 create function claim_jobs_v1(p_now bigint, p_most integer, p_request integer[], p_queue text[], p_limit integer[], p_lease_ms bigint[], p_holder text[])
-returns table (asking integer, id uuid, hint text, key text, attempt integer, again boolean, sent_at_ms bigint, payload bytea, next_due_at_ms bigint, back text[], now_ms bigint, epoch integer, n bigint, head bigint)
+returns table (asking integer, id uuid, hint text, key text, attempt integer, again boolean, sent_at_ms bigint, payload bytea, next_due_at_ms bigint, back text[], now_ms bigint, epoch integer, n bigint, head bigint, life uuid)
 language plpgsql volatile as $$
 declare
-  v_now bigint; v_epoch integer; v_head bigint; v_n bigint;
+  v_now bigint; v_life uuid; v_epoch integer; v_head bigint; v_n bigint;
   v_back text[]; v_moved integer; v_wrote boolean;
   v_room integer; v_left integer; v_tids tid[]; v_more boolean; v_at record; v_due bigint;
   v_next bigint[] := '{}';
@@ -412,6 +412,7 @@ begin
   perform set_config('synchronous_commit', 'off', true);
   perform lock_lane();
   v_now := store_now(p_now);
+  v_life := mark_life();
   v_epoch := current_epoch();
   v_head := newest_commit();
   v_n := v_head + 1;
@@ -438,7 +439,7 @@ begin
               lease_until_ms = v_now + greatest(p_lease_ms[v_asking], 1), holder = p_holder[v_asking]
             from unnest(v_tids[1:v_left]) with ordinality x (tid, i) where j.ctid = x.tid
             returning x.i, j.id, j.ctid, j.key, j.attempt, j.claims, j.sent_at_ms, j.payload)
-          select v_asking, t.id, t.ctid::text, t.key, t.attempt, t.claims > 1, t.sent_at_ms, t.payload, null::bigint, null::text[], v_now, v_epoch, v_n, v_n from taken t order by t.i;
+          select v_asking, t.id, t.ctid::text, t.key, t.attempt, t.claims > 1, t.sent_at_ms, t.payload, null::bigint, null::text[], v_now, v_epoch, v_n, v_n, v_life from taken t order by t.i;
         v_wrote := true;
         perform move_mark(1, p_queue[v_asking], v_at.priority, case when v_more then (select j.rank from job j where j.ctid = v_tids[v_left + 1]) else (v_n + 1) << 20 end);
         v_left := v_left - least(cardinality(v_tids), v_left);
@@ -461,33 +462,34 @@ begin
     insert into commit (epoch, n, at_ms, keys) values (v_epoch, v_n, v_now, array(select 'q' || b from unnest(v_back) b));
     v_head := v_n;
   end if;
-  return query select x.i::integer, null::uuid, null::text, null::text, null::integer, null::boolean, null::bigint, null::bytea, x.due, v_back, v_now, v_epoch, case when v_wrote then v_n end, v_head
+  return query select x.i::integer, null::uuid, null::text, null::text, null::integer, null::boolean, null::bigint, null::bytea, x.due, v_back, v_now, v_epoch, case when v_wrote then v_n end, v_head, v_life
     from unnest(v_next) with ordinality x (due, i) order by x.i;
 end $$;
 
 -- Claims that still hold last `p_lease_ms` from now; answers where their rows are now. What is not answered is over, or was cancelled.
 create function extend_jobs_v1(p_now bigint, p_id uuid[], p_hint tid[], p_epoch integer[], p_n bigint[], p_lease_ms bigint[])
-returns table (claim integer, hint text) language plpgsql volatile as $$
+returns table (claim integer, hint text, life uuid) language plpgsql volatile as $$
 declare
-  v_now bigint; v_found record;
+  v_now bigint; v_life uuid; v_found record;
 begin
   perform require_read_committed();
   perform set_config('synchronous_commit', 'off', true);
   perform lock_lane();
   v_now := store_now(p_now);
+  v_life := mark_life();
   v_found := find_claims(p_id, p_hint);
   return query
     update job j set lease_until_ms = v_now + greatest(x.lease_ms, 1)
     from unnest(v_found.tids, p_epoch, p_n, p_lease_ms) with ordinality x (tid, epoch, n, lease_ms, i)
     where j.ctid = x.tid and j.state = 2 and j.epoch = x.epoch and j.n = x.n and not j.cancelled
-    returning x.i::integer, j.ctid::text;
+    returning x.i::integer, j.ctid::text, v_life;
 end $$;
 
 -- Reads: rows by one statement, so from one snapshot; then a last row that says which commit was the newest when it had read.
 
 -- How many jobs of each state; of all queues that have any when p_queue is null. Waiting are those due and not, blocked by their key and not.
 create function queue_depths_v1(p_now bigint, p_queue text)
-returns table (queue text, waiting bigint, running bigint, parked bigint, undetermined bigint, dead bigint, oldest_due_at_ms bigint, now_ms bigint, epoch integer, newest bigint)
+returns table (queue text, waiting bigint, running bigint, parked bigint, undetermined bigint, dead bigint, oldest_due_at_ms bigint, now_ms bigint, epoch integer, newest bigint, life uuid)
 language plpgsql volatile as $$
 declare v_now bigint := store_now(p_now);
 begin
@@ -505,7 +507,7 @@ begin
       select r.name, l.priority, l.mark from ready r, lateral (
         select m.priority, m.mark from job_mark m where m.kind = 1 and m.queue = r.name and m.priority > r.priority order by m.kind, m.queue, m.priority, m.turn desc limit 1) l
     )
-    select k.name, a.count + b.count + c.count, d.count, e.parked, e.undetermined, e.dead, least(a.due, b.due, c.due), v_now, null::integer, null::bigint
+    select k.name, a.count + b.count + c.count, d.count, e.parked, e.undetermined, e.dead, least(a.due, b.due, c.due), v_now, null::integer, null::bigint, null::uuid
     from known k,
       lateral (select coalesce(sum(x.count), 0)::bigint as count, min(x.due) as due from ready r, lateral (
         select count(*) as count, min(j.due_at_ms) as due from job j where j.queue = r.name and j.state = 1 and j.priority = r.priority and j.rank >= r.mark) x where r.name = k.name) a,
@@ -517,20 +519,20 @@ begin
         from job j where j.queue = k.name and j.state in (4, 5, 8)) e
     where k.name is not null and (p_queue is not null or a.count + b.count + c.count + d.count + e.parked + e.undetermined + e.dead > 0)
     order by k.name;
-  return query select null::text, null::bigint, null::bigint, null::bigint, null::bigint, null::bigint, null::bigint, null::bigint, s.epoch, newest_commit() from store s;
+  return query select null::text, null::bigint, null::bigint, null::bigint, null::bigint, null::bigint, null::bigint, null::bigint, s.epoch, newest_commit(), this_life() from store s;
 end $$;
 
 -- Jobs after an id, in order of id. Those kept for a person are few among many, and have an index of their own.
 create function list_jobs_v1(p_queue text, p_states smallint[], p_after uuid, p_limit integer)
-returns table (id uuid, queue text, state smallint, key text, attempt integer, due_at_ms bigint, sent_at_ms bigint, error text, payload bytea, epoch integer, newest bigint)
+returns table (id uuid, queue text, state smallint, key text, attempt integer, due_at_ms bigint, sent_at_ms bigint, error text, payload bytea, epoch integer, newest bigint, life uuid)
 language plpgsql volatile as $$
 begin
   if p_queue is not null and cardinality(p_states) = 1 and p_states[1] in (4, 5, 8) then
-    return query select j.id, j.queue, j.state, j.key, j.attempt, j.due_at_ms, j.sent_at_ms, j.error, j.payload, null::integer, null::bigint
+    return query select j.id, j.queue, j.state, j.key, j.attempt, j.due_at_ms, j.sent_at_ms, j.error, j.payload, null::integer, null::bigint, null::uuid
       from job j where j.queue = p_queue and j.state = p_states[1] and j.state in (4, 5, 8) and j.id > p_after order by j.queue, j.state, j.id limit p_limit;
   else
-    return query select j.id, j.queue, j.state, j.key, j.attempt, j.due_at_ms, j.sent_at_ms, j.error, j.payload, null::integer, null::bigint
+    return query select j.id, j.queue, j.state, j.key, j.attempt, j.due_at_ms, j.sent_at_ms, j.error, j.payload, null::integer, null::bigint, null::uuid
       from job j where j.id > p_after and (p_queue is null or j.queue = p_queue) and (p_states is null or j.state = any (p_states)) order by j.id limit p_limit;
   end if;
-  return query select null::uuid, null::text, null::smallint, null::text, null::integer, null::bigint, null::bigint, null::text, null::bytea, s.epoch, newest_commit() from store s;
+  return query select null::uuid, null::text, null::smallint, null::text, null::integer, null::bigint, null::bigint, null::text, null::bytea, s.epoch, newest_commit(), this_life() from store s;
 end $$;

@@ -36,6 +36,24 @@ begin
   return v_epoch;
 end $$;
 
+-- Which life of the server this is. Null: nothing was committed in it yet, so everything there is survived the end of the one before.
+create function this_life() returns uuid language plpgsql volatile as $$
+begin
+  -- A standby has lost the right to look at an unlogged table, and nothing may rest on what it shows.
+  if pg_is_in_recovery() then return null; end if;
+  return (select l.id from life l where l.one);
+end $$;
+
+-- The same for whoever commits without waiting for the disk.
+create function mark_life() returns uuid language plpgsql volatile as $$
+declare
+  v_life uuid := this_life();
+begin
+  if v_life is not null then return v_life; end if;
+  insert into life (id) values (gen_random_uuid()) on conflict do nothing;
+  return this_life();
+end $$;
+
 -- The milliseconds in a UUIDv7: its first 48 bits.
 create function minted_at_ms(p_id uuid) returns bigint language sql immutable strict as $$
   select ('x' || translate(left(p_id::text, 13), '-', ''))::bit(48)::bigint

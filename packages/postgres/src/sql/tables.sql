@@ -14,6 +14,13 @@ create table store (
   trimmed_n bigint not null default 0
 );
 
+-- One row, made by the first commit of each life of the server. The table is unlogged: a crash empties it, and so does a promotion. As long
+-- as the same id stands, nothing that was visible has been taken back.
+create unlogged table life (
+  one boolean primary key default true check (one),
+  id uuid not null
+);
+
 -- Commit n, and the feed of the keys it wrote. `n` is null where an id was resolved as not committed.
 -- The newest n is the tail of commit_number: insert-only, so an old snapshot elsewhere does not slow it down (FINDINGS F8).
 create table commit (

@@ -10,9 +10,9 @@ begin
 end $$;
 
 -- The outcome of a commit that was applied; no row when it was not.
-create function commit_known_v1(p_id uuid) returns table (epoch integer, n bigint) language plpgsql volatile as $$
+create function commit_known_v1(p_id uuid) returns table (epoch integer, n bigint, life uuid) language plpgsql volatile as $$
 begin
-  return query select c.epoch, c.n from commit c where c.id = p_id and c.n is not null;
+  return query select c.epoch, c.n, this_life() from commit c where c.id = p_id and c.n is not null;
 end $$;
 
 -- Whatever a statement touches, by whatever way, it has locked until the transaction ends: a table of Trestle's, or a temporary one, is found
@@ -30,10 +30,10 @@ begin
 end $$;
 
 -- The end of a read of the user's: the newest commit that it could have seen.
-create function end_user_read_v1() returns table (epoch integer, newest bigint) language plpgsql volatile as $$
+create function end_user_read_v1() returns table (epoch integer, newest bigint, life uuid) language plpgsql volatile as $$
 begin
   perform guard_user_sql_v1();
-  return query select s.epoch, newest_commit() from store s;
+  return query select s.epoch, newest_commit(), this_life() from store s;
 end $$;
 
 create function lock_migrations_v1() returns void language plpgsql volatile as $$
