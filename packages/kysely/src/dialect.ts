@@ -5,6 +5,9 @@
  */
 import {
   Kysely,
+  PostgresAdapter,
+  PostgresIntrospector,
+  PostgresQueryCompiler,
   SqliteAdapter,
   SqliteIntrospector,
   SqliteQueryCompiler,
@@ -24,18 +27,20 @@ export interface KyselyOptions {
   readonly log?: LogConfig;
 }
 
-/** Inside `node.transaction(uses, async (handles, tx) => …)`: runs Kysely's statements in it. Faults with `kysely.dialect-unsupported`. */
+/** Inside `node.transaction(uses, async (handles, tx) => …)`: runs Kysely's statements in it. */
 export function kysely<Database>(tx: Transaction, options: KyselyOptions = {}): Kysely<Database> {
   return new Kysely<Database>({ dialect: transactionDialect(tx), ...options });
 }
 
 /** The dialect alone, for a Kysely configured elsewhere. */
 export function transactionDialect(tx: Transaction): Dialect {
-  if (tx.dialect !== "sqlite") {
-    throw Fault.create("kysely.dialect-unsupported", `this dialect speaks sqlite, and the store's is ${tx.dialect}`, "Use a store on SQLite.", {
-      details: { dialect: tx.dialect },
-    });
-  }
+  if (tx.dialect === "postgres")
+    return {
+      createAdapter: () => new PostgresAdapter(),
+      createDriver: () => transactionDriver(tx.connection),
+      createIntrospector: (db) => new PostgresIntrospector(db),
+      createQueryCompiler: () => new PostgresQueryCompiler(),
+    };
   return {
     createAdapter: () => new SqliteAdapter(),
     createDriver: () => transactionDriver(tx.connection),

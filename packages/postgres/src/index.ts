@@ -1,3 +1,5 @@
 /** The store port on PostgreSQL. */
+export { examinePostgres } from "./examine.ts";
+export type { Finding } from "./examine.ts";
 export { openPostgres } from "./open.ts";
 export type { PostgresOptions } from "./open.ts";

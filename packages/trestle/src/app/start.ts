@@ -25,8 +25,7 @@ import {
 } from "../kernel/index.ts";
 import type { SqlConnection, Store } from "../store/index.ts";
 import type { App } from "./app.ts";
-import { openStore } from "../sqlite/index.ts";
-import { storeUrl, type Engines } from "./engines.ts";
+import { openStoreAt, storeUrl, type Engines } from "./engines.ts";
 import { live, type Live } from "./live.ts";
 import { makeObserver } from "./observer.ts";
 import type { HttpServer, Peer } from "./server.ts";
@@ -87,7 +86,7 @@ export async function start(app: App, options: StartOptions = {}): Promise<Node>
   const logger = jsonLogger({ clock, write: options.log ?? ((line) => void process.stderr.write(`${line}\n`)), level: logLevel(process.env["TRESTLE_LOG"]) });
   if (options.port !== undefined) portOf(options.port, "port");
   const components = app.components; // duplicate names show here, before anything is opened
-  const store = await openStore(where.url, { clock, random });
+  const store = await openStoreAt(where.url, { clock, random });
   try {
     return await RunningNode.start(app, components, options, { store, clock, random, metrics, logger }, where.file);
   } catch (fault) {

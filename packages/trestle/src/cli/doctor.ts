@@ -16,6 +16,7 @@ import {
 } from "node:fs";
 import { createServer } from "node:net";
 import { dirname, join, resolve } from "node:path";
+import { enginePackage, isPostgres, withoutPassword } from "../app/index.ts";
 import { Fault, systemClock } from "../kernel/index.ts";
 import { networkFileSystem, parseStoreUrl } from "../sqlite/index.ts";
 import { numberOption, textOption, type CommandSpec, type Given } from "./command-line.ts";
@@ -23,7 +24,7 @@ import { exitCodes, type ExitCode } from "./exit-codes.ts";
 
 export const doctorCommand: CommandSpec = {
   name: "doctor",
-  summary: "Checks this machine: Node, port, the store's directory and disk, the clock.",
+  summary: "Checks this machine: Node, port, the store's directory and disk or its server, the clock.",
   arguments: [],
   options: {
     store: { type: "string", value: "url", help: "the store to check for; default TRESTLE_STORE, else one in TRESTLE_DATA or .trestle" },
@@ -46,6 +47,10 @@ const gigabyte = 1_000_000_000;
 export async function runDoctor(given: Given): Promise<ExitCode> {
   const port = numberOption(given, "port", { least: 0, most: 65_535 }) ?? portFromEnvironment(process.env["PORT"]);
   const url = textOption(given, "store") ?? process.env["TRESTLE_STORE"] ?? `sqlite:${join(process.env["TRESTLE_DATA"] ?? ".trestle", "app.db")}`;
+  if (isPostgres(url)) {
+    const { examinePostgres } = await enginePackage<{ examinePostgres(url: string): Promise<readonly Check[]> }>("@trestle/postgres", url);
+    return report([nodeVersion(process.versions.node), await portFree(port, undefined), clockSane(undefined), ...(await examinePostgres(url))]);
+  }
   const { path, durability } = parseStoreUrl(url);
   const file = path === ":memory:" ? undefined : resolve(path);
   const checks: Check[] = [nodeVersion(process.versions.node), await portFree(port, file), synchronous(durability, file)];
@@ -56,9 +61,13 @@ export async function runDoctor(given: Given): Promise<ExitCode> {
     if (writable.status === "ok") checks.push(fsyncSpeed(directory));
   }
   checks.push(clockSane(file));
-  const failed = checks.some(({ status }) => status === "fail");
-  process.stdout.write(given.values["json"] ? `${JSON.stringify({ version: 1, ok: !failed, store: url, checks })}\n` : told(checks, failed));
-  return failed ? exitCodes.environment : exitCodes.ok;
+  return report(checks);
+
+  function report(checks: readonly Check[]): ExitCode {
+    const failed = checks.some(({ status }) => status === "fail");
+    process.stdout.write(given.values["json"] ? `${JSON.stringify({ version: 1, ok: !failed, store: withoutPassword(url), checks })}\n` : told(checks, failed));
+    return failed ? exitCodes.environment : exitCodes.ok;
+  }
 }
 
 function told(checks: readonly Check[], failed: boolean): string {

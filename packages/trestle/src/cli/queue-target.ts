@@ -1,12 +1,12 @@
 /**
- * Where `trestle queue` works: on a running node over HTTP, or on a store it opens itself. A store has one owner; while a node holds it the
+ * Where `trestle queue` works: on a running node over HTTP, or on a store it opens itself. A store in a file has one owner; while a node holds it the
  * node is asked, which is found by the file it leaves beside the store (`<store>.node.json`).
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { queueAdmin, type Acted, type JobFacts, type Which } from "../app/index.ts";
+import { isPostgres, openStoreAt, queueAdmin, withoutPassword, type Acted, type JobFacts, type Which } from "../app/index.ts";
 import { Fault, systemClock, systemRandom, uuidv7Ids } from "../kernel/index.ts";
-import { openStore, parseStoreUrl } from "../sqlite/index.ts";
+import { parseStoreUrl } from "../sqlite/index.ts";
 import type { JobState, QueueDepth } from "../store/index.ts";
 
 export interface QueueTarget {
@@ -28,6 +28,7 @@ export async function queueTarget(
 ): Promise<QueueTarget> {
   if (options.url !== undefined) return nodeAt(options.url);
   const url = options.store ?? process.env["TRESTLE_STORE"] ?? theOnlyStore();
+  if (isPostgres(url)) return storeAt(url, withoutPassword(url));
   const { path } = parseStoreUrl(url);
   if (path === ":memory:")
     throw Fault.create(
@@ -107,11 +108,11 @@ function nodeAt(given: string): QueueTarget {
   };
 }
 
-async function storeAt(url: string, file: string): Promise<QueueTarget> {
-  const store = await openStore(url, { clock: systemClock, random: systemRandom });
+async function storeAt(url: string, where: string): Promise<QueueTarget> {
+  const store = await openStoreAt(url, { clock: systemClock, random: systemRandom });
   const admin = queueAdmin(store, uuidv7Ids(systemClock, systemRandom));
   return {
-    where: file,
+    where,
     depths: () => admin.depths(),
     jobs: (query) => admin.jobs(query),
     redrive: (queue, which) => admin.redrive(queue, which),

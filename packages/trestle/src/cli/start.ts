@@ -15,7 +15,7 @@ export const startCommand: CommandSpec = {
   options: {
     port: { type: "string", value: "number", help: "where to listen; default PORT, else any free port" },
     host: { type: "string", value: "name", help: "for whom; default HOST, else localhost: this machine only" },
-    store: { type: "string", value: "url", help: "sqlite:<path> or memory:; default TRESTLE_STORE, else sqlite:.trestle/<app>.db" },
+    store: { type: "string", value: "url", help: "sqlite:<path>, postgres://… or memory:; default TRESTLE_STORE, else sqlite:.trestle/<app>.db" },
     roles: { type: "string", value: "a,b", help: "run only the components of these roles; default all" },
     json: { type: "boolean", help: "print {app, url, console, pid} instead of the URL" },
   },

@@ -124,3 +124,11 @@ test("a folder that is not there, or empty, or a broken migration stops the boot
   using fine = world();
   await (await boot(pathToFileURL(fine.folder).href)).stop();
 });
+
+test("a store whose dialect the migrations do not speak stops the boot by name, and a folder for each dialect is chosen by the store", async () => {
+  using of = world();
+  const boot = (migrations: { readonly sqlite?: string; readonly postgres?: string }) =>
+    start(app("test", [sql("books", { migrations })]), { store: "memory:", log: () => undefined });
+  await assert.rejects(boot({ postgres: of.folder }), (fault) => Fault.is(fault, "sql.dialect-missing") && fault.message.includes("books"));
+  await (await boot({ sqlite: of.folder, postgres: "./no-such-folder" })).stop();
+});

@@ -6,10 +6,14 @@
  * makes the rows a precondition: when another commit has changed them, this one is refused and the handler runs again (FINDINGS F9).
  */
 import { declareComponent, parseOrFault, type Annotations, type Component, type Invocation, type Out, type Schema, type Usable } from "../component/index.ts";
+import { Fault } from "../kernel/index.ts";
 import { rowsDigest, type SqlValue, type Statement } from "../store/index.ts";
 import { readMigrations } from "./migrations.ts";
 
-/** `migrations` is a folder of `*.sql` files: each is applied once, in order of name, before the node starts. */
+/**
+ * `migrations` is a folder of `*.sql` files: each is applied once, in order of name, before the node starts. Fault at the start:
+ * `sql.dialect-missing` when the store speaks a dialect for which there is none.
+ */
 export function sql(name: string, spec: SqlSpec): Sql {
   const { migrations, ...annotations } = spec;
   return declareComponent<Sql>("sql", name, {
@@ -18,18 +22,24 @@ export function sql(name: string, spec: SqlSpec): Sql {
     edge: "write",
     role: "any",
     bind: (invocation) => new BoundSql(name, invocation),
-    prepare: async (node) => node.store.migrate(name, await readMigrations(name, migrations)),
+    prepare: async (node) => node.store.migrate(name, await readMigrations(name, folderFor(name, migrations, node.store.dialect))),
   });
 }
 
 export interface SqlSpec extends Annotations {
-  /** A path, from the working directory of the process when it is relative; or a `file:` URL (`import.meta.resolve("./migrations")`). */
-  readonly migrations: string;
+  /**
+   * A path, from the working directory of the process when it is relative; or a `file:` URL (`import.meta.resolve("./migrations")`). One
+   * path is SQLite's dialect; an app that may run on either store names a folder for each.
+   */
+  readonly migrations: string | { readonly [dialect in Dialect]?: string };
 }
+export type Dialect = "sqlite" | "postgres";
 
 export interface Sql extends Component<"sql">, Usable<SqlView, SqlHandle> {}
 
 export interface SqlView {
+  /** What the store speaks: for the rare statement that differs. */
+  readonly dialect: Dialect;
   /** A snapshot of what is durable; each row parsed by `row`. */
   rows<S extends Schema>(row: S): SqlQuery<S>;
 }
@@ -49,6 +59,10 @@ class BoundSql {
   constructor(name: string, invocation: Invocation) {
     this.#name = name;
     this.#invocation = invocation;
+  }
+
+  get dialect(): Dialect {
+    return this.#invocation.node.store.dialect;
   }
 
   rows(row: Schema) {
@@ -80,9 +94,21 @@ class BoundSql {
   }
 
   #statement(text: TemplateStringsArray, parameters: readonly SqlValue[]): Statement {
-    const numbered = this.#invocation.node.store.dialect === "postgres";
+    const numbered = this.dialect === "postgres";
     return { text: text.reduce((before, part, at) => before + (numbered ? `$${at}` : "?") + part), parameters };
   }
+}
+
+function folderFor(name: string, migrations: SqlSpec["migrations"], dialect: Dialect): string {
+  const folders: { readonly [dialect in Dialect]?: string } = typeof migrations === "string" ? { sqlite: migrations } : migrations;
+  const folder = folders[dialect];
+  if (folder !== undefined) return folder;
+  throw Fault.create(
+    "sql.dialect-missing",
+    `sql "${name}" has migrations for ${Object.keys(folders).join(" and ") || "no dialect"}, and the store speaks ${dialect}`,
+    `Write them for ${dialect} too and name both: migrations: { sqlite: "./migrations", postgres: "./migrations-postgres" }.`,
+    { details: { component: name, dialect } },
+  );
 }
 
 function asText(_key: string, value: unknown): unknown {
