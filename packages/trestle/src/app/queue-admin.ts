@@ -64,8 +64,9 @@ export function queueAdmin(store: Pick<Store, "read" | "commit">, ids: Ids): Que
     const found = "ids" in which ? await byIds(queue, which.ids, from) : await byState(queue, which.state);
     for (let first = 0; first < found.jobs.length; first += batchJobs) {
       const writes = found.jobs.slice(first, first + batchJobs).flatMap(({ id, state }): readonly Write[] =>
-        // Nobody will ask what its runs had learned. The holder of a running one takes its own away when it hears of this.
-        kind === "cancel" && state !== "running"
+        // Nobody will ask what its runs had learned. The holder of a running one takes its own away when it hears of this; and a request
+        // whose completion is cancelled goes on, by its journal, when its caller asks again.
+        kind === "cancel" && state !== "running" && !queue.startsWith("~requests-")
           ? [
               { kind, job: id },
               { kind: "remove", key: journalKey(id) },

@@ -36,6 +36,10 @@ export interface Work<T> {
   /** Nobody's call: it begins in an empty context, whoever woke it. */
   readonly detached?: boolean;
   readonly journal?: Journal | undefined;
+  /**
+   * Holds only as long as the invocation has not ended, for whoever has no journal yet: without it a late first run could not tell an
+   * invocation that has not begun from one that has ended and left no journal.
+   */
   readonly guard?: InvocationFrame["guard"];
   readonly resumeAfter?: string | undefined;
   /** See `InvocationFrame.consistent`. */
@@ -98,14 +102,14 @@ export async function execute<T>(work: Work<T>): Promise<Ended<T>> {
       end = ended.end;
       fault = ended.fault;
       if (ended.kind !== "again") return ended.result;
-      if (runs >= runsMax || node.clock.monotonicMs() >= scope.deadlineMs) {
+      const late = node.clock.monotonicMs() >= scope.deadlineMs;
+      if (late || runs >= runsMax)
         throw Fault.create(
-          "commit.conflict",
-          `${component.kind} "${component.name}" ran ${runs} times and each time another commit had changed what it read (${ended.keys.slice(0, 3).join(", ")})`,
+          late ? "deadline.exceeded" : "commit.conflict",
+          `${component.kind} "${component.name}" ran ${runs} times${late ? ` within ${work.timeoutMs} ms` : ""}, and each time another commit had changed what it read (${ended.keys.slice(0, 3).join(", ")})`,
           "Merge instead of reading and writing back, or spread the hot key.",
           { details: { keys: ended.keys, runs } },
         );
-      }
       journal = invocation.journal;
     }
   } catch (thrown) {

@@ -311,6 +311,29 @@ test("a handler that overruns its deadline ends there, and what it does later ca
   assert.ok(Fault.is(late, "handle.outlived-its-handler"));
 });
 
+test("a run that is out of time says so, also when what it had read has changed", async () => {
+  const node = await testNode();
+  const other = await testNode({ store: node.store, clock: node.clock, seed: "other" });
+  let runs = 0;
+  const running = execute(
+    durable(
+      node,
+      async (_context, invocation) => {
+        runs += 1;
+        await invocation.record("a//1");
+        await invocation.record("a//2");
+        await other.store.commit({ id: other.ids.next(), expects: [], writes: [{ kind: "put", key: "a//1", value: value(runs) }] });
+        await node.clock.advance(60);
+        invocation.put("a//sum", value(runs));
+      },
+      { timeoutMs: 100, mode: "write" },
+    ),
+  );
+
+  await assert.rejects(running, (fault) => Fault.is(fault, "deadline.exceeded") && /a\/\/1/.test((fault as Error).message));
+  assert.equal(runs, 2);
+});
+
 test("[F16] a call whose outcome is unknown fails the run even when the handler swallows it, and nothing staged stays", async () => {
   const node = await testNode();
 

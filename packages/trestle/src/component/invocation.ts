@@ -12,6 +12,7 @@
  * Over 400 lines because it is the state machine of reading, staging, replaying and committing, which share their state.
  */
 import { AsyncLocalStorage } from "node:async_hooks";
+import { createHash } from "node:crypto";
 import { Fault, seededRandom, seriesLength, uuidv7Series, type Random } from "../kernel/index.ts";
 import type {
   Commit,
@@ -635,6 +636,19 @@ export class Invocation implements TurnTaker {
     return watched;
   }
 
+  /**
+   * The key of a call that names none: of this invocation, of what is called and with what. Branches that run at once may come to
+   * their calls in another order on the next run, and each finds its own; of calls that are alike, either is as good as the other.
+   */
+  callKey(operation: string, input: unknown): string {
+    const text = JSON.stringify(input, (_name, value: unknown) => (typeof value === "bigint" ? `${value}n` : value)) ?? "";
+    const digest = createHash("sha256").update(text).digest("base64url").slice(0, 16);
+    const named = `${operation}:${digest}`;
+    const occurrence = this.#occurrences.get(named) ?? 0;
+    this.#occurrences = withEntry(this.#occurrences, named, occurrence + 1);
+    return `${this.frame.id}:${named}${occurrence === 0 ? "" : `:${occurrence}`}`;
+  }
+
   // ---- recovery points ----------------------------------------------------------------------------------------------
 
   /**
@@ -843,6 +857,21 @@ export class Invocation implements TurnTaker {
   /** A call of an earlier or this run is unanswered: it may have happened. */
   get unanswered(): CallIdentity | undefined {
     return this.#replay.journal.segments.find((segment) => segment.answer === undefined)?.call;
+  }
+
+  /** The next run makes these steps again, under their keys. Fault: `job.step-kept` where something rests on an answer. */
+  askAgain(steps: readonly string[]): void {
+    for (const { segment, kept } of this.#replay.answeredCalls()) {
+      const step = steps.find((name) => segment.call?.operation === `step ${name}`);
+      if (step === undefined) continue;
+      if (kept)
+        throw Fault.create(
+          "job.step-kept",
+          `${this.#name()} asked for step ${JSON.stringify(step)} to be made again, and has called others since it had its answer`,
+          "Ask last: what was called in between rests on what the step answered.",
+        );
+      this.#replay.learn(segment, undefined);
+    }
   }
 
   /** The run ends with this fault, and will be run again. See `Replay.forget`. */

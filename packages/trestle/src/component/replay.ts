@@ -166,14 +166,18 @@ export class Replay {
    * nothing definite, so it is forgotten too. But not where a later recovery point rests on it.
    */
   forget(fault: unknown): void {
-    const { segments } = this.journal;
-    const restedOn = (number: number) => segments.some(({ open }, at) => at > number && !open.includes(number));
     let passed: Segment | undefined;
     for (let cause = fault; cause !== undefined && cause !== null && !passed; cause = (cause as { readonly cause?: unknown }).cause)
       passed = this.#thrown.get(cause);
-    segments.forEach((segment, number) => {
-      if ((segment === passed || segment.answer?.kind === "error") && segment.answer !== undefined && !restedOn(number)) this.learn(segment, undefined);
-    });
+    for (const { segment, kept } of this.answeredCalls()) if (!kept && (segment === passed || segment.answer?.kind === "error")) this.learn(segment, undefined);
+  }
+
+  /** Calls that have been answered; `kept`: a later recovery point rests on the answer, which can then not be forgotten. */
+  answeredCalls(): readonly { readonly segment: Segment; readonly kept: boolean }[] {
+    const { segments } = this.journal;
+    return segments.flatMap((segment, number) =>
+      segment.answer === undefined ? [] : [{ segment, kept: segments.some(({ open }, at) => at > number && !open.includes(number)) }],
+    );
   }
 
   /** Wakes what waits for another recovery point: the run is over. */

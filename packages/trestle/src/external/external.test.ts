@@ -2,6 +2,8 @@ import { after, test } from "node:test";
 import assert from "node:assert/strict";
 import { z } from "zod";
 import { app, start, type Node } from "../app/index.ts";
+import { decodeJournal, execute, journalKey, type Component, type WorkContext } from "../component/index.ts";
+import { testNode } from "../component/testing.ts";
 import { Fault, virtualClock, type VirtualClock } from "../kernel/index.ts";
 import { queue } from "../messaging/index.ts";
 import { records } from "../records/index.ts";
@@ -310,4 +312,57 @@ test("bad options are faults that name the option", () => {
     () => external("x", { breaker: { failureRate: 2 } }, {}),
     (fault) => Fault.is(fault, "option.out-of-range"),
   );
+});
+
+test("[F16] branches that come to their calls in another order on the next run get their own answers, and nothing is called twice", async () => {
+  const calls: string[] = [];
+  const far = external(
+    "far",
+    { retry: false, breaker: false },
+    {
+      change: mutation({ input: Input, returns: Result }, async ({ id }, { key }) => {
+        calls.push(key);
+        return { done: id };
+      }),
+    },
+  );
+  const node = await testNode();
+  const id = node.ids.next();
+  const run = async (order: readonly string[], attempt: number) => {
+    const [row] = await node.store.read.records([journalKey(id)]);
+    return execute({
+      node,
+      component: { kind: "queue", name: "worker" } as Component,
+      operation: "",
+      mode: "durable",
+      uses: { far },
+      id,
+      attempt,
+      timeoutMs: 1_000,
+      journal: row && decodeJournal(row.value, row.version),
+      run: async (uses: object, context: WorkContext) => {
+        const { far: handle } = uses as { readonly far: { change(input: { id: string }): Promise<{ done: string }> } };
+        const answers = await Promise.all(order.map(async (one) => [one, (await handle.change({ id: one })).done] as const));
+        await context.step("last", async () => {
+          if (attempt === 1) throw new Error("the process dies");
+        });
+        return answers;
+      },
+      conclude: () => ({ keep: true, end: "ok" as const }),
+      fail: () => ({ keep: false, end: "fault" as const, journal: "save" as const }),
+    });
+  };
+
+  await run(["a", "b", "a"], 1);
+  const ended = await run(["b", "a", "a"], 2);
+
+  assert.deepEqual(ended, {
+    kind: "answered",
+    answer: [
+      ["b", "b"],
+      ["a", "a"],
+      ["a", "a"],
+    ],
+  });
+  assert.deepEqual([calls.length, new Set(calls).size], [3, 3]);
 });

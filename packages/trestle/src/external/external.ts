@@ -155,7 +155,6 @@ function declared(operation: DeclaredOperation): never {
 }
 
 function bound(name: string, table: Readonly<Record<string, DeclaredOperation>>, side: Side, invocation: Invocation): object {
-  const asked = new Map<string, number>();
   const handle: Record<string, (input: unknown) => Promise<unknown>> = {};
   for (const [operation, declaration] of Object.entries(table)) {
     const title = `${name}.${operation}`;
@@ -165,9 +164,7 @@ function bound(name: string, table: Readonly<Record<string, DeclaredOperation>>,
       const { signal, id } = invocation.frame;
       if (!declaration.changes)
         return invocation.recall(`${title} ${JSON.stringify(input)}`, () => side.ask(operation, declaration, input, `${id}:${title}`, signal));
-      const occurrence = asked.get(operation) ?? 0;
-      asked.set(operation, occurrence + 1);
-      const key = declaration.key?.(input) ?? `${id}:${title}:${occurrence}`;
+      const key = declaration.key?.(input) ?? invocation.callKey(title, input);
       return invocation.recoveryPoint({
         operation: title,
         key,

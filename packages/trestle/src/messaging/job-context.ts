@@ -9,10 +9,18 @@ export interface JobContext extends DurableContext {
    * point, like a throw.
    */
   dead(reason: string): JobEnd;
-  /** Not now: does not count as a failed attempt. Discards what was staged since the last recovery point. */
-  later(delay: Duration, reason?: string): JobEnd;
+  /**
+   * Not now: does not count as a failed attempt. Discards what was staged since the last recovery point. Answers of calls are kept, so
+   * that nothing is done twice; what was only a question to wait for the answer of is asked once more when `again` names its step.
+   */
+  later(delay: Duration, why?: string | LaterOptions): JobEnd;
   /** How far it has come, for people; written at most once a second, beside the commit. */
   progress(done: number, of: number): void;
+}
+export interface LaterOptions {
+  readonly reason?: string;
+  /** Steps, by name, whose answers are thrown away: the next run makes them again, under the same keys. Nothing may have been called since. */
+  readonly again?: readonly string[];
 }
 export type JobEnd = void | { readonly end: "dead" | "later" };
 
@@ -29,7 +37,11 @@ export class JobWorkContext extends WorkContext implements JobContext {
     return (reason): AskedEnd => ({ end: "dead", reason });
   }
   get later(): JobContext["later"] {
-    return (delay, reason): AskedEnd => ({ end: "later", delayMs: durationMs(delay, "job.later: delay"), ...(reason === undefined ? {} : { reason }) });
+    return (delay, why = {}): AskedEnd => ({
+      end: "later",
+      delayMs: durationMs(delay, "job.later: delay"),
+      ...(typeof why === "string" ? { reason: why } : why),
+    });
   }
   get progress(): JobContext["progress"] {
     return (done, of) => {

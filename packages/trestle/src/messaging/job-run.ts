@@ -49,7 +49,9 @@ export interface Handling {
 }
 
 /** What a handler may answer instead of nothing. */
-export type AskedEnd = { readonly end: "dead"; readonly reason?: string } | { readonly end: "later"; readonly delayMs?: number; readonly reason?: string };
+export type AskedEnd =
+  | { readonly end: "dead"; readonly reason?: string }
+  | { readonly end: "later"; readonly delayMs?: number; readonly reason?: string; readonly again?: readonly string[] };
 
 /** Whose slots a run takes. */
 export interface RunOwner {
@@ -283,6 +285,7 @@ export class JobRun implements Work<unknown>, HeldJob {
   }
 
   #asAsked(asked: AskedEnd): Conclusion {
+    if (asked.end === "later" && asked.again) this.#invocation?.askAgain(asked.again);
     this.#owner.handlerEnded(this);
     const end: JobEnd =
       asked.end === "dead"

@@ -418,6 +418,52 @@ test("`later` counts as no attempt and keeps nothing; `dead` keeps the job with 
   await node.stop();
 });
 
+test("`later` keeps the answers of calls, and makes those steps again which it names", async () => {
+  const on = await memoryStore();
+  const made: string[] = [];
+  const seen: string[] = [];
+  let status = "pending";
+  const work = queue("work", { input: Numbered }, async (_message, _uses, job) => {
+    await job.step("charge", async ({ key }) => void made.push(key));
+    const answer = await job.step("poll", async ({ key }) => (made.push(key), status));
+    seen.push(answer);
+    if (answer === "pending") return job.later("10s", { reason: "not settled yet", again: ["poll"] });
+    return undefined;
+  });
+  const node = await runNode([work], on);
+  const { id } = await node.commit({ work }, ({ work }) => work.send({ n: 1 }));
+  await node.idle();
+  const [waiting] = await on.store.read.jobs({ queue: "work", limit: 1 });
+  await on.clock.advance(10_001);
+  status = "settled";
+  await on.clock.advance(10_001);
+  await node.idle();
+
+  assert.equal(waiting?.error, "not settled yet");
+  assert.deepEqual(seen, ["pending", "pending", "settled"]);
+  assert.deepEqual(made, [`${id}:charge`, `${id}:poll`, `${id}:poll`, `${id}:poll`]);
+  assert.deepEqual([await on.store.read.jobs({ queue: "work", limit: 1 }), await on.store.read.records([journalKey(id)])], [[], [undefined]]);
+  await node.stop();
+});
+
+test("a step that something rests on is not made again: `later` that names it is a failed attempt", async () => {
+  const on = await memoryStore();
+  let polls = 0;
+  const work = queue("work", { input: Numbered, retry: { attempts: 1 } }, async (_message, _uses, job) => {
+    await job.step("poll", async () => void (polls += 1));
+    await job.step("charge", () => Promise.resolve());
+    return job.later("10s", { again: ["poll"] });
+  });
+  const node = await runNode([work], on);
+  await node.commit({ work }, ({ work }) => work.send({ n: 1 }));
+  await node.idle();
+
+  const [dead] = await on.store.read.jobs({ queue: "work", state: "dead", limit: 1 });
+  assert.match(dead?.error ?? "", /^job\.step-kept: .*"poll"/);
+  assert.equal(polls, 1);
+  await node.stop();
+});
+
 test("a run that exceeds its deadline is a failed attempt", async () => {
   const on = await memoryStore();
   const attempts: number[] = [];

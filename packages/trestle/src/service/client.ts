@@ -21,14 +21,13 @@ type CallMethod = (request?: CallRequest) => Promise<unknown>;
 
 /** The handle of a service in a handler. */
 export function bindClient(component: Component, operations: ReadonlyMap<string, Operation>, invocation: Invocation): object {
-  const asked = new Map<string, number>();
   const { node, frame } = invocation;
   const caller: Caller = { tenant: frame.tenant, principal: frame.principal, scope: `component:${frame.component.name}`, signal: frame.signal };
   const client: Record<string, CallMethod> = {};
   for (const [name, operation] of operations) {
     client[name] = async (request = {}) => {
       invocation.assertOpen();
-      return watched(invocation, operation, await (operation.mode === "read" ? look(operation, request) : change(name, operation, request)));
+      return watched(invocation, operation, await (operation.mode === "read" ? look(operation, request) : change(operation, request)));
     };
   }
   return client;
@@ -38,10 +37,8 @@ export function bindClient(component: Component, operations: ReadonlyMap<string,
     return operation.streams ? ask() : invocation.recall(`${operation.title} ${JSON.stringify(request)}`, ask);
   }
 
-  function change(name: string, operation: Operation, request: CallRequest): Promise<unknown> {
-    const occurrence = asked.get(name) ?? 0;
-    asked.set(name, occurrence + 1);
-    const key = `${frame.id}:${operation.title}:${occurrence}`;
+  function change(operation: Operation, request: CallRequest): Promise<unknown> {
+    const key = invocation.callKey(operation.title, request);
     return invocation.recoveryPoint<unknown>({
       operation: operation.title,
       key,

@@ -98,7 +98,7 @@ async function invokePlainly(served: Served, question: Question, arrived: Arrive
   });
   if (ended.kind === "failed") throw ended.fault;
   if (ended.kind === "lost")
-    throw Fault.create("commit.unknown", `whether ${operation.title} was committed is not known`, "Ask again, and look first whether it happened.");
+    throw Fault.create("commit.conflict", `${operation.title} could not commit: what it rests on is over; nothing of it was written`, "Ask again.");
   return ended.answer.kind === "response"
     ? { kind: "response", response: ended.answer.response }
     : { kind: "answer", answer: wireOf(ended.answer), replayed: false };
