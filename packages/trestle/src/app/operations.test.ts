@@ -6,6 +6,7 @@ import { fakeNode, type FakeNode } from "../console/testing.ts";
 import { seededRandom, uuidv7Ids, virtualClock } from "../kernel/index.ts";
 import type { GraphView } from "./graph-view.ts";
 import { operations, type OperationsView } from "./operations.ts";
+import type { Write } from "../store/index.ts";
 import { pageFiles } from "./page-files.ts";
 
 const peer = { address: "127.0.0.1" };
@@ -175,6 +176,48 @@ test("jobs of a state are put back in one act, however many there are", async ()
   assert.deepEqual(await answer.json(), { queue: "mail", jobs: 812, more: false, missing: [] });
   assert.deepEqual([(await depthOf(fake, "mail")).waiting, (await depthOf(fake, "mail")).dead], [812, 0]);
   assert.equal((await depthOf(fake, "fulfilment")).dead, 2);
+});
+
+test("a queue is paused and resumed, and its groups are listed", async () => {
+  const { fake, get, post } = await node();
+  await fake.jobs("mail", 2);
+
+  assert.deepEqual(await (await post("/_trestle/queues/mail/pause", {})).json(), { queue: "mail", paused: true });
+  const paused = (await depthOf(fake, "mail")).paused;
+  assert.deepEqual(await (await post("/_trestle/queues/mail/resume", {})).json(), { queue: "mail", paused: false });
+
+  assert.deepEqual([paused, (await depthOf(fake, "mail")).paused], [true, false]);
+  assert.deepEqual(await (await get("/_trestle/queues/mail/groups")).json(), { queue: "mail", groups: [] });
+});
+
+test("a dead job gets another message and runs with it; one that has called outside, or is not kept, is not edited", async () => {
+  const { fake, clock, post } = await node();
+  const ids = uuidv7Ids(clock, seededRandom("edited"));
+  const [broken, called, waiting] = [ids.next(), ids.next(), ids.next()];
+  const payload = new TextEncoder().encode('{"v":1,"tenant":"acme","data":{"to":"nobody"}}');
+  const write = (...writes: Write[]) => fake.store.commit({ id: ids.next(), expects: [], writes });
+  for (const id of [broken, called]) await write({ kind: "enqueue", job: { id, queue: "mail", payload, priority: 1 } });
+  const { jobs } = await fake.store.claim({ holder: "test", leaseMs: 1_000, queues: [{ queue: "mail", limit: 2 }] });
+  for (const { id, fence } of jobs) await write({ kind: "finish", job: id, fence, end: { kind: "dead", error: "no" } });
+  await write(
+    { kind: "put", key: journalKey(called), value: new Uint8Array([123, 125]) },
+    { kind: "enqueue", job: { id: waiting, queue: "mail", payload, priority: 1 } },
+  );
+  const edit = (id: string) => post("/_trestle/queues/mail/edit", { ids: [id], message: { to: "ada" } });
+
+  assert.equal((await edit(broken)).status, 200);
+  const refused = [await problemOf(await edit(called)), await problemOf(await edit(waiting))];
+
+  const rows = new Map((await fake.store.read.jobs({ queue: "mail", limit: 10 })).map((row) => [row.id, row]));
+  assert.deepEqual(JSON.parse(new TextDecoder().decode(rows.get(broken)?.payload)), { v: 1, tenant: "acme", data: { to: "ada" } });
+  assert.deepEqual([rows.get(broken)?.state, rows.get(called)?.state], ["waiting", "dead"]);
+  assert.deepEqual(
+    refused.map(({ status, code }) => [status, code]),
+    [
+      [409, "queue.edit-refused"],
+      [409, "queue.edit-refused"],
+    ],
+  );
 });
 
 test("single jobs are retried or cancelled by id; ids of other queues and states are told, not touched", async () => {

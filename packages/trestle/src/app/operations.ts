@@ -60,8 +60,9 @@ export function operations(view: OperationsView): Operations {
     const methods = routes[path];
     if (methods) return methods[method]?.(request) ?? notAllowed(request, "GET, HEAD");
     if (path.startsWith("/assets/")) return method === "GET" ? page(request, path.slice("/assets/".length)) : notAllowed(request, "GET, HEAD");
-    const [, queue, act] = /^\/queues\/(~?[a-z][a-z0-9-]{0,80})\/(jobs|redrive|retry|cancel)$/.exec(path) ?? [];
+    const [, queue, act] = /^\/queues\/(~?[a-z][a-z0-9-]{0,80})\/(jobs|groups|redrive|retry|cancel|pause|resume|edit)$/.exec(path) ?? [];
     if (queue === undefined || act === undefined) return notFound(path);
+    if (act === "groups") return method === "GET" ? json({ queue, groups: await admin.groups(queue, limits.pageRowsMax) }) : notAllowed(request, "GET, HEAD");
     if (act === "jobs") return method === "GET" ? jobsOf(admin, queue, new URL(request.url).searchParams) : notAllowed(request, "GET, HEAD");
     return method === "POST" ? actOn(view, admin, queue, act as Act, request) : notAllowed(request, "POST");
   }
@@ -170,23 +171,35 @@ async function page(request: Request, name: string): Promise<Response> {
 
 // ---- acting ---------------------------------------------------------------------------------------------------------
 
-type Act = "redrive" | "retry" | "cancel";
+type Act = "redrive" | "retry" | "cancel" | "pause" | "resume" | "edit";
 
 async function actOn(view: OperationsView, admin: QueueAdmin, queue: string, act: Act, request: Request): Promise<Response> {
   if (view.phase() !== "ready") return problem(503, "console.not-ready", "Not ready", `the node is ${view.phase()}`, { headers: { "retry-after": "1" } });
   const body = await bodyOf(request);
   if (body instanceof Response) return body;
+  const log = view.node.log("console", { traceparent: undefined, tenant: undefined });
+  if (act === "pause" || act === "resume") {
+    await admin.pause(queue, act === "pause");
+    log.info(`a queue was ${act}d by hand`, { queue });
+    return json({ queue, paused: act === "pause" });
+  }
+  if (act === "edit") {
+    const which = whichJobs({ ids: body.ids }, { states: [] });
+    if (!("ids" in which) || which.ids.length !== 1 || !("message" in body))
+      throw Fault.create("queue.bad-selection", "edit takes ids, with one job, and its message", 'Send {"ids": ["<job>"], "message": …}.');
+    await admin.edit(queue, which.ids[0] as string, body.message);
+    log.info("a job was edited and put back by hand", { queue, job: which.ids[0] });
+    return json({ queue, jobs: 1, more: false, missing: [] });
+  }
   if (act === "retry" && body.ids === undefined)
     throw Fault.create("queue.bad-selection", "retry takes ids: the jobs to try again", "Use redrive for all jobs of a state.");
   const which = act === "cancel" ? whichJobs(body, { states: jobStates }) : whichJobs(body, { states: keptStates, otherwise: "dead" });
   const acted = act === "cancel" ? await admin.cancel(queue, which) : await admin.redrive(queue, which);
-  view.node
-    .log("console", { traceparent: undefined, tenant: undefined })
-    .info(`jobs ${act === "cancel" ? "cancelled" : "put back"} by hand`, { queue, jobs: acted.jobs, ...("state" in which ? { state: which.state } : {}) });
+  log.info(`jobs ${act === "cancel" ? "cancelled" : "put back"} by hand`, { queue, jobs: acted.jobs, ...("state" in which ? { state: which.state } : {}) });
   return json(acted);
 }
 
-async function bodyOf(request: Request): Promise<{ readonly ids?: unknown; readonly state?: unknown } | Response> {
+async function bodyOf(request: Request): Promise<{ readonly ids?: unknown; readonly state?: unknown; readonly message?: unknown } | Response> {
   if (!/^application\/json\b/i.test(request.headers.get("content-type") ?? ""))
     return problem(
       415,
@@ -289,7 +302,7 @@ const notAllowed = (request: Request, allow: string) =>
 function problemOf(view: OperationsView, thrown: unknown, path: string): Response {
   if (Fault.is(thrown))
     return problem(
-      thrown.code === "queue.bad-selection" ? 400 : 503,
+      thrown.code === "queue.bad-selection" ? 400 : thrown.code === "queue.edit-refused" ? 409 : 503,
       thrown.code,
       thrown.code === "queue.bad-selection" ? "Bad request" : "Not possible now",
       thrown.message,

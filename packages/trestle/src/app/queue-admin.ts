@@ -7,7 +7,8 @@
  */
 import { journalKey } from "../component/index.ts";
 import { Fault, type Ids } from "../kernel/index.ts";
-import { limits, type JobId, type JobRow, type JobState, type QueueDepth, type Store, type Write } from "../store/index.ts";
+import { editedMessage } from "../messaging/index.ts";
+import { limits, type GroupDepth, type JobId, type JobRow, type JobState, type QueueDepth, type Store, type Write } from "../store/index.ts";
 
 /** States of jobs that wait for a person. */
 export const keptStates = ["dead", "parked", "undetermined"] as const;
@@ -55,6 +56,15 @@ export interface QueueAdmin {
   redrive(queue: string, which: Which): Promise<Acted>;
   /** Removes jobs; the holder of a running one is told. */
   cancel(queue: string, which: Which): Promise<Acted>;
+  /** Nothing of the queue is begun anywhere until it is resumed. */
+  pause(queue: string, paused: boolean): Promise<void>;
+  /**
+   * Gives a dead or parked job another message and puts it back. Faults: `queue.edit-refused` when it is neither, or when it has a journal:
+   * what was called outside for the old message would be taken for the new one's.
+   */
+  edit(queue: string, job: JobId, message: unknown): Promise<void>;
+  /** Tenants, or whatever `fairBy` names, with what is ready and runs. */
+  groups(queue: string, limit: number): Promise<readonly GroupDepth[]>;
 }
 
 export function queueAdmin(store: Pick<Store, "read" | "commit">, ids: Ids): QueueAdmin {
@@ -126,6 +136,29 @@ export function queueAdmin(store: Pick<Store, "read" | "commit">, ids: Ids): Que
     },
     redrive: (queue, which) => act("redrive", queue, which, keptStates),
     cancel: (queue, which) => act("cancel", queue, which, jobStates),
+    async pause(queue, paused) {
+      await store.commit({ id: ids.next(), expects: [], writes: [{ kind: "pause", queue, paused }] });
+    },
+    async edit(queue, job, message) {
+      const [row] = await read.jobs({ limit: 1, after: idBefore(job) });
+      const refused = (why: string, remedy: string) =>
+        Fault.create("queue.edit-refused", `job ${job} of queue "${queue}" ${why}`, remedy, { details: { queue, job } });
+      if (row?.id !== job || row.queue !== queue || (row.state !== "dead" && row.state !== "parked"))
+        throw refused(
+          `is ${row?.id === job && row.queue === queue ? row.state : "not there"}; only dead and parked jobs are edited`,
+          "Look at it with `trestle queue ls`.",
+        );
+      const payload = editedMessage(row.payload, message, `message of queue "${queue}"`);
+      if (!payload) throw refused("has a payload that Trestle did not write", "Cancel it and send another message.");
+      const outcome = await store.commit({
+        id: ids.next(),
+        expects: [{ kind: "record", key: journalKey(job), version: 0 }],
+        writes: [{ kind: "redrive", job, payload }],
+      });
+      if (!outcome.ok)
+        throw refused("has called outside, or passed a recovery point, with its old message", "Cancel it and send another message, or put it back as it is.");
+    },
+    groups: (queue, limit) => read.groups({ queue, limit }),
   };
 }
 

@@ -8,7 +8,9 @@ import { bookshopFile, place, type Ran } from "./testing/run.ts";
 const wrong: readonly (readonly [readonly string[], number, RegExp])[] = [
   [[], 2, /^trestle <command>/],
   [["grpah"], 2, /there is no command "grpah".*\nDid you mean `trestle graph`\?/],
-  [["queue"], 2, /queue needs one of: ls, retry, redrive/],
+  [["queue"], 2, /queue needs one of: ls, retry, redrive, edit, cancel, pause, resume/],
+  [["queue", "edit", "mail", "--id", "01a1f97c-4a2b-7da9-bb50-a71b100cab71", "--message", "{"], 2, /--message must be JSON/],
+  [["queue", "pause"], 2, /<queue>/],
   [["queue", "redirve"], 2, /queue has no command "redirve".*\nDid you mean `trestle queue redrive`\?/],
   [["doctor", "--prot", "1"], 2, /doctor has no option --prot; it has .*\nDid you mean `--port`\?/],
   [["doctor", "--port", "99999"], 2, /--port must be a whole number from 0 to 65535, got "99999"/],

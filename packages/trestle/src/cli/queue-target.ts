@@ -7,14 +7,18 @@ import { join, resolve } from "node:path";
 import { isPostgres, openStoreAt, queueAdmin, withoutPassword, type Acted, type JobFacts, type Which } from "../app/index.ts";
 import { Fault, systemClock, systemRandom, uuidv7Ids } from "../kernel/index.ts";
 import { parseStoreUrl } from "../sqlite/index.ts";
-import type { JobState, QueueDepth } from "../store/index.ts";
+import { limits, type GroupDepth, type JobId, type JobState, type QueueDepth } from "../store/index.ts";
 
 export interface QueueTarget {
   /** For people: what was asked. */
   readonly where: string;
   depths(): Promise<readonly QueueDepth[]>;
   jobs(query: { readonly queue: string; readonly state?: JobState; readonly limit: number }): Promise<readonly JobFacts[]>;
+  groups(queue: string): Promise<readonly GroupDepth[]>;
   redrive(queue: string, which: Which): Promise<Acted>;
+  cancel(queue: string, which: Which): Promise<Acted>;
+  pause(queue: string, paused: boolean): Promise<void>;
+  edit(queue: string, job: JobId, message: unknown): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -103,7 +107,11 @@ function nodeAt(given: string): QueueTarget {
     depths: async () => (await ask<{ queues: readonly QueueDepth[] }>("status.json")).queues,
     jobs: async ({ queue, state, limit }) =>
       (await ask<{ jobs: readonly JobFacts[] }>(`queues/${encodeURIComponent(queue)}/jobs?limit=${limit}${state === undefined ? "" : `&state=${state}`}`)).jobs,
+    groups: async (queue) => (await ask<{ groups: readonly GroupDepth[] }>(`queues/${encodeURIComponent(queue)}/groups`)).groups,
     redrive: (queue, which) => ask(`queues/${encodeURIComponent(queue)}/redrive`, which),
+    cancel: (queue, which) => ask(`queues/${encodeURIComponent(queue)}/cancel`, which),
+    pause: async (queue, paused) => void (await ask(`queues/${encodeURIComponent(queue)}/${paused ? "pause" : "resume"}`, {})),
+    edit: async (queue, job, message) => void (await ask(`queues/${encodeURIComponent(queue)}/edit`, { ids: [job], message })),
     close: () => Promise.resolve(),
   };
 }
@@ -115,7 +123,11 @@ async function storeAt(url: string, where: string): Promise<QueueTarget> {
     where,
     depths: () => admin.depths(),
     jobs: (query) => admin.jobs(query),
+    groups: (queue) => admin.groups(queue, limits.pageRowsMax),
     redrive: (queue, which) => admin.redrive(queue, which),
+    cancel: (queue, which) => admin.cancel(queue, which),
+    pause: (queue, paused) => admin.pause(queue, paused),
+    edit: (queue, job, message) => admin.edit(queue, job, message),
     close: () => store.close(),
   };
 }

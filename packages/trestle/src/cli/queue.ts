@@ -1,4 +1,4 @@
-/** `trestle queue ls | retry | redrive`: what waits, and putting back what was kept for a person. */
+/** `trestle queue ls | retry | redrive | edit | cancel | pause | resume`: what waits, what was kept for a person, and stopping a queue. */
 import { jobStates, keptStates, whichJobs, type Acted, type JobFacts, type KeptState } from "../app/index.ts";
 import { Fault, systemClock } from "../kernel/index.ts";
 import type { JobState, QueueDepth } from "../store/index.ts";
@@ -43,6 +43,38 @@ export const queueCommands: readonly CommandSpec[] = [
     },
     examples: ["trestle queue redrive mail", "trestle queue redrive --state undetermined --dry-run"],
   },
+  {
+    name: "queue edit",
+    summary: "Gives a dead or parked job another message and puts it back.",
+    arguments: ["<queue>"],
+    options: {
+      ...where,
+      id: { type: "string", multiple: true, value: "job", help: "the job" },
+      message: { type: "string", value: "json", help: "the whole new message" },
+    },
+    examples: [`trestle queue edit mail --id 0192f7c1-… --message '{"to":"ada@example.com"}'`],
+  },
+  {
+    name: "queue cancel",
+    summary: "Removes these jobs; a running one is told, and not run again.",
+    arguments: ["<queue>"],
+    options: { ...where, id: { type: "string", multiple: true, value: "job", help: "the job; can be given several times" } },
+    examples: ["trestle queue cancel mail --id 0192f7c1-…"],
+  },
+  {
+    name: "queue pause",
+    summary: "Begins nothing of this queue anywhere until it is resumed; what runs goes on.",
+    arguments: ["<queue>"],
+    options: where,
+    examples: ["trestle queue pause mail"],
+  },
+  {
+    name: "queue resume",
+    summary: "Lets a paused queue go on.",
+    arguments: ["<queue>"],
+    options: where,
+    examples: ["trestle queue resume mail"],
+  },
 ];
 
 export async function runQueue(given: Given, command: CommandSpec): Promise<ExitCode> {
@@ -56,15 +88,16 @@ export async function runQueue(given: Given, command: CommandSpec): Promise<Exit
   const state = stateOption(given, command.name === "queue ls" ? jobStates : keptStates);
   const limit = numberOption(given, "limit", { least: 1, most: 1_000 }) ?? 50;
   const ids = (given.values["id"] ?? []) as readonly string[];
-  if (command.name === "queue retry") {
+  if (["queue retry", "queue edit", "queue cancel"].includes(command.name)) {
     if (ids.length === 0)
       throw Fault.create(
         "cli.missing-argument",
-        "trestle queue retry needs --id, at least once",
+        `trestle ${command.name} needs --id, at least once`,
         "Run `trestle queue ls <queue> --state dead` to see ids; `trestle queue redrive` puts back all.",
       );
     whichJobs({ ids }, { states: keptStates });
   }
+  const message = command.name === "queue edit" ? messageOption(given, ids) : undefined;
   const asJson = Boolean(given.values["json"]);
   const target = await queueTarget({ url: textOption(given, "url"), store: textOption(given, "store") }, (text) => void process.stderr.write(`${text}\n`));
   try {
@@ -73,12 +106,48 @@ export async function runQueue(given: Given, command: CommandSpec): Promise<Exit
         return await list(target, queue, state, limit, asJson);
       case "queue retry":
         return await retry(target, queue, ids, asJson);
+      case "queue edit":
+        await target.edit(queue as string, ids[0] as string, message);
+        return told(asJson, { queue, jobs: 1 }, "1 edited and put back");
+      case "queue cancel":
+        return await cancel(target, queue as string, ids, asJson);
+      case "queue pause":
+      case "queue resume": {
+        const paused = command.name === "queue pause";
+        await target.pause(queue as string, paused);
+        return told(asJson, { queue, paused }, `${queue} is ${paused ? "paused" : "resumed"}`);
+      }
       default:
         return await redrive(target, queue, (state ?? "dead") as KeptState, Boolean(given.values["dry-run"]), asJson);
     }
   } finally {
     await target.close();
   }
+}
+
+function told(asJson: boolean, facts: object, text: string): ExitCode {
+  process.stdout.write(asJson ? `${JSON.stringify({ version: 1, ...facts })}\n` : `${text}\n`);
+  return exitCodes.ok;
+}
+
+function messageOption(given: Given, ids: readonly string[]): unknown {
+  const text = textOption(given, "message");
+  if (text === undefined || ids.length !== 1)
+    throw Fault.create("cli.missing-argument", "trestle queue edit needs one --id and --message", "Give the whole new message as JSON.");
+  try {
+    return JSON.parse(text) as unknown;
+  } catch (cause) {
+    throw Fault.create("cli.bad-option", `--message must be JSON: ${(cause as Error).message}`, `Write --message '{"to":"ada@example.com"}', for example.`, {
+      cause,
+    });
+  }
+}
+
+async function cancel(target: QueueTarget, queue: string, ids: readonly string[], asJson: boolean): Promise<ExitCode> {
+  const { jobs, missing } = await target.cancel(queue, { ids });
+  told(asJson, { queue, jobs, missing }, `${jobs} cancelled`);
+  for (const id of missing) process.stderr.write(`not cancelled: ${id} is no job of ${queue}\n`);
+  return missing.length === 0 ? exitCodes.ok : exitCodes.problem;
 }
 
 function stateOption(given: Given, states: readonly JobState[]): JobState | undefined {
@@ -102,8 +171,19 @@ async function list(target: QueueTarget, queue: string | undefined, state: JobSt
     (queue === undefined ? depths.map((depth) => depth.queue) : [queue]).map((name) => target.jobs({ queue: name, limit, ...(state ? { state } : {}) })),
   );
   const jobs = pages.flat().slice(0, limit);
-  if (asJson) process.stdout.write(`${JSON.stringify({ version: 1, queues: depths, jobs })}\n`);
-  else process.stdout.write(jobs.length === 0 ? "no such jobs\n" : jobTable(jobs));
+  const groups = queue === undefined || state !== undefined ? [] : await target.groups(queue);
+  if (asJson) process.stdout.write(`${JSON.stringify({ version: 1, queues: depths, jobs, ...(groups.length > 0 ? { groups } : {}) })}\n`);
+  else {
+    process.stdout.write(jobs.length === 0 ? "no such jobs\n" : jobTable(jobs));
+    if (groups.length > 0)
+      process.stdout.write(
+        `\n${table(
+          ["tenant", "ready", "running"],
+          groups.map(({ group, ready, running }) => [group, ready, running]),
+        )}`,
+      );
+    if (depths[0]?.paused) process.stderr.write(`${queue} is paused\n`);
+  }
   return exitCodes.ok;
 }
 
@@ -153,7 +233,7 @@ function depthTable(depths: readonly QueueDepth[]): string {
   return table(
     ["queue", "waiting", "running", "oldest due", "dead", "parked", "undetermined"],
     depths.map((depth) => [
-      depth.queue,
+      depth.paused ? `${depth.queue} (paused)` : depth.queue,
       depth.waiting,
       depth.running,
       depth.oldestAgeMs === 0 ? "-" : seconds(depth.oldestAgeMs),

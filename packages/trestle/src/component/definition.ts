@@ -40,7 +40,7 @@ export interface Definition {
 }
 
 /** What an implementation adds to its interface. */
-export type Implementing = Pick<Definition, "annotations" | "uses" | "role" | "part" | "interior">;
+export type Implementing = Pick<Definition, "annotations" | "uses" | "role" | "part" | "needs" | "interior">;
 
 /** Something that runs on a node. Started in order of dependency, stopped in reverse. */
 export interface NodePart {

@@ -11,11 +11,13 @@
  */
 import { decodeJournal, journalKey, type Component, type Journal, type NodeServices } from "../component/index.ts";
 import { Fault, type Timer } from "../kernel/index.ts";
-import { limits, type Claim, type ClaimedJob, type Claims } from "../store/index.ts";
+import { limits, type Claim, type ClaimedJob, type Claims, type QueueClaim, type QueuePolicy } from "../store/index.ts";
 
 /** Who works on the jobs of one queue. */
 export interface Claimant {
   readonly queue: string;
+  /** Limits over the fleet. */
+  readonly policy?: QueuePolicy | undefined;
   /** How many jobs it would take now; 0 for none. */
   room(): number;
   /** How many it would take beside what it has asked for, because it is quick. Default 0. */
@@ -166,7 +168,7 @@ export class Dispatcher {
       const limit = Math.min(claimant.room(), limits.claimJobsMax);
       if (limit <= 0) continue;
       asked.push(claimant);
-      queues.push({ queue: claimant.queue, limit });
+      queues.push(claimOf(claimant, limit));
     }
     if (queues.length === 0) return;
     for (const claimant of asked) this.#wanting.delete(claimant);
@@ -182,7 +184,7 @@ export class Dispatcher {
     const queues = [];
     for (const [claimant, sent] of this.#sent) {
       const limit = Math.min(sent, claimant.roomAhead?.() ?? 0, limits.claimJobsMax);
-      if (limit > 0) queues.push({ queue: claimant.queue, limit });
+      if (limit > 0) queues.push(claimOf(claimant, limit));
     }
     this.#sent.clear();
     if (queues.length === 0 || this.#state !== "open" || this.#beside.size === claimsBesideMax) return;
@@ -191,7 +193,7 @@ export class Dispatcher {
   }
 
   /** Claims and hands out. `undefined` when the store could not be asked; then `again` are looked at a moment later. */
-  async #ask(queues: readonly { readonly queue: string; readonly limit: number }[], again: readonly Claimant[]): Promise<Claims | undefined> {
+  async #ask(queues: readonly QueueClaim[], again: readonly Claimant[]): Promise<Claims | undefined> {
     const leaseEnds: LeaseEnds = { untilMonotonicMs: this.#node.clock.monotonicMs() + leaseMs, untilWallMs: this.#node.clock.wallMs() + leaseMs };
     let claims: Claims;
     try {
@@ -364,6 +366,10 @@ export class Dispatcher {
     this.#heartbeat?.cancel();
     this.#due?.timer.cancel();
   }
+}
+
+function claimOf({ queue, policy }: Claimant, limit: number): QueueClaim {
+  return policy ? { queue, limit, policy } : { queue, limit };
 }
 
 function claimOver({ id, queue }: ClaimedJob): Fault {

@@ -46,6 +46,12 @@ export function unseal(payload: Uint8Array): Envelope | undefined {
   return undefined;
 }
 
+/** The same message with other contents: who sent it, when and for whom stays. `undefined` when the payload is none of ours. */
+export function editedMessage(payload: Uint8Array, data: unknown, what: string): Uint8Array | undefined {
+  const envelope = unseal(payload);
+  return envelope && bytesOf(encodeText({ ...envelope, data }, what));
+}
+
 /** A user's key within one tenant, so that no tenant's keys can meet another's. */
 export function tenantKey(tenant: string | undefined, key: string): string {
   return `${tenant === undefined ? "" : encodeURIComponent(tenant)}/${key}`;

@@ -145,7 +145,8 @@ export class Feeder implements NodePart {
     const { subscription, source } = this.#feed;
     const event: EventReference = { stream: row.stream, version: row.version, type: row.type };
     const tenantAndKey = row.stream.slice(source.name.length + 1);
-    const tenant = tenantAndKey.slice(0, tenantAndKey.indexOf("/"));
+    const encoded = tenantAndKey.slice(0, tenantAndKey.indexOf("/"));
+    const tenant = encoded === "" ? undefined : decodeURIComponent(encoded);
     return {
       kind: "enqueue",
       job: {
@@ -154,11 +155,8 @@ export class Feeder implements NodePart {
         queue: subscription,
         key: tenantAndKey,
         priority: 1,
-        payload: seal(
-          event,
-          { tenant: tenant === "" ? undefined : decodeURIComponent(tenant), by: undefined, trace: traceOf(row) },
-          `event of subscription "${subscription}"`,
-        ),
+        ...(tenant === undefined ? {} : { group: tenant }),
+        payload: seal(event, { tenant, by: undefined, trace: traceOf(row) }, `event of subscription "${subscription}"`),
       },
     };
   }

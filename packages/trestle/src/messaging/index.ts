@@ -5,6 +5,8 @@ export { seal, senderOf } from "./envelope.ts";
 export type { JobContext, JobEnd } from "./job-context.ts";
 export { readProgress } from "./progress.ts";
 export type { Progress } from "./progress.ts";
+export type { FleetLimits } from "./policy.ts";
+export { editedMessage } from "./envelope.ts";
 export { queue } from "./queue.ts";
 export type { JobRef, Messages, Queue, QueueHandle, QueueSpec, QueueView, QueueWork, SendOptions } from "./queue.ts";
 export { schedule } from "./schedule.ts";

@@ -23,9 +23,10 @@ import {
   type WorkContext,
 } from "../component/index.ts";
 import { Fault, sleep } from "../kernel/index.ts";
-import type { ClaimedJob, Expectation, JobEnd, Write } from "../store/index.ts";
+import type { ClaimedJob, Expectation, JobEnd, QueuePolicy, Write } from "../store/index.ts";
 import type { HeldJob } from "./dispatcher.ts";
 import { unseal, type Envelope } from "./envelope.ts";
+import type { Keep } from "./policy.ts";
 import { ProgressReport, progressKey } from "./progress.ts";
 import { afterFailure, errorText, mayHaveCalled, type Retry } from "./retry.ts";
 
@@ -39,6 +40,9 @@ export interface Handling {
   readonly concurrency: number;
   readonly timeoutMs: number;
   readonly retry: Retry;
+  /** Limits over the fleet, judged by the store. */
+  readonly policy?: QueuePolicy | undefined;
+  readonly keep?: Keep;
   /** How a job ends whose tries are used up. */
   readonly exhausted: "dead" | "parked";
   /** Names the work in metrics, beside the component. */
@@ -162,7 +166,7 @@ export class JobRun implements Work<unknown>, HeldJob {
       if (asked.end === "dead" || asked.end === "later") return this.#asAsked(asked as AskedEnd);
     }
     this.#owner.handlerEnded(this);
-    return { keep: true, end: "ok", writes: this.#finish({ kind: "done" }) };
+    return { keep: true, end: "ok", writes: this.#finish({ kind: "done", ...this.#keptFor(this.#owner.handling.keep?.doneMs) }) };
   }
 
   fail(fault: unknown): Conclusion {
@@ -289,7 +293,7 @@ export class JobRun implements Work<unknown>, HeldJob {
     this.#owner.handlerEnded(this);
     const end: JobEnd =
       asked.end === "dead"
-        ? { kind: "dead", error: asked.reason ?? "the handler gave no reason" }
+        ? { kind: "dead", error: asked.reason ?? "the handler gave no reason", ...this.#keptFor(this.#owner.handling.keep?.deadMs) }
         : {
             kind: "later",
             dueAtMs: Math.ceil(this.#owner.nowMs() + (asked.delayMs ?? laterMsDefault)),
@@ -309,7 +313,11 @@ export class JobRun implements Work<unknown>, HeldJob {
     const facts = { attempt: this.attempt, error: errorText(fault) };
     if (end.kind === "retry") log.warn("a job failed and will be tried again", facts);
     else log.error(`a job is ${end.kind}: it waits for a person`, facts);
-    return end;
+    return end.kind === "dead" ? { ...end, ...this.#keptFor(this.#owner.handling.keep?.deadMs) } : end;
+  }
+
+  #keptFor(ms: number | undefined): { readonly keepUntilMs?: number } {
+    return ms === undefined ? {} : { keepUntilMs: Math.ceil(this.#owner.nowMs() + ms) };
   }
 
   #finish(end: JobEnd): Write[] {

@@ -107,6 +107,17 @@ same<keyof Handle<typeof mail, "read">, "depth">();
 same<ReturnType<Handle<typeof mail>["send"]>, JobRef>();
 same<Awaited<ReturnType<Live<typeof mail>["send"]>>["id"], string>();
 same<ReturnType<Live<typeof shipments>["publish"]["Shipped"]>, Promise<void>>();
+same<ReturnType<Live<typeof mail>["pause"]>, Promise<void>>();
+queue("v2", { input: Mail, fairBy: ({ to }) => to, rate: "50/s", fleetConcurrency: 4, perTenant: { rate: "5/m", concurrency: 2, weights: { acme: 3 } }, keep: { dead: "30d" } }, () => {});
+// @ts-expect-error a rate has a unit
+queue("v3", { input: Mail, rate: "50" }, () => {});
+// @ts-expect-error whose share it is, is a name
+queue("v4", { input: Mail, fairBy: () => 7 }, () => {});
+queue("v5", { input: z.object({}), uses: { mail } }, (_message, { mail }) => {
+  mail.send({ to: "", subject: "", text: "" }, { debounce: { key: "k", wait: "1s", atMost: "1m" }, startWithin: "1h" });
+  // @ts-expect-error a debounce says how long it waits
+  mail.send({ to: "", subject: "", text: "" }, { debounce: { key: "k" } });
+});
 
 queue("v", { input: z.object({ at: z.coerce.date<string>() }), key: ({ at }) => at.toISOString(), uses: { mail, shipments } }, (message, uses, job) => {
   same<typeof message.at, Date>(); // the wire carries a string, the handler gets a Date

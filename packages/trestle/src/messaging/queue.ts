@@ -9,6 +9,7 @@ import {
   parseNow,
   type Annotations,
   type Component,
+  type Guarantee,
   type Handles,
   type Implementing,
   type In,
@@ -29,6 +30,7 @@ import { Backlog } from "./backlog.ts";
 import { seal, senderOf, tenantKey } from "./envelope.ts";
 import { JobWorkContext, type JobContext, type JobEnd } from "./job-context.ts";
 import type { Handling, JobRun } from "./job-run.ts";
+import { keepOf, policyNeeds, policyOf, type FleetLimits } from "./policy.ts";
 import { retryOf, type RetrySpec } from "./retry.ts";
 import { Worker } from "./worker.ts";
 
@@ -40,29 +42,45 @@ export function queue<S extends Schema, U extends Uses = {}>(
 ): Queue<In<S>> & Inherit<U>;
 export function queue<const Name extends string, S extends Schema>(name: Name, spec: QueueSpec<S>): Queue<In<S>> & Open<Name, Messages<Out<S>>>;
 export function queue(name: string, spec: QueueSpec<Schema> & QueueWork<Uses>, handler?: Handler): unknown {
-  const { input, key, capacity = 1_000_000, ...work } = spec;
-  const settings: Settings = { name, input, key, capacity: integerWithin(capacity, `queue "${name}": capacity`, { least: 1, most: 1_000_000_000 }) };
+  const { input, key, fairBy, capacity = 1_000_000, ...work } = spec;
+  const settings: Settings = {
+    name,
+    input,
+    key,
+    fairBy,
+    capacity: integerWithin(capacity, `queue "${name}": capacity`, { least: 1, most: 1_000_000_000 }),
+  };
   const component: Component<"queue"> = declareComponent<Component<"queue">>("queue", name, {
     ...(handler ? working(work, handler) : { ...waiting(work), open: (given, behaviour) => working(given as QueueWork<Uses>, behaviour as Handler) }),
     edge: "send",
-    needs: { "queue.finishes-with-effect": ["queue.finishes-with-effect"], "queue.fifo-per-key": ["queue.fifo-per-key"] },
     bind: (invocation) => new BoundQueue(component, settings, invocation),
   });
   return component;
 
   /** Checked where it is declared, not where it first runs. */
-  function working({ uses, role = "worker", timeout = "30s", retry, concurrency = 16, ...annotations }: QueueWork<Uses>, handle: Handler): Implementing {
+  function working(work: QueueWork<Uses>, handle: Handler): Implementing {
+    const { uses, role = "worker", timeout = "30s", retry, concurrency = 16, rate, fleetConcurrency, perTenant, keep, ...annotations } = work;
     const of = `queue "${name}"`;
-    const options = { uses, timeoutMs: durationMs(timeout, `${of}: timeout`), retry: retryOf(retry, of), concurrency: concurrencyOf(concurrency, of) };
+    const policy = policyOf(work, of);
+    const options = {
+      uses,
+      timeoutMs: durationMs(timeout, `${of}: timeout`),
+      retry: retryOf(retry, of),
+      concurrency: concurrencyOf(concurrency, of),
+      policy,
+      keep: keepOf(keep, of),
+    };
     return {
       annotations,
       uses: uses ?? {},
       role,
+      needs: needsOf(["queue.finishes-with-effect", "queue.fifo-per-key", ...policyNeeds(policy), ...(keep ? (["queue.keeps-ended"] as const) : [])]),
       part: (node) => new Worker(node, handlingOf(component, settings, handle, options, node)),
     };
   }
-  function waiting({ uses, role, timeout, retry, concurrency, ...annotations }: QueueWork<Uses>): Implementing {
-    const [option] = Object.entries({ uses, role, timeout, retry, concurrency }).find(([, value]) => value !== undefined) ?? [];
+  function waiting({ uses, role, timeout, retry, concurrency, rate, fleetConcurrency, perTenant, keep, ...annotations }: QueueWork<Uses>): Implementing {
+    const [option] =
+      Object.entries({ uses, role, timeout, retry, concurrency, rate, fleetConcurrency, perTenant, keep }).find(([, value]) => value !== undefined) ?? [];
     if (option !== undefined)
       throw Fault.create(
         "queue.without-handler",
@@ -70,7 +88,7 @@ export function queue(name: string, spec: QueueSpec<Schema> & QueueWork<Uses>, h
         "Give it a handler, or say that where it is implemented.",
         { details: { queue: name, option } },
       );
-    return { annotations, uses: {}, role: "any" };
+    return { annotations, uses: {}, role: "any", needs: needsOf(["queue.finishes-with-effect", "queue.fifo-per-key"]) };
   }
 }
 
@@ -78,11 +96,13 @@ export interface QueueSpec<S extends Schema> extends Annotations {
   readonly input: S;
   /** Messages with the same key are handled one after the other, in order of sending. */
   readonly key?: (message: Out<S>) => string;
+  /** Whose share this is: tenants are served in turns, and wait for their own backlog only. Default: the context's tenant. At most 512 bytes. */
+  readonly fairBy?: (message: Out<S>) => string;
   /** Backlog at which `send` faults with `queue.full`; default 1,000,000. Sampled: it may be passed by what is sent between two looks. */
   readonly capacity?: number;
 }
-export interface QueueWork<U extends Uses> extends WorkSpec<U> {
-  /** Default 8 attempts, full jitter from 1s to 5m. */
+export interface QueueWork<U extends Uses> extends WorkSpec<U>, FleetLimits {
+  /** Default 8 attempts, full jitter from 1s to 5m; a fault that carries `details.retryAfterMs` is not tried before. */
   readonly retry?: RetrySpec;
   /** Handlers that run at once on one node, 1 to 1000; default 16. With 1, the next begins when the last one's commit is durable. */
   readonly concurrency?: number;
@@ -96,7 +116,7 @@ export interface Queue<Input> extends Component<"queue">, Usable<QueueView, Queu
 
 export interface QueueView {
   /** `waiting`: due or not. `oldestAgeMs`: of the oldest that is due and waits. */
-  depth(): Promise<{ readonly waiting: number; readonly running: number; readonly dead: number; readonly oldestAgeMs: number }>;
+  depth(): Promise<{ readonly waiting: number; readonly running: number; readonly dead: number; readonly oldestAgeMs: number; readonly paused: boolean }>;
 }
 export interface QueueHandle<Input> extends QueueView {
   /** Joins the commit; nothing is sent if the commit is not made. */
@@ -104,6 +124,9 @@ export interface QueueHandle<Input> extends QueueView {
   sendMany(messages: Iterable<Input>, options?: SendOptions): readonly JobRef[];
   /** Removes a job that waits or is kept, tells the handler of a running one through its signal. `false`: there is no such job any more. */
   cancel(job: JobRef | string): Promise<boolean>;
+  /** Joins the commit. Nothing of the queue is begun anywhere until it is resumed, over restarts too; what runs goes on. */
+  pause(): void;
+  resume(): void;
 }
 export interface SendOptions {
   readonly in?: Duration;
@@ -112,6 +135,13 @@ export interface SendOptions {
   readonly priority?: "high" | "normal" | "low";
   /** At most one waiting message with this key; a second one is dropped, and its `JobRef` names nothing. */
   readonly unique?: string;
+  /**
+   * Handled once nothing more is sent under this key for `wait`, and at the latest `atMost` after the first (default: no limit): the last
+   * message, in place of the ones before. Instead of `unique`, `in` and `at`. One that has been tried already is not replaced.
+   */
+  readonly debounce?: { readonly key: string; readonly wait: Duration; readonly atMost?: Duration };
+  /** Not begun later than this after sending, tries included: dead instead. Default: no deadline. */
+  readonly startWithin?: Duration;
 }
 export interface JobRef {
   readonly id: string;
@@ -123,6 +153,7 @@ interface Settings {
   readonly name: string;
   readonly input: Schema;
   readonly key: ((message: never) => string) | undefined;
+  readonly fairBy: ((message: never) => string) | undefined;
   readonly capacity: number;
 }
 type Handler = (message: never, uses: never, job: JobContext) => unknown;
@@ -142,13 +173,16 @@ class BoundQueue implements QueueHandle<unknown> {
 
   send(message: unknown, options: SendOptions = {}): JobRef {
     const invocation = this.#invocation;
-    const { name, input, key } = this.#settings;
+    const { name, input, key, fairBy } = this.#settings;
     const id = invocation.newId(); // also when it is not sent in the end: ids are counted
     const what = `message of queue "${name}"`;
     const parsed: unknown = parseNow(input, message, what);
     const payload = seal(message, senderOf(invocation), what);
     if (!invocation.replaying) backlogOf(invocation.node, this.#component, this.#settings).add();
-    const dueAtMs = this.#dueAtMs(options);
+    const { debounce } = options;
+    const dueAtMs = debounce ? this.#fromNow(debounce.wait, "debounce.wait") : this.#dueAtMs(options);
+    const unique = debounce ? debounce.key : options.unique;
+    const group = fairBy ? fairBy(parsed as never) : invocation.tenant;
     invocation.enqueue({
       id,
       queue: name,
@@ -156,7 +190,10 @@ class BoundQueue implements QueueHandle<unknown> {
       priority: priorityOf(options.priority, name),
       ...(dueAtMs === undefined ? {} : { dueAtMs }),
       ...(key ? { key: tenantKey(invocation.tenant, keyText(key(parsed as never), name)) } : {}),
-      ...(options.unique === undefined ? {} : { unique: tenantKey(invocation.tenant, keyText(options.unique, name)) }),
+      ...(unique === undefined ? {} : { unique: tenantKey(invocation.tenant, keyText(unique, name)) }),
+      ...(group === undefined ? {} : { group: keyText(group, name) }),
+      ...(debounce ? { replace: this.#replace(options) } : {}),
+      ...(options.startWithin === undefined ? {} : { startByMs: this.#fromNow(options.startWithin, "startWithin") }),
     });
     return { id };
   }
@@ -181,10 +218,20 @@ class BoundQueue implements QueueHandle<unknown> {
     return true;
   }
 
-  async depth(): Promise<{ readonly waiting: number; readonly running: number; readonly dead: number; readonly oldestAgeMs: number }> {
+  pause(): void {
+    this.#invocation.write({ kind: "pause", queue: this.#settings.name, paused: true });
+  }
+
+  resume(): void {
+    this.#invocation.write({ kind: "pause", queue: this.#settings.name, paused: false });
+  }
+
+  async depth(): ReturnType<QueueView["depth"]> {
     const { name } = this.#settings;
-    const { waiting, running, dead, oldestAgeMs } = await this.#invocation.recall(`depth of queue ${name}`, () => this.#invocation.node.store.read.queue(name));
-    return { waiting, running, dead, oldestAgeMs };
+    const { waiting, running, dead, oldestAgeMs, paused } = await this.#invocation.recall(`depth of queue ${name}`, () =>
+      this.#invocation.node.store.read.queue(name),
+    );
+    return { waiting, running, dead, oldestAgeMs, paused };
   }
 
   #dueAtMs({ in: delay, at }: SendOptions): number | undefined {
@@ -200,7 +247,18 @@ class BoundQueue implements QueueHandle<unknown> {
         );
       return Math.ceil(at);
     }
-    return delay === undefined ? undefined : Math.ceil(this.#invocation.node.clock.wallMs() + durationMs(delay, `send to queue "${name}": in`));
+    return delay === undefined ? undefined : this.#fromNow(delay, "in");
+  }
+
+  #fromNow(duration: Duration, option: string): number {
+    return Math.ceil(this.#invocation.node.clock.wallMs() + durationMs(duration, `send to queue "${this.#settings.name}": ${option}`));
+  }
+
+  #replace({ debounce, unique, in: delay, at }: SendOptions): { readonly atMostMs?: number } {
+    const { name } = this.#settings;
+    if (unique !== undefined || delay !== undefined || at !== undefined)
+      throw Fault.create("queue.bad-options", `send to queue "${name}" got debounce beside unique, in or at`, "debounce says all of that; leave them out.");
+    return debounce?.atMost === undefined ? {} : { atMostMs: durationMs(debounce.atMost, `send to queue "${name}": debounce.atMost`) };
   }
 }
 
@@ -235,7 +293,7 @@ function handlingOf(
   component: Component,
   settings: Settings,
   handler: Handler,
-  work: Pick<Handling, "uses" | "timeoutMs" | "retry" | "concurrency">,
+  work: Pick<Handling, "uses" | "timeoutMs" | "retry" | "concurrency" | "policy" | "keep">,
   node: NodeServices,
 ): Handling {
   const { name, input } = settings;
@@ -263,6 +321,9 @@ function handlingOf(
     },
   };
 }
+
+const needsOf = (guarantees: readonly Guarantee[]): Readonly<Record<Guarantee, readonly Guarantee[]>> =>
+  Object.fromEntries(guarantees.map((guarantee) => [guarantee, [guarantee]]));
 
 /** What a person reads beside a message that its queue cannot read any more. */
 export function unfit(what: string, issues: readonly { readonly path: string; readonly message: string }[]): Fault {

@@ -4,7 +4,7 @@
  */
 import type { Invocation } from "../component/index.ts";
 import { durationMs, Fault, integerWithin, type Duration, type Random } from "../kernel/index.ts";
-import { backoffMs } from "../resilience/index.ts";
+import { backoffMs, retryAfterMs } from "../resilience/index.ts";
 import type { JobEnd } from "../store/index.ts";
 
 export interface RetrySpec {
@@ -23,6 +23,8 @@ export interface Retry {
 }
 
 const errorCharsMax = 2_000;
+/** A wait that somebody else asks for is believed up to here. */
+const askedMsMax = 24 * 3_600_000;
 
 /** `of` is named in faults: `queue "mail"`. */
 export function retryOf(spec: RetrySpec | undefined, of: string): Retry {
@@ -52,7 +54,9 @@ export function afterFailure(retry: Retry, failed: Failed, random: Random): JobE
   const error = errorText(failed.fault);
   if (!failed.hopeless && failed.attempt < retry.attempts) {
     const waitMs = backoffMs({ fromMs: retry.fromMs, upToMs: retry.upToMs, jitter: "full" }, failed.attempt + 1, random);
-    return { kind: "retry", dueAtMs: Math.ceil(failed.nowMs + waitMs), error };
+    // Not before the other side has asked for it, and then not all at once.
+    const askedMs = Math.min(retryAfterMs(failed.fault), askedMsMax);
+    return { kind: "retry", dueAtMs: Math.ceil(failed.nowMs + askedMs + waitMs), error };
   }
   if (failed.unknown) return { kind: "undetermined", error };
   return { kind: failed.exhausted, error };

@@ -6,7 +6,7 @@
  * is durable, so that the next job finds everything the last one did.
  */
 import type { Journal, NodePart, NodeServices } from "../component/index.ts";
-import type { ClaimedJob } from "../store/index.ts";
+import type { ClaimedJob, QueuePolicy } from "../store/index.ts";
 import { dispatcherOf, type Claimant, type Dispatcher, type HeldJob } from "./dispatcher.ts";
 import { JobRun, type Handling, type RunOwner } from "./job-run.ts";
 
@@ -20,6 +20,7 @@ const quickestMs = 0.02;
 export class Worker implements NodePart, Claimant, RunOwner {
   readonly name: string;
   readonly queue: string;
+  readonly policy: QueuePolicy | undefined;
   readonly node: NodeServices;
   readonly handling: Handling;
   readonly #dispatcher: Dispatcher;
@@ -36,6 +37,7 @@ export class Worker implements NodePart, Claimant, RunOwner {
   constructor(node: NodeServices, handling: Handling) {
     this.name = `${handling.component.kind} ${handling.queue}`;
     this.queue = handling.queue;
+    this.policy = handling.policy;
     this.node = node;
     this.handling = handling;
     this.#dispatcher = dispatcherOf(node);
@@ -74,8 +76,9 @@ export class Worker implements NodePart, Claimant, RunOwner {
     return this.#stopped ? 0 : Math.min(this.#ahead(), this.handling.concurrency + 2 * this.#ahead() - this.#begun(), unsettledJobsMax - this.#unsettled);
   }
 
+  /** Under limits nothing is claimed ahead: it would take a place that another node could use, and begin later than the store let it. */
   #ahead(): number {
-    return this.#heldMs === undefined ? 0 : Math.min(aheadJobsMax, Math.floor((this.handling.concurrency * aheadMs) / this.#heldMs));
+    return this.policy || this.#heldMs === undefined ? 0 : Math.min(aheadJobsMax, Math.floor((this.handling.concurrency * aheadMs) / this.#heldMs));
   }
 
   #begun(): number {

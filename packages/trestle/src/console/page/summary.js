@@ -77,6 +77,7 @@ export function showQueues({ queues }, { components }, select) {
         named
           ? make("button", { type: "button", class: "link", "data-key": `queue ${depth.queue}`, onclick: () => select(depth.queue) }, depth.queue)
           : depth.queue,
+        ...(depth.paused ? [" ", make("span", { class: "warn" }, "paused")] : []),
       ),
       make("td", { class: `number ${traffic?.perSecond ? "" : "none"}` }, traffic ? rate(traffic.perSecond) : "–"),
       number(depth.waiting),
