@@ -61,7 +61,7 @@ export function queue(name: string, spec: QueueSpec<Schema> & QueueWork<Uses>, h
   function working(work: QueueWork<Uses>, handle: Handler): Implementing {
     const { uses, role = "worker", timeout = "30s", retry, concurrency = 16, rate, fleetConcurrency, perTenant, keep, ...annotations } = work;
     const of = `queue "${name}"`;
-    const policy = policyOf(work, of);
+    const policy = policyOf({ rate, fleetConcurrency, perTenant, keep }, of);
     const options = {
       uses,
       timeoutMs: durationMs(timeout, `${of}: timeout`),
