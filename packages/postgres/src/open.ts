@@ -138,6 +138,7 @@ export async function openPostgres(options: PostgresOptions): Promise<Store> {
     resolve: (id) => lane.resolve(id),
     claim: (request) => jobs.claim(request),
     extend: (claims, leaseMs) => jobs.extend(claims, leaseMs),
+    heartbeat: () => undefined,
     read: { ...reads, ...jobs.read, rows: (statement) => user.rows(statement) },
     async transaction(work, withinMs) {
       whenOpen();

@@ -2,6 +2,8 @@
 export type { Case, CaseTools } from "./case.ts";
 export { commitCases } from "./commit.ts";
 export type { CommitSubject } from "./commit.ts";
+export { heartbeatCases } from "./heartbeat.ts";
+export type { HeartbeatSubject } from "./heartbeat.ts";
 export { logCases } from "./log.ts";
 export { CommitModel } from "./model.ts";
 export { QueueModel } from "./queue-model.ts";

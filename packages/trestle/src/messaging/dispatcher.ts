@@ -4,14 +4,15 @@
  *
  * When it claims: when the store tells that a queue has work, when a job falls due (a timer for the earliest one), when a worker
  * has room again for a queue that had more. Nothing is polled; every third of a lease it looks at all queues once, because a
- * lease that ran out elsewhere announces itself to nobody.
+ * lease that ran out elsewhere announces itself to nobody. Where the store has heartbeats, it keeps the claims of a blocked event loop
+ * for `blockedMsMax`; this loop shows it every second that it is alive, and goes on asking, to hear of cancelled jobs.
  *
  * States. `open`: claims. `draining`: entered by `drain`, or when the node begins to drain: claims nothing, hands back what has not
  * begun, waits for what runs until its time is over, then aborts the rest, which hands itself back. `closed`: final.
  */
 import { decodeJournal, journalKey, type Component, type Journal, type NodeServices } from "../component/index.ts";
 import { Fault, type Timer } from "../kernel/index.ts";
-import { limits, type Claim, type ClaimedJob, type Claims, type QueueClaim, type QueuePolicy } from "../store/index.ts";
+import { limits, type Claim, type ClaimedJob, type Claims, type Heartbeat, type QueueClaim, type QueuePolicy } from "../store/index.ts";
 
 /** Who works on the jobs of one queue. */
 export interface Claimant {
@@ -38,6 +39,9 @@ export interface HeldJob {
 }
 export const leaseMs = 30_000;
 const heartbeatMs = leaseMs / 3;
+/** An event loop that is blocked for longer than this has lost its jobs, where the store can keep them for so long. */
+export const blockedMsMax = 60_000;
+const signOfLifeMs = 1_000;
 /** Claims on their way beside the loop. */
 const claimsBesideMax = 4;
 /** Kept back from the time given to a drain, for handing back. */
@@ -71,6 +75,7 @@ export class Dispatcher {
   #claiming: Promise<void> | undefined;
   #due: { readonly atMs: number; readonly timer: Timer } | undefined;
   #heartbeat: Timer | undefined;
+  #alive: { readonly heartbeat: Heartbeat; readonly timer: Timer } | undefined;
   #offsetMs = 0;
   #turn = 0;
   /** Jobs sent from here in this turn of the loop. */
@@ -96,6 +101,8 @@ export class Dispatcher {
       this.#node.lane.onSend(this.#sending);
       this.#node.draining.addEventListener("abort", this.#beginDraining, { once: true });
       this.#beat();
+      const heartbeat = this.#node.store.heartbeat(this.#node.id, { leaseMs, blockedMsMax });
+      if (heartbeat) this.#showLife(heartbeat);
     }
     this.want(claimant);
   }
@@ -194,6 +201,7 @@ export class Dispatcher {
 
   /** Claims and hands out. `undefined` when the store could not be asked; then `again` are looked at a moment later. */
   async #ask(queues: readonly QueueClaim[], again: readonly Claimant[]): Promise<Claims | undefined> {
+    this.#alive?.heartbeat.beat();
     const leaseEnds: LeaseEnds = { untilMonotonicMs: this.#node.clock.monotonicMs() + leaseMs, untilWallMs: this.#node.clock.wallMs() + leaseMs };
     let claims: Claims;
     try {
@@ -292,6 +300,11 @@ export class Dispatcher {
     });
   }
 
+  #showLife(heartbeat: Heartbeat): void {
+    heartbeat.beat();
+    this.#alive = { heartbeat, timer: this.#node.clock.after(signOfLifeMs, () => this.#showLife(heartbeat)) };
+  }
+
   async #extend(): Promise<void> {
     if (this.#held.size === 0) return;
     const all = [...this.#held.values()];
@@ -364,6 +377,9 @@ export class Dispatcher {
     this.#draining = undefined;
     this.#node.draining.removeEventListener("abort", this.#beginDraining);
     this.#heartbeat?.cancel();
+    this.#alive?.timer.cancel();
+    this.#alive?.heartbeat.stop();
+    this.#alive = undefined;
     this.#due?.timer.cancel();
   }
 }

@@ -330,6 +330,17 @@ export function engineStore(options: EngineOptions): SqliteStore {
       for (const claim of claims) checkId(claim.id, "claim.id");
       return submit({ kind: "extend", claims, leaseMs }, 0);
     },
+    heartbeat(holder, { leaseMs, blockedMsMax }) {
+      checkAbove0(leaseMs, "heartbeat.leaseMs");
+      checkAbove0(blockedMsMax, "heartbeat.blockedMsMax");
+      if (!writer.heartbeat || closing) return undefined;
+      const lastBeat = new SharedArrayBuffer(8);
+      const beats = new BigInt64Array(lastBeat);
+      const beat = () => void Atomics.store(beats, 0, BigInt(Math.floor(clock.wallMs())));
+      beat();
+      let stop: (() => void) | undefined = writer.heartbeat({ holder, leaseMs, blockedMsMax, lastBeat });
+      return { beat, stop: () => (stop?.(), (stop = undefined)) };
+    },
     transaction,
     onChange(listener) {
       // A function of its own for each call, so that one listener added twice is removed once.

@@ -339,6 +339,7 @@ function bytesEach({ question, operations }: Asked): number {
 
 /** Claims carry the process that holds them, so that they can be taken back when it is gone. */
 function inSession(operation: Operation, session: string): Operation {
+  if (operation.kind === "keep" || operation.kind === "release") return { ...operation, holder: `${session}/${operation.holder}` };
   if (operation.kind !== "claim") return operation;
   return { ...operation, request: { ...operation.request, holder: `${session}/${operation.request.holder}` } };
 }

@@ -47,6 +47,7 @@ const endTry = "update trestle_jobs set state = ?, place = ?, due = ?, attempt =
 const redriven =
   "update trestle_jobs set state = ?, place = ?, due = ?, attempt = 0, error = null, until = null, cancelled = 0, payload = coalesce(?, payload) where seq = ?";
 const extendLease = "update trestle_jobs set lease = ? where id = ? and state = 2 and epoch = ? and n = ? and cancelled = 0";
+const keepLease = "update trestle_jobs indexed by trestle_jobs_lease set lease = ? where state = 2 and lease < ? and holder = ? and cancelled = 0";
 const take = "update trestle_jobs set state = 2, attempt = attempt + 1, epoch = ?, n = ?, lease = ?, holder = ? where seq = ?";
 /** Under a policy every job is counted, whenever it was sent: those of nobody's group as the group "". */
 const takeCounted = "update trestle_jobs set state = 2, attempt = attempt + 1, epoch = ?, n = ?, lease = ?, holder = ?, grp = coalesce(grp, '') where seq = ?";
@@ -84,6 +85,8 @@ export interface JobsPart {
   /** `fence` gives the number of the batch, and is asked only when there is a job to hand out. */
   claim(request: ClaimRequest, fence: () => Fence): Claims;
   extend(claims: readonly Claim[], leaseMs: number): boolean[];
+  /** Extends those claims of the holder that end within two thirds of a lease. */
+  keep(holder: string, leaseMs: number): void;
   /** Removes at most `limit` of what has been kept long enough; answers how many. */
   sweep(limit: number): number;
   /** Takes back the claims that `over` names, because whoever held them is gone; answers how many. */
@@ -308,6 +311,10 @@ export function jobsPart(state: LaneState): JobsPart {
     pause(queue, paused) {
       turns.pause(queue, paused);
       queues.add(queue);
+    },
+
+    keep(holder, leaseMs) {
+      sql(keepLease).run(state.nowMs + leaseMs, state.nowMs + (2 * leaseMs) / 3, holder);
     },
 
     sweep(limit) {

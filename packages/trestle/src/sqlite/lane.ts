@@ -306,6 +306,10 @@ export function openLane(options: LaneOptions): Lane {
         return jobs.claim(operation.request, fence);
       case "extend":
         return jobs.extend(operation.claims, operation.leaseMs);
+      case "keep":
+        return void jobs.keep(operation.holder, operation.leaseMs);
+      case "release":
+        return void jobs.release((holder) => holder === operation.holder);
       case "migrate":
         return migrate(operation);
       case "tend":

@@ -50,6 +50,8 @@ const always = [
   "sql.same-commit",
 ] as const;
 const inFiles = ["commit.survives-crash", "queue.redelivers-after-crash"] as const;
+/** What rests on the writer having a thread of its own. */
+const inThreads = ["queue.outlives-blocked-loop"] as const;
 
 /**
  * Faults: `store.in-use`, `store.writer-stopped`, `store.version-differs`, `store.not-writable`, `store.corrupt`, `store.newer-format`, `store.not-a-store`, `store.network-file-system`,
@@ -144,7 +146,8 @@ async function openFile(path: string, durability: Durability, options: SqliteOpt
   const clock = options.clock ?? systemClock;
   refuseOtherFormats(path);
   refuseNetworkFileSystem(path);
-  const writer = options.inline || options.seam !== undefined ? writesAlone(path, durability, options, clock) : await threadWriter({ path, durability });
+  const inline = options.inline || options.seam !== undefined;
+  const writer = inline ? writesAlone(path, durability, options, clock) : await threadWriter({ path, durability });
   let db: DatabaseSync;
   try {
     db = openForReading(path);
@@ -154,7 +157,7 @@ async function openFile(path: string, durability: Durability, options: SqliteOpt
   }
   return engineStore({
     engine: "sqlite",
-    guarantees: new Set<string>([...always, ...inFiles, ...(durability === "full" ? ["commit.durable"] : [])]),
+    guarantees: new Set<string>([...always, ...inFiles, ...(inline ? [] : inThreads), ...(durability === "full" ? ["commit.durable"] : [])]),
     writer,
     reader: openReader({ db, clock, epoch: writer.epoch }),
     clock,

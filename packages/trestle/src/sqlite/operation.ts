@@ -7,6 +7,10 @@ export type Operation =
   | { readonly kind: "resolve"; readonly id: CommitId }
   | { readonly kind: "claim"; readonly request: ClaimRequest }
   | { readonly kind: "extend"; readonly claims: readonly Claim[]; readonly leaseMs: number }
+  /** For a heartbeat: extends the holder's claims that would soon be over. */
+  | { readonly kind: "keep"; readonly holder: string; readonly leaseMs: number }
+  /** For a heartbeat: takes back what the holder has claimed. */
+  | { readonly kind: "release"; readonly holder: string }
   | { readonly kind: "migrate"; readonly component: string; readonly name: string; readonly text: string; readonly digest: string }
   /** Housekeeping now: sweep, trim, drop. It also rides on batches, in small steps. */
   | { readonly kind: "tend" }

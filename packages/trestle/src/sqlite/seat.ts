@@ -60,6 +60,8 @@ interface Pending {
   asked: number;
   /** Known already, and told when its turn comes. */
   known?: Answer;
+  /** Who hears the answer, if not the main thread. */
+  readonly answered?: (answer: Answer) => void;
   /** What its answer means, when another question is asked in its place. */
   readonly meaning?: (answer: Answer) => Answer;
 }
@@ -102,12 +104,18 @@ export class Seat {
     return this.#epoch;
   }
 
-  ask(question: Question): void {
-    const pending: Pending = { question, asked: 0 };
+  /** `answered` hears the answer, instead of the main thread. */
+  ask(question: Question, answered?: (answer: Answer) => void): void {
+    const pending: Pending = { question, asked: 0, ...(answered && { answered }) };
     this.#pending.push(pending);
     if (this.#role.kind === "seeking" && this.#refusing) pending.known = question.ask === "abandon" ? nothing : failed(this.#refusing);
     this.#send(pending);
     this.#flush();
+  }
+
+  /** An interactive transaction is open, or about to be: nothing else may be asked. */
+  get inTransaction(): boolean {
+    return this.#transaction === "open" || this.#pending.some(({ question }) => question.ask === "begin");
   }
 
   close(): void {
@@ -148,7 +156,7 @@ export class Seat {
   #flush(): void {
     for (let first = this.#pending[0]; first?.known; first = this.#pending[0]) {
       this.#pending.shift();
-      this.#options.answer(first.known);
+      (first.answered ?? this.#options.answer)(first.known);
     }
   }
 

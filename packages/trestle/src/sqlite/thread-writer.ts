@@ -48,6 +48,7 @@ export async function threadWriter(data: WriterData): Promise<Writer> {
   let epoch = 0;
   let gone: unknown;
   let closed = false;
+  let heartbeats = 0;
   const pace = new Pace();
 
   let noticed: (notice: Notice) => void = () => undefined;
@@ -110,6 +111,13 @@ export async function threadWriter(data: WriterData): Promise<Writer> {
     },
     abandon: () => (gone === undefined ? ask({ ask: "abandon" }) : undefined),
     notices: (listener) => void (noticed = listener),
+    heartbeat(options) {
+      const id = ++heartbeats;
+      // Not answered. A thread that is gone says so to whoever claims.
+      const tell = (message: ToThread) => void (gone === undefined && !closed && worker.postMessage(message));
+      tell({ ask: "heartbeat", id, options });
+      return () => tell({ ask: "stopHeartbeat", id });
+    },
     async close() {
       if (closed) return;
       closed = true;

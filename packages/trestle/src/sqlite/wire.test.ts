@@ -21,7 +21,9 @@ const ends: readonly JobEnd[] = [
   { kind: "retry", dueAtMs: 1, error: "boom" },
   { kind: "later", dueAtMs: 2 },
   { kind: "later", dueAtMs: 3, reason: "busy" },
+  { kind: "done", keepUntilMs: 4 },
   { kind: "dead", error: "" },
+  { kind: "dead", error: "e", keepUntilMs: 5 },
   { kind: "parked", error: "p" },
   { kind: "undetermined", error: "u" },
 ];
@@ -55,6 +57,10 @@ const writes: readonly Write[] = [
   ...ends.map((end): Write => ({ kind: "finish", job: id(5), fence, end })),
   { kind: "cancel", job: id(6) },
   { kind: "redrive", job: id(7) },
+  { kind: "redrive", job: id(7), payload: bytes(8) },
+  { kind: "pause", queue: "q", paused: true },
+  { kind: "enqueue", job: { id: id(3), queue: "q", payload: bytes(7), priority: 0, unique: "u", group: "", startByMs: 6, replace: {} } },
+  { kind: "enqueue", job: { id: id(3), queue: "q", payload: bytes(7), priority: 0, unique: "u", replace: { atMostMs: 9 } } },
   { kind: "sql", statement },
 ];
 const expects: readonly Expectation[] = [
@@ -84,11 +90,18 @@ test("operations of every kind come out of the other thread as they went in, and
         queues: [
           { queue: "q", limit: 3 },
           { queue: "r", limit: 0 },
+          {
+            queue: "s",
+            limit: 1,
+            policy: { concurrency: 2, rate: { everyMs: 0.5, slackMs: 1 }, perGroup: { concurrency: 1 }, weights: { é: 2 }, keepDeadMs: 3 },
+          },
         ],
       },
     },
     { kind: "extend", claims: [{ id: id(13), fence }], leaseMs: 8 },
     { kind: "migrate", component: "c", name: "n", text: "create", digest: "d" },
+    { kind: "keep", holder: "h", leaseMs: 9 },
+    { kind: "release", holder: "h" },
     { kind: "tend" },
   ];
 

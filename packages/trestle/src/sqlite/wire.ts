@@ -111,6 +111,13 @@ export function packOperations(operations: readonly Operation[]): Packed {
         packer.add(operation.claims.length);
         for (const { id, fence } of operation.claims) (packer.add(id), packFence(packer, fence));
         break;
+      case "keep":
+        packer.add(operation.holder);
+        packer.add(operation.leaseMs);
+        break;
+      case "release":
+        packer.add(operation.holder);
+        break;
       case "migrate":
         for (const item of [operation.component, operation.name, operation.text, operation.digest]) packer.add(item);
         break;
@@ -139,6 +146,10 @@ export function unpackOperations(packed: Packed): Operation[] {
         };
       case "extend":
         return { kind, leaseMs: from.next(), claims: from.list(() => ({ id: from.next<string>(), fence: unpackFence(from) })) };
+      case "keep":
+        return { kind, holder: from.next(), leaseMs: from.next() };
+      case "release":
+        return { kind, holder: from.next() };
       case "migrate":
         return { kind, component: from.next(), name: from.next(), text: from.next(), digest: from.next() };
       case "move":

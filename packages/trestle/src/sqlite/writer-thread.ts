@@ -7,7 +7,8 @@ import { systemClock, systemRandom } from "../kernel/index.ts";
 import type { Durability } from "./connection.ts";
 import { failed, type Answer, type Question } from "./questions.ts";
 import { Seat } from "./seat.ts";
-import type { Notice } from "./writer.ts";
+import { startHeartbeat } from "./heartbeats.ts";
+import type { HeartbeatOptions, Notice } from "./writer.ts";
 
 export interface WriterData {
   readonly path: string;
@@ -15,7 +16,12 @@ export interface WriterData {
 }
 /** The first answer, unasked, is the epoch; the last one answers `close`. */
 export type FromThread = Answer | { readonly opened: number } | { readonly closed: true } | Notice;
-export type ToThread = Question | { readonly ask: "close" };
+export type ToThread =
+  | Question
+  | { readonly ask: "close" }
+  /** Not answered. */
+  | { readonly ask: "heartbeat"; readonly id: number; readonly options: HeartbeatOptions }
+  | { readonly ask: "stopHeartbeat"; readonly id: number };
 
 const port = parentPort as NonNullable<typeof parentPort>;
 const { path, durability } = workerData as WriterData;
@@ -26,8 +32,15 @@ function say(message: FromThread): void {
 
 const seat = new Seat({ path, durability, clock: systemClock, random: systemRandom, answer: say, notice: say });
 // Listens from the first: an open port is what keeps a thread alive while it looks for a writer.
+const heartbeats = new Map<number, () => void>();
 port.on("message", (question: ToThread) => {
+  if (question.ask === "heartbeat") return void heartbeats.set(question.id, startHeartbeat(question.options, { seat, clock: systemClock, notice: say }));
+  if (question.ask === "stopHeartbeat") {
+    heartbeats.get(question.id)?.();
+    return void heartbeats.delete(question.id);
+  }
   if (question.ask !== "close") return seat.ask(question);
+  for (const stop of heartbeats.values()) stop();
   try {
     seat.close();
     say({ closed: true });

@@ -26,6 +26,15 @@ export interface Writer {
   /** What other processes changed; and, after a time without word from them, from which commit on it is not known. */
   readonly notices?: (listener: (notice: Notice) => void) => void;
   close(): void | Promise<void>;
+  /** Only where the questions have a thread of their own (heartbeats.ts). Answers how to stop. Work that was taken back comes as a notice. */
+  heartbeat?(options: HeartbeatOptions): () => void;
+}
+export interface HeartbeatOptions {
+  readonly holder: string;
+  readonly leaseMs: number;
+  readonly blockedMsMax: number;
+  /** One 64-bit integer: the store's time at the last beat. */
+  readonly lastBeat: SharedArrayBuffer;
 }
 
 export type Notice = { readonly change: Change } | { readonly missedSince: number };

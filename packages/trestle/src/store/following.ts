@@ -67,6 +67,22 @@ export function followingStore(first: Store, open: (url: string) => Promise<Stor
     resolve: (id) => there((store) => store.resolve(id)),
     claim: (request) => there((store) => store.claim(request)),
     extend: (claims, leaseMs) => there((store) => store.extend(claims, leaseMs)),
+    heartbeat(holder, options) {
+      let of = current;
+      let kept = of.heartbeat(holder, options);
+      if (!kept) return undefined;
+      return {
+        beat() {
+          if (of !== current) {
+            kept?.stop();
+            of = current;
+            kept = of.heartbeat(holder, options);
+          }
+          kept?.beat();
+        },
+        stop: () => kept?.stop(),
+      };
+    },
     read,
     transaction: (work, withinMs) => there((store) => store.transaction(work, withinMs)),
     onChange(listener) {

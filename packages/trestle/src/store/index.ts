@@ -37,6 +37,7 @@ export type {
   CommitRow,
   EventRow,
   GroupDepth,
+  Heartbeat,
   Head,
   JobRow,
   JobState,

@@ -33,6 +33,14 @@ export interface Store {
   /** Extends these claims to `leaseMs` from now by the store's clock. `false`: the claim is over, or its job was cancelled; stop acting as its holder. */
   extend(claims: readonly Claim[], leaseMs: number): Promise<readonly boolean[]>;
 
+  /**
+   * Keeps what this holder has claimed, from a thread of the store's own, which a blocked event loop does not stop: its claims are extended
+   * to `leaseMs` as long as its last beat is at most `blockedMsMax` old. Once it is older they are taken back: their jobs go to whoever
+   * asks next, under a higher fence, and what the holder commits for them is refused. Beats that come again keep what is claimed from then on.
+   * Guarantee `queue.outlives-blocked-loop`. `undefined` where there is no such thread: then `extend` alone keeps claims.
+   */
+  heartbeat(holder: string, options: { readonly leaseMs: number; readonly blockedMsMax: number }): Heartbeat | undefined;
+
   readonly read: Reader;
 
   /**
@@ -109,6 +117,13 @@ export interface ClaimedJob extends Claim {
   readonly again: boolean;
   readonly sentAtMs: number;
   readonly leaseUntilMs: number;
+}
+
+export interface Heartbeat {
+  /** The holder is alive and can act. Costs no I/O: call it about once a second, and before each claim. */
+  beat(): void;
+  /** Nothing is kept any more. Safe to call twice. */
+  stop(): void;
 }
 
 export interface SqlConnection {
