@@ -9,6 +9,7 @@
  *
  * States. `open`: claims. `draining`: entered by `drain`, or when the node begins to drain: claims nothing, hands back what has not
  * begun, waits for what runs until its time is over, then aborts the rest, which hands itself back. `closed`: final.
+ * Over 400 lines because claiming, keeping and ending are one machine over what the node holds.
  */
 import { decodeJournal, journalKey, type Component, type Journal, type NodeServices } from "../component/index.ts";
 import { Fault, type Timer } from "../kernel/index.ts";

@@ -14,6 +14,8 @@
  *
  * `place` is the place in the line: the order of sending, and for a job that joins later (scheduled, retried, redriven) the
  * order of joining. Both come from one counter, so places compare.
+ *
+ * Over 400 lines because the states, and the statements that lead from one to the next, are one machine.
  */
 import type { Claim, ClaimedJob, ClaimRequest, Claims, CommitRefused, Fence, JobEnd, JobId, NewJob, QueuePolicy } from "../store/index.ts";
 import { expiredError, limits } from "../store/index.ts";
