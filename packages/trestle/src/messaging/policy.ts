@@ -29,7 +29,10 @@ const fleetConcurrencyMax = 100_000;
 const weightsMax = 1_000;
 
 /** `of` is named in faults: `queue "mail"`. `undefined`: nothing is limited. */
-export function policyOf({ rate, fleetConcurrency, perTenant, keep }: { readonly [Limit in keyof FleetLimits]: FleetLimits[Limit] | undefined }, of: string): QueuePolicy | undefined {
+export function policyOf(
+  { rate, fleetConcurrency, perTenant, keep }: { readonly [Limit in keyof FleetLimits]: FleetLimits[Limit] | undefined },
+  of: string,
+): QueuePolicy | undefined {
   const { deadMs } = keepOf(keep, of);
   const policy: QueuePolicy = {
     ...limitOf(fleetConcurrency, rate, `${of}: fleetConcurrency`, `${of}: rate`),
