@@ -30,7 +30,7 @@ const probes = 20;
 
 export async function examinePostgres(url: string): Promise<readonly Finding[]> {
   const place = placeOf(url);
-  const pool = openPool({ url: place.url, name: "trestle doctor", size: 1, clock: systemClock, random: systemRandom });
+  const pool = openPool({ url: place.url, name: "trestle doctor", size: 1, answerWithinMs: 10_000, clock: systemClock, random: systemRandom });
   try {
     return await pool.use((session) => examine(session, place.schema));
   } catch (error) {

@@ -4,7 +4,7 @@
  * Connections of one process, each opened when it is first needed: one for the lane, one for the flush barrier, up to four for
  * reads, two for what runs beside the lane (claims, resolving, sweeping), two for the user's own tables, and one that listens once somebody asked for change notices.
  */
-import { Fault, systemClock, systemRandom, uuidv7Ids, type Clock, type Random } from "trestle/kernel";
+import { Fault, integerWithin, systemClock, systemRandom, uuidv7Ids, type Clock, type Random } from "trestle/kernel";
 import type { Store } from "trestle/store";
 import { flushBarrier } from "./barrier.ts";
 import { claimHints } from "./job-batch.ts";
@@ -22,6 +22,11 @@ export interface PostgresOptions {
   readonly url: string;
   /** Holds the tables and functions; made when it is missing. `[a-z_][a-z0-9_]*`, default `trestle`. */
   readonly schema?: string;
+  /**
+   * A connection on which a statement has no answer for so long is given up, as one that a firewall forgot; milliseconds, 1,000 to 600,000, default
+   * 30,000. Below 12,000 a wait for a busy lane can be taken for it, which costs a reconnect and never an outcome.
+   */
+  readonly answerWithinMs?: number;
   /** Times back-off and waits. The store's clock is the server's. */
   readonly clock?: Clock;
   readonly random?: Random;
@@ -53,7 +58,8 @@ export async function openPostgres(options: PostgresOptions): Promise<Store> {
   const clock = options.clock ?? systemClock;
   const random = options.random ?? systemRandom;
   const nowMs = () => options.time?.wallMs() ?? null;
-  const pool = (name: string, size: number) => openPool({ url, name: `trestle ${name}`, size, clock, random });
+  const answerWithinMs = integerWithin(options.answerWithinMs ?? 30_000, "answerWithinMs", { least: 1_000, most: 600_000 });
+  const pool = (name: string, size: number) => openPool({ url, name: `trestle ${name}`, size, answerWithinMs, clock, random });
   const pools = {
     lane: pool("lane", 1),
     flush: pool("flush", 1),

@@ -54,6 +54,8 @@ export interface PoolOptions {
   /** `application_name`: what an operator sees in pg_stat_activity. */
   readonly name: string;
   readonly size: number;
+  /** A statement that has no answer by then has none, and its connection is dead. */
+  readonly answerWithinMs: number;
   readonly clock: Clock;
   readonly random: Random;
 }
@@ -62,8 +64,6 @@ export interface PoolOptions {
 const waitMsMax = 10_000;
 /** For as long a server that is not there is asked again before its callers are told. */
 const reachMsMax = 5_000;
-/** A statement that has no answer by then has none: nothing here waits longer for a lock than 10 s. */
-const answerMsMax = 30_000;
 const backOffMs = { first: 20, most: 1_000 } as const;
 
 interface Opened extends Session {
@@ -182,7 +182,7 @@ export function openPool(options: PoolOptions): Pool {
   };
 }
 
-async function openSession({ url, name }: PoolOptions, clock: Clock): Promise<Opened> {
+async function openSession({ url, name, answerWithinMs }: PoolOptions, clock: Clock): Promise<Opened> {
   const socket = new Socket();
   const client = new pg.Client({
     connectionString: url,
@@ -202,7 +202,7 @@ async function openSession({ url, name }: PoolOptions, clock: Clock): Promise<Op
   client.on("end", gone);
 
   async function answered<T>(asked: Promise<T>): Promise<T> {
-    const timer = clock.after(answerMsMax, () => socket.destroy());
+    const timer = clock.after(answerWithinMs, () => socket.destroy());
     try {
       return await asked;
     } catch (error) {
