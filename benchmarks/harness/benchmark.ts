@@ -18,6 +18,8 @@ export interface Measured {
   readonly opsPerSec: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
+  /** Where several compete: what the one with the least got, as a part of an equal share. */
+  readonly leastShare?: number;
 }
 
 /** What the default export of a variant's module is. It measures for `seconds` at `load` callers, with `scratch` as its own empty directory. */
@@ -46,7 +48,8 @@ export interface Bar {
   readonly variant: string;
   readonly load: number;
   readonly of: keyof Measured;
-  readonly below: number;
+  readonly below?: number;
+  readonly atLeast?: number;
 }
 
 export interface Benchmark {
@@ -102,6 +105,7 @@ export async function runBenchmark(benchmark: Benchmark): Promise<void> {
     opsPerSec: round3(median(runs.map((run) => run.opsPerSec))),
     p50Ms: round3(median(runs.map((run) => run.p50Ms))),
     p99Ms: round3(median(runs.map((run) => run.p99Ms))),
+    ...(runs[0]?.leastShare !== undefined && { leastShare: round3(median(runs.map((run) => run.leastShare as number))) }),
   }));
   const ratios: Record<string, number> = {};
   const verdicts: { readonly text: string; readonly met: boolean }[] = [];
@@ -109,14 +113,17 @@ export async function runBenchmark(benchmark: Benchmark): Promise<void> {
     const [top, bottom] = [results.get(`${over}@${load}`) ?? [], results.get(`${under}@${load}`) ?? []];
     if (top.length === 0 || top.length !== bottom.length) continue;
     const name = `${over}/${under}@${load}`;
-    const value = round3(median(top.map((run, round) => run[of] / (bottom[round] as Measured)[of])));
+    const value = round3(median(top.map((run, round) => (run[of] as number) / ((bottom[round] as Measured)[of] as number))));
     ratios[name] = value;
     if (atLeast !== undefined) verdicts.push({ text: `${name} = ${value}, bar >= ${atLeast}`, met: value >= atLeast });
     if (atMost !== undefined) verdicts.push({ text: `${name} = ${value}, bar <= ${atMost}`, met: value <= atMost });
   }
-  for (const { variant, load, of, below } of benchmark.bars ?? []) {
+  for (const { variant, load, of, below, atLeast } of benchmark.bars ?? []) {
     const found = variants.find(({ name }) => name === `${variant}@${load}`);
-    if (found) verdicts.push({ text: `${found.name} ${of} = ${found[of]}, bar < ${below}`, met: found[of] < below });
+    const value = found?.[of];
+    if (value === undefined) continue;
+    if (below !== undefined) verdicts.push({ text: `${found?.name} ${of} = ${value}, bar < ${below}`, met: value < below });
+    if (atLeast !== undefined) verdicts.push({ text: `${found?.name} ${of} = ${value}, bar >= ${atLeast}`, met: value >= atLeast });
   }
 
   if (values.json) process.stdout.write(`${JSON.stringify({ subject: benchmark.subject, machine: info, variants, ratios }, undefined, 2)}\n`);
@@ -125,8 +132,10 @@ export async function runBenchmark(benchmark: Benchmark): Promise<void> {
       `\n${benchmark.subject} on ${info.cpu} x ${info.cores}, ${info.memoryGb} GB, ${info.os}, Node ${info.node}, fsync ${info.fsyncMs} ms; medians of ${rounds} x ${seconds} s\n\n`,
     );
     process.stdout.write(`${"variant@load".padEnd(26)}${"ops/s".padStart(10)}${"p50 ms".padStart(10)}${"p99 ms".padStart(10)}\n`);
-    for (const { name, opsPerSec, p50Ms, p99Ms } of variants)
-      process.stdout.write(`${name.padEnd(26)}${String(Math.round(opsPerSec)).padStart(10)}${p50Ms.toFixed(2).padStart(10)}${p99Ms.toFixed(2).padStart(10)}\n`);
+    for (const { name, opsPerSec, p50Ms, p99Ms, leastShare } of variants)
+      process.stdout.write(
+        `${name.padEnd(26)}${String(Math.round(opsPerSec)).padStart(10)}${p50Ms.toFixed(2).padStart(10)}${p99Ms.toFixed(2).padStart(10)}${leastShare === undefined ? "" : `  least share ${leastShare.toFixed(2)}`}\n`,
+      );
     process.stdout.write("\n");
     for (const [name, value] of Object.entries(ratios))
       if (!verdicts.some(({ text }) => text.startsWith(`${name} `))) process.stdout.write(`       ${name} = ${value}\n`);

@@ -4,11 +4,11 @@ import type { Measured } from "./benchmark.ts";
 /** Until the code in use is compiled: half the time that is measured, and no more than two seconds. */
 export const warmUpMs = (seconds: number): number => Math.min(2_000, seconds * 500);
 
-export async function measureCallers(callers: number, seconds: number, ask: (n: number) => Promise<unknown>): Promise<Measured> {
+/** `times` gets each counted answer's milliseconds. */
+export async function measureCallers(callers: number, seconds: number, ask: (n: number) => Promise<unknown>, times: number[] = []): Promise<Measured> {
   const startMs = performance.now();
   const fromMs = startMs + warmUpMs(seconds);
   const untilMs = fromMs + seconds * 1_000;
-  const times: number[] = [];
   let n = 0;
   await Promise.all(
     Array.from({ length: callers }, async () => {

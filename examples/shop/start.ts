@@ -2,12 +2,13 @@
  * `npm start`: the shop on PORT (3000), its payments on PAYMENTS_PORT (3001), its mail sink on MAIL_PORT (3002), all data under
  * TRESTLE_DATA (./.trestle). With PAYMENTS_URL or MAIL_URL set, that system runs elsewhere and is not started.
  * SHOP_SPARE_PARTS=1000 puts that many boxes of screws on sale, for load tests. `--store` names another store (`store-choice.ts`).
+ * TRESTLE_PROCESSES=web:2,worker:2 runs it as several processes on one port and one store, which this one starts and watches.
  *
  * What to open and what to try goes to stdout, time to ready to stderr. SIGTERM and SIGINT drain: requests in flight are
  * answered, jobs are finished or handed back. Exit codes: 0 after a drain, 3 when this machine does not let it run.
  */
 import { resolve } from "node:path";
-import { Fault, start, type App, type Node, type StartOptions } from "trestle";
+import { Fault, processPlan, start, supervise, supervised, type App, type Node, type StartOptions } from "trestle";
 import { spareParts } from "./catalogue.ts";
 import shopApp, { products, Sku } from "./shop.ts";
 import { keepSideProcess, type SideProcess } from "./side-processes.ts";
@@ -19,16 +20,9 @@ export async function runShop(app: App = shopApp): Promise<void> {
   const dataDirectory = resolve(environment["TRESTLE_DATA"] ?? ".trestle");
   const paymentsUrl = environment["PAYMENTS_URL"] ?? `http://localhost:${portFrom("PAYMENTS_PORT", 3001)}`;
   const mailUrl = environment["MAIL_URL"] ?? `http://localhost:${portFrom("MAIL_PORT", 3002)}`;
-  const choice = await storeChoice(process.argv.slice(2), environment, dataDirectory);
+  const choice = await storeChoice(supervised() ? [] : process.argv.slice(2), environment, dataDirectory);
   if (choice.note !== undefined) process.stderr.write(`${choice.note}\n`);
-
-  const store = choice.url as NonNullable<StartOptions["store"]>;
-  const node = await start(app, { port, store, settings: { PAYMENTS_URL: paymentsUrl, MAIL_URL: mailUrl } });
-  await sellSpareParts(node, Number(environment["SHOP_SPARE_PARTS"] ?? 0));
-  const readyMs = performance.now();
-
-  const stopOnce = stopping(node, choice, () => sides);
-  const keep = (system: string, folder: string, portVariable: string, url: string): SideProcess[] =>
+  const keep = (system: string, folder: string, portVariable: string, url: string, onGivenUp: (why: string) => void): SideProcess[] =>
     environment[portVariable.replace("PORT", "URL")] === undefined
       ? [
           keepSideProcess({
@@ -37,13 +31,42 @@ export async function runShop(app: App = shopApp): Promise<void> {
             port: Number(new URL(url).port),
             portVariable,
             notBeforeMs: 50,
-            onGivenUp: (why) => void stopOnce(3, why),
+            onGivenUp,
           }),
         ]
       : [];
-  const sides = [...keep("trestle-example-payments", "payments", "PAYMENTS_PORT", paymentsUrl), ...keep("trestle-example-mail", "mail", "MAIL_PORT", mailUrl)];
+  const keepSides = (onGivenUp: (why: string) => void): SideProcess[] => [
+    ...keep("trestle-example-payments", "payments", "PAYMENTS_PORT", paymentsUrl, onGivenUp),
+    ...keep("trestle-example-mail", "mail", "MAIL_PORT", mailUrl, onGivenUp),
+  ];
+
+  const processes = environment["TRESTLE_PROCESSES"];
+  if (processes !== undefined && !supervised()) {
+    const sides = keepSides((why) => process.stderr.write(`${why}\n`));
+    const code = await supervise({
+      plan: processPlan(processes, ["web", "worker"]),
+      port,
+      env: { PAYMENTS_URL: paymentsUrl, MAIL_URL: mailUrl, TRESTLE_STORE: choice.url },
+      onReady(url, ready) {
+        process.stdout.write(welcome(url, paymentsUrl, mailUrl));
+        process.stderr.write(`ready in ${Math.round(performance.now())} ms as ${ready.map(({ name }) => name).join(", ")}\n`);
+      },
+    });
+    await Promise.all(sides.map((side) => side.stop()));
+    await choice[Symbol.asyncDispose]();
+    process.exit(code === 130 ? 0 : code);
+  }
+
+  const store = choice.url as NonNullable<StartOptions["store"]>;
+  const node = await start(app, { port, store, settings: { PAYMENTS_URL: paymentsUrl, MAIL_URL: mailUrl } });
+  await sellSpareParts(node, Number(environment["SHOP_SPARE_PARTS"] ?? 0));
+  const readyMs = performance.now();
+
+  const stopOnce = stopping(node, choice, () => sides);
+  const sides = keepSides((why) => void stopOnce(3, why));
 
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => void stopOnce(0));
+  if (supervised()) return; // whoever supervises this process says when all are ready
   process.stdout.write(welcome(node.url, paymentsUrl, mailUrl));
   process.stderr.write(`ready in ${Math.round(readyMs)} ms\n`);
 }

@@ -1,6 +1,6 @@
 /** The frame. Declare components with these, start them, test them. */
-export { app, open, start } from "./app/index.ts";
-export type { App, AppSpec, Complete, Engines, Graph, Live, Node, StartOptions, Transaction } from "./app/index.ts";
+export { app, open, processPlan, start, supervise, supervised } from "./app/index.ts";
+export type { App, AppSpec, Complete, Engines, Graph, Live, Node, ProcessPlan, StartOptions, SuperviseOptions, Transaction } from "./app/index.ts";
 export { refuse } from "./component/index.ts";
 export type {
   Annotations,

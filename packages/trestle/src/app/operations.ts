@@ -10,11 +10,13 @@ import { limits, type QueueDepth } from "../store/index.ts";
 import { access, type Access, type Peer } from "./access.ts";
 import type { Graph } from "./graph.ts";
 import { graphView, type GraphView } from "./graph-view.ts";
-import type { NodeObserver } from "./observer.ts";
+import type { NodeObserver, Observed } from "./observer.ts";
 import { pageFile } from "./page-files.ts";
 import { problem } from "./problem.ts";
 import { processMetrics } from "./process-metrics.ts";
 import { countedStates, jobStates, keptStates, queueAdmin, whichJobs, type QueueAdmin } from "./queue-admin.ts";
+import type { Supervised } from "./supervised.ts";
+import { entriesOf, metricsOfAll, observedByAll, saidBy, type ProcessSays } from "./whole.ts";
 
 /** What a running node shows of itself. */
 export interface OperationsView {
@@ -26,12 +28,18 @@ export interface OperationsView {
   readonly roles?: readonly string[] | undefined;
   readonly startedAtMs: number;
   phase(): "idle" | "starting" | "ready" | "draining" | "stopping" | "stopped";
+  /** Which of several processes it is; `undefined` when nobody supervises it. */
+  readonly process?: Supervised | undefined;
   /** Default: the setting `TRESTLE_TOKEN`. */
   readonly token?: string | undefined;
 }
 
 /** Answers requests for `/_trestle` and below; `undefined` for any other. Never throws. */
-export type Operations = (request: Request, peer: Peer) => Promise<Response | undefined>;
+export interface Operations {
+  (request: Request, peer: Peer): Promise<Response | undefined>;
+  /** What this process says of itself to the others. */
+  says(): Promise<ProcessSays>;
+}
 
 const bodyBytesMax = 65_536;
 const storeAnswersWithinMs = 2_000;
@@ -47,7 +55,9 @@ export function operations(view: OperationsView): Operations {
 
   const routes: Readonly<Record<string, Readonly<Record<string, (request: Request) => Promise<Response>>>>> = {
     "": { GET: (request) => page(request, "index.html") },
-    "/metrics": { GET: async () => new Response(await scrape(), { headers: { "content-type": expositionContentType, "cache-control": "no-store" } }) },
+    "/metrics": {
+      GET: async () => new Response(await metricsOf(view, scrape), { headers: { "content-type": expositionContentType, "cache-control": "no-store" } }),
+    },
     "/graph.json": { GET: async () => json(await graphOf(view, depths)) },
     "/status.json": { GET: async () => json(await statusOf(view, admin, depths)) },
   };
@@ -67,7 +77,14 @@ export function operations(view: OperationsView): Operations {
     return method === "POST" ? actOn(view, admin, queue, act as Act, request) : notAllowed(request, "POST");
   }
 
-  return async (request, peer) => {
+  const says = async (): Promise<ProcessSays> => ({
+    metrics: await scrape(),
+    phase: view.phase(),
+    startedAtMs: view.startedAtMs,
+    memoryBytes: process.memoryUsage.rss(),
+    observed: entriesOf(observedHere(view)),
+  });
+  const answers = async (request: Request, peer: Peer): Promise<Response | undefined> => {
     const { pathname } = new URL(request.url);
     if (pathname !== "/_trestle" && !pathname.startsWith("/_trestle/")) return undefined;
     const path = pathname.slice("/_trestle".length).replace(/\/$/, "");
@@ -78,6 +95,7 @@ export function operations(view: OperationsView): Operations {
       return problemOf(view, thrown, path);
     }
   };
+  return Object.assign(answers, { says });
 }
 
 function letIn(admit: Access, request: Request, peer: Peer): Response | undefined {
@@ -89,11 +107,12 @@ function letIn(admit: Access, request: Request, peer: Peer): Response | undefine
 /** live: the process answers. ready: it is in service, and its store answers; a supervisor restarts on the first, a balancer looks at the second. */
 async function health(view: OperationsView, path: string): Promise<Response> {
   const phase = view.phase();
-  if (path === "/health/live") return json({ status: "live", phase });
-  if (phase !== "ready") return json({ status: "not-ready", phase }, 503, { "retry-after": "1" });
+  const which = view.process && { process: view.process.name };
+  if (path === "/health/live") return json({ status: "live", phase, ...which });
+  if (phase !== "ready") return json({ status: "not-ready", phase, ...which }, 503, { "retry-after": "1" });
   return (await storeAnswers(view.node))
-    ? json({ status: "ready", phase })
-    : json({ status: "not-ready", phase, why: "the store does not answer" }, 503, { "retry-after": "1" });
+    ? json({ status: "ready", phase, ...which })
+    : json({ status: "not-ready", phase, ...which, why: "the store does not answer" }, 503, { "retry-after": "1" });
 }
 
 function storeAnswers({ store, clock }: NodeServices): Promise<boolean> {
@@ -113,27 +132,63 @@ function storeAnswers({ store, clock }: NodeServices): Promise<boolean> {
 // ---- looking --------------------------------------------------------------------------------------------------------
 
 async function graphOf(view: OperationsView, depths: () => Promise<readonly QueueDepth[]>): Promise<GraphView> {
-  const { observer, clock } = view.node;
-  const observed = "observed" in observer ? (observer as NodeObserver).observed() : { components: new Map(), edges: [] };
+  const { clock } = view.node;
+  const said = (await view.process?.whole())?.flatMap((part) => saidBy(part)?.observed ?? []);
+  const observed = said ? observedByAll(said) : observedHere(view);
   return graphView({ app: view.app, phase: view.phase(), atMs: clock.wallMs(), graph: view.graph, observed, depths: await depths() });
+}
+
+function observedHere({ node: { observer } }: OperationsView): Observed {
+  return "observed" in observer ? (observer as NodeObserver).observed() : { components: new Map(), edges: [] };
+}
+
+async function metricsOf({ process }: OperationsView, scrape: () => Promise<string>): Promise<string> {
+  if (!process) return scrape();
+  const parts = await process.whole();
+  return metricsOfAll(
+    parts.flatMap((part) => {
+      const text = saidBy(part)?.metrics;
+      return text === undefined ? [] : [{ name: part.name, text }];
+    }),
+    process.name,
+  );
+}
+
+/** Every process of the app, whether or not it answers. */
+async function processesOf({ process }: OperationsView) {
+  const parts = await process?.whole();
+  return parts?.map((part) => {
+    const said = saidBy(part);
+    return {
+      name: part.name,
+      pid: part.pid,
+      role: part.role,
+      restarts: part.restarts,
+      phase: said?.phase ?? "not-answering",
+      startedAtMs: said?.startedAtMs,
+      memoryBytes: said?.memoryBytes,
+    };
+  });
 }
 
 async function statusOf(view: OperationsView, admin: QueueAdmin, depths: () => Promise<readonly QueueDepth[]>) {
   const { node } = view;
   const { store, clock } = node;
-  const [queues, head, kept] = await Promise.all([depths(), store.read.head(), admin.kept(100)]);
+  const [queues, head, kept, processes] = await Promise.all([depths(), store.read.head(), admin.kept(100), processesOf(view)]);
   const roles = view.roles ?? [...new Set(view.graph.components.map(({ role }) => role))].filter((role) => role !== "any").sort();
   return {
     app: view.app,
     node: {
       id: node.id,
       pid: process.pid,
+      ...(view.process && { process: view.process.name }),
       roles,
       phase: view.phase(),
       startedAtMs: view.startedAtMs,
       uptimeMs: Math.max(0, clock.wallMs() - view.startedAtMs),
       runtime: process.version,
     },
+    ...(processes && { processes }),
     store: { engine: store.engine, ...head, stats: store.stats(), guarantees: [...store.guarantees].sort() },
     queues,
     kept,

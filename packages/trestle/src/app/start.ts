@@ -4,7 +4,7 @@
  * Order: open the store, prepare every component (settings, migrations, seeds), start what works in the background, listen.
  * Stopping is the reverse, and may be asked for at any time, twice, and before the start is over.
  */
-import { unlinkSync, writeFileSync } from "node:fs";
+import { readFileSync, unlinkSync, writeFileSync } from "node:fs";
 import type { Component, Handles, Usable, Uses } from "../component/index.ts";
 import { definitionOf, execute, isRefused, Lane, Invocation, type NodePart, bindUses } from "../component/index.ts";
 import {
@@ -29,10 +29,12 @@ import { openStoreAt, storeUrl, type Engines } from "./engines.ts";
 import { live, type Live } from "./live.ts";
 import { makeObserver } from "./observer.ts";
 import type { HttpServer, Peer } from "./server.ts";
+import type { Operations } from "./operations.ts";
 import { nodeServices, type Services } from "./services.ts";
+import { supervised } from "./supervised.ts";
 
 export interface StartOptions extends Engines {
-  /** Default: every role. `[]` runs nothing in the background and serves nothing: for scripts. */
+  /** Default: `TRESTLE_ROLES` (names and commas), else every role. `[]` runs nothing in the background and serves nothing: for scripts. */
   readonly roles?: readonly string[];
   /** Default: `PORT`, else any free port, and none for a node without services. 0 to 65535; 0 is any free port. */
   readonly port?: number;
@@ -117,7 +119,7 @@ class RunningNode implements Node {
   readonly #file: string | undefined;
   #server: HttpServer | undefined;
   #routes: Promise<(request: Request, peer: Peer) => Promise<Response>> | undefined;
-  #operations: Promise<(request: Request, peer: Peer) => Promise<Response | undefined>> | undefined;
+  #operations: Promise<Operations> | undefined;
   #stopped: Promise<void> | undefined;
 
   static async start(app: App, components: readonly Component[], options: StartOptions, inside: Inside, file: string | undefined): Promise<RunningNode> {
@@ -127,6 +129,7 @@ class RunningNode implements Node {
       for (const component of components) await definitionOf(component).prepare?.(node.#services);
       await node.#lifecycle.start();
       await node.#listen();
+      node.#tellSupervisor();
       return node;
     } catch (fault) {
       await node.stop().catch(() => undefined); // why it did not start matters more
@@ -270,16 +273,19 @@ class RunningNode implements Node {
       await this.#server?.close();
       await this.#lifecycle.stop();
     } finally {
-      if (this.#file !== undefined && this.#server) removeQuietly(`${this.#file}.node.json`);
+      if (this.#file !== undefined && this.#server) removeOwnNote(`${this.#file}.node.json`);
       await this.#inside.store.close();
+      supervised()?.over();
     }
   }
 
   async #listen(): Promise<void> {
     // A node without services listens only when it is told where: a worker then has its health, metrics and console too.
-    if (this.#options.port === undefined && !this.#components.some((component) => this.#serves(component))) return;
+    const serves = this.#components.some((component) => this.#serves(component));
+    // One port for several processes is for those of them that serve.
+    if (!serves && (this.#options.port === undefined || (supervised() && this.#components.some(({ kind }) => kind === "service")))) return;
     const { listen } = await import("./server.ts");
-    const port = this.#options.port ?? portOf(process.env["PORT"] ?? 0, "PORT");
+    const port = supervised()?.port ?? this.#options.port ?? portOf(process.env["PORT"] ?? 0, "PORT");
     this.#server = await listen((request, peer) => this.#answer(request, peer), { port, host: this.#options.host ?? process.env["HOST"] ?? "localhost" });
     // Where the CLI finds the node that holds the store.
     if (this.#file !== undefined)
@@ -289,10 +295,20 @@ class RunningNode implements Node {
       );
   }
 
+  /** Ready; and from now on what the others ask of this process is answered. */
+  #tellSupervisor(): void {
+    const process = supervised();
+    process?.tells(async () => (await this.#loadOperations()).says());
+    process?.ready(this.url);
+  }
+
+  #loadOperations(): Promise<Operations> {
+    return (this.#operations ??= import("./operations.ts").then(({ operations }) => operations(this.#view())));
+  }
+
   async #answer(request: Request, peer: Peer): Promise<Response> {
     if (new URL(request.url).pathname.startsWith("/_trestle")) {
-      this.#operations ??= import("./operations.ts").then(({ operations }) => operations(this.#view()));
-      const answer = await (await this.#operations)(request, peer);
+      const answer = await (await this.#loadOperations())(request, peer);
       if (answer) return answer;
     }
     this.#routes ??= import("../service/index.ts").then(({ serviceRoutes }) =>
@@ -310,9 +326,10 @@ class RunningNode implements Node {
       graph: this.#app.graph,
       node: this.#services,
       metrics: this.#inside.metrics,
-      roles: this.#options.roles,
+      roles: this.#roles,
       startedAtMs: this.#startedAtMs,
       phase: () => this.#lifecycle.state,
+      process: supervised(),
     };
   }
 
@@ -322,8 +339,12 @@ class RunningNode implements Node {
     return (contract ?? component).kind === "service" && !open && this.#runs(component);
   }
 
+  get #roles(): readonly string[] | undefined {
+    return this.#options.roles ?? process.env["TRESTLE_ROLES"]?.split(",").map((role) => role.trim());
+  }
+
   #runs(component: Component): boolean {
-    const { roles } = this.#options;
+    const roles = this.#roles;
     const { role } = definitionOf(component);
     return roles === undefined || (role === "any" ? roles.length > 0 : roles.includes(role));
   }
@@ -362,9 +383,10 @@ function logLevel(text: string | undefined): "debug" | "info" | "warn" | "error"
   throw Fault.create("log.bad-level", `TRESTLE_LOG must be debug, info, warn or error, got ${JSON.stringify(text)}`, "Set one of them.");
 }
 
-function removeQuietly(path: string): void {
+/** Of several processes on one store the last one has written it. */
+function removeOwnNote(path: string): void {
   try {
-    unlinkSync(path);
+    if ((JSON.parse(readFileSync(path, "utf8")) as { pid?: unknown }).pid === process.pid) unlinkSync(path);
   } catch {
     // somebody tidied up before us
   }

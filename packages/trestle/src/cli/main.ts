@@ -88,6 +88,7 @@ const usageCodes = new Set([
   "store.url-unknown",
   "log.bad-level",
   "queue.bad-selection",
+  "processes.bad-plan",
   "cli.unknown-command",
   "cli.unknown-option",
   "cli.bad-option",

@@ -1,6 +1,6 @@
 /**
- * Where `trestle queue` works: on a running node over HTTP, or on a store it opens itself. A store in a file has one owner; while a node holds it the
- * node is asked, which is found by the file it leaves beside the store (`<store>.node.json`).
+ * Where `trestle queue` works: on a running node over HTTP, which is found by the file it leaves beside the store (`<store>.node.json`), so that what
+ * is done shows in that node's log; else on the store, which it opens beside whoever else has it open.
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";

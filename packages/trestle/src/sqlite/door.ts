@@ -30,7 +30,7 @@ export interface Hello {
 export interface Welcome {
   readonly welcome: { readonly epoch: number };
 }
-export type ToWriter = Hello | Question | { readonly ping: true };
+export type ToWriter = Hello | Question | { readonly ping: true } | { readonly bye: true };
 export type FromWriter = Welcome | Answer | { readonly change: Change } | { readonly pong: true };
 
 export interface Door {
@@ -80,7 +80,10 @@ function receive(socket: Socket, { secret, hub, clock, durability, epoch }: Door
   const timer = clock.after(helloWithinMs, () => !seated && socket.destroy());
   const frames = new FrameReader((message) => {
     const said = message as ToWriter;
-    if (seated) return "ping" in said ? send(socket, { pong: true }) : hub.ask(seated.chair, said as Question);
+    if (seated) {
+      if ("ping" in said) return send(socket, { pong: true });
+      return "bye" in said ? hub.leave(seated.chair, "goodbye") : hub.ask(seated.chair, said as Question);
+    }
     const hello = said as Hello;
     const refusal = refusalOf(hello, durability);
     if (refusal) {
@@ -89,7 +92,7 @@ function receive(socket: Socket, { secret, hub, clock, durability, epoch }: Door
     }
     const before = seats.get(hello.session);
     if (before) {
-      hub.leave(before.chair, "keep");
+      hub.leave(before.chair, "comes-anew");
       before.socket.destroy();
     }
     const member = memberOver(socket, hello.session);
@@ -116,7 +119,7 @@ function receive(socket: Socket, { secret, hub, clock, durability, epoch }: Door
     if (!seated) return hub.check();
     if (seats.get(seated.session) !== seated) return;
     seats.delete(seated.session);
-    hub.leave(seated.chair, "release");
+    hub.leave(seated.chair, "ended");
   };
 }
 
@@ -140,13 +143,20 @@ function memberOver(socket: Socket, session: string): Member {
   return {
     session,
     answer: (answer) => send(socket, answer),
-    notice: (change) => send(socket, { change }),
+    notice: (change) => send(socket, { change }, noticeFrame(change)),
   };
 }
 
-function send(socket: Socket, message: FromWriter): void {
+/** One for all who hear it. */
+const noticeFrames = new WeakMap<Change, Buffer | undefined>();
+function noticeFrame(change: Change): Buffer | undefined {
+  if (!noticeFrames.has(change)) noticeFrames.set(change, frameOf({ change }));
+  return noticeFrames.get(change);
+}
+
+function send(socket: Socket, message: FromWriter, made = frameOf(message)): void {
   if (socket.destroyed) return;
-  const frame = frameOf(message) ?? frameOf(failed(Fault.create("sql.answer-too-large", "the answer has more than 64 MiB", "Ask for fewer rows.")));
+  const frame = made ?? frameOf(failed(Fault.create("sql.answer-too-large", "the answer has more than 64 MiB", "Ask for fewer rows.")));
   socket.write(frame as Buffer);
   if (socket.writableLength > unreadBytesMax) socket.destroy();
 }

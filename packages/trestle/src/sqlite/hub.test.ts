@@ -32,7 +32,8 @@ function rig() {
     },
   };
   let superseded = 0;
-  const hub = new Hub(counted, clock, () => void superseded++);
+  const living = new Set<string>();
+  const hub = new Hub({ lane: counted, clock, superseded: () => void superseded++, isGone: (session) => !living.has(session) });
   const order: string[] = [];
   const commit = (key = ids.next(), sizeBytes = 1): Operation => ({
     kind: "commit",
@@ -60,7 +61,7 @@ function rig() {
       results: () => answers.flatMap((answer) => ("packed" in answer ? unpackReply(answer.packed, lane.epoch).results : [])),
     };
   }
-  return { clock, ids, lane, db, hub, batches, order, commit, join, settle: () => clock.advance(0), superseded: () => superseded };
+  return { clock, ids, lane, db, hub, batches, order, commit, join, living, settle: () => clock.advance(0), superseded: () => superseded };
 }
 type Rig = ReturnType<typeof rig>;
 const commits = (rig: Rig, count: number, sizeBytes?: number) => Array.from({ length: count }, () => rig.commit(undefined, sizeBytes));
@@ -140,7 +141,7 @@ test("[F19] batches and transactions take turns, and a transaction of one who ha
   await all.settle();
   assert.deepEqual([a.answers.length, b.answers.length], [2, 0], "the other one waits");
 
-  all.hub.leave(a.chair, "release");
+  all.hub.leave(a.chair, "ended");
   await all.settle();
 
   assert.equal(b.answers.length, 1);
@@ -197,7 +198,7 @@ test("jobs of a process that is gone are free at once under a higher fence, thos
   await all.settle();
   assert.deepEqual(await claim(all, other), []);
 
-  all.hub.leave(holder.chair, "release");
+  all.hub.leave(holder.chair, "ended");
   await all.settle();
 
   assert.ok(
@@ -208,16 +209,41 @@ test("jobs of a process that is gone are free at once under a higher fence, thos
   assert.ok(again && again.id === job.id && again.fence.n > job.fence.n && again.again);
 });
 
+test("a living process whose connection ended has a moment to come back for its claims, and none when it said goodbye", async () => {
+  const all = rig();
+  const { holder } = await withClaims(all, "1.a");
+  all.living.add("1.a");
+  const running = () => all.db.prepare("select count(*) as n from trestle_jobs where state = 2").get()?.["n"];
+
+  all.hub.leave(holder.chair, "ended");
+  await all.clock.advance(comeBackWithinMs / 2);
+  assert.equal(running(), 1);
+  const again = all.hub.join(holder.member, 1_000);
+  await all.clock.advance(comeBackWithinMs * 2);
+  assert.equal(running(), 1, "it came back");
+
+  all.hub.leave(again, "ended");
+  await all.clock.advance(comeBackWithinMs + 50);
+  assert.equal(running(), 0, "it did not come back");
+
+  const other = await withClaims(all, "3.c");
+  all.living.add("3.c");
+  assert.equal(running(), 1);
+  all.hub.leave(other.holder.chair, "goodbye");
+  await all.settle();
+  assert.equal(running(), 0);
+});
+
 test("a new writer keeps the claims of those who may come back, and takes back what the one who comes does not know of", async () => {
   const all = rig();
   const { holder, job } = await withClaims(all, "1.a");
   // A new term over the same file: nobody sits there yet.
   const lane = openLane({ open: () => all.db, term: raiseTerm(all.db) as number, keepsClaims: true });
-  const hub = new Hub(lane, all.clock, () => undefined);
+  const hub = new Hub({ lane, clock: all.clock, superseded: () => undefined, isGone: (session) => session !== "1.a" });
   const noted: Change[] = [];
   const b = { session: "2.b", answer: () => undefined, notice: (change: Change) => void noted.push(change) };
   hub.join(b);
-  hub.expect((session) => session !== "1.a");
+  hub.expect();
   await all.clock.advance(comeBackWithinMs / 2);
   assert.equal(lane.db.prepare("select count(*) as n from trestle_jobs where state = 2").get()?.["n"], 1);
 
@@ -237,9 +263,9 @@ test("claims of those who do not come back within their time are taken back", as
   const all = rig();
   await withClaims(all, "1.a");
   const lane = openLane({ open: () => all.db, term: raiseTerm(all.db) as number, keepsClaims: true });
-  const hub = new Hub(lane, all.clock, () => undefined);
+  const hub = new Hub({ lane, clock: all.clock, superseded: () => undefined, isGone: () => false });
   hub.join({ session: "2.b", answer: () => undefined, notice: () => undefined });
-  hub.expect(() => false);
+  hub.expect();
 
   await all.clock.advance(comeBackWithinMs - 1);
   assert.equal(lane.db.prepare("select count(*) as n from trestle_jobs where state = 2").get()?.["n"], 1);
@@ -262,4 +288,24 @@ test("[F18] a writer whose term is over applies nothing, answers nothing, and sa
 
   assert.deepEqual([a.answers.length, all.superseded(), all.hub.isOver], [1, 1, true]);
   assert.equal(all.db.prepare("select count(*) as n from trestle_records").get()?.["n"], 1);
+});
+
+test("[F5] a full disk is told to whoever's commit found no room, and to nobody else in its batch", async () => {
+  const all = rig();
+  const [large, small] = [all.join("1.large"), all.join("2.small")];
+  await all.settle();
+  const { page_count: pages } = all.db.prepare("pragma page_count").get() as { page_count: number };
+  all.db.exec(`pragma max_page_count = ${pages + 20}`);
+
+  large.apply([all.commit("large", 500_000)]);
+  small.apply([all.commit("small", 10)]);
+  await all.settle();
+
+  const [failure] = large.results();
+  assert.equal((failure as { code?: string }).code, "store.disk-full");
+  assert.equal((small.results()[0] as CommitOutcome).ok, true);
+  assert.deepEqual(
+    small.notices.map(({ keys }) => keys),
+    [["a//small"]],
+  );
 });

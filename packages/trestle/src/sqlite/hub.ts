@@ -13,11 +13,22 @@ import { Fault, type Clock } from "../kernel/index.ts";
 import { limits, type Change, type CommitOutcome } from "../store/index.ts";
 import { addKeys } from "./engine.ts";
 import type { Lane } from "./lane.ts";
-import { isFailure, type Operation, type Result } from "./operation.ts";
+import { isFailure, type BatchReply, type Operation, type Result } from "./operation.ts";
 import { failed, type Answer, type Question } from "./questions.ts";
 import { Superseded } from "./term.ts";
 import { packReply, unpackOne, unpackOperations } from "./wire.ts";
 import { transactionLimit } from "./writer.ts";
+
+export interface HubOptions {
+  readonly lane: Lane;
+  readonly clock: Clock;
+  /** Called once, when a transaction was refused because another process writes now. */
+  readonly superseded: () => void;
+  /** The process of this session is known to have ended. */
+  readonly isGone: (session: string) => boolean;
+  /** How long the flushes of this lane have taken together. */
+  readonly flushedMs?: () => number;
+}
 
 /** A process, as the hub sees it. */
 export interface Member {
@@ -53,8 +64,9 @@ interface Share {
   to: number;
 }
 
-/** How long a new writer keeps the claims of processes that have not come back. */
+/** How long claims are kept for processes that live and have not come back. */
 export const comeBackWithinMs = 1_000;
+const lookForReturnEveryMs = 20;
 /** A release that failed (a full disk) is tried again; after all leases end by themselves. */
 const releaseAgainMs = 1_000;
 
@@ -62,6 +74,7 @@ export class Hub {
   readonly #lane: Lane;
   readonly #clock: Clock;
   readonly #superseded: () => void;
+  readonly #isGone: (session: string) => boolean;
   readonly #flushedMs: () => number;
   readonly #chairs: Chair[] = [];
   readonly #chores: (() => void)[] = [];
@@ -71,15 +84,12 @@ export class Hub {
   #turn = 0;
   #transactionLast = false;
 
-  /**
-   * `superseded` is called once, when a transaction was refused because another process writes now. `flushedMs`: how long the flushes of this lane have taken
-   * together.
-   */
-  constructor(lane: Lane, clock: Clock, superseded: () => void, flushedMs: () => number = () => 0) {
+  constructor({ lane, clock, superseded, isGone, flushedMs = () => 0 }: HubOptions) {
+    this.#superseded = superseded;
+    this.#isGone = isGone;
     this.#flushedMs = flushedMs;
     this.#lane = lane;
     this.#clock = clock;
-    this.#superseded = superseded;
   }
 
   /** `knows`: it has heard of no claim of its own beyond this commit; what was claimed for it later is taken back. */
@@ -94,8 +104,11 @@ export class Hub {
     return chair;
   }
 
-  /** The process is gone, or comes anew: what it still asked is dropped unapplied. `claims`: whether its jobs go back to their queues. */
-  leave(chair: Chair, claims: "release" | "keep"): void {
+  /**
+   * A connection has ended: what was still asked is dropped unapplied, an open transaction rolled back. Jobs go back to their queues at once when the process said
+   * goodbye or is gone; one that lives (it was told of a silence, or did not read) has a moment to come back for its claims.
+   */
+  leave(chair: Chair, how: "goodbye" | "ended" | "comes-anew"): void {
     const at = this.#chairs.indexOf(chair);
     if (at < 0) return;
     this.#chairs.splice(at, 1);
@@ -103,11 +116,19 @@ export class Hub {
     chair.line.length = 0;
     if (this.#holder === chair) {
       this.#holder = undefined;
-      this.#guarded(() => chair.limit.abandon());
+      this.#chores.push(() => chair.limit.abandon());
     }
-    if (claims === "release") this.#release((session) => session === chair.member.session);
+    const { session } = chair.member;
+    if (how === "goodbye") this.#release((of) => of === session);
+    else if (how === "ended") this.#awaitReturn(session, 0);
     // Whoever left a writer that had stopped has gone over to another one.
-    else this.#chore(() => this.#lane.check());
+    this.check();
+  }
+
+  #awaitReturn(session: string, waitedMs: number): void {
+    if (this.#over || this.#chairs.some(({ member }) => member.session === session)) return;
+    if (waitedMs >= comeBackWithinMs || this.#isGone(session)) return this.#release((of) => of === session);
+    this.#clock.after(lookForReturnEveryMs, () => this.#awaitReturn(session, waitedMs + lookForReturnEveryMs));
   }
 
   /** Someone came to the door and went: perhaps there is another writer. */
@@ -116,8 +137,8 @@ export class Hub {
   }
 
   /** At the beginning of a term: claims of processes that are known to be gone are taken back now, those of others if they do not come back. */
-  expect(isGone: (session: string) => boolean): void {
-    this.#release(isGone);
+  expect(): void {
+    this.#release((session) => this.#isGone(session));
     this.#clock.after(comeBackWithinMs, () => {
       const here = new Set(this.#chairs.map(({ member }) => member.session));
       this.#release((session) => !here.has(session));
@@ -184,7 +205,14 @@ export class Hub {
       while (this.#holder === holder && inTransaction(holder.line[0])) this.#alone(holder);
       return;
     }
-    for (let chore = this.#chores.shift(); chore; chore = this.#chores.shift()) chore();
+    for (let chore = this.#chores.shift(); chore; chore = this.#chores.shift()) {
+      try {
+        chore();
+      } catch (error) {
+        if (error instanceof Superseded) throw error;
+        // The lane mends itself before its next batch, or answers what is wrong with it to whoever asks.
+      }
+    }
     const asking = this.#inTurn().filter(({ line }) => line.length > 0);
     const alone = asking.find(({ line }) => (line[0] as Asked).question.ask !== "apply");
     const together = asking.filter(({ line }) => (line[0] as Asked).question.ask === "apply");
@@ -207,7 +235,18 @@ export class Hub {
     const nowMs = Math.max(...shares.map(({ asked }) => (asked.question as Question & { ask: "apply" }).nowMs));
     const fromMs = this.#clock.monotonicMs();
     const flushedMs = this.#flushedMs();
-    const { results, queues, n } = this.#lane.apply(operations, nowMs);
+    let reply: BatchReply;
+    try {
+      reply = this.#lane.apply(operations, nowMs);
+    } catch (error) {
+      if (error instanceof Superseded) throw error;
+      for (const { chair } of shares) {
+        chair.line.shift();
+        chair.member.answer(failed(error));
+      }
+      return;
+    }
+    const { results, queues, n } = reply;
     const flushMs = this.#flushedMs() - flushedMs;
     const eachMs = (this.#clock.monotonicMs() - fromMs - flushMs) / Math.max(1, operations.length);
     const told = this.#chairs.length > 1;

@@ -55,6 +55,13 @@ export function connect(
       if (before === "new") resolve(how === "silent" ? "silent" : undefined);
       else if (how !== "closed") events.ended(how);
     }
+    /** So that its jobs go back at once. */
+    function sayGoodbye(): void {
+      if (state !== "open") return end("closed");
+      state = "over";
+      look?.cancel();
+      socket.end(frameOf({ bye: true }) as Buffer);
+    }
     function send(message: ToWriter): boolean {
       const frame = frameOf(message);
       if (frame) socket.write(frame);
@@ -88,7 +95,7 @@ export function connect(
           state = "open";
           welcomeBy.cancel();
           lookAround();
-          return resolve({ epoch: said.welcome.epoch, ask, close: () => end("closed") });
+          return resolve({ epoch: said.welcome.epoch, ask, close: sayGoodbye });
         }
         state = "over";
         welcomeBy.cancel();

@@ -18,14 +18,15 @@
 import type { DatabaseSync } from "node:sqlite";
 import { Fault, sleep, type Clock, type Random } from "../kernel/index.ts";
 import type { Change, CommitOutcome } from "../store/index.ts";
-import { openForWriting, openingWith, type Durability } from "./connection.ts";
+import { openFault, openForWriting, openingWith, type Durability } from "./connection.ts";
 import { openDoor, secretBytes, type Door } from "./door.ts";
 import { Hub, type Member } from "./hub.ts";
 import { openLane, type Lane, type TransactionSeam } from "./lane.ts";
 import { connect, type Link } from "./link.ts";
+import { toFailure, toFault } from "./operation.ts";
 import { inUse, seizeOwnership, tryOwnership, type Ownership } from "./ownership.ts";
 import { failed, type Answer, type Question } from "./questions.ts";
-import { raiseTerm } from "./term.ts";
+import { raiseTerm, Superseded } from "./term.ts";
 import { packOperations, replyNumber, unpackOne, unpackReply } from "./wire.ts";
 import { readNote, removeNote, socketFor, writeNote, type WriterNote } from "./writer-note.ts";
 import type { Notice, TransactionEnd } from "./writer.ts";
@@ -190,9 +191,8 @@ export class Seat {
       try {
         fault = await this.#try(this.#role);
       } catch (error) {
-        if (!Fault.is(error)) throw error;
-        fault = error;
-        if (opening && (!passing.has(error.code) || (error.details["alone"] === true && tries > triesUntilAlone))) throw error;
+        fault = this.#faultOf(error);
+        if (opening && (!passing.has(fault.code) || (fault.details["alone"] === true && tries > triesUntilAlone))) throw fault;
       }
       if (this.#role.kind !== "seeking") return;
       const waitedMs = clock.monotonicMs() - this.#role.sinceMs;
@@ -202,6 +202,12 @@ export class Seat {
       }
       await sleep(clock, (tries < 50 ? tryEveryMs : trySlowlyEveryMs) * (0.5 + random.next()));
     }
+  }
+
+  #faultOf(error: unknown): Fault {
+    if (error instanceof Superseded) return inUse(this.#options.path); // before it had opened its door
+    const fault = openFault(this.#options.path, error);
+    return Fault.is(fault) ? fault : toFault(toFailure(fault));
   }
 
   /** One try. Answers what was in the way, unless the role has changed. */
@@ -283,15 +289,15 @@ export class Seat {
       term ??= raiseTerm(first) as number;
       const flushes = timedFlushes(clock);
       lane = openLane({ open: openingWith(first, () => openForWriting(path, durability)), seam: flushes.seam, term, keepsClaims: true });
-      const hub = new Hub(lane, clock, () => this.#superseded(), flushes.tookMs);
       const session = this.#session;
+      const hub = new Hub({ lane, clock, superseded: () => this.#superseded(), isGone: (of) => isGone(of, session), flushedMs: flushes.tookMs });
       const member: Member = {
         session,
         answer: (answer) => this.#answered(answer),
         notice: (change) => this.#changed(change),
       };
       const chair = hub.join(member, this.#knows);
-      hub.expect((holder) => isGone(holder, session));
+      hub.expect();
       const secret = this.#secret();
       let note: WriterNote = { pid: process.pid, term };
       try {

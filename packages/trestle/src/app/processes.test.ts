@@ -1,0 +1,85 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Fault } from "../kernel/index.ts";
+import { labelled, processPlan } from "./processes.ts";
+import { metricsOfAll, observedByAll } from "./whole.ts";
+
+test("a plan of processes is a number, or roles with numbers; anything else is refused by name", () => {
+  const roles = ["web", "worker"];
+  assert.deepEqual(processPlan("2", roles), [
+    { name: "node.1", role: undefined },
+    { name: "node.2", role: undefined },
+  ]);
+  assert.deepEqual(
+    processPlan(" web:2, worker:1", roles).map(({ name, role }) => `${name} ${role}`),
+    ["web.1 web", "web.2 web", "worker.1 worker"],
+  );
+  for (const text of ["", "0", "-1", "1.5", "65", "web", "web:", "web:0", "web:1:2", "mail:1", "web:1,web:2", "web:40,worker:40", "web:1,"])
+    assert.throws(
+      () => processPlan(text, roles),
+      (thrown) => Fault.is(thrown, "processes.bad-plan") && thrown.message.includes(JSON.stringify(text)),
+      text,
+    );
+});
+
+test("a log line of a process stays JSON and says which process it is; any other line gets a prefix", () => {
+  assert.deepEqual(JSON.parse(labelled("web.1", '{"level":"info","message":"x"}')), { process: "web.1", level: "info", message: "x" });
+  assert.equal(labelled("web.1", "{ not json"), "web.1 | { not json");
+  assert.equal(labelled("web.1", "hello"), "web.1 | hello");
+});
+
+test("metrics of all processes are one page: each series with its process, those of the one store once", () => {
+  const text = (n: number) =>
+    `# HELP a_total What.\n# TYPE a_total counter\na_total{x="1"} ${n}\na_total ${n}\n# TYPE trestle_queue_jobs gauge\ntrestle_queue_jobs{queue="q"} ${n}\n`;
+
+  const page = metricsOfAll(
+    [
+      { name: "web.1", text: text(1) },
+      { name: "worker.1", text: `${text(2)}# TYPE b gauge\nb{quantile="0.5"} 3\n` },
+    ],
+    "worker.1",
+  );
+
+  assert.equal(
+    page,
+    `# HELP a_total What.
+# TYPE a_total counter
+a_total{process="web.1",x="1"} 1
+a_total{process="web.1"} 1
+a_total{process="worker.1",x="1"} 2
+a_total{process="worker.1"} 2
+# TYPE trestle_queue_jobs gauge
+trestle_queue_jobs{queue="q"} 2
+# TYPE b gauge
+b{process="worker.1",quantile="0.5"} 3
+`,
+  );
+});
+
+test("what was seen by all processes adds up; of quantiles the worst is shown", () => {
+  const quiet = { perSecond: 1, refusedPerSecond: 0, faultsPerSecond: 0.5 };
+  const seen = observedByAll([
+    {
+      components: [["shop", { ...quiet, p99Ms: 5 }, [["order", { ...quiet, total: 3 }]]]],
+      edges: [{ from: "a", to: "b", total: 1, traffic: quiet }],
+    },
+    {
+      components: [
+        ["shop", { ...quiet, p99Ms: 9 }, [["order", { ...quiet, total: 4 }]]],
+        ["mail", quiet, []],
+      ],
+      edges: [
+        { from: "a", to: "b", total: 2, traffic: quiet },
+        { from: "b", to: "c", total: 1, traffic: quiet },
+      ],
+    },
+  ]);
+
+  assert.deepEqual(seen.components.get("shop")?.traffic, { perSecond: 2, refusedPerSecond: 0, faultsPerSecond: 1, p99Ms: 9 });
+  assert.equal(seen.components.get("shop")?.operations.get("order")?.total, 7);
+  assert.deepEqual([...seen.components.keys()], ["shop", "mail"]);
+  assert.deepEqual(
+    seen.edges.map(({ from, to, total }) => `${from}>${to} ${total}`),
+    ["a>b 3", "b>c 1"],
+  );
+});

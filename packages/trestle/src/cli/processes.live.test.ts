@@ -1,0 +1,76 @@
+/** `trestle start --processes`: real processes behind one port. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { sleep, systemClock } from "../kernel/index.ts";
+import { bookshopFile, place } from "./testing/run.ts";
+
+interface Started {
+  readonly url: string;
+  readonly processes: readonly { readonly name: string; readonly pid: number }[];
+}
+interface Status {
+  readonly node: { readonly process: string };
+  readonly processes: readonly { readonly name: string; readonly pid: number; readonly restarts: number; readonly phase: string }[];
+}
+
+const json = async <T>(url: string) => (await (await fetch(url, { headers: { connection: "close" } })).json()) as T;
+const lives = (pid: number) => {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+};
+async function eventually(what: string, holds: () => Promise<boolean>): Promise<void> {
+  for (const until = performance.now() + 60_000; performance.now() < until; await sleep(systemClock, 50)) if (await holds().catch(() => false)) return;
+  assert.fail(`${what}: not within 60 s`);
+}
+
+test("processes by role share one port and one store; each says who it is and shows the whole; one that dies is started again; SIGTERM drains all", async () => {
+  using here = place();
+  const { child, line, ended } = await here.start(["start", bookshopFile, "--processes", "web:2,worker:1", "--port", "0", "--json"]);
+  const { url, processes } = JSON.parse(line) as Started;
+  assert.deepEqual(
+    processes.map(({ name }) => name),
+    ["web.1", "web.2", "worker.1"],
+  );
+
+  const answered = new Set<string>();
+  for (let i = 0; i < 20; i++) answered.add((await json<{ process: string }>(`${url}/_trestle/health/ready`)).process);
+  assert.deepEqual([...answered].sort(), ["web.1", "web.2"], "both answer, and the worker does not");
+  const metrics = await (await fetch(`${url}/_trestle/metrics`)).text();
+  for (const { name } of processes) assert.match(metrics, new RegExp(`^trestle_node_ready\\{process="${name}"\\} 1$`, "m"));
+  const status = await json<Status>(`${url}/_trestle/status.json`);
+  assert.deepEqual(
+    status.processes.map(({ name, pid, phase }) => `${name} ${pid} ${phase}`),
+    processes.map(({ name, pid }) => `${name} ${pid} ready`),
+  );
+  assert.match(status.node.process, /^web\.[12]$/);
+
+  for (const victim of processes) process.kill(victim.pid, "SIGKILL");
+  await eventually("all are there again", async () => {
+    const now = await json<Status>(`${url}/_trestle/status.json`);
+    return now.processes.every(({ phase, restarts, pid }) => phase === "ready" && restarts === 1 && !processes.some((before) => before.pid === pid));
+  });
+
+  const pids = (await json<Status>(`${url}/_trestle/status.json`)).processes.map(({ pid }) => pid);
+  child.kill("SIGTERM");
+  const { code, err } = await ended;
+  assert.equal(code, 0, err);
+  assert.deepEqual(pids.filter(lives), []);
+  assert.match(err, /web\.1 ended \(SIGKILL\); it is started again in 100 ms/);
+});
+
+test("a plan that cannot be is refused before anything starts; what keeps the first process from starting ends all with its exit code", async () => {
+  using here = place();
+
+  const bad = await here.run(["start", bookshopFile, "--processes", "mail:2"]);
+  assert.equal(bad.code, 2);
+  assert.match(bad.err, /processes\.bad-plan/);
+  const memory = await here.run(["start", bookshopFile, "--processes", "2", "--store", "memory:"]);
+  assert.equal(memory.code, 2);
+
+  const failing = await here.run(["start", bookshopFile], { TRESTLE_PROCESSES: "2", TRESTLE_STORE: "sqlite:/dev/null/x.db" });
+  assert.equal(failing.code, 3);
+  assert.match(failing.err, /node\.1 \| store\.not-writable/);
+});
