@@ -36,17 +36,26 @@ export { Fault } from "./kernel/index.ts";
 export type { FaultCode } from "./kernel/index.ts";
 export { queue, schedule, subscription, topic } from "./messaging/index.ts";
 export type {
+  Around,
+  BatchMessage,
+  FleetLimits,
   FollowOptions,
   JobContext,
   JobEnd,
   JobRef,
+  JobResult,
   Messages,
+  MessageSchemas,
+  MessagesSpec,
   Queue,
+  QueueControl,
   QueueHandle,
   QueueSpec,
   QueueView,
   QueueWork,
   Reactions,
+  Results,
+  ReturningQueue,
   Schedule,
   ScheduleSpec,
   SendOptions,
@@ -58,6 +67,9 @@ export type {
   TopicHandle,
   TopicSpec,
   TopicView,
+  TypedMessage,
+  TypedQueue,
+  TypedQueueHandle,
 } from "./messaging/index.ts";
 export { records } from "./records/index.ts";
 export type { Records } from "./records/index.ts";

@@ -1,6 +1,6 @@
 /**
  * What lies in a job's payload: the message, and what travels with it without being passed on. JSON:
- * `{"v":1,"tenant":"acme","by":"<invocation that sent it>","trace":"<traceparent>","data":…}`; absent facts are left out.
+ * `{"v":1,"type":"welcome","tenant":"acme","by":"<invocation that sent it>","trace":"<traceparent>","data":…}`; absent facts are left out.
  */
 import { bytesOf, decode, encodeText, type Invocation } from "../component/index.ts";
 import { currentContext } from "../kernel/index.ts";
@@ -8,6 +8,8 @@ import { currentContext } from "../kernel/index.ts";
 export interface Envelope {
   readonly v: 1;
   readonly data: unknown;
+  /** Of a queue with several types of messages. */
+  readonly type?: string;
   readonly tenant?: string;
   /** The invocation that sent it. */
   readonly by?: string;
@@ -26,9 +28,10 @@ export function senderOf(invocation: Invocation): Sender {
 }
 
 /** `what` is named in the fault when the message is no JSON: `message of queue "mail"`. */
-export function seal(message: unknown, sender: Sender, what: string): Uint8Array {
+export function seal(message: unknown, sender: Sender, what: string, type?: string): Uint8Array {
   const body = encodeText(message, what); // by itself, so that a fault names the path within the message
   let head = '{"v":1';
+  if (type !== undefined) head += `,"type":${JSON.stringify(type)}`;
   if (sender.tenant !== undefined) head += `,"tenant":${JSON.stringify(sender.tenant)}`;
   if (sender.by !== undefined) head += `,"by":${JSON.stringify(sender.by)}`;
   if (sender.trace !== undefined) head += `,"trace":${JSON.stringify(sender.trace)}`;

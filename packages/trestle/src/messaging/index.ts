@@ -7,8 +7,28 @@ export { readProgress } from "./progress.ts";
 export type { Progress } from "./progress.ts";
 export type { FleetLimits } from "./policy.ts";
 export { editedMessage } from "./envelope.ts";
+export type { JobResult } from "./result.ts";
+export type { BatchMessage } from "./batch.ts";
 export { queue } from "./queue.ts";
-export type { JobRef, Messages, Queue, QueueHandle, QueueSpec, QueueView, QueueWork, SendOptions } from "./queue.ts";
+export type {
+  JobRef,
+  Messages,
+  Queue,
+  MessageSchemas,
+  MessagesSpec,
+  QueueControl,
+  QueueHandle,
+  QueueSpec,
+  ReturningQueue,
+  TypedMessage,
+  TypedQueue,
+  TypedQueueHandle,
+  Results,
+  Around,
+  QueueView,
+  QueueWork,
+  SendOptions,
+} from "./queue.ts";
 export { schedule } from "./schedule.ts";
 export type { Schedule, ScheduleSpec, Tick } from "./schedule.ts";
 export { subscription } from "./subscription.ts";

@@ -1,7 +1,7 @@
 /** The third argument of a queue's handler: what surrounds any durable handler, and what only a job can say. */
 import { WorkContext, type DurableContext, type Invocation } from "../component/index.ts";
 import { durationMs, Fault, type Duration } from "../kernel/index.ts";
-import type { AskedEnd, JobRun } from "./job-run.ts";
+import { AskedEnd, type JobRun } from "./job-run.ts";
 
 export interface JobContext extends DurableContext {
   /**
@@ -34,14 +34,11 @@ export class JobWorkContext extends WorkContext implements JobContext {
   }
 
   get dead(): JobContext["dead"] {
-    return (reason): AskedEnd => ({ end: "dead", reason });
+    return (reason): AskedEnd => new AskedEnd("dead", { reason });
   }
   get later(): JobContext["later"] {
-    return (delay, why = {}): AskedEnd => ({
-      end: "later",
-      delayMs: durationMs(delay, "job.later: delay"),
-      ...(typeof why === "string" ? { reason: why } : why),
-    });
+    return (delay, why = {}): AskedEnd =>
+      new AskedEnd("later", { delayMs: durationMs(delay, "job.later: delay"), ...(typeof why === "string" ? { reason: why } : why) });
   }
   get progress(): JobContext["progress"] {
     return (done, of) => {

@@ -28,6 +28,7 @@ import type { HeldJob } from "./dispatcher.ts";
 import { unseal, type Envelope } from "./envelope.ts";
 import type { Keep } from "./policy.ts";
 import { ProgressReport, progressKey } from "./progress.ts";
+import { Returned, resultWrite } from "./result.ts";
 import { afterFailure, errorText, mayHaveCalled, type Retry } from "./retry.ts";
 
 /** What a kind does with the jobs of its queue. */
@@ -43,19 +44,28 @@ export interface Handling {
   /** Limits over the fleet, judged by the store. */
   readonly policy?: QueuePolicy | undefined;
   readonly keep?: Keep;
+  /** Somebody may wait for what its jobs answer. */
+  readonly returns?: boolean;
   /** How a job ends whose tries are used up. */
   readonly exhausted: "dead" | "parked";
   /** Names the work in metrics, beside the component. */
-  operation(message: unknown): string;
+  operation(message: unknown, type: string | undefined): string;
   handle(message: unknown, uses: object, context: WorkContext, invocation: Invocation, run: JobRun): unknown;
+  /** Its jobs are handled together, up to so many by one call. */
+  readonly batch?: { readonly most: number; readonly begin: (owner: RunOwner, runs: readonly JobRun[]) => void } | undefined;
   /** A job of the queue has left this node. */
   settled?(): void;
 }
 
-/** What a handler may answer instead of nothing. */
-export type AskedEnd =
-  | { readonly end: "dead"; readonly reason?: string }
-  | { readonly end: "later"; readonly delayMs?: number; readonly reason?: string; readonly again?: readonly string[] };
+/** What a handler may answer instead of nothing, or of its result. A class, so that no result is taken for one. */
+export class AskedEnd {
+  readonly end: "dead" | "later";
+  readonly why: { readonly reason?: string; readonly delayMs?: number; readonly again?: readonly string[] };
+  constructor(end: AskedEnd["end"], why: AskedEnd["why"]) {
+    this.end = end;
+    this.why = why;
+  }
+}
 
 /** Whose slots a run takes. */
 export interface RunOwner {
@@ -112,7 +122,7 @@ export class JobRun implements Work<unknown>, HeldJob {
     return this.#owner.handling.component;
   }
   get operation(): string {
-    return this.#owner.handling.operation(this.#envelope?.data);
+    return this.#owner.handling.operation(this.#envelope?.data, this.messageType);
   }
   get uses(): Uses | undefined {
     return this.#owner.handling.uses;
@@ -162,16 +172,20 @@ export class JobRun implements Work<unknown>, HeldJob {
           `the handler of ${this.#name()} answered a refusal ("${answer.refused}"); a job cannot be refused`,
           "Return nothing when the job is done, `job.dead(reason)` or `job.later(delay)` when it is not, or throw.",
         );
-      const asked = answer as Partial<AskedEnd>;
-      if (asked.end === "dead" || asked.end === "later") return this.#asAsked(asked as AskedEnd);
+      if (answer instanceof AskedEnd) return this.#asAsked(answer);
+      // As written by hand, with what such an object may say. A queue that returns something gets its ends from the context.
+      const { end, ...why } = answer as AskedEnd["why"] & { readonly end?: unknown };
+      if (!(answer instanceof Returned) && (end === "dead" || end === "later")) return this.#asAsked(new AskedEnd(end, why));
     }
     this.#owner.handlerEnded(this);
-    return { keep: true, end: "ok", writes: this.#finish({ kind: "done", ...this.#keptFor(this.#owner.handling.keep?.doneMs) }) };
+    const writes = this.endWrites(this.doneEnd());
+    if (answer instanceof Returned) writes.push(this.#resultOf(answer.value));
+    return { keep: true, end: "ok", writes };
   }
 
   fail(fault: unknown): Conclusion {
     this.#owner.handlerEnded(this);
-    return { keep: false, end: "fault", journal: "save", writes: this.#finish(this.#afterFailure(fault)) };
+    return { keep: false, end: "fault", journal: "save", writes: this.endWrites(this.afterFailure(fault)) };
   }
 
   // ---- what handlers ask ----------------------------------------------------------------------------------------------
@@ -200,7 +214,27 @@ export class JobRun implements Work<unknown>, HeldJob {
 
   /** Gives a job back that has not begun. Once. */
   handBack(): void {
-    this.#work = this.#endBy(() => this.#giveBack());
+    this.#work = this.#endBy(() => this.giveBack());
+  }
+
+  /** It is ended by a batch. Once. */
+  endIn(batch: Promise<void>): void {
+    this.#work = this.#endBy(() => batch);
+  }
+
+  get isAborted(): boolean {
+    return this.#aborted !== undefined;
+  }
+  /** Its payload is one that Trestle wrote. */
+  get isReadable(): boolean {
+    return this.#envelope !== undefined;
+  }
+  get message(): unknown {
+    return this.#envelope?.data;
+  }
+  /** Of a queue with several types of messages. */
+  get messageType(): string | undefined {
+    return this.#envelope?.type;
   }
 
   abort(reason: Fault): void {
@@ -218,11 +252,11 @@ export class JobRun implements Work<unknown>, HeldJob {
         const ended = await execute(this);
         if (ended.kind === "answered") return;
         if (ended.kind === "lost") await this.#lost();
-        else if (this.#aborted) await this.#giveBack();
+        else if (this.#aborted) await this.giveBack();
       } catch (fault) {
         // Not even its failure could be committed, or it never stopped conflicting.
-        if (this.#aborted) await this.#giveBack();
-        else await this.#finishAlone(this.#afterFailure(fault));
+        if (this.#aborted) await this.giveBack();
+        else await this.endAlone(this.afterFailure(fault));
       }
     });
   }
@@ -231,7 +265,7 @@ export class JobRun implements Work<unknown>, HeldJob {
   #setAside(): Promise<void> {
     const { exhausted, queue } = this.#owner.handling;
     return this.#endBy(() =>
-      this.#finishAlone({ kind: exhausted, error: `job.unreadable: the payload of this job of queue "${queue}" is not one that Trestle wrote` }),
+      this.endAlone({ kind: exhausted, error: `job.unreadable: the payload of this job of queue "${queue}" is not one that Trestle wrote` }),
     );
   }
 
@@ -252,33 +286,34 @@ export class JobRun implements Work<unknown>, HeldJob {
   /** `fenced`: somebody else owns the job, and this run leaves without a word. Anything else counts as a failed try. */
   async #lost(): Promise<void> {
     const refused = this.#invocation?.superseded?.why.refused;
-    if (refused === "fenced") this.#countLost();
+    if (refused === "fenced") this.countLost();
     else
-      await this.#finishAlone(
-        this.#afterFailure(Fault.create("job.run-lost", `a run of ${this.#name()} could not go on (${refused ?? "unknown"})`, "Nothing: it is tried again.")),
+      await this.endAlone(
+        this.afterFailure(Fault.create("job.run-lost", `a run of ${this.#name()} could not go on (${refused ?? "unknown"})`, "Nothing: it is tried again.")),
       );
   }
 
-  #countLost(): void {
+  /** Somebody else owns it now. */
+  countLost(): void {
     this.node.observer.invoked(this.component.name, "(claim lost)", "fault", 0, 1);
   }
 
-  async #giveBack(): Promise<void> {
-    const writes = this.#finish({ kind: "later", dueAtMs: 0, reason: "handed back" });
+  async giveBack(): Promise<void> {
+    const writes = this.endWrites({ kind: "later", dueAtMs: 0, reason: "handed back" });
     // The store answered "over": if it takes this all the same, the job was cancelled, and nobody will ask for its journal.
     if (this.#aborted?.code === "job.claim-over") writes.push({ kind: "remove", key: journalKey(this.id) });
     await this.#submit(writes);
   }
 
-  async #finishAlone(end: JobEnd): Promise<void> {
-    await this.#submit(this.#finish(end));
+  async endAlone(end: JobEnd): Promise<void> {
+    await this.#submit(this.endWrites(end));
   }
 
   async #submit(writes: readonly Write[]): Promise<void> {
     for (let tries = 1; ; tries++) {
       try {
         const outcome = await this.node.lane.submit({ id: this.node.ids.next(), expects: [], writes });
-        if (!outcome.ok) this.#countLost();
+        if (!outcome.ok) this.countLost();
         return;
       } catch (fault) {
         if (Fault.is(fault, "store.closed")) return;
@@ -288,21 +323,23 @@ export class JobRun implements Work<unknown>, HeldJob {
     }
   }
 
-  #asAsked(asked: AskedEnd): Conclusion {
-    if (asked.end === "later" && asked.again) this.#invocation?.askAgain(asked.again);
+  #asAsked({ end, why }: AskedEnd): Conclusion {
     this.#owner.handlerEnded(this);
-    const end: JobEnd =
-      asked.end === "dead"
-        ? { kind: "dead", error: asked.reason ?? "the handler gave no reason", ...this.#keptFor(this.#owner.handling.keep?.deadMs) }
-        : {
-            kind: "later",
-            dueAtMs: Math.ceil(this.#owner.nowMs() + (asked.delayMs ?? laterMsDefault)),
-            ...(asked.reason === undefined ? {} : { reason: asked.reason }),
-          };
-    return { keep: false, end: "refused", journal: "save", writes: this.#finish(end) };
+    if (end === "later" && why.again) this.#invocation?.askAgain(why.again);
+    return { keep: false, end: "refused", journal: "save", writes: this.endWrites(this.askedEnd(end, why)) };
   }
 
-  #afterFailure(fault: unknown): JobEnd {
+  doneEnd(): JobEnd {
+    return { kind: "done", ...this.#keptFor(this.#owner.handling.keep?.doneMs) };
+  }
+
+  askedEnd(end: AskedEnd["end"], { reason, delayMs = laterMsDefault }: AskedEnd["why"]): JobEnd {
+    if (end === "dead") return { kind: "dead", error: reason ?? "the handler gave no reason", ...this.#keptFor(this.#owner.handling.keep?.deadMs) };
+    return { kind: "later", dueAtMs: Math.ceil(this.#owner.nowMs() + delayMs), ...(reason === undefined ? {} : { reason }) };
+  }
+
+  /** How it ends, or goes on, after this. */
+  afterFailure(fault: unknown): JobEnd {
     const { retry, exhausted } = this.#owner.handling;
     const end = afterFailure(
       retry,
@@ -320,11 +357,17 @@ export class JobRun implements Work<unknown>, HeldJob {
     return ms === undefined ? {} : { keepUntilMs: Math.ceil(this.#owner.nowMs() + ms) };
   }
 
-  #finish(end: JobEnd): Write[] {
+  /** The writes of this end. */
+  endWrites(end: JobEnd): Write[] {
     const { id, fence } = this.claim;
     const writes: Write[] = [{ kind: "finish", job: id, fence, end }];
     if (this.#progress) writes.push({ kind: "remove", key: progressKey(id) });
+    if (this.#owner.handling.returns && (end.kind === "dead" || end.kind === "parked" || end.kind === "undetermined")) writes.push(this.#resultOf(undefined));
     return writes;
+  }
+
+  #resultOf(value: Uint8Array | undefined): Write {
+    return resultWrite(this.tenant, this.id, value, Math.ceil(this.#owner.nowMs() + (this.#owner.handling.keep?.resultMs ?? 0)));
   }
 
   #name(): string {

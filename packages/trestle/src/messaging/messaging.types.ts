@@ -1,7 +1,7 @@
 // What must not compile around queues, topics, subscriptions and schedules, and what must be inferred. Compile-only.
 import { z } from "zod";
 import * as v from "valibot";
-import { aggregate, app, command, queue, records, schedule, subscription, topic, type DurableContext, type Handle, type JobContext, type JobRef, type Live, type Queue, type QueueHandle, type Topic, type WriteContext } from "../index.ts";
+import { aggregate, app, command, queue, records, schedule, subscription, topic, type DurableContext, type Handle, type JobContext, type JobRef, type JobResult, type Live, type Queue, type QueueHandle, type ReturningQueue, type Topic, type WriteContext } from "../index.ts";
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false;
 declare function same<A, B>(...proof: Equal<A, B> extends true ? [] : [{ expected: B; got: A }]): void;
@@ -109,6 +109,45 @@ same<Awaited<ReturnType<Live<typeof mail>["send"]>>["id"], string>();
 same<ReturnType<Live<typeof shipments>["publish"]["Shipped"]>, Promise<void>>();
 same<ReturnType<Live<typeof mail>["pause"]>, Promise<void>>();
 queue("v2", { input: Mail, fairBy: ({ to }) => to, rate: "50/s", fleetConcurrency: 4, perTenant: { rate: "5/m", concurrency: 2, weights: { acme: 3 } }, keep: { dead: "30d" } }, () => {});
+const sized = queue("sized", { input: z.object({ width: z.number() }), returns: z.object({ at: z.coerce.date<string>() }) }, (_message, _uses, job) =>
+  job.attempt > 3 ? job.dead("no") : { at: "2026-01-01" },
+);
+same<typeof sized, ReturningQueue<{ width: number }, { at: Date }>>();
+same<Awaited<ReturnType<Live<typeof sized>["result"]>>, JobResult<{ at: Date }>>();
+same<keyof Handle<typeof sized, "read">, "depth" | "result">();
+// @ts-expect-error what a queue returns has a schema
+queue("sized2", { input: Mail, returns: z.number() }, () => "text");
+// @ts-expect-error a queue without results has none to wait for
+declare const noResult: Handle<typeof mail>["result"];
+queue("many", { input: Mail, uses: { mailbox, stock }, batch: 50, keep: { dead: "1d" } }, (messages, uses, context) => {
+  same<typeof context, WriteContext>();
+  for (const { message, id, dead } of messages) {
+    same<typeof message, { to: string; subject: string; text: string }>();
+    if (message.to === "") dead("nobody");
+    else uses.mailbox.put(id, message);
+  }
+});
+const typed = queue("typed", { messages: { welcome: z.object({ to: z.string() }), bill: z.object({ at: z.coerce.date<string>() }) }, key: (message) => (message.type === "bill" ? "bills" : message.data.to), uses: { mail } }, {
+  welcome: ({ to }, { mail }) => void mail.send({ to, subject: "", text: "" }),
+  bill: ({ at }, _uses, job) => (same<typeof at, Date>(), job.later("5m")),
+});
+queue("typed2", { input: z.object({}), uses: { typed } }, (_message, { typed }) => {
+  same<ReturnType<typeof typed.send.bill>, JobRef>();
+  typed.send.welcome({ to: "ada" }, { in: "1s" });
+  // @ts-expect-error the message of another type
+  typed.send.bill({ to: "ada" });
+  // @ts-expect-error there is no such type
+  typed.send.reminder({});
+});
+same<Parameters<Live<typeof typed>["send"]["bill"]>[0], { at: string }>();
+same<ReturnType<Live<typeof typed>["send"]["welcome"]>, Promise<JobRef>>();
+// @ts-expect-error a handler is missing
+queue("typed3", { messages: { a: z.string(), b: z.string() } }, { a: () => {} });
+// @ts-expect-error a batch answers nothing
+queue("many2", { input: Mail, batch: 50 }, () => 7);
+queue("layers", { input: Mail, around: [({ to }, next, job) => (to === "" ? job.dead("nobody") : next())] }, () => {});
+// @ts-expect-error a layer sees the queue's message
+queue("layers2", { input: Mail, around: [({ from }, next) => next()] }, () => {});
 // @ts-expect-error a rate has a unit
 queue("v3", { input: Mail, rate: "50" }, () => {});
 // @ts-expect-error whose share it is, is a name

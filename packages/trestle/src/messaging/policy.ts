@@ -15,13 +15,17 @@ export interface FleetLimits {
     readonly concurrency?: number;
     readonly weights?: Readonly<Record<string, number>>;
   };
-  /** How long ended jobs are kept for people to look at. Default: done ones not at all, dead ones until a person removes them. */
-  readonly keep?: { readonly done?: Duration; readonly dead?: Duration };
+  /**
+   * How long ended jobs are kept for people to look at: done ones by default not at all, dead ones until a person removes them. And
+   * results, for whoever waits: by default 1h.
+   */
+  readonly keep?: { readonly done?: Duration; readonly dead?: Duration; readonly result?: Duration };
 }
 
 export interface Keep {
   readonly doneMs: number | undefined;
   readonly deadMs: number | undefined;
+  readonly resultMs: number;
 }
 
 const slackMs = 100;
@@ -59,6 +63,7 @@ export function keepOf(keep: FleetLimits["keep"], of: string): Keep {
   return {
     doneMs: keep?.done === undefined ? undefined : durationMs(keep.done, `${of}: keep.done`),
     deadMs: keep?.dead === undefined ? undefined : durationMs(keep.dead, `${of}: keep.dead`),
+    resultMs: durationMs(keep?.result ?? "1h", `${of}: keep.result`),
   };
 }
 

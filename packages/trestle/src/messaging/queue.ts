@@ -4,9 +4,7 @@
  */
 import {
   declareComponent,
-  journalKey,
   parse,
-  parseNow,
   type Annotations,
   type Component,
   type Guarantee,
@@ -22,30 +20,56 @@ import {
   type Usable,
   type Uses,
   type WorkSpec,
-  keyText,
+  type WriteContext,
 } from "../component/index.ts";
 import { durationMs, Fault, integerWithin, type Duration, type Instant } from "../kernel/index.ts";
-import type { JobId } from "../store/index.ts";
-import { Backlog } from "./backlog.ts";
-import { seal, senderOf, tenantKey } from "./envelope.ts";
+import { batchMessagesMax, BatchRun, type BatchMessage, type HandleBatch } from "./batch.ts";
+import { backlogOf, BoundPlainQueue, BoundTypedQueue, whatOf, type Settings } from "./handle.ts";
 import { JobWorkContext, type JobContext, type JobEnd } from "./job-context.ts";
-import type { Handling, JobRun } from "./job-run.ts";
+import { AskedEnd, type Handling, type JobRun } from "./job-run.ts";
 import { keepOf, policyNeeds, policyOf, type FleetLimits } from "./policy.ts";
+import { returned, type JobResult } from "./result.ts";
 import { retryOf, type RetrySpec } from "./retry.ts";
 import { Worker } from "./worker.ts";
 
 /** With a handler it is complete; without one it is an interface, to be `implement`ed elsewhere in the app or fleet. */
 export function queue<S extends Schema, U extends Uses = {}>(
   name: string,
-  spec: QueueSpec<S> & QueueWork<U>,
+  spec: QueueSpec<S> & QueueWork<U, Out<S>> & { readonly returns?: never; readonly batch?: never },
   handler: (message: Out<S>, uses: Handles<U>, job: JobContext) => JobEnd | Promise<JobEnd>,
 ): Queue<In<S>> & Inherit<U>;
+/** One whose handler answers something, for whoever waits. */
+export function queue<S extends Schema, R extends Schema, U extends Uses = {}>(
+  name: string,
+  spec: QueueSpec<S> & QueueWork<U, Out<S>> & { readonly returns: R; readonly batch?: never },
+  handler: (message: Out<S>, uses: Handles<U>, job: JobContext) => In<R> | JobEnd | Promise<In<R> | JobEnd>,
+): ReturningQueue<In<S>, Out<R>> & Inherit<U>;
+/** Several types of messages in one queue, a handler for each. */
+export function queue<M extends MessageSchemas, U extends Uses = {}>(
+  name: string,
+  spec: MessagesSpec<M> & QueueWork<U, TypedMessage<M>>,
+  handlers: {
+    readonly [Type in keyof M & string]: (message: Out<M[Type]>, uses: Handles<U>, job: JobContext) => JobEnd | Promise<JobEnd>;
+  },
+): TypedQueue<{ readonly [Type in keyof M & string]: In<M[Type]> }> & Inherit<U>;
+/** One whose handler takes several messages at once; each is ended by itself. */
+export function queue<S extends Schema, U extends Uses = {}>(
+  name: string,
+  spec: QueueSpec<S> & Omit<QueueWork<U>, "around"> & { readonly batch: number },
+  handler: (messages: readonly BatchMessage<Out<S>>[], uses: Handles<U, "write">, context: WriteContext) => void | Promise<void>,
+): Queue<In<S>> & Inherit<U>;
 export function queue<const Name extends string, S extends Schema>(name: Name, spec: QueueSpec<S>): Queue<In<S>> & Open<Name, Messages<Out<S>>>;
-export function queue(name: string, spec: QueueSpec<Schema> & QueueWork<Uses>, handler?: Handler): unknown {
-  const { input, key, fairBy, capacity = 1_000_000, ...work } = spec;
+export function queue(
+  name: string,
+  spec: Partial<QueueSpec<Schema>> & QueueWork<Uses> & { readonly messages?: MessageSchemas; readonly returns?: Schema; readonly batch?: number },
+  behaviour?: Handler | Readonly<Record<string, Handler>>,
+): unknown {
+  const { input, messages, returns, batch, key, fairBy, capacity = 1_000_000, ...work } = spec;
+  const handler = typeof behaviour === "object" ? byType(name, Object.keys(messages ?? {}), behaviour) : behaviour;
   const settings: Settings = {
     name,
-    input,
+    inputs: new Map(messages ? Object.entries(messages) : [[undefined, input as Schema]]),
+    returns,
     key,
     fairBy,
     capacity: integerWithin(capacity, `queue "${name}": capacity`, { least: 1, most: 1_000_000_000 }),
@@ -53,13 +77,13 @@ export function queue(name: string, spec: QueueSpec<Schema> & QueueWork<Uses>, h
   const component: Component<"queue"> = declareComponent<Component<"queue">>("queue", name, {
     ...(handler ? working(work, handler) : { ...waiting(work), open: (given, behaviour) => working(given as QueueWork<Uses>, behaviour as Handler) }),
     edge: "send",
-    bind: (invocation) => new BoundQueue(component, settings, invocation),
+    bind: (invocation) => new (messages ? BoundTypedQueue : BoundPlainQueue)(component, settings, invocation),
   });
   return component;
 
   /** Checked where it is declared, not where it first runs. */
   function working(work: QueueWork<Uses>, handle: Handler): Implementing {
-    const { uses, role = "worker", timeout = "30s", retry, concurrency = 16, rate, fleetConcurrency, perTenant, keep, ...annotations } = work;
+    const { uses, role = "worker", timeout = "30s", retry, concurrency = 16, around = [], rate, fleetConcurrency, perTenant, keep, ...annotations } = work;
     const of = `queue "${name}"`;
     const policy = policyOf({ rate, fleetConcurrency, perTenant, keep }, of);
     const options = {
@@ -69,18 +93,23 @@ export function queue(name: string, spec: QueueSpec<Schema> & QueueWork<Uses>, h
       concurrency: concurrencyOf(concurrency, of),
       policy,
       keep: keepOf(keep, of),
+      returns: returns !== undefined,
+      batch: batch === undefined ? undefined : batching(batch, of, settings, handle),
     };
     return {
       annotations,
       uses: uses ?? {},
       role,
       needs: needsOf(["queue.finishes-with-effect", "queue.fifo-per-key", ...policyNeeds(policy), ...(keep ? (["queue.keeps-ended"] as const) : [])]),
-      part: (node) => new Worker(node, handlingOf(component, settings, handle, options, node)),
+      part: (node) => new Worker(node, handlingOf(component, settings, within(around, handle), options, node)),
     };
   }
-  function waiting({ uses, role, timeout, retry, concurrency, rate, fleetConcurrency, perTenant, keep, ...annotations }: QueueWork<Uses>): Implementing {
+  function waiting(work: QueueWork<Uses>): Implementing {
+    const { uses, role, timeout, retry, concurrency, around, rate, fleetConcurrency, perTenant, keep, ...annotations } = work;
     const [option] =
-      Object.entries({ uses, role, timeout, retry, concurrency, rate, fleetConcurrency, perTenant, keep }).find(([, value]) => value !== undefined) ?? [];
+      Object.entries({ uses, role, timeout, retry, concurrency, around, rate, fleetConcurrency, perTenant, keep, returns, batch }).find(
+        ([, value]) => value !== undefined,
+      ) ?? [];
     if (option !== undefined)
       throw Fault.create(
         "queue.without-handler",
@@ -101,27 +130,60 @@ export interface QueueSpec<S extends Schema> extends Annotations {
   /** Backlog at which `send` faults with `queue.full`; default 1,000,000. Sampled: it may be passed by what is sent between two looks. */
   readonly capacity?: number;
 }
-export interface QueueWork<U extends Uses> extends WorkSpec<U>, FleetLimits {
+/** By the name of the type: `{ welcome: Welcome, receipt: Receipt }`. A type's name is stored with each message: it stays. */
+export type MessageSchemas = { readonly [type: string]: Schema };
+export type TypedMessage<M extends MessageSchemas> = { readonly [Type in keyof M & string]: { readonly type: Type; readonly data: Out<M[Type]> } }[keyof M &
+  string];
+export interface MessagesSpec<M extends MessageSchemas> extends Omit<QueueSpec<Schema>, "input" | "key" | "fairBy"> {
+  readonly messages: M;
+  /** Messages with the same key are handled one after the other, in order of sending, whatever their type. */
+  readonly key?: (message: TypedMessage<M>) => string;
+  /** As of a queue with one type. */
+  readonly fairBy?: (message: TypedMessage<M>) => string;
+}
+export interface QueueWork<U extends Uses, Message = never> extends WorkSpec<U>, FleetLimits {
   /** Default 8 attempts, full jitter from 1s to 5m; a fault that carries `details.retryAfterMs` is not tried before. */
   readonly retry?: RetrySpec;
   /** Handlers that run at once on one node, 1 to 1000; default 16. With 1, the next begins when the last one's commit is durable. */
   readonly concurrency?: number;
+  /** Around the handler, the first one outermost, for what every job of the queue needs: `next()` goes on inwards, once. */
+  readonly around?: readonly Around<Message>[];
 }
+/** Answers what the job ends with: as a rule what `next` answered. What it throws fails the job, as a handler's throw does. */
+export type Around<Message> = (message: Message, next: () => Promise<unknown>, job: JobContext) => unknown;
 
 /** What an implementation of an open queue takes. */
 export interface Messages<Message> {
   readonly message: Message;
 }
 export interface Queue<Input> extends Component<"queue">, Usable<QueueView, QueueHandle<Input>> {}
+/** A queue with several types of messages. */
+export interface TypedQueue<Inputs> extends Component<"queue">, Usable<QueueView, TypedQueueHandle<Inputs>> {}
+export interface TypedQueueHandle<Inputs> extends QueueControl {
+  /** `mail.send.welcome({ … })`: joins the commit. */
+  readonly send: { readonly [Type in keyof Inputs]: (message: Inputs[Type], options?: SendOptions) => JobRef };
+}
+/** A queue whose jobs answer something. */
+export interface ReturningQueue<Input, Result> extends Component<"queue">, Usable<QueueView & Results<Result>, QueueHandle<Input> & Results<Result>> {}
+export interface Results<Result> {
+  /**
+   * What the job answered, waiting at most `within` for its end (default: not at all), and no longer than its caller has time. Told when it
+   * ends, nothing is polled; of one that was cancelled, or that nobody began in time, it hears when its own time is over. A job is not there
+   * before its sender's commit: wait outside of that handler.
+   */
+  result(job: JobRef | string, options?: { readonly within?: Duration }): Promise<JobResult<Result>>;
+}
 
 export interface QueueView {
   /** `waiting`: due or not. `oldestAgeMs`: of the oldest that is due and waits. */
   depth(): Promise<{ readonly waiting: number; readonly running: number; readonly dead: number; readonly oldestAgeMs: number; readonly paused: boolean }>;
 }
-export interface QueueHandle<Input> extends QueueView {
+export interface QueueHandle<Input> extends QueueControl {
   /** Joins the commit; nothing is sent if the commit is not made. */
   send(message: Input, options?: SendOptions): JobRef;
   sendMany(messages: Iterable<Input>, options?: SendOptions): readonly JobRef[];
+}
+export interface QueueControl extends QueueView {
   /** Removes a job that waits or is kept, tells the handler of a running one through its signal. `false`: there is no such job any more. */
   cancel(job: JobRef | string): Promise<boolean>;
   /** Joins the commit. Nothing of the queue is begun anywhere until it is resumed, over restarts too; what runs goes on. */
@@ -147,145 +209,7 @@ export interface JobRef {
   readonly id: string;
 }
 
-// ---- the handle -----------------------------------------------------------------------------------------------------
-
-interface Settings {
-  readonly name: string;
-  readonly input: Schema;
-  readonly key: ((message: never) => string) | undefined;
-  readonly fairBy: ((message: never) => string) | undefined;
-  readonly capacity: number;
-}
 type Handler = (message: never, uses: never, job: JobContext) => unknown;
-
-const priorities = { high: 0, normal: 1, low: 2 } as const;
-
-class BoundQueue implements QueueHandle<unknown> {
-  readonly #component: Component;
-  readonly #settings: Settings;
-  readonly #invocation: Invocation;
-
-  constructor(component: Component, settings: Settings, invocation: Invocation) {
-    this.#component = component;
-    this.#settings = settings;
-    this.#invocation = invocation;
-  }
-
-  send(message: unknown, options: SendOptions = {}): JobRef {
-    const invocation = this.#invocation;
-    const { name, input, key, fairBy } = this.#settings;
-    const id = invocation.newId(); // also when it is not sent in the end: ids are counted
-    const what = `message of queue "${name}"`;
-    const parsed: unknown = parseNow(input, message, what);
-    const payload = seal(message, senderOf(invocation), what);
-    if (!invocation.replaying) backlogOf(invocation.node, this.#component, this.#settings).add();
-    const { debounce } = options;
-    const dueAtMs = debounce ? this.#fromNow(debounce.wait, "debounce.wait") : this.#dueAtMs(options);
-    const unique = debounce ? debounce.key : options.unique;
-    const group = fairBy ? fairBy(parsed as never) : invocation.tenant;
-    invocation.enqueue({
-      id,
-      queue: name,
-      payload,
-      priority: priorityOf(options.priority, name),
-      ...(dueAtMs === undefined ? {} : { dueAtMs }),
-      ...(key ? { key: tenantKey(invocation.tenant, keyText(key(parsed as never), name)) } : {}),
-      ...(unique === undefined ? {} : { unique: tenantKey(invocation.tenant, keyText(unique, name)) }),
-      ...(group === undefined ? {} : { group: keyText(group, name) }),
-      ...(debounce ? { replace: this.#replace(options) } : {}),
-      ...(options.startWithin === undefined ? {} : { startByMs: this.#fromNow(options.startWithin, "startWithin") }),
-    });
-    return { id };
-  }
-
-  sendMany(messages: Iterable<unknown>, options?: SendOptions): readonly JobRef[] {
-    return Array.from(messages, (message) => this.send(message, options));
-  }
-
-  async cancel(job: JobRef | string): Promise<boolean> {
-    const id = typeof job === "string" ? job : job.id;
-    const { name } = this.#settings;
-    const state = await this.#invocation.recall(`job ${id} of queue ${name}`, async () => {
-      const before = idBefore(id);
-      if (before === undefined) return undefined;
-      const [row] = await this.#invocation.node.store.read.jobs({ queue: name, limit: 1, after: before });
-      return row?.id === id ? row.state : undefined;
-    });
-    if (state === undefined) return false;
-    this.#invocation.write({ kind: "cancel", job: id });
-    // What an earlier run had learned. The holder of a running one takes its own away when it hears of this.
-    if (state !== "running") this.#invocation.write({ kind: "remove", key: journalKey(id) });
-    return true;
-  }
-
-  pause(): void {
-    this.#invocation.write({ kind: "pause", queue: this.#settings.name, paused: true });
-  }
-
-  resume(): void {
-    this.#invocation.write({ kind: "pause", queue: this.#settings.name, paused: false });
-  }
-
-  async depth(): ReturnType<QueueView["depth"]> {
-    const { name } = this.#settings;
-    const { waiting, running, dead, oldestAgeMs, paused } = await this.#invocation.recall(`depth of queue ${name}`, () =>
-      this.#invocation.node.store.read.queue(name),
-    );
-    return { waiting, running, dead, oldestAgeMs, paused };
-  }
-
-  #dueAtMs({ in: delay, at }: SendOptions): number | undefined {
-    const { name } = this.#settings;
-    if (delay !== undefined && at !== undefined)
-      throw Fault.create("queue.bad-options", `send to queue "${name}" got both in (${String(delay)}) and at (${at})`, "Say when it is due in one way.");
-    if (at !== undefined) {
-      if (!Number.isFinite(at) || at < 0)
-        throw Fault.create(
-          "queue.bad-options",
-          `send to queue "${name}": at must be milliseconds since 1970, got ${String(at)}`,
-          "Pass an instant, or use `in`.",
-        );
-      return Math.ceil(at);
-    }
-    return delay === undefined ? undefined : this.#fromNow(delay, "in");
-  }
-
-  #fromNow(duration: Duration, option: string): number {
-    return Math.ceil(this.#invocation.node.clock.wallMs() + durationMs(duration, `send to queue "${this.#settings.name}": ${option}`));
-  }
-
-  #replace({ debounce, unique, in: delay, at }: SendOptions): { readonly atMostMs?: number } {
-    const { name } = this.#settings;
-    if (unique !== undefined || delay !== undefined || at !== undefined)
-      throw Fault.create("queue.bad-options", `send to queue "${name}" got debounce beside unique, in or at`, "debounce says all of that; leave them out.");
-    return debounce?.atMost === undefined ? {} : { atMostMs: durationMs(debounce.atMost, `send to queue "${name}": debounce.atMost`) };
-  }
-}
-
-function priorityOf(priority: SendOptions["priority"], name: string): number {
-  const number = priorities[priority ?? "normal"] as number | undefined;
-  if (number !== undefined) return number;
-  throw Fault.create(
-    "queue.bad-options",
-    `send to queue "${name}": priority must be high, normal or low, got ${JSON.stringify(priority)}`,
-    "Name one of them.",
-  );
-}
-
-/** The UUID just before this one: the store lists jobs after an id. `undefined` when the text is no id. */
-function idBefore(id: JobId): JobId | undefined {
-  if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id)) return undefined;
-  const number = BigInt(`0x${id.replaceAll("-", "")}`);
-  if (number === 0n) return undefined;
-  return (number - 1n)
-    .toString(16)
-    .padStart(32, "0")
-    .replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
-}
-
-function backlogOf(node: NodeServices, component: Component, { name, capacity }: Settings): Backlog {
-  return node.local(component, () => new Backlog(node, name, capacity));
-}
 
 // ---- the worker's side ------------------------------------------------------------------------------------------------
 
@@ -293,33 +217,75 @@ function handlingOf(
   component: Component,
   settings: Settings,
   handler: Handler,
-  work: Pick<Handling, "uses" | "timeoutMs" | "retry" | "concurrency" | "policy" | "keep">,
+  work: Pick<Handling, "uses" | "timeoutMs" | "retry" | "concurrency" | "policy" | "keep" | "returns" | "batch">,
   node: NodeServices,
 ): Handling {
-  const { name, input } = settings;
-  const what = `message of queue "${name}"`;
+  const { name, inputs, returns } = settings;
   const backlog = backlogOf(node, component, settings);
-  const handle = (message: unknown, uses: object, invocation: Invocation, run: JobRun) =>
-    handler(message as never, uses as never, new JobWorkContext(invocation, run));
+  const answered = (answer: unknown): unknown =>
+    !returns || answer instanceof AskedEnd ? answer : returned(returns, answer, `the answer of a job of queue "${name}"`);
+  const handle = (message: unknown, uses: object, invocation: Invocation, run: JobRun) => {
+    const answer = handler(message as never, uses as never, new JobWorkContext(invocation, run));
+    if (!returns) return answer;
+    return answer instanceof Promise ? answer.then(answered) : answered(answer);
+  };
   return {
     component,
     queue: name,
     exhausted: "dead",
     ...work,
-    operation: () => "",
+    operation: (_message, type) => type ?? "",
     settled: () => backlog.left(),
     handle(message, uses, _context, invocation, run) {
+      const type = run.messageType;
+      const input = inputs.get(type);
+      if (!input) throw run.poison(noSuchType(name, type));
       const parsed = parse(input, message);
-      if (parsed instanceof Promise) {
-        return parsed.then((result) => {
-          if (!result.ok) throw run.poison(unfit(what, result.issues));
-          return handle(result.value, uses, invocation, run);
-        });
-      }
-      if (!parsed.ok) throw run.poison(unfit(what, parsed.issues));
-      return handle(parsed.value, uses, invocation, run);
+      const go = (result: Awaited<typeof parsed>) => {
+        if (!result.ok) throw run.poison(unfit(whatOf(name, type), result.issues));
+        return handle(type === undefined ? result.value : { type, data: result.value }, uses, invocation, run);
+      };
+      return parsed instanceof Promise ? parsed.then(go) : go(parsed);
     },
   };
+}
+
+/** One handler for all types: `{ type, data }` comes in, as layers around it see it. */
+function byType(name: string, types: readonly string[], handlers: Readonly<Record<string, Handler>>): Handler {
+  for (const type of types)
+    if (typeof handlers[type] !== "function")
+      throw Fault.create("queue.without-handler", `queue "${name}" has no handler for messages of the type ${type}`, "Give each type a handler.", {
+        details: { queue: name, type },
+      });
+  return (message: { readonly type: string; readonly data: never }, uses, job) => handlers[message.type]?.(message.data, uses, job);
+}
+
+function noSuchType(name: string, type: string | undefined): Fault {
+  return Fault.create(
+    "queue.unknown-type",
+    type === undefined
+      ? `queue "${name}" has types of messages, and this one was sent without`
+      : `queue "${name}" has no messages of the type ${JSON.stringify(type)}`,
+    "Let the queue know the type as long as such messages may wait, then put the job back.",
+    { details: { queue: name, type } },
+  );
+}
+
+function batching(most: number, of: string, { name, inputs }: Settings, handler: Handler): Handling["batch"] {
+  integerWithin(most, `${of}: batch`, { least: 2, most: batchMessagesMax });
+  const read = async (item: JobRun) => {
+    const input = inputs.get(item.messageType);
+    if (!input) throw item.poison(noSuchType(name, item.messageType));
+    const parsed = await parse(input, item.message);
+    if (parsed.ok) return parsed.value;
+    throw item.poison(unfit(`message of queue "${name}"`, parsed.issues));
+  };
+  return { most, begin: (owner, runs) => new BatchRun(owner, runs, read, handler as unknown as HandleBatch).begin() };
+}
+
+/** The handler inside its layers. */
+function within(around: readonly Around<never>[], handler: Handler): Handler {
+  return around.reduceRight<Handler>((inner, layer) => (message, uses, job) => layer(message, async () => inner(message, uses, job), job), handler);
 }
 
 const needsOf = (guarantees: readonly Guarantee[]): Readonly<Record<Guarantee, readonly Guarantee[]>> =>

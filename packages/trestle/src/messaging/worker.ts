@@ -68,7 +68,7 @@ export class Worker implements NodePart, Claimant, RunOwner {
   // ---- as a claimant ----------------------------------------------------------------------------------------------------
 
   room(): number {
-    return this.#stopped ? 0 : Math.min(this.handling.concurrency + this.#ahead() - this.#begun(), unsettledJobsMax - this.#unsettled);
+    return this.#stopped ? 0 : Math.min(this.handling.concurrency * this.#perSlot + this.#ahead() - this.#begun(), unsettledJobsMax - this.#unsettled);
   }
 
   /** Half as much again, and only what quick handlers soon get through. */
@@ -78,18 +78,25 @@ export class Worker implements NodePart, Claimant, RunOwner {
 
   /** Under limits nothing is claimed ahead: it would take a place that another node could use, and begin later than the store let it. */
   #ahead(): number {
-    return this.policy || this.#heldMs === undefined ? 0 : Math.min(aheadJobsMax, Math.floor((this.handling.concurrency * aheadMs) / this.#heldMs));
+    return this.policy || this.handling.batch || this.#heldMs === undefined
+      ? 0
+      : Math.min(aheadJobsMax, Math.floor((this.handling.concurrency * aheadMs) / this.#heldMs));
   }
 
   #begun(): number {
-    return this.#running + this.#waiting.length + this.#again.length;
+    return this.#running * this.#perSlot + this.#waiting.length + this.#again.length;
+  }
+
+  get #perSlot(): number {
+    return this.handling.batch?.most ?? 1;
   }
 
   take(claim: ClaimedJob, journal: Journal | undefined): HeldJob {
     const run = new JobRun(this, claim, journal, this.#controllers.pop() ?? new AbortController());
     this.#unsettled += 1;
     this.#waiting.push(run);
-    this.#pump();
+    if (!this.handling.batch) this.#pump();
+    else if (this.#waiting.length === 1) void Promise.resolve().then(() => this.#pump()); // after the others of this claim
     return run;
   }
 
@@ -146,12 +153,29 @@ export class Worker implements NodePart, Claimant, RunOwner {
       const again = this.#again.shift();
       const run = again ? again.run : this.#waiting.shift();
       if (!run) break;
+      if (!run.isReadable) {
+        run.begin();
+        continue;
+      }
       this.#running += 1;
       run.holding = true;
       run.heldSinceMs = this.node.clock.monotonicMs();
+      const { batch } = this.handling;
       if (again) again.resolve();
+      else if (batch) batch.begin(this, [run, ...this.#others(run, batch.most - 1)]);
       else run.begin();
     }
     this.#pumping = false;
+  }
+
+  /** Those that may go with it: of one tenant, whose handles they share. */
+  #others(first: JobRun, most: number): JobRun[] {
+    const taken: JobRun[] = [];
+    for (let at = 0; at < this.#waiting.length && taken.length < most;) {
+      const run = this.#waiting[at] as JobRun;
+      if (run.isReadable && run.tenant === first.tenant) taken.push(...this.#waiting.splice(at, 1));
+      else at++;
+    }
+    return taken;
   }
 }
