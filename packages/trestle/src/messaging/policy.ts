@@ -49,12 +49,16 @@ export function policyOf(
   return Object.keys(policy).length > 0 ? policy : undefined;
 }
 
+export function isLimited({ concurrency, rate, perGroup }: QueuePolicy): boolean {
+  return concurrency !== undefined || rate !== undefined || perGroup !== undefined;
+}
+
 /** Guarantees of the store that a policy rests on. */
 export function policyNeeds(policy: QueuePolicy | undefined): readonly Guarantee[] {
   if (!policy) return [];
-  const { concurrency, rate, perGroup, weights } = policy;
+  const { weights } = policy;
   const needs: Guarantee[] = [];
-  if (concurrency !== undefined || rate || perGroup) needs.push("queue.limits-exact");
+  if (isLimited(policy)) needs.push("queue.limits-exact");
   if (weights) needs.push("queue.fair-share");
   return needs;
 }

@@ -9,6 +9,7 @@ import type { Journal, NodePart, NodeServices } from "../component/index.ts";
 import type { ClaimedJob, QueuePolicy } from "../store/index.ts";
 import { dispatcherOf, type Claimant, type Dispatcher, type HeldJob } from "./dispatcher.ts";
 import { JobRun, type Handling, type RunOwner } from "./job-run.ts";
+import { isLimited } from "./policy.ts";
 
 const aheadMs = 10;
 const aheadJobsMax = 256;
@@ -78,7 +79,7 @@ export class Worker implements NodePart, Claimant, RunOwner {
 
   /** Under limits nothing is claimed ahead: it would take a place that another node could use, and begin later than the store let it. */
   #ahead(): number {
-    return this.policy || this.handling.batch || this.#heldMs === undefined
+    return (this.policy && isLimited(this.policy)) || this.handling.batch || this.#heldMs === undefined
       ? 0
       : Math.min(aheadJobsMax, Math.floor((this.handling.concurrency * aheadMs) / this.#heldMs));
   }
