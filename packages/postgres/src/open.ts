@@ -11,6 +11,8 @@ import { claimHints } from "./job-batch.ts";
 import { jobsPart } from "./jobs.ts";
 import { openLane, type Applied } from "./lane.ts";
 import { openNotices } from "./notices.ts";
+import { openMover } from "./staged.ts";
+import { openSweep } from "./sweep.ts";
 import { storeReads } from "./reads.ts";
 import { prepareSchema } from "./schema.ts";
 import { openPool } from "./sessions.ts";
@@ -126,6 +128,9 @@ export async function openPostgres(options: PostgresOptions): Promise<Store> {
   });
   const user = userSql({ schema, pool: pools.tables, barrier, clock, ids, nowMs, applied, resolve: (id) => lane.resolve(id) });
 
+  const sweep = openSweep({ schema, side: pools.side, clock, random, nowMs });
+  const mover = openMover({ schema, side: pools.side, lane, clock, random, ids });
+
   let closing: Promise<void> | undefined;
   const whenOpen = () => {
     if (closing) throw Fault.create("store.closed", "The store is closed.", "Do not use it after close().");
@@ -162,6 +167,7 @@ export async function openPostgres(options: PostgresOptions): Promise<Store> {
     stats: () => lane.stats(),
     close: () =>
       (closing ??= (async () => {
+        await Promise.all([sweep.stop(), mover.stop()]);
         await lane.idle();
         await notices.close();
         await closePools();

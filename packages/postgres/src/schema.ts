@@ -5,13 +5,34 @@
  */
 import { readFile } from "node:fs/promises";
 import { Fault } from "trestle/kernel";
-import type { Pool, Session } from "./sessions.ts";
+import { commitFault } from "./lane.ts";
+import { wasRolledBack, type Pool, type Session } from "./sessions.ts";
 
 /** Format 1 is the first list, and so on. */
-const formats: readonly (readonly string[])[] = [["tables", "parts", "jobs", "commit-batch", "flush", "reads", "hint", "user-sql", "pin"]];
+const formats: readonly (readonly string[])[] = [["tables", "parts", "jobs", "commit-batch", "flush", "reads", "hint", "user-sql", "staged", "sweep", "pin"]];
+
+const attemptsMax = 5;
 
 /** Makes or upgrades the schema, and answers where the store stands. Faults with `store.newer-format`, `postgres.schema-not-made`. */
 export async function prepareSchema(pool: Pool, schema: string): Promise<{ readonly epoch: number; readonly head: number }> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await prepareOnce(pool, schema);
+    } catch (error) {
+      // The connection was lost, and with it everything that was not committed.
+      if (Fault.is(error) || wasRolledBack(error)) throw error;
+      if (attempt >= attemptsMax)
+        throw Fault.create(
+          "store.unreachable",
+          `PostgreSQL could not be reached: ${(error as Error).message}`,
+          "Check the URL, the role and that the server runs.",
+          { cause: error },
+        );
+    }
+  }
+}
+
+async function prepareOnce(pool: Pool, schema: string): Promise<{ readonly epoch: number; readonly head: number }> {
   return pool.use(async (session) => {
     const format = await formatOf(session, schema);
     if (format > formats.length)
@@ -22,8 +43,12 @@ export async function prepareSchema(pool: Pool, schema: string): Promise<{ reado
         { details: { format } },
       );
     if (format < formats.length) await upgrade(session, schema);
-    const [row] = (await session.query<{ epoch: number; head: string }>({ text: `select * from "${schema}".open_store_v1()` })).rows;
-    return { epoch: row?.epoch as number, head: Number(row?.head) };
+    try {
+      const [row] = (await session.query<{ epoch: number; head: string }>({ text: `select * from "${schema}".open_store_v1()` })).rows;
+      return { epoch: row?.epoch as number, head: Number(row?.head) };
+    } catch (error) {
+      throw wasRolledBack(error) ? commitFault(error) : error;
+    }
   });
 }
 
@@ -52,7 +77,7 @@ async function upgrade(session: Session, schema: string): Promise<void> {
     await session.script("commit");
   } catch (cause) {
     await session.script("rollback").catch(() => undefined);
-    if (Fault.is(cause)) throw cause;
+    if (Fault.is(cause) || !wasRolledBack(cause)) throw cause;
     throw Fault.create(
       "postgres.schema-not-made",
       `schema ${schema} could not be brought to format ${formats.length}: ${(cause as Error).message}`,

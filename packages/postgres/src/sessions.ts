@@ -92,7 +92,7 @@ export function openPool(options: PoolOptions): Pool {
         const leftMs = untilMs - clock.monotonicMs();
         const backMs = Math.min(backOffMs.most, backOffMs.first * 2 ** attempt) * (0.5 + random.next() / 2);
         if (closed || isForGood(error) || backMs >= leftMs) throw unreachable(error);
-        await sleep(clock, backMs);
+        await awake(sleep(clock, backMs));
       }
     }
   }
@@ -180,6 +180,17 @@ export function openPool(options: PoolOptions): Pool {
       await Promise.all([...all].map((session) => session.end()));
     },
   };
+}
+
+/** Timers let a process end, and between two attempts nothing else is open: who only waits for a connection would end without a word. */
+async function awake<T>(wait: Promise<T>): Promise<T> {
+  const { port1 } = new MessageChannel();
+  port1.ref();
+  try {
+    return await wait;
+  } finally {
+    port1.close();
+  }
 }
 
 async function openSession({ url, name, answerWithinMs }: PoolOptions, clock: Clock): Promise<Opened> {

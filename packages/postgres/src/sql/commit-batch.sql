@@ -26,7 +26,7 @@
 -- Operations, in order of commit, expectations first:
 --   1 version is `number`    2 last written by commit `ref` of this batch    3 last written by the older commit `p_older[ref]`
 --   4 the stream has version `number`, and commit `ref` of this batch wrote its last event    6 the same of the older commit `p_older[ref]`
---   5 nothing under `p_prefix[ref]` written since `number`    7 what transaction `number` staged is still there (and goes with this commit)
+--   5 nothing under `p_prefix[ref]` written since `number`    7 what transaction `number` staged up to `until` is still there (and goes with this commit)
 --   8 claim `slot` of `p_claim_id` holds under the fence (`ref`, `number`)    30 the same, and this commit ends it
 --   10 put (bytes `number`, `length`; `until`; index entries `p_entries[ref]`)    11 remove    12 token (as put)    13 append `number` events
 --   14 trim the stream up to version `number`
@@ -81,7 +81,7 @@ begin
   v_stored := array(
     select coalesce(case x.kind
         when 1 then (select case when r.expires_at_ms is null or r.expires_at_ms > v_now then r.version else -r.version end from record r where r.key = x.key order by r.version desc limit 1)
-        when 2 then (select t.version from token t where t.key = x.key and t.keep_until_ms > v_now)
+        when 2 then (select case when t.keep_until_ms > v_now then t.version end from token t where t.key = x.key)
         when 3 then coalesce((select e.version from event e where e.stream = x.key order by e.version desc limit 1), (select h.version from stream_head h where h.stream = x.key))
       end, 0)
     from unnest(p_slot_kind, p_slot_key) with ordinality x (kind, key, i) order by x.i);
@@ -159,7 +159,7 @@ begin
             when v_kind = 4 then v_tail[v_slot] = nullif(v_known[p_op_ref[v_at]], 0)
             else v_tail[v_slot] = nullif(v_older[p_op_ref[v_at]], 0) end;
         elsif v_kind = 7 then
-          v_holds := exists (select from staged s where s.tx = p_op_number[v_at]);
+          v_holds := exists (select from staged s where s.tx = p_op_number[v_at] and s.seq <= p_op_until[v_at]);
         else
           -- Nobody looks through more of the feed than this while holding the lane: too far back is a conflict, and a newer read succeeds.
           v_holds := p_op_number[v_at] >= v_n - 10000
@@ -297,7 +297,7 @@ begin
   insert into record (key, version, home, created, expires_at_ms, entries, value)
     select x.key, v_fresh[x.writer], home_of(x.key),
       case when x.version = 0 then 0 when x.creator > 0 then v_fresh[x.creator] else r.created end,
-      case when x.version = 0 then 0 when x.source > 0 then p_op_until[x.source] when x.creator = 0 then r.expires_at_ms end,
+      case when x.version = 0 then -v_now when x.source > 0 then p_op_until[x.source] when x.creator = 0 then r.expires_at_ms end,
       case when x.version = 0 then null when x.source > 0 then p_entries[nullif(p_op_ref[x.source], 0)] when x.creator = 0 then r.entries end,
       case when x.version = 0 then '' when x.merged is null then substring(p_payload from p_op_number[x.source]::integer for p_op_length[x.source]) else convert_to(x.merged, 'UTF8') end
     from unnest(p_slot_kind, p_slot_key, v_version, v_writer, v_creator, v_source, v_merged, v_stored) x (kind, key, version, writer, creator, source, merged, stored)
@@ -329,8 +329,8 @@ begin
       on conflict (key) do update set value = excluded.value, version = excluded.version, keep_until_ms = excluded.keep_until_ms;
   end if;
   if 7 = any (p_op_kind) then
-    delete from staged s using unnest(p_op_kind, p_op_number) with ordinality o (kind, tx, i)
-      where o.kind = 7 and s.tx = o.tx and exists (select from unnest(p_last, v_fresh) with ordinality l (last, fresh, i) where l.fresh is not null and o.i <= l.last and o.i > coalesce(p_last[l.i - 1], 0));
+    delete from staged s using unnest(p_op_kind, p_op_number, p_op_until) with ordinality o (kind, tx, seq, i)
+      where o.kind = 7 and s.tx = o.tx and s.seq <= o.seq and exists (select from unnest(p_last, v_fresh) with ordinality l (last, fresh, i) where l.fresh is not null and o.i <= l.last and o.i > coalesce(p_last[l.i - 1], 0));
   end if;
   -- What the caller's transaction did stands only with a commit that was applied just now.
   if p_inside and (v_status[1] > 0 or v_fresh[1] is null and p_writes[1]) then

@@ -22,8 +22,8 @@ begin
   if p_newest and p_home is not null and p_field is not null then
     return query select r.key, r.version, e.created, r.expires_at_ms, r.value, null::integer, null::bigint, null::uuid
       from entry e join lateral (select * from record l where l.key = e.key order by l.version desc limit 1) r on r.expires_at_ms is null or r.expires_at_ms > v_now
-      where e.home = p_home and e.field = p_field and e.value = p_value and e.created <= p_created and (e.created < p_created or e.key > p_key) and e.key >= p_prefix and e.key < p_upper
-      order by e.home, e.field, e.value, e.created desc, e.key limit p_limit;
+      where entry_list(e.home, e.field, e.value) = entry_list(p_home, p_field, p_value) and e.created <= p_created and (e.created < p_created or e.key > p_key) and e.key >= p_prefix and e.key < p_upper
+      order by entry_list(e.home, e.field, e.value), e.created desc, e.key limit p_limit;
   elsif p_newest and p_home is not null then
     return query select r.key, r.version, r.created, r.expires_at_ms, r.value, null::integer, null::bigint, null::uuid
       from record r
@@ -33,7 +33,7 @@ begin
     return query select r.key, r.version, r.created, r.expires_at_ms, r.value, null::integer, null::bigint, null::uuid
       from record r
       where r.key >= p_prefix and r.key < p_upper and r.created <= p_created and (r.created < p_created or r.key > p_key) and (r.expires_at_ms is null or r.expires_at_ms > v_now)
-        and (p_field is null or exists (select from entry e where e.home = r.home and e.field = p_field and e.value = p_value and e.key = r.key))
+        and (p_field is null or (select true from entry e where e.home = r.home and e.field = p_field and e.value = p_value and e.key = r.key limit 1)) -- no join to turn round
       order by r.created desc, r.key limit p_limit;
   elsif p_home is not null and p_field is not null then
     return query select r.key, r.version, e.created, r.expires_at_ms, r.value, null::integer, null::bigint, null::uuid
@@ -44,7 +44,7 @@ begin
     return query select r.key, r.version, r.created, r.expires_at_ms, r.value, null::integer, null::bigint, null::uuid
       from record r
       where r.key > p_key and r.key >= p_prefix and r.key < p_upper and (r.expires_at_ms is null or r.expires_at_ms > v_now)
-        and exists (select from entry e where e.home = r.home and e.field = p_field and e.value = p_value and e.key = r.key)
+        and (select true from entry e where e.home = r.home and e.field = p_field and e.value = p_value and e.key = r.key limit 1)
       order by r.key limit p_limit;
   else
     return query select r.key, r.version, r.created, r.expires_at_ms, r.value, null::integer, null::bigint, null::uuid
@@ -59,7 +59,7 @@ create function read_token_v1(p_now bigint, p_key text)
 returns table (version bigint, value bytea, epoch integer, newest bigint, life uuid) language plpgsql volatile as $$
 declare v_now bigint := store_now(p_now);
 begin
-  return query select t.version, t.value, null::integer, null::bigint, null::uuid from token t where t.key = p_key and t.keep_until_ms > v_now;
+  return query select t.version, t.value, null::integer, null::bigint, null::uuid from (select * from token k where k.key = p_key offset 0) t where t.keep_until_ms > v_now; -- by the key first, whatever the statistics say
   return query select null::bigint, null::bytea, s.epoch, newest_commit(), this_life() from store s;
 end $$;
 

@@ -65,7 +65,7 @@ create trigger event_keep_all before truncate on event for each statement execut
 
 -- A record is its newest version. A write inserts a version and deletes the one before it, instead of changing a row: under an old
 -- snapshot somewhere, a changed row is found behind all its dead versions (4 ms after ten minutes), the newest version before them.
--- A removed record is a version that expired at 0, swept with the expired ones.
+-- A removed record is a version whose expiry is the negative time of its removal: expired by any clock, and swept with the others.
 create table record (
   key text collate "C" not null,
   version bigint not null,
@@ -90,7 +90,11 @@ create table entry (
   created bigint not null,
   primary key (home, field, value, key)
 );
-create index entry_newest on entry (home, field, value, created desc, key);
+-- By another expression than the primary key, so that no statement can choose between the two: with wrong statistics it chooses wrong.
+create function entry_list(p_home text, p_field text, p_value text) returns text language sql immutable parallel safe as $$
+  select (p_value || E'\x1f' || char_length(p_home)::text || ':' || p_home || p_field) collate "C" -- JSON holds no raw control character
+$$;
+create index entry_newest on entry (entry_list(home, field, value), created desc, key);
 
 create table token (
   key text collate "C" primary key,
@@ -100,22 +104,14 @@ create table token (
 ) with (fillfactor = 85);
 create index token_keep on token (keep_until_ms);
 
--- What was staged inside a transaction of somebody else's, until a commit has moved it into the lane. `tx` is that transaction.
+-- What was staged inside a transaction of somebody else's, until a commit has moved it into the lane. `tx` is that transaction. `facts` is
+-- the write of the port as JSON, without its bytes.
 create table staged (
   tx bigint not null,
   seq bigint generated always as identity,
-  kind text not null check (kind in ('event', 'job')),
-  -- an event's stream, a job's queue
-  target text collate "C" not null,
-  id uuid not null,
-  -- an event's type; a job's key
-  name text collate "C",
+  facts text not null,
   body bytea not null,
   meta bytea,
-  -- a job's
-  due_at_ms bigint,
-  priority integer,
-  unique_key text collate "C",
   primary key (tx, seq)
 );
 

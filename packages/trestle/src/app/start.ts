@@ -3,6 +3,8 @@
  *
  * Order: open the store, prepare every component (settings, migrations, seeds), start what works in the background, listen.
  * Stopping is the reverse, and may be asked for at any time, twice, and before the start is over.
+ *
+ * Over 400 lines because a node's ways in (commit, staged, transaction, open, fetch) share one life, which starts, drains and stops in order.
  */
 import { readFileSync, unlinkSync, writeFileSync } from "node:fs";
 import type { Component, Handles, Usable, Uses } from "../component/index.ts";
@@ -23,7 +25,7 @@ import {
   type Metrics,
   type Random,
 } from "../kernel/index.ts";
-import type { SqlConnection, Store } from "../store/index.ts";
+import type { Commit, SqlConnection, Store } from "../store/index.ts";
 import type { App } from "./app.ts";
 import { openStoreAt, storeUrl, type Engines } from "./engines.ts";
 import { live, type Live } from "./live.ts";
@@ -57,6 +59,11 @@ export interface Node extends AsyncDisposable {
   fetch(request: Request): Promise<Response>;
   /** Several writes, one commit, outside any handler: scripts, tests, migrations, the glue of another framework. A refusal it returns discards. */
   commit<U extends Uses, T>(uses: U, write: (uses: Handles<U, "write">) => T | Promise<T>): Promise<T>;
+  /**
+   * The writes as a commit that is not applied: a value, for whoever applies it elsewhere (`stage` of `@trestle/postgres`, inside an ORM's own
+   * transaction). What the handles read is among its expectations.
+   */
+  staged<U extends Uses>(uses: U, write: (uses: Handles<U, "write">) => unknown): Promise<Commit>;
   /** A database transaction that an ORM may share; the handles' writes are applied at its end. Rolled back with `transaction.overran` after `within`, default 250ms. */
   transaction<U extends Uses, T>(
     uses: U,
@@ -191,6 +198,35 @@ class RunningNode implements Node {
     throw ended.kind === "failed" ? ended.fault : Fault.create("commit.conflict", "the commit was taken over by another run", "Try again.");
   }
 
+  async staged<U extends Uses>(uses: U, write: (uses: Handles<U, "write">) => unknown): Promise<Commit> {
+    const { store, clock } = this.#inside;
+    const invocation = this.#apart("staged", { ...this.#services, lane: new Lane(store, clock) }, handlerTimeoutMs);
+    try {
+      await write(bindUses(uses, invocation) as Handles<U, "write">);
+      return await invocation.staged();
+    } finally {
+      invocation.settle();
+    }
+  }
+
+  /** An invocation whose writes are not submitted by itself. */
+  #apart(operation: string, node: Services, withinMs: number): Invocation {
+    const { clock } = this.#inside;
+    return new Invocation({
+      node,
+      mode: "write",
+      id: node.ids.next(),
+      component: this.#script,
+      operation,
+      tenant: undefined,
+      principal: undefined,
+      attempt: 1,
+      startedAtMs: clock.wallMs(),
+      deadlineMs: clock.monotonicMs() + withinMs,
+      signal: this.#stopping.signal,
+    });
+  }
+
   async transaction<U extends Uses, T>(
     uses: U,
     work: (uses: Handles<U, "write">, tx: Transaction) => Promise<T>,
@@ -201,19 +237,7 @@ class RunningNode implements Node {
     return store.transaction(async (connection) => {
       // A lane of its own: it alone is in the store, so what others have staged waits for it, and nothing of theirs can be rested on.
       const node = { ...this.#services, lane: new Lane(store, clock) };
-      const invocation = new Invocation({
-        node,
-        mode: "write",
-        id: node.ids.next(),
-        component: this.#script,
-        operation: "transaction",
-        tenant: undefined,
-        principal: undefined,
-        attempt: 1,
-        startedAtMs: clock.wallMs(),
-        deadlineMs: clock.monotonicMs() + withinMs,
-        signal: this.#stopping.signal,
-      });
+      const invocation = this.#apart("transaction", node, withinMs);
       try {
         const result = await work(bindUses(uses, invocation) as Handles<U, "write">, { dialect: store.dialect, connection });
         const unread = invocation.unreadRefusal();

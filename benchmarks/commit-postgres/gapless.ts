@@ -1,0 +1,3 @@
+import { alone } from "./alone.ts";
+
+export default alone("gapless");

@@ -1,0 +1,91 @@
+/** Opening and waiting: busy is told from dead, and a store is opened once, by whoever comes first, where it belongs. What happens under load is in failures.live.test.ts. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { postgres as startPostgres } from "@trestle/testing";
+import { Fault, systemClock, systemRandom, withContext } from "trestle/kernel";
+import { openPostgres } from "./index.ts";
+import { openPool } from "./sessions.ts";
+import { append, commitOf, fixture, put } from "./testing/fixture.ts";
+
+const postgres = await fixture();
+const { skip } = postgres;
+
+test("a pool that is busy says overloaded within the deadline; one that cannot connect says unreachable", { skip }, async () => {
+  const options = { name: "trestle test", size: 1, answerWithinMs: 30_000, clock: systemClock, random: systemRandom };
+  const pool = openPool({ ...options, url: postgres.server.url });
+  const dead = openPool({ ...options, url: "postgres://postgres:trestle@127.0.0.1:1/postgres" });
+  const within = <T>(ms: number, work: () => Promise<T>) => withContext({ deadlineMs: systemClock.monotonicMs() + ms }, work);
+  const from = performance.now();
+
+  const holding = pool.query({ text: "select pg_sleep(1)" });
+  const busy = await within(200, () => pool.query({ text: "select 1" })).catch((fault: unknown) => fault);
+  const gone = await within(200, () => dead.query({ text: "select 1" })).catch((fault: unknown) => fault);
+
+  assert.ok(performance.now() - from < 900);
+  assert.ok(Fault.is(busy, "store.overloaded") && Fault.is(gone, "store.unreachable"), `${String(busy)}, ${String(gone)}`);
+  await holding;
+  assert.equal((await pool.query({ text: "select 1" })).length, 1);
+  await Promise.all([pool.close(), dead.close()]);
+});
+
+test("who listens hears again after all sessions were cut, and of what was committed meanwhile", { skip }, async () => {
+  const listener = await postgres.open();
+  const writer = await postgres.open(listener.schema);
+  const heard = new Set<string>();
+  listener.onChange(({ keys }) => keys.forEach((key) => heard.add(key)));
+  const until = async (key: string) => {
+    for (const from = performance.now(); !heard.has(key); await sleep(5)) assert.ok(performance.now() - from < 5_000, `silence about ${key}`);
+  };
+  await writer.commit(commitOf([put("before", "x")]));
+  await until("before");
+
+  const killer = await postgres.session(listener.schema);
+  await killer.query("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'trestle %'");
+  await writer.commit(commitOf([put("meanwhile", "x")]));
+  await until("meanwhile");
+  await sleep(500);
+  await writer.commit(commitOf([put("after", "x")]));
+  await until("after");
+});
+
+test("a wrong password fails at once, and the fault does not tell it", { skip }, async () => {
+  const from = performance.now();
+  const fault = await openPostgres({ url: postgres.server.url.replace(":trestle@", ":no-secret@") }).catch((error: unknown) => error);
+  assert.ok(Fault.is(fault, "store.unreachable") && performance.now() - from < 2_000 && !fault.message.includes("no-secret"));
+});
+
+test("[F10] a store whose database was copied begins a new epoch there, and keeps its own where it was", { skip }, async () => {
+  const store = await postgres.open("original");
+  await store.commit(commitOf([put("k", "x")]));
+  await store.close();
+  const admin = await postgres.session("public");
+  await admin.query("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'trestle %' and datname = 'postgres'");
+  await using server = await startPostgres();
+  const other = await openPostgres({ url: server.url, schema: "original" });
+  await other.close();
+  // As if restored from a dump: the same rows in another cluster.
+  const copied = openPool({ url: server.url, name: "copy", size: 1, answerWithinMs: 30_000, clock: systemClock, random: systemRandom });
+  await copied.query({ text: "update original.store set system = system - 1" });
+  await copied.close();
+
+  const restored = await openPostgres({ url: server.url, schema: "original" });
+  const again = await postgres.open("original");
+
+  assert.deepEqual([restored.epoch, again.epoch], [2, 1]);
+  await restored.close();
+});
+
+test("a schema of a newer format is refused", { skip }, async () => {
+  const store = await postgres.open();
+  await (await postgres.session(store.schema)).query("update store set format = 99");
+  await assert.rejects(postgres.open(store.schema), (fault) => Fault.is(fault, "store.newer-format"));
+});
+
+test("eight processes that open a store at once make its schema once", { skip }, async () => {
+  const url = postgres.server.url;
+  const stores = await Promise.all(Array.from({ length: 8 }, () => openPostgres({ url, schema: "raced" })));
+  const outcomes = await Promise.all(stores.map((store) => store.commit(commitOf([append("s", "x")]))));
+  assert.deepEqual(outcomes.map((outcome) => outcome.ok && outcome.n).sort(), [1, 2, 3, 4, 5, 6, 7, 8]);
+  await Promise.all(stores.map((store) => store.close()));
+});
