@@ -32,7 +32,7 @@ export { kind } from "./kind/index.ts";
 export type { Declared, KindDefinition, Reads, RunningKind, Writes } from "./kind/index.ts";
 export { aggregate, command, projection } from "./events/index.ts";
 export type { Accepted, Aggregate, Projection } from "./events/index.ts";
-export { Fault } from "./kernel/index.ts";
+export { Fault, partitionOf } from "./kernel/index.ts";
 export type { FaultCode } from "./kernel/index.ts";
 export { queue, schedule, subscription, topic } from "./messaging/index.ts";
 export type {

@@ -28,6 +28,8 @@ export type { InvocationFrame, RecoveryPoint, StreamRead } from "./invocation.ts
 export { decodeJournal, journalKey } from "./journal.ts";
 export type { CallIdentity, Journal } from "./journal.ts";
 export { Lane } from "./lane.ts";
+export { beginNow, LogFollower, positionKey } from "./log-follower.ts";
+export type { LogFollowing } from "./log-follower.ts";
 export type { Fold } from "./lane.ts";
 export type { NodeServices, Observer, Span } from "./node.ts";
 export { isRefused, refuse } from "./outcome.ts";

@@ -24,7 +24,7 @@ import {
   type When,
   userKey,
 } from "../component/index.ts";
-import { ProjectionFollower } from "./projection-follower.ts";
+import { projectionFollower } from "./projection-follower.ts";
 import { concernsRow, encodeRow, foldRow, type RowFolds } from "./row-folds.ts";
 
 export function projection<S extends Source<any, any>, Row extends Schema<any, object>, const I extends keyof Out<Row> & string = never>(
@@ -44,7 +44,7 @@ export function projection<S extends Source<any, any>, Row extends Schema<any, o
     bind: (invocation) => new BoundProjection(rows, invocation),
     ...(when === "in-commit"
       ? { inCommit: { source, react: (event: StagedEvent, invocation: Invocation) => projectInCommit(rows, event, invocation) } }
-      : { part: (node) => new ProjectionFollower(node, source, rows) }),
+      : { part: (node) => projectionFollower(node, source, rows) }),
   });
 }
 

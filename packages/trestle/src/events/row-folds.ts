@@ -21,6 +21,11 @@ export function concernsRow(folds: RowFolds, type: string): boolean {
   return own(folds.creates, type) !== undefined || own(folds.updates, type) !== undefined || (folds.removes?.includes(type) ?? false);
 }
 
+/** Every event type that can change a row. */
+export function concernedTypes({ creates, updates = {}, removes = [] }: RowFolds): readonly string[] {
+  return [...new Set([...Object.keys(creates), ...Object.keys(updates), ...removes])];
+}
+
 /** An event may be called `constructor`: only what was declared counts. */
 function own<F>(folds: Readonly<Record<string, F>> | undefined, type: string): F | undefined {
   return folds && Object.hasOwn(folds, type) ? folds[type] : undefined;

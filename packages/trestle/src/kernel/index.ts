@@ -1,4 +1,5 @@
 /** The kernel: time, chance, identity, faults, quantities, context, lifecycle, telemetry. Nothing else in Trestle reads a clock or rolls a die. */
+export { partitionOf } from "./partition.ts";
 export { sleep, systemClock, virtualClock } from "./clock.ts";
 export type { Clock, Timer, VirtualClock } from "./clock.ts";
 export { currentContext, emptyContext, inContext, withContext } from "./context.ts";

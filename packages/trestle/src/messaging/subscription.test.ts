@@ -2,10 +2,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { z } from "zod";
 import { aggregate, command } from "../events/index.ts";
-import { decode, encode } from "../component/index.ts";
+import { decode, encode, positionKey } from "../component/index.ts";
 import { Fault, seededRandom, sleep } from "../kernel/index.ts";
 import { records } from "../records/index.ts";
-import { backlogJobsMax, positionKey } from "./feeder.ts";
+import { backlogJobsMax } from "./feeder.ts";
 import { queue, subscription, topic } from "./index.ts";
 import { memoryStore, runNode } from "./testing.ts";
 

@@ -6,9 +6,9 @@
  * of the commit that records the event, and falls with it.
  */
 import {
+  beginNow,
   bindUses,
   declareComponent,
-  encode,
   pendingEvent,
   readEvent,
   WorkContext,
@@ -27,8 +27,8 @@ import {
   type WorkSpec,
   type WriteContext,
 } from "../component/index.ts";
-import { durationMs, Fault } from "../kernel/index.ts";
-import { Feeder, positionKey, type EventReference } from "./feeder.ts";
+import { durationMs, Fault, integerWithin } from "../kernel/index.ts";
+import { Feeder, type EventReference } from "./feeder.ts";
 import type { Handling, JobRun } from "./job-run.ts";
 import { retryOf, type RetrySpec } from "./retry.ts";
 import { Worker } from "./worker.ts";
@@ -45,6 +45,7 @@ export function subscription<S extends Source<any, any>, U extends Uses = {}, co
     from = "start",
     retry,
     onPoison = "stop-key",
+    partitions,
     role = "worker",
     timeout = "30s",
     ...annotations
@@ -56,6 +57,7 @@ export function subscription<S extends Source<any, any>, U extends Uses = {}, co
     uses,
     from,
     onPoison,
+    partitions: partitions === undefined ? undefined : integerWithin(partitions, `subscription "${name}": partitions`, { least: 1, most: 4_096 }),
     reactions: reactions as unknown as AnyReactions,
     timeoutMs: durationMs(timeout, `subscription "${name}": timeout`),
     retry: retryOf(retry, `subscription "${name}"`),
@@ -70,6 +72,12 @@ export function subscription<S extends Source<any, any>, U extends Uses = {}, co
     throw Fault.create("subscription.bad-option", `subscription "${name}": from must be "start" or "now", got ${JSON.stringify(from)}`, "Choose one of them.");
   const shared = { annotations, uses: uses ?? {}, edge: "follow", follows: [source] } as const;
   if (when === "in-commit") {
+    if (partitions !== undefined)
+      throw Fault.create(
+        "subscription.bad-option",
+        `subscription "${name}": partitions divide what follows the commit; it is in-commit, and part of it`,
+        "Leave `partitions` out, or make it `following`.",
+      );
     const component: Subscription = declareComponent<Subscription>("subscription", name, {
       ...shared,
       role: "any",
@@ -99,6 +107,12 @@ export interface SubscriptionSpec<S extends Source<any, any>, U extends Uses, W 
    * go on.
    */
   readonly onPoison?: "stop-key" | "set-aside";
+  /**
+   * Default: order and turns per key. With a number, 1 to 4096, each partition (`partitionOf(key, partitions)`) is one line: at most so
+   * many reactions run at once in the whole fleet, and keys of one partition keep one order. Another number is safe at any time: events
+   * taken under the old one are worked through first.
+   */
+  readonly partitions?: number;
 }
 export type Reactions<S, U extends Uses, W extends When> =
   S extends Source<infer Events, infer Key>
@@ -119,6 +133,7 @@ interface Settings extends Pick<Handling, "uses" | "timeoutMs" | "retry"> {
   readonly source: Component;
   readonly from: "start" | "now";
   readonly onPoison: "stop-key" | "set-aside";
+  readonly partitions: number | undefined;
   readonly reactions: AnyReactions;
 }
 
@@ -147,7 +162,9 @@ class FollowingSubscription implements NodePart {
 
   constructor(node: NodeServices, component: Component, settings: Settings) {
     this.name = `subscription ${settings.name}`;
-    this.#feeder = new Feeder(node, { subscription: settings.name, source: settings.source, concerns: (type) => reactionTo(settings, type) !== undefined });
+    const { name, source, reactions, partitions } = settings;
+    const types = Object.keys(reactions).filter((type) => reactions[type] !== undefined);
+    this.#feeder = new Feeder(node, { subscription: name, source, types, partitions });
     this.#worker = new Worker(node, handlingOf(component, settings, this.#feeder));
   }
 
@@ -203,18 +220,4 @@ function handlingOf(component: Component, settings: Settings, feeder: Feeder): H
 
 function reactionTo({ reactions }: Settings, type: string): AnyReactions[string] {
   return Object.hasOwn(reactions, type) ? reactions[type] : undefined;
-}
-
-/** The first start in the life of the store fixes where it begins, before anything else runs. */
-async function beginNow(node: NodeServices, name: string): Promise<void> {
-  const key = positionKey(name);
-  const [row] = await node.store.read.records([key]);
-  if (row) return;
-  const { epoch, position } = await node.store.read.head();
-  // Refused when another node was first: then its position stands.
-  await node.store.commit({
-    id: node.ids.next(),
-    expects: [{ kind: "record", key, version: 0 }],
-    writes: [{ kind: "put", key, value: encode({ epoch, position }, "position") }],
-  });
 }
