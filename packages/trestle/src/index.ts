@@ -1,14 +1,16 @@
 /** The frame. Declare components with these, start them, test them. */
 export { app, open, processPlan, start, supervise, supervised } from "./app/index.ts";
 export type { App, AppSpec, Complete, Engines, Graph, Live, Node, ProcessPlan, StartOptions, SuperviseOptions, Transaction } from "./app/index.ts";
-export { refuse } from "./component/index.ts";
+export { cloudEvent, refuse } from "./component/index.ts";
 export type {
   Annotations,
   AwaitedName,
   Awaiting,
   Component,
+  Compress,
   Context,
   DurableContext,
+  EventMeta,
   Guarantee,
   Handle,
   Handles,

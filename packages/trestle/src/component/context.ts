@@ -10,6 +10,10 @@ export interface Context {
   /** Aborts at the deadline, on drain, and when the caller is gone. */
   readonly signal: AbortSignal;
   readonly tenant: string | undefined;
+  /** Of the request, message or tick that set all this off: the same over every message, event and call that follows from it. */
+  readonly correlationId: string;
+  /** The id of the event or message that this handler answers to; its own where that has none. */
+  readonly causationId: string;
   readonly principal: Principal | undefined;
   readonly log: Log;
   now(): Instant;

@@ -28,6 +28,10 @@ export interface Work<T> {
   /** 1 for the first. */
   readonly attempt?: number;
   readonly traceparent?: string | undefined;
+  /** Of what set it off. Default: that of the surrounding context, else its own id. */
+  readonly correlation?: string | undefined;
+  /** The message or event it answers to, when that is not what its own id names. */
+  readonly cause?: string | undefined;
   readonly timeoutMs: number;
   /** When the work came into being: fixes the time in ids minted by the handler. Default: now. */
   readonly startedAtMs?: number | undefined;
@@ -85,6 +89,7 @@ export async function execute<T>(work: Work<T>): Promise<Ended<T>> {
     attempt: work.attempt ?? 1,
     traceparent: span?.traceparent ?? work.traceparent ?? around.traceparent,
     tracestate: around.tracestate,
+    correlation: work.correlation ?? around.correlation ?? work.id,
     component: component.name,
     readToken: around.readToken,
   };
@@ -95,7 +100,7 @@ export async function execute<T>(work: Work<T>): Promise<Ended<T>> {
   try {
     for (;;) {
       runs += 1;
-      const invocation = new Invocation(new RunFrame(work, scope, journal, runs === 1));
+      const invocation = new Invocation(new RunFrame(work, scope, journal, runs === 1, context.correlation));
       const ended = await (span?.within
         ? span.within(() => inContext(context, runOnce<T>, work, invocation, scope))
         : inContext(context, runOnce<T>, work, invocation, scope));
@@ -315,9 +320,17 @@ class RunFrame implements InvocationFrame {
   readonly resumeAfter: string | undefined;
   readonly consistent: boolean | undefined;
   readonly first: boolean;
+  readonly correlation: string | undefined;
+  readonly cause: string | undefined;
   readonly #scope: RunScope;
 
-  constructor(work: Omit<Work<unknown>, "run" | "conclude" | "fail">, scope: RunScope, journal: Journal | undefined, first: boolean) {
+  constructor(
+    work: Omit<Work<unknown>, "run" | "conclude" | "fail">,
+    scope: RunScope,
+    journal: Journal | undefined,
+    first: boolean,
+    correlation: string | undefined,
+  ) {
     this.node = work.node;
     this.mode = work.mode;
     this.id = work.id;
@@ -333,6 +346,8 @@ class RunFrame implements InvocationFrame {
     this.resumeAfter = work.resumeAfter;
     this.consistent = work.consistent;
     this.first = first && this.attempt === 1 && journal === undefined;
+    this.correlation = correlation;
+    this.cause = work.cause;
     this.#scope = scope;
   }
 

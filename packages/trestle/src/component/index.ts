@@ -1,5 +1,6 @@
 /** The component model: what a declaration is, and what one run of a handler does. */
-export { bytesOf, decode, encode, encodeText } from "./codec.ts";
+export { bytesOf, compressAbove, compressed, decode, encode, encodeText } from "./codec.ts";
+export type { Compress } from "./codec.ts";
 export type {
   Annotations,
   AwaitedName,
@@ -38,7 +39,7 @@ export { indexEntries, listPage } from "./page.ts";
 export type { Page, PageQuery } from "./page.ts";
 export { parse, parseNow, parseOrFault } from "./schema.ts";
 export type { In, Issue, Out, Parsed, Payload, Schema } from "./schema.ts";
-export { pendingEvent, readEvent, sourceOf, stageEvent, traceOf } from "./source.ts";
-export type { AnyEvent, Event, EventSchemas, Source, SourceInterior, When } from "./source.ts";
+export { carriedBy, cloudEvent, eventVersions, pendingEvent, readEvent, sourceOf, stageEvent } from "./source.ts";
+export type { AnyEvent, Event, EventMeta, EventSchemas, EventVersions, Source, SourceInterior, When, Written } from "./source.ts";
 export { WorkContext } from "./work-context.ts";
 export { changesOf, resumeIdOf, withResumeId } from "./watch.ts";

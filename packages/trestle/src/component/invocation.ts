@@ -62,6 +62,10 @@ export interface InvocationFrame {
   readonly component: Component;
   readonly operation: string;
   readonly tenant: string | undefined;
+  /** Of what set it off; absent: it set itself off. */
+  readonly correlation?: string | undefined;
+  /** The message or event it answers to; absent: what its own id names. */
+  readonly cause?: string | undefined;
   readonly principal: Principal | undefined;
   readonly attempt: number;
   readonly startedAtMs: number;

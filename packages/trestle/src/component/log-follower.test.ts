@@ -2,7 +2,7 @@ import { test } from "node:test";
 import assert from "node:assert/strict";
 import { z } from "zod";
 import { subscription, topic } from "../messaging/index.ts";
-import { memoryStore, runNode } from "../messaging/testing.ts";
+import { memoryStore, runNode, type RunningTestNode } from "../messaging/testing.ts";
 import type { Commit, Store } from "../store/index.ts";
 
 const paid = topic("paid", { events: { Paid: z.object({ n: z.int() }), Noted: z.object({}) }, key: ({ data }) => ("n" in data ? String(data.n % 5) : "") });
@@ -27,7 +27,7 @@ async function three() {
   const got: number[] = [];
   const count = subscription("count", { to: paid }, { Paid: ({ data }) => void got.push(data.n) });
   const { as, moves } = watched(store);
-  const nodes = [];
+  const nodes: RunningTestNode[] = [];
   for (const name of ["a", "b", "c"]) nodes.push(await runNode([count], { clock, store: as(name) }));
   const writer = await runNode([], { clock, store });
   let n = 0;

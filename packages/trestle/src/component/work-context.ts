@@ -26,6 +26,12 @@ export class WorkContext implements DurableContext {
   get tenant(): string | undefined {
     return this.#invocation.frame.tenant;
   }
+  get correlationId(): string {
+    return this.#invocation.frame.correlation ?? this.#invocation.frame.id;
+  }
+  get causationId(): string {
+    return this.#invocation.frame.cause ?? this.#invocation.frame.id;
+  }
   get principal(): Principal | undefined {
     return this.#invocation.frame.principal;
   }

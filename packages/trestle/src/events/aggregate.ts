@@ -7,7 +7,9 @@
  */
 import {
   changesOf,
+  compressAbove,
   declareComponent,
+  eventVersions,
   isRefused,
   parseOrFault,
   stageEvent,
@@ -15,6 +17,7 @@ import {
   type Annotations,
   type AnyEvent,
   type Component,
+  type Compress,
   type EventSchemas,
   type Fold,
   type In,
@@ -29,6 +32,7 @@ import {
   type StreamRead,
   type Usable,
   userKey,
+  type Written,
 } from "../component/index.ts";
 import { Fault, integerWithin, numberWithin, type Instant } from "../kernel/index.ts";
 import type { StoreKey } from "../store/index.ts";
@@ -45,7 +49,9 @@ export function aggregate<
   spec: AggregateSpec<Id, E, State, F>,
   commands: C & NoReservedNames<C>,
 ): Aggregate<Out<Id>, State, { [K in keyof E]: Out<E[K]> }, { [K in keyof C]: Signature<C[K], State> }> {
-  const { id, events, initial, evolve, snapshotEvery = 100, ...annotations } = spec;
+  const { id, events, initial, evolve, versions, compress, snapshotEvery = 100, ...annotations } = spec;
+  const of = `aggregate "${name}"`;
+  const written: Written = { versions: eventVersions(versions, of), compressAbove: compressAbove(compress, of) };
   integerWithin(snapshotEvery, `aggregate "${name}": snapshotEvery`, { least: 1, most: 1_000_000 });
   const folding: Folding = { name, events, initial: initial as Folding["initial"], evolve: evolve as unknown as Folding["evolve"], snapshotEvery };
   const shape = boundShape(name, commands as unknown as Readonly<Record<string, AnyCommand>>, events);
@@ -54,7 +60,7 @@ export function aggregate<
     uses: {},
     edge: "write",
     role: "any",
-    interior: { source: { events, key: keyReader(id) } } satisfies SourceInterior,
+    interior: { source: { events, ...written, key: keyReader(id) } } satisfies SourceInterior,
     bind: (invocation) => new shape(component, folding, invocation),
   });
   return component as unknown as Aggregate<Out<Id>, State, { [K in keyof E]: Out<E[K]> }, { [K in keyof C]: Signature<C[K], State> }>;
@@ -67,6 +73,10 @@ export interface AggregateSpec<Id extends Schema, E extends EventSchemas, State,
   readonly initial: (id: Out<Id>) => State;
   /** One function per event, no more and no less. */
   readonly evolve: F & { readonly [K in Exclude<keyof F, keyof E>]: never };
+  /** Schema versions, by event; default 1. Told to readers in `event.meta`; raise one when its data changes what it means. */
+  readonly versions?: { readonly [K in keyof E]?: number };
+  /** Events longer than this are stored compressed (`true`: 1KB). Default: none. May change at any time. */
+  readonly compress?: Compress;
   /** Fold less: keep a snapshot every so many events, 1 to 1,000,000. Default 100. Used while state is JSON and `evolve` unchanged. */
   readonly snapshotEvery?: number;
 }

@@ -14,6 +14,8 @@ export interface AmbientContext {
   /** W3C trace context of the current span. */
   readonly traceparent: string | undefined;
   readonly tracestate: string | undefined;
+  /** Of the request, message or tick that set all this off. */
+  readonly correlation: string | undefined;
   /** Whose handler is running: the near end of an edge of the observed graph. */
   readonly component: string | undefined;
   /** The newest commit its caller has written or seen: reads are at least as new as this. */
@@ -30,6 +32,7 @@ export const emptyContext: AmbientContext = {
   attempt: 1,
   traceparent: undefined,
   tracestate: undefined,
+  correlation: undefined,
   component: undefined,
   readToken: undefined,
 };

@@ -4,7 +4,7 @@ export { sleep, systemClock, virtualClock } from "./clock.ts";
 export type { Clock, Timer, VirtualClock } from "./clock.ts";
 export { currentContext, emptyContext, inContext, withContext } from "./context.ts";
 export type { AmbientContext } from "./context.ts";
-export { dateOf } from "./date.ts";
+export { dateOf, isoTime } from "./date.ts";
 export { deadlineExceeded, remainingMs, withDeadline } from "./deadline.ts";
 export { Fault } from "./fault.ts";
 export type { FaultCode, FaultOptions } from "./fault.ts";

@@ -1,8 +1,9 @@
 /**
  * What lies in a job's payload: the message, and what travels with it without being passed on. JSON:
- * `{"v":1,"type":"welcome","tenant":"acme","by":"<invocation that sent it>","trace":"<traceparent>","data":…}`; absent facts are left out.
+ * `{"v":1,"type":"welcome","tenant":"acme","by":"<invocation that sent it>","correlation":"<id>","cause":"<id>","schema":2,"trace":"<traceparent>","data":…}`;
+ * absent facts are left out. `v` is the envelope's own version; what kind of message it is, its queue and `type` say.
  */
-import { bytesOf, decode, encodeText, type Invocation } from "../component/index.ts";
+import { bytesOf, compressed, decode, encodeText, type Invocation } from "../component/index.ts";
 import { currentContext } from "../kernel/index.ts";
 
 export interface Envelope {
@@ -13,6 +14,12 @@ export interface Envelope {
   readonly tenant?: string;
   /** The invocation that sent it. */
   readonly by?: string;
+  /** Of what set it off. */
+  readonly correlation?: string;
+  /** The event it is of, when it is one. */
+  readonly cause?: string;
+  /** Schema version of the message; default 1. */
+  readonly schema?: number;
   /** W3C traceparent of the span in which it was sent. */
   readonly trace?: string;
 }
@@ -21,21 +28,28 @@ export interface Sender {
   readonly tenant: string | undefined;
   readonly by: string | undefined;
   readonly trace: string | undefined;
+  readonly correlation?: string | undefined;
+  readonly cause?: string | undefined;
+  readonly schema?: number | undefined;
 }
 
 export function senderOf(invocation: Invocation): Sender {
-  return { tenant: invocation.tenant, by: invocation.frame.id, trace: currentContext().traceparent };
+  const { id, correlation = id } = invocation.frame;
+  return { tenant: invocation.tenant, by: id, trace: currentContext().traceparent, correlation };
 }
 
 /** `what` is named in the fault when the message is no JSON: `message of queue "mail"`. */
-export function seal(message: unknown, sender: Sender, what: string, type?: string): Uint8Array {
+export function seal(message: unknown, sender: Sender, what: string, { type, above }: { readonly type?: string | undefined; readonly above?: number | undefined } = {}): Uint8Array {
   const body = encodeText(message, what); // by itself, so that a fault names the path within the message
   let head = '{"v":1';
   if (type !== undefined) head += `,"type":${JSON.stringify(type)}`;
   if (sender.tenant !== undefined) head += `,"tenant":${JSON.stringify(sender.tenant)}`;
   if (sender.by !== undefined) head += `,"by":${JSON.stringify(sender.by)}`;
+  if (sender.correlation !== undefined) head += `,"correlation":${JSON.stringify(sender.correlation)}`;
+  if (sender.cause !== undefined) head += `,"cause":${JSON.stringify(sender.cause)}`;
+  if (sender.schema !== undefined && sender.schema !== 1) head += `,"schema":${sender.schema}`;
   if (sender.trace !== undefined) head += `,"trace":${JSON.stringify(sender.trace)}`;
-  return bytesOf(`${head},"data":${body}}`);
+  return compressed(bytesOf(`${head},"data":${body}}`), above);
 }
 
 /** `undefined` for bytes that no version of this code has written. */

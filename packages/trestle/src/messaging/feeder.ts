@@ -8,7 +8,7 @@
  *
  * So many jobs may wait before feeding pauses; a look every second, or a job that leaves here, goes on.
  */
-import { LogFollower, traceOf, type Component, type LogFollowing, type NodePart, type NodeServices } from "../component/index.ts";
+import { carriedBy, LogFollower, type Component, type LogFollowing, type NodePart, type NodeServices } from "../component/index.ts";
 import { uuidv7Named, mintedAtMs, partitionOf } from "../kernel/index.ts";
 import type { EventRow, StoreKey, Write } from "../store/index.ts";
 import { seal } from "./envelope.ts";
@@ -106,7 +106,7 @@ export class Feeder implements NodePart {
         priority: 1,
         // A partition is one line of many tenants: there is no share to give each.
         ...(tenant === undefined || partitions !== undefined ? {} : { group: tenant }),
-        payload: seal(event, { tenant, by: undefined, trace: traceOf(row) }, `event of subscription "${subscription}"`),
+        payload: seal(event, { tenant, by: undefined, cause: row.id, ...carriedBy(row) }, `event of subscription "${subscription}"`),
       },
     };
   }

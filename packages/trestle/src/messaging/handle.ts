@@ -16,6 +16,8 @@ export interface Settings {
   readonly key: ((message: never) => string) | undefined;
   readonly fairBy: ((message: never) => string) | undefined;
   readonly capacity: number;
+  readonly version: number;
+  readonly compressAbove: number | undefined;
 }
 
 const priorities = { high: 0, normal: 1, low: 2 } as const;
@@ -38,12 +40,12 @@ class BoundQueue implements QueueControl {
 
   protected sendAs(type: string | undefined, message: unknown, options: SendOptions = {}): JobRef {
     const invocation = this.#invocation;
-    const { name, inputs, key, fairBy } = this.#settings;
+    const { name, inputs, key, fairBy, version, compressAbove } = this.#settings;
     const id = invocation.newId(); // also when it is not sent in the end: ids are counted
     const what = whatOf(name, type);
     const data: unknown = parseNow(inputs.get(type) as Schema, message, what);
     const parsed = type === undefined ? data : { type, data };
-    const payload = seal(message, senderOf(invocation), what, type);
+    const payload = seal(message, { ...senderOf(invocation), schema: version }, what, { type, above: compressAbove });
     if (!invocation.replaying) backlogOf(invocation.node, this.#component, this.#settings).add();
     const { debounce } = options;
     const dueAtMs = debounce ? this.#fromNow(debounce.wait, "debounce.wait") : this.#dueAtMs(options);

@@ -139,6 +139,12 @@ export class JobRun implements Work<unknown>, HeldJob {
   get traceparent(): string | undefined {
     return this.#envelope?.trace;
   }
+  get correlation(): string {
+    return this.#envelope?.correlation ?? this.claim.id;
+  }
+  get cause(): string | undefined {
+    return this.#envelope?.cause;
+  }
   get timeoutMs(): number {
     return this.#owner.handling.timeoutMs;
   }

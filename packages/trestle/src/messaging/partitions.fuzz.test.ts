@@ -143,7 +143,7 @@ test("[F10] [MSG-06] whoever comes, stops or dies, and whatever number of partit
   if (!given) assert.ok(events > 50 * seeds.length && layouts > 2 * seeds.length, `${events} events under ${layouts} numbers of partitions`);
 });
 
-test("a key's partition is CRC-32 of its UTF-8 bytes, the same everywhere and always", () => {
+test("a key's partition is the CRC of its UTF-8 bytes, the same everywhere and always", () => {
   assert.deepEqual(
     ["", "ada", "ünïcode", "😀"].map((key) => partitionOf(key, 4_096)),
     [0, 1_896, 1_194, 1_348],

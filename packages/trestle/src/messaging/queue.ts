@@ -3,10 +3,12 @@
  * of the handler's commit. Guarantees: `queue.redelivers-after-crash`, `queue.finishes-with-effect`, `queue.fifo-per-key`.
  */
 import {
+  compressAbove,
   declareComponent,
   parse,
   type Annotations,
   type Component,
+  type Compress,
   type Guarantee,
   type Handles,
   type Implementing,
@@ -64,7 +66,7 @@ export function queue(
   spec: Partial<QueueSpec<Schema>> & QueueWork<Uses> & { readonly messages?: MessageSchemas; readonly returns?: Schema; readonly batch?: number },
   behaviour?: Handler | Readonly<Record<string, Handler>>,
 ): unknown {
-  const { input, messages, returns, batch, key, fairBy, capacity = 1_000_000, ...work } = spec;
+  const { input, messages, returns, batch, key, fairBy, capacity = 1_000_000, version = 1, compress, ...work } = spec;
   const handler = typeof behaviour === "object" ? byType(name, Object.keys(messages ?? {}), behaviour) : behaviour;
   const settings: Settings = {
     name,
@@ -72,6 +74,8 @@ export function queue(
     returns,
     key,
     fairBy,
+    version: integerWithin(version, `queue "${name}": version`, { least: 1, most: 1_000_000 }),
+    compressAbove: compressAbove(compress, `queue "${name}"`),
     capacity: integerWithin(capacity, `queue "${name}": capacity`, { least: 1, most: 1_000_000_000 }),
   };
   const component: Component<"queue"> = declareComponent<Component<"queue">>("queue", name, {
@@ -127,6 +131,10 @@ export interface QueueSpec<S extends Schema> extends Annotations {
   readonly key?: (message: Out<S>) => string;
   /** Whose share this is: tenants are served in turns, and wait for their own backlog only. Default: the context's tenant. At most 512 bytes. */
   readonly fairBy?: (message: Out<S>) => string;
+  /** Schema version of its messages, kept in each one's envelope; default 1. */
+  readonly version?: number;
+  /** Messages longer than this are stored compressed (`true`: 1KB). Default: none. May change at any time. */
+  readonly compress?: Compress;
   /** Backlog at which `send` faults with `queue.full`; default 1,000,000. Sampled: it may be passed by what is sent between two looks. */
   readonly capacity?: number;
 }

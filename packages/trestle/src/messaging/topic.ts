@@ -4,12 +4,15 @@
  * the event. Guarantees: `topic.gapless`, `topic.fifo-per-key`, `topic.replay`, `topic.survives-power-loss`.
  */
 import {
+  compressAbove,
   declareComponent,
+  eventVersions,
   parseNow,
   stageEvent,
   type Annotations,
   type AnyEvent,
   type Component,
+  type Compress,
   type EventSchemas,
   type Guarantee,
   type In,
@@ -18,6 +21,7 @@ import {
   type Payload,
   type Source,
   type SourceInterior,
+  type Written,
   type Usable,
   userKey,
 } from "../component/index.ts";
@@ -25,9 +29,11 @@ import { followTopic, type FollowOptions } from "./follow.ts";
 
 export function topic<E extends EventSchemas>(name: string, spec: TopicSpec<E>): Topic<{ [K in keyof E]: In<E[K]> }, { [K in keyof E]: Out<E[K]> }> {
   type Declared = Topic<{ [K in keyof E]: In<E[K]> }, { [K in keyof E]: Out<E[K]> }>;
-  const { events, key, needs = [], ...annotations } = spec;
+  const { events, key, versions, compress, needs = [], ...annotations } = spec;
+  const of = `topic "${name}"`;
+  const written: Written = { versions: eventVersions(versions, of), compressAbove: compressAbove(compress, of) };
   const settings: Settings = { name, events, key: key as Settings["key"] };
-  const interior: SourceInterior = { source: { events, key: (text) => text } };
+  const interior: SourceInterior = { source: { events, ...written, key: (text) => text } };
   const component: Declared = declareComponent<Declared>("topic", name, {
     annotations,
     uses: {},
@@ -44,6 +50,10 @@ export interface TopicSpec<E extends EventSchemas> extends Annotations {
   readonly events: E;
   /** Events of one key keep their order. Default: one order for the whole topic. */
   readonly key?: (event: { [K in keyof E & string]: { readonly type: K; readonly data: Out<E[K]> } }[keyof E & string]) => string;
+  /** Schema versions, by event; default 1. Told to readers in `event.meta`; raise one when its data changes what it means. */
+  readonly versions?: { readonly [K in keyof E]?: number };
+  /** Payloads longer than this are stored compressed (`true`: 1KB). Default: none. May change at any time. */
+  readonly compress?: Compress;
   /** Engines that lack one of these are refused when the node starts. */
   readonly needs?: readonly TopicGuarantee[];
 }

@@ -98,6 +98,7 @@ async function call(
           timeoutMs: Math.min(operation.timeoutMs, remainingMs(node.clock)),
           clock: node.clock,
           traceparent: currentContext().traceparent,
+          correlation: currentContext().correlation,
         });
   }
   const here = operationHere(component, operation, node);

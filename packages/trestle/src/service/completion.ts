@@ -74,24 +74,26 @@ export class Completions implements Claimant {
     const leave = this.#state.enter(completion.token, completion.fingerprint);
     try {
       const arrived = await check(operation, question.raw);
-      const outcome = await resume(
-        served,
-        { question, arrived, tokenKey: completion.token, token, version: row.version },
-        {
-          attempt: claim.attempt + 1,
-          whenDone: [end({ kind: "done" })],
-          whenFailed: (fault, invocation) => [
-            end(
-              aborted()
-                ? { kind: "later", dueAtMs: clock.wallMs(), reason: "the node stopped" }
-                : afterFailure(
-                    retry,
-                    { fault, attempt: claim.attempt, nowMs: clock.wallMs(), hopeless: false, unknown: mayHaveCalled(invocation), exhausted: "dead" },
-                    this.#node.random,
-                  ),
-            ),
-          ],
-        },
+      const outcome = await withContext({ correlation: completion.correlation }, () =>
+        resume(
+          served,
+          { question, arrived, tokenKey: completion.token, token, version: row.version },
+          {
+            attempt: claim.attempt + 1,
+            whenDone: [end({ kind: "done" })],
+            whenFailed: (fault, invocation) => [
+              end(
+                aborted()
+                  ? { kind: "later", dueAtMs: clock.wallMs(), reason: "the node stopped" }
+                  : afterFailure(
+                      retry,
+                      { fault, attempt: claim.attempt, nowMs: clock.wallMs(), hopeless: false, unknown: mayHaveCalled(invocation), exhausted: "dead" },
+                      this.#node.random,
+                    ),
+              ),
+            ],
+          },
+        ),
       );
       if (!outcome) await this.#settle(end({ kind: "later", dueAtMs: clock.wallMs() + 1_000, reason: "somebody else is finishing it" }));
     } catch (fault) {

@@ -24,7 +24,7 @@ import {
   type Principal,
   checkTenant,
 } from "../component/index.ts";
-import { deadlineExceeded, Fault, remainingMs, sleep, type Clock } from "../kernel/index.ts";
+import { currentContext, deadlineExceeded, Fault, remainingMs, sleep, type Clock } from "../kernel/index.ts";
 import type { Expectation, StoreKey, Write } from "../store/index.ts";
 import { decodeToken, encodeToken, fingerprintOf, tokenKeyOf, type Token } from "./idempotency-key.ts";
 import { answer, check, type Answered, type Arrived, type Operation, type Raw } from "./operation.ts";
@@ -328,6 +328,7 @@ export interface Completion {
   readonly token: StoreKey;
   readonly fingerprint: string;
   readonly invocation: string;
+  readonly correlation?: string;
   readonly tenant?: string;
   readonly principal?: { readonly id: string; readonly kind: "user" | "service" };
   readonly params: unknown;
@@ -347,6 +348,7 @@ function completionPayload(served: Served, question: Question, token: StoreKey, 
     query: raw.query,
     target,
     text,
+    ...(currentContext().correlation === undefined ? {} : { correlation: currentContext().correlation as string }),
     ...(tenant === undefined ? {} : { tenant }),
     ...(principal ? { principal: { id: principal.id, kind: principal.kind } } : {}),
   };

@@ -1,6 +1,6 @@
 /** A service that another process runs, asked over HTTP. */
 import type { Refused } from "../component/index.ts";
-import { deadlineHeader, exchange, type Exchange } from "../external/index.ts";
+import { correlationHeader, deadlineHeader, exchange, type Exchange } from "../external/index.ts";
 import { deadlineExceeded, Fault, linkSignals, type Clock } from "../kernel/index.ts";
 import { targetOf, type Caller, type CallRequest } from "./call-request.ts";
 import type { Operation } from "./operation.ts";
@@ -13,6 +13,7 @@ interface RemoteOptions {
   readonly timeoutMs: number;
   readonly clock: Clock;
   readonly traceparent: string | undefined;
+  readonly correlation: string | undefined;
 }
 
 /**
@@ -25,7 +26,7 @@ export async function callRemotely(
   request: CallRequest,
   options: RemoteOptions,
 ): Promise<{ readonly ok: true; readonly status: number; readonly body: unknown } | Refused | Response> {
-  const { caller, key, timeoutMs, clock, traceparent } = options;
+  const { caller, key, timeoutMs, clock, traceparent, correlation } = options;
   using link = linkSignals(caller.signal);
   const timer = Number.isFinite(timeoutMs) ? clock.after(timeoutMs, () => link.abort(deadlineExceeded(timeoutMs, "call"))) : undefined;
   const asked: Exchange = {
@@ -36,6 +37,7 @@ export async function callRemotely(
       ...(key === undefined ? {} : { "idempotency-key": key }),
       ...(Number.isFinite(timeoutMs) ? { [deadlineHeader]: String(Math.floor(timeoutMs)) } : {}),
       ...(traceparent === undefined ? {} : { traceparent }),
+      ...(correlation === undefined ? {} : { [correlationHeader]: correlation }),
     },
     body: request.body === undefined ? undefined : JSON.stringify(request.body),
     signal: link.signal,

@@ -7,7 +7,7 @@ import { RegExpRouter } from "hono/router/reg-exp-router";
 import { SmartRouter } from "hono/router/smart-router";
 import { TrieRouter } from "hono/router/trie-router";
 import type { Component, NodeServices, Principal } from "../component/index.ts";
-import { deadlineHeader } from "../external/index.ts";
+import { correlationHeader, deadlineHeader } from "../external/index.ts";
 import { Fault, incomingTrace, withContext } from "../kernel/index.ts";
 import { assertJsonType, parseJson, parseQuery, readText } from "./body.ts";
 import { parseIdempotencyKey, scopeOf } from "./idempotency-key.ts";
@@ -157,12 +157,15 @@ function pathOf(target: string): string {
 function inCallersContext(headers: Headers, node: NodeServices, serve: () => Promise<Response>): Promise<Response> {
   const traceparent = headers.get("traceparent");
   const deadline = headers.get(deadlineHeader);
-  if (traceparent === null && deadline === null) return serve();
+  const correlation = headers.get(correlationHeader);
+  if (traceparent === null && deadline === null && correlation === null) return serve();
   const incoming = traceparent === null ? undefined : incomingTrace(traceparent, headers.get("tracestate") ?? undefined);
   const leftMs = deadline !== null && /^\d{1,10}$/.test(deadline) ? Number(deadline) : undefined;
   return withContext(
     {
       ...(incoming ? { traceparent: incoming.traceparent, tracestate: incoming.tracestate } : {}),
+      // A label that goes into envelopes: whatever does not look like an id is left out.
+      ...(correlation !== null && /^[\w.:-]{1,128}$/.test(correlation) ? { correlation } : {}),
       ...(leftMs === undefined ? {} : { deadlineMs: node.clock.monotonicMs() + leftMs }),
     },
     serve,
