@@ -1,6 +1,7 @@
 /** The app floor: from a list of components to a running node. */
 export { app } from "./app.ts";
 export type { App, AppSpec, Complete } from "./app.ts";
+export type { Change, ChangesOptions, CommitChange } from "./changes.ts";
 export { enginePackage, isPostgres, openStoreAt, withoutPassword } from "./engines.ts";
 export type { Engines, StoreUrl } from "./engines.ts";
 export type { Graph, GraphEdge, GraphNode } from "./graph.ts";

@@ -27,6 +27,7 @@ import {
 } from "../kernel/index.ts";
 import type { Commit, SqlConnection, Store } from "../store/index.ts";
 import type { App } from "./app.ts";
+import { followChanges, type ChangesOptions, type CommitChange } from "./changes.ts";
 import { openStoreAt, storeUrl, type Engines } from "./engines.ts";
 import { live, type Live } from "./live.ts";
 import { makeObserver } from "./observer.ts";
@@ -72,6 +73,8 @@ export interface Node extends AsyncDisposable {
   ): Promise<T>;
   /** A component whose every call is a commit of its own. */
   open<C extends Usable>(component: C): Live<C>;
+  /** What each commit wrote, of every kind of state, from a position on, as it happens; ends when the node drains. */
+  changes(options?: ChangesOptions): AsyncIterable<CommitChange>;
   /** Everything due now has been done, and nothing is waiting for this node. */
   idle(): Promise<void>;
   /** Takes no new work, and finishes or hands back what it has. */
@@ -264,6 +267,10 @@ class RunningNode implements Node {
       );
     }
     return live(this.#services, inert, this.#stopping.signal) as Live<C>;
+  }
+
+  changes(options: ChangesOptions = {}): AsyncIterable<CommitChange> {
+    return followChanges(this.#inside.store, this.#components, this.#draining.signal, options);
   }
 
   async idle(): Promise<void> {

@@ -23,6 +23,8 @@ export type { Definition, EdgeOperation, Implementing, NodePart, StagedEvent } f
 export { execute } from "./execute.ts";
 export type { Conclusion, Ended, Work } from "./execute.ts";
 export { bindUses } from "./handles.ts";
+export { historyOf } from "./history.ts";
+export type { HistoryOptions } from "./history.ts";
 export { Invocation } from "./invocation.ts";
 export { checkTenant, keyText, userKey } from "./user-key.ts";
 export type { InvocationFrame, RecoveryPoint, StreamRead } from "./invocation.ts";
@@ -33,6 +35,7 @@ export { beginNow, LogFollower, positionKey } from "./log-follower.ts";
 export type { LogFollowing } from "./log-follower.ts";
 export type { Fold } from "./lane.ts";
 export type { NodeServices, Observer, Span } from "./node.ts";
+export { refusalOf } from "./refusal.ts";
 export { isRefused, refuse } from "./outcome.ts";
 export type { Refused } from "./outcome.ts";
 export { indexEntries, listPage } from "./page.ts";

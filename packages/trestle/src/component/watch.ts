@@ -15,12 +15,12 @@ export function resumeIdOf(item: unknown): string | undefined {
   return typeof item === "object" && item !== null ? resumeIds.get(item) : undefined;
 }
 
-/** Yields at once, then after every durable change that `concerns` one of its keys; ends when the signal aborts. */
-export async function* changesOf(store: Store, concerns: (key: StoreKey) => boolean, signal: AbortSignal): AsyncGenerator<void> {
+/** Yields at once, then after every durable change that `concerns` one of its keys (`"any"`: every one); ends when the signal aborts. */
+export async function* changesOf(store: Store, concerns: "any" | ((key: StoreKey) => boolean), signal: AbortSignal): AsyncGenerator<void> {
   let changed = true;
   let wake: (() => void) | undefined;
   const forget = store.onChange(({ keys }) => {
-    if (!changed && keys.some(concerns)) {
+    if (!changed && (concerns === "any" || keys.some(concerns))) {
       changed = true;
       wake?.();
     }

@@ -10,6 +10,7 @@ import {
   compressAbove,
   declareComponent,
   eventVersions,
+  historyOf,
   isRefused,
   parseOrFault,
   stageEvent,
@@ -20,6 +21,7 @@ import {
   type Compress,
   type EventSchemas,
   type Fold,
+  type HistoryOptions,
   type In,
   type Invocation,
   type Out,
@@ -36,7 +38,7 @@ import {
 } from "../component/index.ts";
 import { Fault, integerWithin, numberWithin, type Instant } from "../kernel/index.ts";
 import type { StoreKey } from "../store/index.ts";
-import { evolved, foldTo, frozen, historyOf, stageSnapshot, type Folding, type Until } from "./fold.ts";
+import { evolved, foldTo, frozen, stageSnapshot, type Folding, type Until } from "./fold.ts";
 
 export function aggregate<
   Id extends Schema<any, string | number>,
@@ -127,7 +129,8 @@ export interface AggregateView<Id, State, Events> {
   /** The state now, or as it was; `initial` for an id without events. */
   get(id: Id, options?: ReadOptions & { readonly asOf?: Instant | { readonly version: number } }): Promise<State>;
   getMany(ids: Iterable<Id>, options?: ReadOptions): Promise<ReadonlyMap<Id, State>>;
-  history(id: Id): AsyncIterable<AnyEvent<Events, Id>>;
+  /** Its events, in either direction, between two versions. */
+  history(id: Id, options?: HistoryOptions): AsyncIterable<AnyEvent<Events, Id>>;
   /** The state now and after each change; resumable. */
   watch(id: Id): AsyncIterable<State>;
 }
@@ -174,9 +177,9 @@ class BoundAggregate {
     return new Map(await Promise.all([...ids].map(async (id) => [id, await this.get(id, options)] as const)));
   }
 
-  history(id: string | number): AsyncIterable<unknown> {
+  history(id: string | number, options?: HistoryOptions): AsyncIterable<unknown> {
     this.#invocation.assertOpen();
-    return historyOf(this.#invocation, this.#component, this.#stream(id));
+    return historyOf(this.#invocation, this.#component, this.#stream(id), options);
   }
 
   async *watch(id: string | number): AsyncIterable<unknown> {

@@ -3,17 +3,7 @@
  * immutable, so the state of a version never changes, and a fold may be kept for as long as memory allows.
  */
 import { createHash } from "node:crypto";
-import {
-  decode,
-  encode,
-  readEvent,
-  type AnyEvent,
-  type Component,
-  type EventSchemas,
-  type Fold,
-  type Invocation,
-  type NodeServices,
-} from "../component/index.ts";
+import { decode, encode, readEvent, type Component, type EventSchemas, type Fold, type Invocation, type NodeServices } from "../component/index.ts";
 import { limits, parseKey, storeKey, type StoreKey } from "../store/index.ts";
 
 export interface Folding {
@@ -70,26 +60,6 @@ export function frozen<T>(state: T): T {
   for (const member of Object.values(state)) frozen(member);
   return state;
 }
-
-/** A durable handler that is run again gets the same pages, though events have come since. */
-export async function* historyOf(
-  invocation: Invocation,
-  component: Component,
-  stream: StoreKey,
-): AsyncGenerator<AnyEvent<Record<string, unknown>, string | number>> {
-  const { store } = invocation.node;
-  for (let after = 0; ;) {
-    const from = after;
-    const rows = await invocation.recall(`history of ${stream} after ${from}`, () => store.read.stream(stream, { after: from, limit: historyRows }));
-    for (const row of rows) {
-      after = row.version;
-      const event = await readEvent(component, row, store.epoch);
-      if (event) yield event;
-    }
-    if (rows.length < historyRows) return;
-  }
-}
-const historyRows = 256;
 
 // ---- snapshots ------------------------------------------------------------------------------------------------------
 

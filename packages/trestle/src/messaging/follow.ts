@@ -3,14 +3,18 @@
  * last event it has seen, and goes on after it. Only durable events are read, in order of position.
  */
 import { changesOf, readEvent, withResumeId, type AnyEvent, type Component, type Invocation, userKey } from "../component/index.ts";
-import { Fault, linkSignals } from "../kernel/index.ts";
-import { keyPrefix, type Position, type Store } from "../store/index.ts";
+import { Fault, integerWithin, linkSignals, partitionOf } from "../kernel/index.ts";
+import { keyPrefix, parseKey, type Position, type Store } from "../store/index.ts";
 
-export interface FollowOptions {
+export interface FollowOptions<Types extends string = string> {
   /** `start`, `now`, or the `position` of the last event seen. Default `now`; an SSE reader who comes back goes on where it was. */
   readonly from?: "start" | "now" | (string & {});
   /** Only the events of this key. */
   readonly key?: string;
+  /** Only these; the store does not hand out the others. */
+  readonly types?: readonly Types[];
+  /** Only the keys of this partition, `partitionOf(key, of) === index`: readers that share the work choose one each. */
+  readonly partition?: { readonly index: number; readonly of: number };
 }
 
 const pageEvents = 256;
@@ -18,7 +22,7 @@ const pageEvents = 256;
 export function followTopic(
   source: Component,
   invocation: Invocation,
-  { from, key }: FollowOptions,
+  { from, key, types, partition }: FollowOptions,
 ): AsyncIterable<AnyEvent<Record<string, unknown>, string | number>> {
   const { node, frame } = invocation;
   const concerns =
@@ -31,6 +35,11 @@ export function followTopic(
           (stream) => (written: string) =>
             written === stream
         )(userKey(source.name, invocation.tenant, key));
+  if (partition) {
+    integerWithin(partition.of, "follow: partition.of", { least: 1, most: 4_096 });
+    integerWithin(partition.index, "follow: partition.index", { least: 0, most: partition.of - 1 });
+  }
+  const inPartition = (stream: string) => !partition || partitionOf(parseKey(stream).key, partition.of) === partition.index;
   // Now, and not when the reader first looks: what is published in between is after it.
   const begin = positionOf(frame.resumeAfter ?? from ?? "now", node.store);
   begin.catch(() => undefined); // thrown to the reader
@@ -40,9 +49,9 @@ export function followTopic(
       using ends = linkSignals(frame.signal, node.draining);
       for await (const _ of changesOf(node.store, concerns, ends.signal)) {
         for (let atEnd = false; !atEnd && !ends.signal.aborted;) {
-          const page = await node.store.read.log({ after, components: [source.name], limit: pageEvents });
+          const page = await node.store.read.log({ after, components: [source.name], limit: pageEvents, ...(types ? { types } : {}) });
           for (const row of page.events) {
-            if (!concerns(row.stream)) continue;
+            if (!concerns(row.stream) || !inPartition(row.stream)) continue;
             const event = await readEvent(source, row, page.next.epoch);
             if (event) yield withResumeId(event, event.position);
           }

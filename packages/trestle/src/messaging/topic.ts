@@ -6,7 +6,9 @@
 import {
   compressAbove,
   declareComponent,
+  encode,
   eventVersions,
+  historyOf,
   parseNow,
   stageEvent,
   type Annotations,
@@ -15,6 +17,7 @@ import {
   type Compress,
   type EventSchemas,
   type Guarantee,
+  type HistoryOptions,
   type In,
   type Invocation,
   type Out,
@@ -25,6 +28,7 @@ import {
   type Usable,
   userKey,
 } from "../component/index.ts";
+import type { StoreKey } from "../store/index.ts";
 import { followTopic, type FollowOptions } from "./follow.ts";
 
 export function topic<E extends EventSchemas>(name: string, spec: TopicSpec<E>): Topic<{ [K in keyof E]: In<E[K]> }, { [K in keyof E]: Out<E[K]> }> {
@@ -62,12 +66,23 @@ export type TopicGuarantee = "topic.gapless" | "topic.fifo-per-key" | "topic.rep
 export interface Topic<Written, Read = Written> extends Component<"topic">, Source<Read>, Usable<TopicView<Read>, TopicHandle<Written, Read>> {}
 export interface TopicView<Read> {
   /** The topic's events in order of position, and what comes after them, without end. A position is that of an event: go on after it. */
-  follow(options?: FollowOptions): AsyncIterable<AnyEvent<Read>>;
+  follow(options?: FollowOptions<keyof Read & string>): AsyncIterable<AnyEvent<Read>>;
+  /** The events of one key (default: of a topic without keys), in either direction, between two versions. */
+  history(options?: HistoryOptions & { readonly key?: string }): AsyncIterable<AnyEvent<Read>>;
+  /** How many events a key has had. Where something can be written it is a precondition: no other event of the key comes in between. */
+  version(key?: string): Promise<number>;
 }
 export type TopicHandle<Written, Read> = TopicView<Read> & {
   /** `paid.publish.OrderPaid({ … })`: joins the commit. */
   readonly publish: { readonly [K in keyof Written]: (...data: Payload<Written[K]>) => void };
+  /**
+   * `await paid.publishOnce.OrderPaid(id, { … })`: under an id that the publisher minted (of a webhook, a message of another broker), once for
+   * 24 hours at least. `false`: it has been published before, and nothing is now.
+   */
+  readonly publishOnce: { readonly [K in keyof Written]: (id: string, ...data: Payload<Written[K]>) => Promise<boolean> };
 };
+
+const onceForMs = 24 * 3_600_000;
 
 interface Settings {
   readonly name: string;
@@ -80,6 +95,8 @@ class BoundTopic {
   readonly #settings: Settings;
   readonly #invocation: Invocation;
   #publish: Readonly<Record<string, (data?: unknown) => void>> | undefined;
+  #publishOnce: Readonly<Record<string, (id: string, data?: unknown) => Promise<boolean>>> | undefined;
+  readonly #once = new Set<string>();
 
   constructor(component: Component, settings: Settings, invocation: Invocation) {
     this.#component = component;
@@ -91,9 +108,41 @@ class BoundTopic {
     return (this.#publish ??= Object.fromEntries(Object.keys(this.#settings.events).map((type) => [type, (data: unknown = {}) => this.#append(type, data)])));
   }
 
+  get publishOnce(): Readonly<Record<string, (id: string, data?: unknown) => Promise<boolean>>> {
+    return (this.#publishOnce ??= Object.fromEntries(
+      Object.keys(this.#settings.events).map((type) => [type, (id: string, data: unknown = {}) => this.#appendOnce(id, type, data)]),
+    ));
+  }
+
+  history({ key = "", ...options }: HistoryOptions & { readonly key?: string } = {}): AsyncIterable<AnyEvent<Record<string, unknown>, string | number>> {
+    this.#invocation.assertOpen();
+    return historyOf(this.#invocation, this.#component, this.#stream(key), options);
+  }
+
+  async version(key = ""): Promise<number> {
+    return (await this.#invocation.stream(this.#stream(key))).version;
+  }
+
   follow(options: FollowOptions = {}): AsyncIterable<AnyEvent<Record<string, unknown>, string | number>> {
     this.#invocation.assertOpen();
     return followTopic(this.#component, this.#invocation, options);
+  }
+
+  /** The token is the memory: it expects that nobody has written it, so of two commits with one id the second is refused and finds it. */
+  async #appendOnce(id: string, type: string, data: unknown): Promise<boolean> {
+    const invocation = this.#invocation;
+    const key = userKey("~once", invocation.tenant, `${this.#settings.name}/${id}`);
+    const known = await invocation.recall(`once ${key}`, async () => (await invocation.node.store.read.token(key)) !== undefined);
+    if (known || this.#once.has(id)) return false;
+    this.#once.add(id);
+    invocation.expect({ kind: "token", key, version: 0 });
+    invocation.write({ kind: "token", key, value: encode(type, "id of an event"), keepForMs: onceForMs });
+    this.#append(type, data);
+    return true;
+  }
+
+  #stream(key: string): StoreKey {
+    return userKey(this.#settings.name, this.#invocation.tenant, key);
   }
 
   #append(type: string, data: unknown): void {

@@ -9,7 +9,8 @@ import { emptyContext, Fault, withContext } from "../kernel/index.ts";
 import { afterFailure, dispatcherOf, mayHaveCalled, type Claimant, type HeldJob, type Retry } from "../messaging/index.ts";
 import type { ClaimedJob, JobEnd, Write } from "../store/index.ts";
 import { decodeToken } from "./idempotency-key.ts";
-import { completionQueue, resume, type Completion, type Question, type Served } from "./invoke.ts";
+import { completionQueue, type Completion } from "./completion-payload.ts";
+import { resume, type Question, type Served } from "./invoke.ts";
 import { check, type Operation } from "./operation.ts";
 import type { ServiceState } from "./state.ts";
 

@@ -13,7 +13,6 @@
  */
 import {
   decodeJournal,
-  encode,
   execute,
   journalKey,
   type Component,
@@ -24,8 +23,9 @@ import {
   type Principal,
   checkTenant,
 } from "../component/index.ts";
-import { currentContext, deadlineExceeded, Fault, remainingMs, sleep, type Clock } from "../kernel/index.ts";
+import { deadlineExceeded, Fault, remainingMs, sleep, type Clock } from "../kernel/index.ts";
 import type { Expectation, StoreKey, Write } from "../store/index.ts";
+import { completionPayload, completionQueue } from "./completion-payload.ts";
 import { decodeToken, encodeToken, fingerprintOf, tokenKeyOf, type Token } from "./idempotency-key.ts";
 import { answer, check, type Answered, type Arrived, type Operation, type Raw } from "./operation.ts";
 import { wireOf, type StoredAnswer } from "./reply-wire.ts";
@@ -314,45 +314,6 @@ async function keptResponse(operation: Operation, response: Response): Promise<{
     refused: false,
   };
   return { answered: { kind: "stored", answer: stored }, stored };
-}
-
-// ---- the completion job -----------------------------------------------------------------------------------------------
-
-export function completionQueue(service: string): string {
-  return `~requests-${service}`;
-}
-
-/** What whoever finishes the request needs of it. Headers are not kept: they may carry what should not be stored. */
-export interface Completion {
-  readonly operation: string;
-  readonly token: StoreKey;
-  readonly fingerprint: string;
-  readonly invocation: string;
-  readonly correlation?: string;
-  readonly tenant?: string;
-  readonly principal?: { readonly id: string; readonly kind: "user" | "service" };
-  readonly params: unknown;
-  readonly query: unknown;
-  readonly target: string;
-  readonly text: string;
-}
-
-function completionPayload(served: Served, question: Question, token: StoreKey, fingerprint: string, invocation: string): Uint8Array {
-  const { tenant, principal, raw, target, text } = question;
-  const completion: Completion = {
-    operation: served.operation.name,
-    token,
-    fingerprint,
-    invocation,
-    params: raw.params,
-    query: raw.query,
-    target,
-    text,
-    ...(currentContext().correlation === undefined ? {} : { correlation: currentContext().correlation as string }),
-    ...(tenant === undefined ? {} : { tenant }),
-    ...(principal ? { principal: { id: principal.id, kind: principal.kind } } : {}),
-  };
-  return encode(completion, `request ${served.operation.title}`);
 }
 
 // ---- parts ------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,18 @@
  * Reading is a snapshot of what is durable: not a precondition, and blind to what this handler itself has staged. `expect` reads and
  * makes the rows a precondition: when another commit has changed them, this one is refused and the handler runs again (FINDINGS F9).
  */
-import { declareComponent, parseOrFault, type Annotations, type Component, type Invocation, type Out, type Schema, type Usable } from "../component/index.ts";
+import {
+  declareComponent,
+  parseOrFault,
+  refusalOf,
+  type Annotations,
+  type Component,
+  type Invocation,
+  type NodeServices,
+  type Out,
+  type Schema,
+  type Usable,
+} from "../component/index.ts";
 import { Fault } from "../kernel/index.ts";
 import { rowsDigest, type SqlValue, type Statement } from "../store/index.ts";
 import { readMigrations } from "./migrations.ts";
@@ -22,6 +33,7 @@ export function sql(name: string, spec: SqlSpec): Sql {
     edge: "write",
     role: "any",
     bind: (invocation) => new BoundSql(name, invocation),
+    live: (node) => liveSql(name, node),
     prepare: async (node) => node.store.migrate(name, await readMigrations(name, folderFor(name, migrations, node.store.dialect))),
   });
 }
@@ -94,9 +106,36 @@ class BoundSql {
   }
 
   #statement(text: TemplateStringsArray, parameters: readonly SqlValue[]): Statement {
-    const numbered = this.dialect === "postgres";
-    return { text: text.reduce((before, part, at) => before + (numbered ? `$${at}` : "?") + part), parameters };
+    return statementOf(this.#invocation.node, text, parameters);
   }
+}
+
+/** Outside handlers: a query as it stands, a statement as a commit of its own. There is no commit that could expect rows. */
+function liveSql(name: string, node: NodeServices): object {
+  const component: Component = { kind: "sql", name };
+  const rows = (row: Schema) =>
+    Promise.resolve(async (text: TemplateStringsArray, ...values: readonly SqlValue[]) => {
+      const found = await node.store.read.rows(statementOf(node, text, values));
+      return Promise.all(found.map((one, at) => parseOrFault(row, one, `row ${at} of sql "${name}"`)));
+    });
+  return {
+    rows,
+    expect: rows,
+    dialect: node.store.dialect,
+    async run(text: TemplateStringsArray, ...values: readonly SqlValue[]): Promise<void> {
+      const outcome = await node.lane.submit({ id: node.ids.next(), expects: [], writes: [{ kind: "sql", statement: statementOf(node, text, values) }] });
+      if (!outcome.ok)
+        throw (
+          refusalOf(component, outcome) ??
+          Fault.create("commit.conflict", `a statement of sql "${name}" was refused (${outcome.refused}); nothing of it was applied`, "Try again.")
+        );
+    },
+  };
+}
+
+function statementOf({ store }: NodeServices, text: TemplateStringsArray, parameters: readonly SqlValue[]): Statement {
+  const numbered = store.dialect === "postgres";
+  return { text: text.reduce((before, part, at) => before + (numbered ? `$${at}` : "?") + part), parameters };
 }
 
 function folderFor(name: string, migrations: SqlSpec["migrations"], dialect: Dialect): string {
