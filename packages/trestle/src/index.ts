@@ -1,6 +1,21 @@
 /** The frame. Declare components with these, start them, test them. */
 export { app, open, processPlan, start, supervise, supervised } from "./app/index.ts";
-export type { App, AppSpec, Change, ChangesOptions, CommitChange, Complete, Engines, Graph, Live, Node, ProcessPlan, StartOptions, SuperviseOptions, Transaction } from "./app/index.ts";
+export type {
+  App,
+  AppSpec,
+  Change,
+  ChangesOptions,
+  CommitChange,
+  Complete,
+  Engines,
+  Graph,
+  Live,
+  Node,
+  ProcessPlan,
+  StartOptions,
+  SuperviseOptions,
+  Transaction,
+} from "./app/index.ts";
 export { cloudEvent, refuse } from "./component/index.ts";
 export type {
   Annotations,

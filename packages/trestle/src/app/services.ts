@@ -56,6 +56,7 @@ export function nodeServices(made: Made): Services {
       return locals.get(component) as T;
     },
     inCommit: (source) => reactions.get(source) ?? none,
+    followers: (source) => made.components.filter((component) => isFollower(component, source)),
     implementation: (open) => implementations.get(open),
     serviceUrl: (name) => own(services, name),
   };
@@ -64,4 +65,9 @@ export function nodeServices(made: Made): Services {
 /** A service may be called `constructor`: only what was given counts. */
 function own(given: Readonly<Record<string, string | undefined>>, name: string): string | undefined {
   return Object.hasOwn(given, name) ? given[name] : undefined;
+}
+
+function isFollower(component: Component, source: Component): boolean {
+  const { takes, follows } = definitionOf(component);
+  return takes !== undefined && (follows?.includes(source) ?? false);
 }

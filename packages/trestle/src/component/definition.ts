@@ -17,6 +17,8 @@ export interface Definition {
   readonly edge: EdgeOperation;
   /** Components it depends on without a handle: what it follows, the settings it needs. */
   readonly follows?: readonly Component[];
+  /** Event types that it takes from what it follows, after their commits. Absent: it follows nothing, or in-commit. */
+  readonly takes?: readonly string[];
   /** Which processes run it when roles are used. */
   readonly role: string;
   /** Its handle for one invocation, by `invocation.mode`. Absent: nothing can be asked of it. */

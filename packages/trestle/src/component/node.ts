@@ -26,6 +26,8 @@ export interface NodeServices {
   local<T>(component: Component, make: () => T): T;
   /** What reacts to this component's events inside their commit. */
   inCommit(source: Component): readonly { react(event: StagedEvent, invocation: Invocation): Promise<void> | void }[];
+  /** Who follows this source after its commits, in this app, wherever it runs. */
+  followers(source: Component): readonly Component[];
   /** The implementation of an open interface, when this app has it. */
   implementation(open: Component): Component | undefined;
   /** Base URL of a service that another process runs; `undefined` when this app implements it. */

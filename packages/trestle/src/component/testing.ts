@@ -37,6 +37,7 @@ export async function testNode(options: { readonly store?: Store; readonly clock
       return locals.get(component) as T;
     },
     inCommit: () => [],
+    followers: () => [],
     implementation: () => undefined,
     serviceUrl: () => undefined,
   };

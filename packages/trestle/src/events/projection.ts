@@ -13,6 +13,7 @@ import {
   type Component,
   type Event,
   type Invocation,
+  type NodeServices,
   type Out,
   type Page,
   type PageQuery,
@@ -25,7 +26,7 @@ import {
   userKey,
 } from "../component/index.ts";
 import { projectionFollower } from "./projection-follower.ts";
-import { concernsRow, encodeRow, foldRow, type RowFolds } from "./row-folds.ts";
+import { concernedTypes, concernsRow, encodeRow, foldRow, type RowFolds } from "./row-folds.ts";
 
 export function projection<S extends Source<any, any>, Row extends Schema<any, object>, const I extends keyof Out<Row> & string = never>(
   name: string,
@@ -44,7 +45,7 @@ export function projection<S extends Source<any, any>, Row extends Schema<any, o
     bind: (invocation) => new BoundProjection(rows, invocation),
     ...(when === "in-commit"
       ? { inCommit: { source, react: (event: StagedEvent, invocation: Invocation) => projectInCommit(rows, event, invocation) } }
-      : { part: (node) => projectionFollower(node, source, rows) }),
+      : { takes: concernedTypes(rows), part: (node: NodeServices) => projectionFollower(node, source, rows) }),
   });
 }
 

@@ -39,7 +39,12 @@ export function senderOf(invocation: Invocation): Sender {
 }
 
 /** `what` is named in the fault when the message is no JSON: `message of queue "mail"`. */
-export function seal(message: unknown, sender: Sender, what: string, { type, above }: { readonly type?: string | undefined; readonly above?: number | undefined } = {}): Uint8Array {
+export function seal(
+  message: unknown,
+  sender: Sender,
+  what: string,
+  { type, above }: { readonly type?: string | undefined; readonly above?: number | undefined } = {},
+): Uint8Array {
   const body = encodeText(message, what); // by itself, so that a fault names the path within the message
   let head = '{"v":1';
   if (type !== undefined) head += `,"type":${JSON.stringify(type)}`;

@@ -2,9 +2,10 @@
  * Reading a topic as it grows, from a handler or from outside. Nothing is remembered for the reader: it keeps the position of the
  * last event it has seen, and goes on after it. Only durable events are read, in order of position.
  */
-import { changesOf, readEvent, withResumeId, type AnyEvent, type Component, type Invocation, userKey } from "../component/index.ts";
+import { changesOf, readEvent, withResumeId, type AnyEvent, type Component, type Invocation, type NodeServices, userKey } from "../component/index.ts";
 import { Fault, integerWithin, linkSignals, partitionOf } from "../kernel/index.ts";
-import { keyPrefix, parseKey, type Position, type Store } from "../store/index.ts";
+import { keyPrefix, parseKey, type Position } from "../store/index.ts";
+import { assertRetained } from "./retention.ts";
 
 export interface FollowOptions<Types extends string = string> {
   /** `start`, `now`, or the `position` of the last event seen. Default `now`; an SSE reader who comes back goes on where it was. */
@@ -41,7 +42,7 @@ export function followTopic(
   }
   const inPartition = (stream: string) => !partition || partitionOf(parseKey(stream).key, partition.of) === partition.index;
   // Now, and not when the reader first looks: what is published in between is after it.
-  const begin = positionOf(frame.resumeAfter ?? from ?? "now", node.store);
+  const begin = positionOf(frame.resumeAfter ?? from ?? "now", node, source.name);
   begin.catch(() => undefined); // thrown to the reader
   return {
     async *[Symbol.asyncIterator]() {
@@ -63,7 +64,8 @@ export function followTopic(
   };
 }
 
-async function positionOf(from: string, store: Store): Promise<Position> {
+async function positionOf(from: string, node: NodeServices, topic: string): Promise<Position> {
+  const { store } = node;
   if (from === "start") return { epoch: store.epoch, position: 0 };
   if (from === "now") {
     const { epoch, position } = await store.read.head();
@@ -76,5 +78,7 @@ async function positionOf(from: string, store: Store): Promise<Position> {
       `from must be "start", "now" or the position of an event, got ${JSON.stringify(from.slice(0, 80))}`,
       "Pass on `event.position` as it came.",
     );
-  return { epoch: Number(epoch), position: Number(position) };
+  const asked = { epoch: Number(epoch), position: Number(position) };
+  if (asked.epoch === store.epoch) await assertRetained(node, topic, asked);
+  return asked;
 }

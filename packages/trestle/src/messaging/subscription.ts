@@ -88,6 +88,7 @@ export function subscription<S extends Source<any, any>, U extends Uses = {}, co
   const component: Subscription = declareComponent<Subscription>("subscription", name, {
     ...shared,
     role,
+    takes: typesOf(settings.reactions),
     ...(from === "now" ? { prepare: (node: NodeServices) => beginNow(node, name) } : {}),
     part: (node) => new FollowingSubscription(node, component, settings),
   });
@@ -163,8 +164,7 @@ class FollowingSubscription implements NodePart {
   constructor(node: NodeServices, component: Component, settings: Settings) {
     this.name = `subscription ${settings.name}`;
     const { name, source, reactions, partitions } = settings;
-    const types = Object.keys(reactions).filter((type) => reactions[type] !== undefined);
-    this.#feeder = new Feeder(node, { subscription: name, source, types, partitions });
+    this.#feeder = new Feeder(node, { subscription: name, source, types: typesOf(reactions), partitions });
     this.#worker = new Worker(node, handlingOf(component, settings, this.#feeder));
   }
 
@@ -216,6 +216,10 @@ function handlingOf(component: Component, settings: Settings, feeder: Feeder): H
       if (event) await reaction(event, handles, context); // the source no longer knows the type: nobody can read it
     },
   };
+}
+
+function typesOf(reactions: AnyReactions): readonly string[] {
+  return Object.keys(reactions).filter((type) => reactions[type] !== undefined);
 }
 
 function reactionTo({ reactions }: Settings, type: string): AnyReactions[string] {

@@ -44,6 +44,11 @@ export async function runNode(
     id: seed,
     draining: draining.signal,
     log: () => ({ debug: log("debug"), info: log("info"), warn: log("warn"), error: log("error") }),
+    followers: (source) =>
+      all.filter((component) => {
+        const { takes, follows } = definitionOf(component);
+        return takes !== undefined && (follows?.includes(source) ?? false);
+      }),
     inCommit: (source) =>
       all.flatMap((component) => {
         const { inCommit } = definitionOf(component);

@@ -29,20 +29,24 @@ import {
   userKey,
 } from "../component/index.ts";
 import type { StoreKey } from "../store/index.ts";
+import { durationMs, Fault, integerWithin, type Duration } from "../kernel/index.ts";
 import { followTopic, type FollowOptions } from "./follow.ts";
+import { Retention, type RetentionRule } from "./retention.ts";
 
 export function topic<E extends EventSchemas>(name: string, spec: TopicSpec<E>): Topic<{ [K in keyof E]: In<E[K]> }, { [K in keyof E]: Out<E[K]> }> {
   type Declared = Topic<{ [K in keyof E]: In<E[K]> }, { [K in keyof E]: Out<E[K]> }>;
-  const { events, key, versions, compress, needs = [], ...annotations } = spec;
+  const { events, key, versions, compress, keepFor, keepLast, archive, needs = [], ...annotations } = spec;
   const of = `topic "${name}"`;
   const written: Written = { versions: eventVersions(versions, of), compressAbove: compressAbove(compress, of) };
   const settings: Settings = { name, events, key: key as Settings["key"] };
+  const rule = retentionRule(of, { keepFor, keepLast, archive: archive as RetentionRule["archive"] });
   const interior: SourceInterior = { source: { events, ...written, key: (text) => text } };
   const component: Declared = declareComponent<Declared>("topic", name, {
     annotations,
     uses: {},
     edge: "publish",
-    role: "any",
+    role: rule ? "worker" : "any",
+    ...(rule ? { part: (node) => new Retention(node, { ...rule, topic: component as Component }) } : {}),
     interior,
     bind: (invocation) => new BoundTopic(component as Component, settings, invocation),
     needs: Object.fromEntries(needs.map((need) => [need, restsOn[need]])),
@@ -58,6 +62,15 @@ export interface TopicSpec<E extends EventSchemas> extends Annotations {
   readonly versions?: { readonly [K in keyof E]?: number };
   /** Payloads longer than this are stored compressed (`true`: 1KB). Default: none. May change at any time. */
   readonly compress?: Compress;
+  /** Older events are removed. Default: none ever is. What a follower in this app has not seen stays. */
+  readonly keepFor?: Duration;
+  /** Of each key, events before the last so many are removed. Not together with `keepFor`. */
+  readonly keepLast?: number;
+  /**
+   * Takes events before they are removed, in order of position; what it does not take (it throws) stays. After a crash it may be given events
+   * again, under the same ids. Default: what is removed is gone.
+   */
+  readonly archive?: (events: readonly AnyEvent<{ [K in keyof E]: Out<E[K]> }>[]) => Promise<void> | void;
   /** Engines that lack one of these are refused when the node starts. */
   readonly needs?: readonly TopicGuarantee[];
 }
@@ -83,6 +96,27 @@ export type TopicHandle<Written, Read> = TopicView<Read> & {
 };
 
 const onceForMs = 24 * 3_600_000;
+
+/** `undefined`: everything is kept. */
+function retentionRule(
+  of: string,
+  { keepFor, keepLast, archive }: { readonly keepFor: Duration | undefined; readonly keepLast: number | undefined; readonly archive: RetentionRule["archive"] },
+): Omit<RetentionRule, "topic"> | undefined {
+  if (keepFor === undefined && keepLast === undefined) {
+    if (archive === undefined) return undefined;
+    throw Fault.create(
+      "topic.bad-option",
+      `${of}: archive takes what is removed, and nothing is: there is neither keepFor nor keepLast`,
+      "Say how long events are kept.",
+    );
+  }
+  if (keepFor !== undefined && keepLast !== undefined) throw Fault.create("topic.bad-option", `${of}: it has both keepFor and keepLast`, "Choose one of them.");
+  return {
+    keepForMs: keepFor === undefined ? undefined : durationMs(keepFor, `${of}: keepFor`),
+    keepLast: keepLast === undefined ? undefined : integerWithin(keepLast, `${of}: keepLast`, { least: 1, most: 1_000_000_000 }),
+    archive,
+  };
+}
 
 interface Settings {
   readonly name: string;
