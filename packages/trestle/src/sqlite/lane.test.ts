@@ -120,6 +120,64 @@ test("[F5] a user's COMMIT is refused before it runs, and nothing of its batch b
   });
 });
 
+test("[F5] an error in a commit that nothing could refuse leaves the others of its batch applied, each whole, and numbers without a gap", () => {
+  withLane((lane) => {
+    lane.db.exec("create trigger no before insert on trestle_records when new.key = 'b//2' begin select raise(abort, 'not this one'); end");
+    const append: Write = { kind: "append", stream: "s//1", events: [{ id: ids.next(), type: "T", data: bytes("") }] };
+    const commits = [
+      commitOf([put("a//1"), append]),
+      commitOf([put("b//1"), append, put("b//2")]),
+      commitOf([put("c//1")], [{ kind: "stream", stream: "s//1", version: 1 }]),
+    ];
+
+    assert.deepEqual(apply(lane, commits), ["applied", "store.failed", "applied"]);
+
+    assert.deepEqual(
+      ["a//1", "b//1", "b//2", "c//1"].map((key) => has(lane, key)),
+      [true, false, false, true],
+    );
+    assert.deepEqual(apply(lane, [commitOf([append], [{ kind: "stream", stream: "s//1", version: 1 }])]), ["applied"]);
+    assert.deepEqual(
+      lane.db
+        .prepare("select n from trestle_commits order by n")
+        .all()
+        .map(({ n }) => n),
+      [1, 2, 3],
+    );
+    assert.deepEqual(
+      lane.db
+        .prepare("select version, position from trestle_events order by position")
+        .all()
+        .map((row) => ({ ...row })),
+      [
+        { version: 1, position: 1 },
+        { version: 2, position: 2 },
+      ],
+    );
+  });
+});
+
+test("[F5] a commit that is refused leaves no row and no number, whether or not something was written before", () => {
+  withLane((lane) => {
+    const add = (amount: number): Write => ({ kind: "merge", key: "m//1", merge: { kind: "add", amount, min: 0 } });
+    const stale: Expectation = { kind: "record", key: "a//1", version: 9 };
+    const append: Write = { kind: "append", stream: "s//1", events: [{ id: ids.next(), type: "T", data: bytes("") }] };
+    const at = (version: number): Expectation => ({ kind: "stream", stream: "s//1", version });
+    const refused = [commitOf([put("b//1")], [stale]), commitOf([add(-1), put("b//2")]), commitOf([put("b//3"), append, add(-1)], [at(0)])];
+
+    assert.deepEqual(apply(lane, [...refused, commitOf([put("c//1"), append], [at(0)]), ...refused]), [
+      ...["conflict", "guard", "guard", "applied"],
+      ...["conflict", "guard", "conflict"],
+    ]);
+
+    assert.deepEqual(
+      ["b//1", "b//2", "b//3", "m//1", "c//1"].map((key) => has(lane, key)),
+      [false, false, false, false, true],
+    );
+    assert.deepEqual([lane.n, lane.db.prepare("select count(*) c from trestle_commits").get()?.["c"]], [1, 1]);
+  });
+});
+
 test("[F5] the store is full in the middle of a batch of 64, 50 times: each commit is whole or absent, and its caller knows which", () => {
   const random = seededRandom("full");
   let full = 0;

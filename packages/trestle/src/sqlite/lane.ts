@@ -1,12 +1,13 @@
 /**
- * The lane: applies batches of operations, each batch in one storage transaction, each commit of it in a savepoint. It is
+ * The lane: applies batches of operations, each batch in one storage transaction, each commit of it all or nothing. It is
  * synchronous and knows no clock, thread or caller, so the same code runs in the writer thread, inline, and in a simulator.
  *
  * What happens to a batch (FINDINGS F5):
  *   open       BEGIN, housekeeping in small steps, due jobs join; then each operation in order.
- *   refused    A commit whose expectation, guard, claim or statement fails is rolled back to its savepoint; the batch goes on.
- *   lost       An error ended the storage transaction itself (a full disk, INSERT OR ROLLBACK, RAISE(ROLLBACK)). Nothing was
- *              committed: what the lane knows is read again, and each operation gets a transaction of its own.
+ *   refused    A commit whose expectation, guard, claim or statement fails leaves nothing; the batch goes on. Where something may be
+ *              refused after a write was made, the commit has a savepoint.
+ *   lost       An error ended the storage transaction itself (a full disk, INSERT OR ROLLBACK, RAISE(ROLLBACK)), or came from a commit
+ *              without a savepoint. Nothing was committed: what the lane knows is read again, and each operation gets a transaction of its own.
  *              So does a COMMIT that finds no room, or a deferred constraint that fails: both leave nothing.
  *   unknown    COMMIT failed on I/O. The connection is opened again, and the commit ids in the file decide: an id that is there was
  *              committed; for another the commit is applied again, and if that fails too, a refusal is written under its id
@@ -174,7 +175,7 @@ export function openLane(options: LaneOptions): Lane {
 
     // The row comes first: when the id is there already, this is the same commit, whatever its expectations say now.
     const n = state.n + 1;
-    if (sql(insertCommit).run(n, state.epoch, idBytes(commit.id, idScratch), state.nowMs, keysText(commit.writes.flatMap(keysOfWrite))) === 0)
+    if (sql(insertCommit).run(n, state.epoch, idBytes(commit.id, idScratch), state.nowMs, keysOfWrites(commit.writes)) === 0)
       return outcomeOf(commit.id) ?? resolved;
     state.n = n;
     const refused = judge(commit.expects, n);
@@ -263,8 +264,29 @@ export function openLane(options: LaneOptions): Lane {
     }
   }
 
-  /** A commit in its savepoint: afterwards all of it is there, or nothing, or the batch is lost. */
+  /** A commit on its own: afterwards all of it is there, or nothing, or the batch is lost. */
   function commitStep(commit: Commit): CommitOutcome | Failure {
+    return refusesAtOnce(commit) ? stepAtOnce(commit) : stepInSavepoint(commit);
+  }
+
+  /**
+   * Without a savepoint, for which SQLite would copy every page that the commit touches: what can be refused is refused before
+   * anything but the commit's own row is written. An error loses the batch, as in a savepoint a full disk does.
+   */
+  function stepAtOnce(commit: Commit): CommitOutcome {
+    const { n } = state;
+    let outcome: CommitOutcome;
+    try {
+      outcome = applyCommit(commit);
+      if (!outcome.ok && state.n !== n) sql("delete from trestle_commits where n = ?").run(state.n);
+    } catch (error) {
+      throw new BatchLost(error, undefined);
+    }
+    if (!outcome.ok) state.n = n;
+    return outcome;
+  }
+
+  function stepInSavepoint(commit: Commit): CommitOutcome | Failure {
     const { n, position } = state;
     const takeBack = () => {
       try {
@@ -275,6 +297,7 @@ export function openLane(options: LaneOptions): Lane {
       }
       state.n = n;
       state.position = position;
+      state.tail = undefined;
     };
     sql("savepoint one").run();
     let outcome: CommitOutcome;
@@ -583,7 +606,7 @@ export function openLane(options: LaneOptions): Lane {
         );
       const keepForMs = commit?.writes.flatMap((write) => (write.kind === "token" ? [write.keepForMs] : [])) ?? [];
       if (keepForMs.length && ensureWindows(state, windows, keepForMs)) windows = tokenWindows(sql);
-      const outcome = commit && commitStep(commit);
+      const outcome = commit && stepInSavepoint(commit);
       if (outcome && "failure" in outcome)
         throw Fault.create(outcome.code as "store.failed", outcome.message, outcome.remedy, { details: outcome.details ?? {} });
       if (outcome && !outcome.ok) {
@@ -628,7 +651,21 @@ export function openLane(options: LaneOptions): Lane {
   };
 }
 
+/** Whether nothing of it can be refused once its first write was made. The user's statements can fail at any time, and half-way. */
+function refusesAtOnce({ expects, writes }: Commit): boolean {
+  for (const expectation of expects) if (expectation.kind === "rows") return false;
+  for (let at = 0; at < writes.length; at++) {
+    const { kind } = writes[at] as Write;
+    if (kind === "sql" || (at > 0 && (kind === "merge" || kind === "finish"))) return false;
+  }
+  return true;
+}
+
 /** What a commit's row says it touched; see statements.ts for the letters. */
+function keysOfWrites(writes: readonly Write[]): string {
+  return keysText(writes.length === 1 ? [keysOfWrite(writes[0] as Write)].flat() : writes.flatMap(keysOfWrite));
+}
+
 function keysOfWrite(write: Write): string | readonly string[] {
   switch (write.kind) {
     case "put":

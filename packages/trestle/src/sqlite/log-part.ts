@@ -15,7 +15,9 @@ const insert = "insert into trestle_events (position, stream, version, n, at, id
 const scratch = new Uint8Array(16);
 
 export function streamVersion(state: LaneState, stream: StoreKey): number {
-  return Number((state.sql(tailVersion).get(stream) ?? state.sql(headRow).get(stream))?.[0] ?? 0);
+  // A commit that appends nearly always expects the version first.
+  if (state.tail?.stream !== stream) state.tail = { stream, version: Number((state.sql(tailVersion).get(stream) ?? state.sql(headRow).get(stream))?.[0] ?? 0) };
+  return state.tail.version;
 }
 
 /** The version of its last event, and the number of the commit that wrote it; still known when retention has removed it. */
@@ -29,6 +31,7 @@ export function appendEvents(state: LaneState, stream: StoreKey, events: readonl
   for (const event of events) {
     state.sql(insert).run(++state.position, stream, ++version, state.n, state.nowMs, idBytes(event.id, scratch), event.type, event.data, event.meta ?? null);
   }
+  state.tail = { stream, version };
 }
 
 /** The maintenance role: the triggers that keep events let it through, for this statement only. */
