@@ -27,17 +27,15 @@ const floor: Variant = async ({ load, seconds, scratch }) => {
   };
   const begin = sql("begin immediate");
   const commit = sql("commit");
-  const savepoint = sql("savepoint one");
-  const release = sql("release one");
   const insertCommit = sql("insert into trestle_commits (n, epoch, id, at, keys) values (?, ?, ?, ?, ?) on conflict (id) do nothing");
   const insertJob = sql(
-    "insert into trestle_jobs (seq, id, queue, state, priority, place, due, sent, attempt, key, uniq, payload) values (?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?) on conflict (id) do nothing",
+    "insert into trestle_jobs (seq, id, queue, state, priority, place, due, sent, attempt, key, uniq, payload, grp, until) values (?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?) on conflict (id) do nothing",
   );
   const ready = sql(
-    "select seq, id, key, attempt, sent, payload from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 order by priority, place limit ?",
+    "select seq, id, key, attempt, sent, payload, n, until from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 and grp is null order by priority, place limit ?",
   );
   const take = sql("update trestle_jobs set state = 2, attempt = attempt + 1, epoch = ?, n = ?, lease = ?, holder = ? where seq = ?");
-  const byId = sql("select seq, state, epoch, n, queue, key, cancelled, attempt from trestle_jobs where id = ?");
+  const byId = sql("select seq, state, epoch, n, queue, key, cancelled, attempt, until, grp from trestle_jobs where id = ?");
   const remove = sql("delete from trestle_jobs where seq = ?");
 
   let n = 0;
@@ -48,11 +46,9 @@ const floor: Variant = async ({ load, seconds, scratch }) => {
   let waits = 0;
   const handlers = new Map<string, () => void>();
 
-  const inSavepoint = (id: Buffer, at: number, keys: string, work: () => void): void => {
-    savepoint.run();
+  const inCommit = (id: Buffer, at: number, keys: string, work: () => void): void => {
     insertCommit.run(++n, 1, id, at, keys);
     work();
-    release.run();
   };
   function schedule(): void {
     if (scheduled || (sent.length === 0 && handled.length === 0 && waits === 0)) return;
@@ -66,7 +62,7 @@ const floor: Variant = async ({ load, seconds, scratch }) => {
     [sent, handled] = [[], []];
     begin.run();
     for (const id of acknowledgements) {
-      inSavepoint(newId(), at, `j${Buffer.from(id).toString("hex")}`, () => {
+      inCommit(newId(), at, `j${Buffer.from(id).toString("hex")}`, () => {
         const row = byId.get(id) as unknown as [number, number];
         assert.equal(row[1], 2);
         remove.run(row[0]);
@@ -76,7 +72,7 @@ const floor: Variant = async ({ load, seconds, scratch }) => {
       const id = newId();
       const text = id.toString("hex");
       handlers.set(text, resolve);
-      inSavepoint(newId(), at, `j${text}`, () => void insertJob.run(++seq, id, "work", 1, 1, seq, at, at, null, null, payload));
+      inCommit(newId(), at, `j${text}`, () => void insertJob.run(++seq, id, "work", 1, 1, seq, at, at, null, null, payload, null, null));
       waits++;
     }
     const claimed = waits === 0 ? [] : (ready.all("work", claimJobs) as unknown as readonly (readonly [number, Uint8Array])[]);

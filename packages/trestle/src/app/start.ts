@@ -128,7 +128,7 @@ class RunningNode implements Node {
   readonly #startedAtMs: number;
   readonly #file: string | undefined;
   #server: HttpServer | undefined;
-  #routes: Promise<(request: Request, peer: Peer) => Promise<Response>> | undefined;
+  #routes: ((request: Request, peer: Peer) => Promise<Response>) | undefined;
   #operations: Promise<Operations> | undefined;
   #stopped: Promise<void> | undefined;
 
@@ -337,18 +337,22 @@ class RunningNode implements Node {
     return (this.#operations ??= import("./operations.ts").then(({ operations }) => operations(this.#view())));
   }
 
-  async #answer(request: Request, peer: Peer): Promise<Response> {
+  #answer(request: Request, peer: Peer): Promise<Response> {
+    const isOperation = request.url.startsWith("/_trestle", request.url.indexOf("/", request.url.indexOf("://") + 3));
+    return this.#routes && !isOperation ? this.#routes(request, peer) : this.#answerRarely(request, peer);
+  }
+
+  async #answerRarely(request: Request, peer: Peer): Promise<Response> {
     if (new URL(request.url).pathname.startsWith("/_trestle")) {
       const answer = await (await this.#loadOperations())(request, peer);
       if (answer) return answer;
     }
-    this.#routes ??= import("../service/index.ts").then(({ serviceRoutes }) =>
-      serviceRoutes(
-        this.#components.filter((component) => this.#serves(component)),
-        this.#services,
-      ),
+    const { serviceRoutes } = await import("../service/index.ts");
+    this.#routes ??= serviceRoutes(
+      this.#components.filter((component) => this.#serves(component)),
+      this.#services,
     );
-    return (await this.#routes)(request, peer);
+    return this.#routes(request, peer);
   }
 
   #view() {

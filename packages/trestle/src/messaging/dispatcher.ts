@@ -45,6 +45,7 @@ export const blockedMsMax = 60_000;
 const signOfLifeMs = 1_000;
 /** Claims on their way beside the loop. */
 const claimsBesideMax = 4;
+const claimEverySent = 16;
 /** Kept back from the time given to a drain, for handing back. */
 const handBackMsMax = 500;
 
@@ -135,7 +136,9 @@ export class Dispatcher {
     if (!claimant?.roomAhead || this.#state !== "open") return;
     const before = this.#sent.get(claimant);
     this.#sent.set(claimant, (before ?? 0) + 1);
-    if (before === undefined && this.#sent.size === 1) void Promise.resolve().then(() => this.#claimSent());
+    // A claim for each few of a long burst: the first of its jobs are worked on while the last are still on their way to the store.
+    if ((before ?? 0) + 1 >= claimEverySent) this.#claimSent();
+    else if (before === undefined && this.#sent.size === 1) void Promise.resolve().then(() => this.#claimSent());
   };
 
   /** The store's clock, as far as this node knows it. */

@@ -72,7 +72,7 @@ export class Completions implements Claimant {
 
     const served: Served = { operation, component: this.#component, node: this.#node, state: this.#state };
     const question = questionOf(completion, operation);
-    const leave = this.#state.enter(completion.token, completion.fingerprint);
+    const running = this.#state.enter(completion.token, completion.fingerprint);
     try {
       const arrived = await check(operation, question.raw);
       const outcome = await withContext({ correlation: completion.correlation }, () =>
@@ -108,7 +108,7 @@ export class Completions implements Claimant {
           fault: String(fault),
         });
     } finally {
-      leave();
+      this.#state.leave(completion.token, running);
     }
   }
 

@@ -128,7 +128,7 @@ async function invokeOnce(served: Served, question: Question, arrived: Arrived, 
       await endOf(known.ended, node.clock, leftUntil(untilMs, served));
       continue;
     }
-    const end = state.enter(tokenKey, fingerprint);
+    const running = state.enter(tokenKey, fingerprint);
     try {
       const row = await node.store.read.token(tokenKey);
       const token = row && decodeToken(row.value);
@@ -142,7 +142,7 @@ async function invokeOnce(served: Served, question: Question, arrived: Arrived, 
           : await runFirst(served, question, arrived, tokenKey, fingerprint);
       if (outcome) return outcome;
     } finally {
-      end();
+      state.leave(tokenKey, running);
     }
     // Somebody else has it: another process that runs it now, or that answered between our look and our commit.
     const row = await node.store.read.token(tokenKey);
@@ -154,7 +154,7 @@ async function invokeOnce(served: Served, question: Question, arrived: Arrived, 
   throw inFlight(operation);
 }
 
-async function runFirst(served: Served, question: Question, arrived: Arrived, tokenKey: StoreKey, fingerprint: string): Promise<Outcome | undefined> {
+function runFirst(served: Served, question: Question, arrived: Arrived, tokenKey: StoreKey, fingerprint: string): Promise<Outcome | undefined> {
   const { operation, node } = served;
   const id = node.ids.next();
   question.onRun?.(id);

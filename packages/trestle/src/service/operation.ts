@@ -129,12 +129,24 @@ export class Arrived implements Incoming<unknown, unknown, unknown> {
 }
 
 /** Parses what came. Faults: `request.params-invalid`, `request.query-invalid` (400), `request.body-invalid` (422). */
-export async function check(operation: Operation, raw: Raw): Promise<Arrived> {
-  const params = operation.params ? fits(await parse(operation.params, raw.params), operation, "params", "path") : raw.params;
-  const query = operation.query ? fits(await parse(operation.query, raw.query), operation, "query", "query") : {};
-  const body = operation.body ? fits(await parse(operation.body, raw.body), operation, "body", "body") : undefined;
-  return new Arrived(params, query, body, raw);
+export function check(operation: Operation, raw: Raw): Arrived | Promise<Arrived> {
+  const params = operation.params ? parse(operation.params, raw.params) : undefined;
+  const query = operation.query ? parse(operation.query, raw.query) : undefined;
+  const body = operation.body ? parse(operation.body, raw.body) : undefined;
+  if (params instanceof Promise || query instanceof Promise || body instanceof Promise)
+    return Promise.all([params, query, body]).then((parsed) => arrivedOf(operation, raw, ...parsed));
+  return arrivedOf(operation, raw, params, query, body);
 }
+
+function arrivedOf(operation: Operation, raw: Raw, params: AnyParsed, query: AnyParsed, body: AnyParsed): Arrived {
+  return new Arrived(
+    params ? fits(params, operation, "params", "path") : raw.params,
+    query ? fits(query, operation, "query", "query") : {},
+    body ? fits(body, operation, "body", "body") : undefined,
+    raw,
+  );
+}
+type AnyParsed = Parsed<Out<Schema>> | undefined;
 
 function fits(parsed: Parsed<Out<Schema>>, operation: Operation, part: "params" | "query" | "body", called: string): unknown {
   if (parsed.ok) return parsed.value;

@@ -3,9 +3,26 @@ import type { Component, NodeServices } from "../component/index.ts";
 import { TokenBuckets } from "./limit.ts";
 import type { Operation } from "./operation.ts";
 
-export interface RunningKey {
+/** A key that is being worked on here. */
+export class RunningKey {
   readonly fingerprint: string;
-  readonly ended: Promise<void>;
+  #over = false;
+  #ended: { readonly promise: Promise<void>; readonly resolve: () => void } | undefined;
+
+  constructor(fingerprint: string) {
+    this.fingerprint = fingerprint;
+  }
+
+  /** Made when somebody waits, which is rare. */
+  get ended(): Promise<void> {
+    if (this.#over) return Promise.resolve();
+    return (this.#ended ??= Promise.withResolvers<void>()).promise;
+  }
+
+  end(): void {
+    this.#over = true;
+    this.#ended?.resolve();
+  }
 }
 
 export function stateOf(component: Component, node: NodeServices): ServiceState {
@@ -46,22 +63,16 @@ export class ServiceState {
     return this.#inFlight === 0 ? Promise.resolve() : new Promise((resolve) => this.#quiet.push(resolve));
   }
 
-  /** Marks a key as being worked on here; call what it answers at the end. */
-  enter(key: string, fingerprint: string): () => void {
-    let ended: () => void = () => undefined;
-    let promise: Promise<void> | undefined;
-    const running: RunningKey = {
-      fingerprint,
-      // Made when somebody waits, which is rare.
-      get ended() {
-        return (promise ??= new Promise((resolve) => (ended = resolve)));
-      },
-    };
+  /** Marks a key as being worked on here; `leave` at the end. */
+  enter(key: string, fingerprint: string): RunningKey {
+    const running = new RunningKey(fingerprint);
     this.running.set(key, running);
-    return () => {
-      this.running.delete(key);
-      ended();
-    };
+    return running;
+  }
+
+  leave(key: string, running: RunningKey): void {
+    this.running.delete(key);
+    running.end();
   }
 
   buckets(operation: Operation): TokenBuckets | undefined {

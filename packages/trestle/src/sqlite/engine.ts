@@ -85,6 +85,9 @@ export function engineStore(options: EngineOptions): SqliteStore {
       );
     }
     waitingCommits++;
+    // A burst that is worth a flush leaves at once, so that the writer works on it while its later callers are still on their way; and
+    // before the next commit, not behind the last one, so that a claim of what it sends can still come along.
+    if (operation.kind === "commit" && isWorthAFlush()) flush();
     return new Promise<T>((resolve, reject) => {
       waiting.push({ operation, sizeBytes, resolve: resolve as (result: never) => void, reject });
       schedule();
@@ -96,14 +99,14 @@ export function engineStore(options: EngineOptions): SqliteStore {
    * writer nothing can join it, and where the flush is slow, small batches cost more than that wait: so it has to be worth a flush.
    */
   function mayFollow(): boolean {
-    return inFlight === 0 || (inFlight < writer.batchesInFlightMax && waiting.length >= writer.followersMin());
+    return inFlight === 0 || (inFlight < writer.batchesInFlightMax && isWorthAFlush());
+  }
+  function isWorthAFlush(): boolean {
+    return waiting.length >= writer.followersMin();
   }
 
   function schedule(): void {
-    if (transacting || !mayFollow()) return;
-    // A burst that is worth a flush leaves at once, so that the writer works on it while its later callers are still on their way.
-    if (writer.batchesInFlightMax > 1 && waiting.length >= writer.followersMin()) return flush();
-    if (scheduled) return;
+    if (scheduled || transacting || !mayFollow()) return;
     scheduled = true;
     clock.soon(flush);
   }
@@ -314,8 +317,14 @@ export function engineStore(options: EngineOptions): SqliteStore {
     epoch: writer.epoch,
     read: options.reader,
 
-    async commit(commit) {
-      return submit<CommitOutcome>({ kind: "commit", commit }, checkCommit(commit));
+    commit(commit) {
+      let sizeBytes: number;
+      try {
+        sizeBytes = checkCommit(commit);
+      } catch (fault) {
+        return Promise.reject(fault as Error);
+      }
+      return submit<CommitOutcome>({ kind: "commit", commit }, sizeBytes);
     },
     async resolve(id) {
       checkId(id, "id");

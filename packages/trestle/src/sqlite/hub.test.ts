@@ -39,11 +39,12 @@ function rig() {
     kind: "commit",
     commit: { id: ids.next(), expects: [], writes: [{ kind: "put", key: `a//${key}`, value: new Uint8Array(sizeBytes) }] },
   });
-  function join(session: string, knows?: number) {
+  function join(session: string, knows?: number, near = false) {
     const answers: Answer[] = [];
     const notices: Change[] = [];
     const member: Member = {
       session,
+      near,
       answer: (answer) => {
         answers.push(answer);
         order.push(session);
@@ -273,11 +274,50 @@ test("claims of those who do not come back within their time are taken back", as
   assert.equal(lane.db.prepare("select count(*) as n from trestle_jobs where state = 2").get()?.["n"], 0);
 });
 
+test("of the hub's own process everything that waits goes into one batch, each question told of its own; of another process one at a time", async () => {
+  const all = rig();
+  const near = all.join("1.a", undefined, true);
+  await all.settle();
+  for (const size of [1, 2, 3]) near.apply(Array.from({ length: size }, () => all.commit()));
+  await all.settle();
+
+  assert.deepEqual(all.batches, [6]);
+  assert.deepEqual(
+    near.answers.map((answer) => ("packed" in answer ? unpackReply(answer.packed, 1).results.length : answer)),
+    [1, 2, 3],
+  );
+  assert.deepEqual(
+    near.results().map((result) => (result as CommitOutcome & { ok: true }).n),
+    [1, 2, 3, 4, 5, 6],
+  );
+  all.hub.leave(near.chair, "goodbye");
+  const far = all.join("2.b");
+  await all.settle();
+  for (const size of [1, 2, 3]) far.apply(Array.from({ length: size }, () => all.commit()));
+  await all.settle();
+  assert.deepEqual(all.batches, [6, 1, 2, 3]);
+});
+
+test("what does not fit a batch beside the first question waits for the next one, in order", async () => {
+  const all = rig();
+  const near = all.join("1.a", undefined, true);
+  await all.settle();
+  for (const size of [500, 12, 1, 400]) near.apply(Array.from({ length: size }, () => all.commit()));
+  await all.settle();
+
+  assert.deepEqual(all.batches, [512, 401]);
+  assert.deepEqual(
+    near.results().map((result) => (result as CommitOutcome & { ok: true }).n),
+    Array.from({ length: 913 }, (_, n) => n + 1),
+  );
+});
+
 test("[F18] a writer whose term is over applies nothing, answers nothing, and says so once", async () => {
   const all = rig();
   const a = all.join("1.a");
   await all.settle();
   a.apply([all.commit("before")]);
+  await all.settle();
   assert.equal(a.answers.length, 1);
 
   raiseTerm(all.db);

@@ -7,7 +7,8 @@
  *
  * States: `free` (the next step is a chore, a transaction or a batch; batches and transactions take turns), `held` by a member inside an
  * interactive transaction until it ends, its limit is over or the member is gone (rolled back at once), `over` (superseded or closed: nothing more
- * is touched). Of each member at most one question goes into a batch: so the number a reply tells of divides its claims into those it knows of and those it does not.
+ * is touched). Of a member in another process at most one question goes into a batch: so the number a reply tells of divides its claims into those it knows
+ * of and those it does not. Of the hub's own process there go all that fit: none of its answers is lost without it.
  */
 import { Fault, type Clock } from "../kernel/index.ts";
 import { limits, type Change, type CommitOutcome } from "../store/index.ts";
@@ -34,6 +35,8 @@ export interface HubOptions {
 export interface Member {
   /** Names the process, for as long as it has the store open; whoever holds claims begins with it. */
   readonly session: string;
+  /** It is the hub's own process. */
+  readonly near?: boolean;
   answer(answer: Answer): void;
   notice(change: Change): void;
 }
@@ -149,9 +152,7 @@ export class Hub {
   ask(chair: Chair, question: Question): void {
     const operations = question.ask === "apply" ? unpackOperations(question.packed).map((operation) => inSession(operation, chair.member.session)) : [];
     chair.line.push({ question, operations, results: [], tookMs: 0, flushMs: 0 });
-    // Alone there is nobody to wait for.
-    if (this.#chairs.length === 1 && !this.#scheduled) this.#run();
-    else this.#schedule();
+    this.#schedule();
   }
 
   /** Nothing more is applied. */
@@ -230,7 +231,7 @@ export class Hub {
   // ---- batches ----------------------------------------------------------------------------------------------------------
 
   #batch(chairs: readonly Chair[]): void {
-    const shares = sharesOf(chairs);
+    const shares = withFollowing(sharesOf(chairs));
     const operations = shares.length === 1 ? whole(shares[0] as Share) : shares.flatMap(whole);
     const nowMs = Math.max(...shares.map(({ asked }) => (asked.question as Question & { ask: "apply" }).nowMs));
     const fromMs = this.#clock.monotonicMs();
@@ -252,13 +253,15 @@ export class Hub {
     const told = this.#chairs.length > 1;
     if (told) this.#tell(n, queues, operations, results);
     let at = 0;
+    let queuesTold = told;
     for (const { chair, asked, from, to } of shares) {
       for (let i = from; i < to; i++) asked.results.push(results[at++]);
       asked.flushMs += flushMs;
       asked.tookMs += flushMs + (to - from) * eachMs;
       if (to < asked.operations.length) continue;
       chair.line.shift();
-      const packed = packReply({ results: asked.results, queues: told ? [] : queues, n, told }, this.#lane.epoch);
+      const packed = packReply({ results: asked.results, queues: queuesTold ? [] : queues, n, told }, this.#lane.epoch);
+      queuesTold = true;
       chair.member.answer({ packed, tookMs: asked.tookMs, flushMs: asked.flushMs });
     }
   }
@@ -370,6 +373,21 @@ function sharesOf(chairs: readonly Chair[]): readonly Share[] {
       sizeBytes -= taken * each;
     });
   return shares;
+}
+
+/** Of a member that is near and asks alone, also what stands behind its first question, while there is room. */
+function withFollowing(shares: readonly Share[]): readonly Share[] {
+  const first = shares[0] as Share;
+  if (shares.length > 1 || !first.chair.member.near || first.to < first.asked.operations.length) return shares;
+  const all = [first];
+  let places = limits.batchCommitsMax - (first.to - first.from);
+  let sizeBytes = limits.batchBytesMax - bytesEach(first.asked) * (first.to - first.from);
+  for (const asked of first.chair.line.slice(1)) {
+    const { length } = asked.operations;
+    if (asked.question.ask !== "apply" || (places -= length) < 0 || (sizeBytes -= asked.question.packed.bytes.byteLength) < 0) break;
+    all.push({ chair: first.chair, asked, from: 0, to: length });
+  }
+  return all;
 }
 
 function bytesEach({ question, operations }: Asked): number {

@@ -166,8 +166,13 @@ test("[F5] a commit that is refused leaves no row and no number, whether or not 
     const refused = [commitOf([put("b//1")], [stale]), commitOf([add(-1), put("b//2")]), commitOf([put("b//3"), append, add(-1)], [at(0)])];
 
     assert.deepEqual(apply(lane, [...refused, commitOf([put("c//1"), append], [at(0)]), ...refused]), [
-      ...["conflict", "guard", "guard", "applied"],
-      ...["conflict", "guard", "conflict"],
+      "conflict",
+      "guard",
+      "guard",
+      "applied",
+      "conflict",
+      "guard",
+      "conflict",
     ]);
 
     assert.deepEqual(

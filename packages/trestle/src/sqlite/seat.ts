@@ -293,6 +293,7 @@ export class Seat {
       const hub = new Hub({ lane, clock, superseded: () => this.#superseded(), isGone: (of) => isGone(of, session), flushedMs: flushes.tookMs });
       const member: Member = {
         session,
+        near: true,
         answer: (answer) => this.#answered(answer),
         notice: (change) => this.#changed(change),
       };

@@ -3,36 +3,14 @@ import { Worker } from "node:worker_threads";
 import { Fault } from "../kernel/index.ts";
 import type { SqlResult } from "../store/index.ts";
 import { packOne, packOperations, unpackReply, type Packed } from "./wire.ts";
-import { thrownOf, type Applied } from "./questions.ts";
+import { Pace } from "./pace.ts";
+import { thrownOf } from "./questions.ts";
 import type { FromThread, ToThread, WriterData } from "./writer-thread.ts";
 import type { Notice, TransactionEnd, Writer } from "./writer.ts";
 
 interface Pending {
   readonly resolve: (answer: never) => void;
   readonly reject: (error: unknown) => void;
-}
-
-/** No fewer: each message between the threads costs as much as applying several operations. */
-const followersLeast = 32;
-const followersMost = 256;
-
-/**
- * When a batch is worth a flush of its own. A second batch on its way lets main thread and writer work at the same time; but it costs a
- * flush that its operations would have shared. So it has to hold as many of them as the writer applies in the time of a flush:
- * few on a quick disk, everything that can be had where a flush takes 10 ms.
- */
-class Pace {
-  followersMin = followersLeast;
-  /** The shortest of late, which is the flush without what a large batch has to write. It falls at once and rises slowly. */
-  #flushMs = 0;
-  #operationMs = 0.05;
-
-  learn({ tookMs, flushMs }: Applied, operations: number): void {
-    this.#flushMs = Math.min(flushMs, this.#flushMs === 0 ? flushMs : this.#flushMs + (flushMs - this.#flushMs) / 32);
-    this.#operationMs += (Math.max(0, tookMs - this.#flushMs) / operations - this.#operationMs) / 32;
-    const worth = Math.ceil(this.#flushMs / Math.max(this.#operationMs, 0.001));
-    this.followersMin = Math.min(followersMost, Math.max(followersLeast, worth));
-  }
 }
 
 /** Starts the thread; rejects with what kept the file from being opened. */

@@ -16,6 +16,8 @@ const classesMs: readonly number[] = [hourMs, 24 * hourMs, 7 * 24 * hourMs, 30 *
 
 export interface TokenWindow {
   readonly table: string;
+  /** The statement that looks for a key in it. */
+  readonly find: string;
   readonly classMs: number;
   readonly number: number;
 }
@@ -28,7 +30,7 @@ export function tokenWindows(sql: (text: string) => Prepared): TokenWindow[] {
   const rows = sql("select name from sqlite_schema where type = 'table' and name like 'trestle\\_tokens\\_%' escape '\\' order by name").all();
   const windows = rows.map(([name]) => {
     const [hours, number] = (name as string).slice("trestle_tokens_".length).split("_");
-    return { table: name as string, classMs: Number(hours) * hourMs, number: Number(number) };
+    return { table: name as string, find: `select n, value from ${name as string} where key = ?`, classMs: Number(hours) * hourMs, number: Number(number) };
   });
   return windows.sort((a, b) => b.number * b.classMs - a.number * a.classMs);
 }
@@ -67,7 +69,7 @@ export function findToken(
 ): { readonly value: Uint8Array; readonly version: number } | undefined {
   let best: { value: Uint8Array; version: number } | undefined;
   for (const window of windows) {
-    const row = sql(`select n, value from ${window.table} where key = ?`).get(key);
+    const row = sql(window.find).get(key);
     if (row && (row[0] as number) > (best?.version ?? 0)) best = { version: row[0] as number, value: row[1] as Uint8Array };
   }
   return best;
