@@ -4,12 +4,14 @@
  * idle at that moment is left open until nothing has come for `quietMs`: its client may just have sent a request, and to close it
  * then would fail that request.
  */
-import { createServer, type Server, type ServerResponse } from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { Server as NetServer } from "node:net";
 import type { Duplex } from "node:stream";
 import { getRequestListener } from "@hono/node-server";
 import { Fault, sleep, type Clock } from "../kernel/index.ts";
+import type { ArrivedRequest } from "../service/index.ts";
 import { problem } from "./problem.ts";
+import { isPlain, SocketRequest } from "./socket-request.ts";
 
 export interface HttpServer {
   readonly url: string;
@@ -39,7 +41,7 @@ function unreadable(thrown: unknown): Response {
 }
 
 export async function listen(
-  fetch: (request: Request, peer: Peer) => Promise<Response>,
+  fetch: (request: ArrivedRequest, peer: Peer) => Promise<Response>,
   options: { readonly port: number; readonly host: string },
 ): Promise<HttpServer> {
   let draining = false;
@@ -66,6 +68,23 @@ export async function listen(
     },
     { overrideGlobalObjects: false, errorHandler: (thrown) => (thrown === alreadySent ? undefined : unreadable(thrown)) },
   );
+  /** A plain request goes to its route as it lies here: what it would be made of otherwise costs more than finding the route and reading the body. */
+  async function answerPlainly(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+    let response: Response;
+    try {
+      response = await fetch(new SocketRequest(incoming, outgoing), {
+        address: incoming.socket.remoteAddress,
+        respond(status, headers, body) {
+          outgoing.writeHead(status, body === undefined ? headers : { ...headers, "content-length": Buffer.byteLength(body) });
+          outgoing.end(body);
+          return nothingMore;
+        },
+      });
+    } catch (thrown) {
+      response = unreadable(thrown);
+    }
+    if (response !== nothingMore) await getRequestListener(() => response, { overrideGlobalObjects: false })(incoming, outgoing);
+  }
   const server = createServer(
     { maxHeaderSize: maxHeaderBytes, headersTimeout: 10_000, requestTimeout: 60_000, keepAliveTimeout: 30_000, connectionsCheckingInterval: 1_000 },
     (request, response) => {
@@ -73,7 +92,7 @@ export async function listen(
       inFlight += 1;
       requests += 1;
       response.once("close", () => (inFlight -= 1));
-      void listener(request, response);
+      void (isPlain(request) ? answerPlainly(request, response) : listener(request, response));
     },
   );
   server.maxHeadersCount = 100;

@@ -32,6 +32,7 @@ import { openStoreAt, storeUrl, type Engines } from "./engines.ts";
 import { live, type Live } from "./live.ts";
 import { makeObserver } from "./observer.ts";
 import type { HttpServer, Peer } from "./server.ts";
+import type { ArrivedRequest } from "../service/index.ts";
 import type { Operations } from "./operations.ts";
 import { nodeServices, type Services } from "./services.ts";
 import { supervised } from "./supervised.ts";
@@ -128,7 +129,7 @@ class RunningNode implements Node {
   readonly #startedAtMs: number;
   readonly #file: string | undefined;
   #server: HttpServer | undefined;
-  #routes: ((request: Request, peer: Peer) => Promise<Response>) | undefined;
+  #routes: ((request: ArrivedRequest, peer: Peer) => Promise<Response>) | undefined;
   #operations: Promise<Operations> | undefined;
   #stopped: Promise<void> | undefined;
 
@@ -337,14 +338,14 @@ class RunningNode implements Node {
     return (this.#operations ??= import("./operations.ts").then(({ operations }) => operations(this.#view())));
   }
 
-  #answer(request: Request, peer: Peer): Promise<Response> {
+  #answer(request: ArrivedRequest, peer: Peer): Promise<Response> {
     const isOperation = request.url.startsWith("/_trestle", request.url.indexOf("/", request.url.indexOf("://") + 3));
     return this.#routes && !isOperation ? this.#routes(request, peer) : this.#answerRarely(request, peer);
   }
 
-  async #answerRarely(request: Request, peer: Peer): Promise<Response> {
+  async #answerRarely(request: ArrivedRequest, peer: Peer): Promise<Response> {
     if (new URL(request.url).pathname.startsWith("/_trestle")) {
-      const answer = await (await this.#loadOperations())(request, peer);
+      const answer = await (await this.#loadOperations())(request.asRequest?.() ?? (request as Request), peer);
       if (answer) return answer;
     }
     const { serviceRoutes } = await import("../service/index.ts");

@@ -141,6 +141,9 @@ export async function fakeNode(
 /** The node behind a socket, on a free port of this machine. */
 export async function serve(fake: FakeNode, port = 0): Promise<{ readonly url: string; close(): Promise<void> }> {
   const answer = operations(fake.view);
-  const server = await listen(async (request, peer) => (await answer(request, peer)) ?? new Response("no", { status: 404 }), { host: "localhost", port });
+  const server = await listen(
+    async (request, peer) => (await answer(request.asRequest?.() ?? (request as Request), peer)) ?? new Response("no", { status: 404 }),
+    { host: "localhost", port },
+  );
   return { url: server.url, close: () => server.close() };
 }

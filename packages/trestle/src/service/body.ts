@@ -3,11 +3,12 @@
  * would disagree (duplicate members, RFC 7493) or that reach for a prototype.
  */
 import { Fault } from "../kernel/index.ts";
+import type { ArrivedRequest } from "./routes.ts";
 
 const depthMax = 64;
 
 /** The text of a body, at most `maxBytes` of UTF-8. What is longer is not buffered. */
-export async function readText(request: Request, maxBytes: number): Promise<string> {
+export async function readText(request: ArrivedRequest, maxBytes: number): Promise<string> {
   const declared = request.headers.get("content-length");
   try {
     if (declared !== null) {

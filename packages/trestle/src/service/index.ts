@@ -44,6 +44,6 @@ export type {
   WrongParams,
 } from "./route.ts";
 export { serviceRoutes } from "./routes.ts";
-export type { FetchHandler, Peer } from "./routes.ts";
+export type { ArrivedRequest, FetchHandler, Peer } from "./routes.ts";
 export { service } from "./service.ts";
 export type { Service, ServiceSpec } from "./service.ts";

@@ -28,7 +28,17 @@ export interface Peer {
   /** How an answer that is at hand whole is given; default: as a Response. */
   readonly respond?: Respond;
 }
-export type FetchHandler = (request: Request, peer?: Peer) => Promise<Response>;
+/** As much of a Request as a route looks at. A server may have less than a whole one at hand; then `asRequest` makes it. */
+export interface ArrivedRequest {
+  readonly method: string;
+  readonly url: string;
+  readonly headers: { get(name: string): string | null };
+  readonly body: ReadableStream<Uint8Array> | null;
+  readonly signal: AbortSignal;
+  text(): Promise<string>;
+  asRequest?(): Request;
+}
+export type FetchHandler = (request: ArrivedRequest, peer?: Peer) => Promise<Response>;
 
 const targetCharactersMax = 8_192;
 const methods = ["GET", "POST", "PUT", "PATCH", "DELETE"] as const;
@@ -154,7 +164,7 @@ function pathOf(target: string): string {
 // ---- answering --------------------------------------------------------------------------------------------------------
 
 /** The caller's trace and deadline, when it sent any. */
-function inCallersContext(headers: Headers, node: NodeServices, serve: () => Promise<Response>): Promise<Response> {
+function inCallersContext(headers: ArrivedRequest["headers"], node: NodeServices, serve: () => Promise<Response>): Promise<Response> {
   const traceparent = headers.get("traceparent");
   const deadline = headers.get(deadlineHeader);
   const correlation = headers.get(correlationHeader);
@@ -172,7 +182,13 @@ function inCallersContext(headers: Headers, node: NodeServices, serve: () => Pro
   );
 }
 
-async function answerTo({ served, params }: Found, request: Request, target: string, peer: Peer, onRun: (invocation: string) => void): Promise<Response> {
+async function answerTo(
+  { served, params }: Found,
+  request: ArrivedRequest,
+  target: string,
+  peer: Peer,
+  onRun: (invocation: string) => void,
+): Promise<Response> {
   const { operation } = served;
   const limited = takeFromLimit(served, peer);
   const accept = request.headers.get("accept");
@@ -181,7 +197,7 @@ async function answerTo({ served, params }: Found, request: Request, target: str
   else if (operation.mode !== "read") assertAcceptable(accept, "application/json", operation);
   const key = operation.idempotent ? parseIdempotencyKey(request.headers.get("idempotency-key"), operation.title) : undefined;
   const { text, body } = operation.body ? await bodyOf(operation, request) : nothing;
-  const raw: Raw = { params, query: parseQuery(target), body, raw: () => request };
+  const raw: Raw = { params, query: parseQuery(target), body, raw: () => request.asRequest?.() ?? (request as Request) };
   // An idempotent request is finished whether or not its caller waits.
   const question: Question = {
     raw,
@@ -211,7 +227,7 @@ async function answerTo({ served, params }: Found, request: Request, target: str
 }
 const nothing = { text: "", body: undefined };
 
-async function bodyOf(operation: Operation, request: Request): Promise<{ readonly text: string; readonly body: unknown }> {
+async function bodyOf(operation: Operation, request: ArrivedRequest): Promise<{ readonly text: string; readonly body: unknown }> {
   const contentType = request.headers.get("content-type");
   if (contentType !== null) assertJsonType(contentType);
   const text = await readText(request, operation.maxBodyBytes);
