@@ -213,9 +213,10 @@ export function encodeBatch(commits: readonly InternalCommit[], { nowMs, inside,
         keys.add(`j${write.job.id}`);
       } else if (write.kind === "finish" || write.kind === "cancel" || write.kind === "redrive") {
         if (write.kind === "finish") jobs.finish(n, write.job, write.end);
-        else jobs[write.kind](n, write.job);
+        else if (write.kind === "cancel") jobs.cancel(n, write.job);
+        else jobs.redrive(n, write.job, write.payload);
         keys.add(`j${write.job}`);
-      }
+      } else if (write.kind === "pause") jobs.pause(n, write.queue, write.paused);
     }
     per.id.push(commit.id);
     per.last.push(ops.kind.length);

@@ -1,7 +1,7 @@
 /** The same cases every engine is held to, on a real server, directly and through a transaction pooler, by a clock that the cases move. */
 import { after, test } from "node:test";
 import { missing, pgbouncer, type Server } from "@trestle/testing";
-import { commitCases, logCases, queueCases, recordCases, sqlCases, tokenCases, transactionCases, type Case, type StoreSubject } from "trestle/conformance";
+import { commitCases, logCases, queueCases, queuePolicyCases, recordCases, sqlCases, tokenCases, transactionCases, type Case, type StoreSubject } from "trestle/conformance";
 import { seededRandom, uuidv7Ids, virtualClock } from "trestle/kernel";
 import { fixture } from "./testing/fixture.ts";
 
@@ -31,7 +31,7 @@ for (const way of ways) {
     test(`${name} (${way.engine}, ${guarantee})`, { skip: way.skip }, async () => run(await (subject ??= open(way))));
   }
   // Some of them count what is in all queues: a store each.
-  for (const { name, guarantee, run } of queueCases) {
+  for (const { name, guarantee, run } of [...queueCases, ...queuePolicyCases]) {
     test(`${name} (${way.engine}, ${guarantee})`, { skip: way.skip }, async () => {
       const own = await open(way);
       await run(own).finally(() => own.store.close());

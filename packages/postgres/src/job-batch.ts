@@ -7,7 +7,8 @@ export interface JobEncoder {
   /** The end of a claim that holds. */
   finish(n: number, job: JobId, end: JobEnd): void;
   cancel(n: number, job: JobId): void;
-  redrive(n: number, job: JobId): void;
+  redrive(n: number, job: JobId, payload: Uint8Array | undefined): void;
+  pause(n: number, queue: string, paused: boolean): void;
   /** The place of a claim that is expected. */
   claim(job: JobId): number;
   /** The last parameters of commit_batch_v1, in its order. */
@@ -15,10 +16,22 @@ export interface JobEncoder {
 }
 
 /** How an end is written in the batch; see apply_jobs. */
-const ends = { done: 0, retry: 1, later: 2, parked: 4, undetermined: 5, dead: 8, cancel: 20, redrive: 21 } as const;
+const ends = { done: 0, retry: 1, later: 2, parked: 4, undetermined: 5, dead: 8, doneAndKept: 9, cancel: 20, redrive: 21 } as const;
 const farthestMs = Number.MAX_SAFE_INTEGER;
-/** Whole milliseconds: what falls due within one is due at its end. */
-const dueMs = (ms: number) => Math.ceil(Math.min(Math.max(ms, 0), farthestMs));
+const wholeMs = (ms: number, round: (ms: number) => number) => round(Math.min(Math.max(ms, 0), farthestMs));
+/** What falls due within a millisecond is due at its end. */
+const dueMs = (ms: number) => wholeMs(ms, Math.ceil);
+
+/** A group as the tables have it: nobody's comes before the group with the empty name. */
+export const shareOf = (group: string | undefined): string => (group === undefined ? "" : `.${group}`);
+export const groupOf = (share: string): string | undefined => (share === "" ? undefined : share.slice(1));
+
+interface Ending {
+  readonly due?: number;
+  readonly error?: string | null;
+  readonly keep?: number | null;
+  readonly payload?: Uint8Array;
+}
 
 /** `store` puts bytes into the batch's payload and answers their place; `hints` says where this process last knew the row of a claim. */
 export function jobEncoder(store: (bytes: Uint8Array) => number, hints?: ClaimHints): JobEncoder {
@@ -33,6 +46,9 @@ export function jobEncoder(store: (bytes: Uint8Array) => number, hints?: ClaimHi
     priority: [] as number[],
     key: [] as (string | null)[],
     unique: [] as (string | null)[],
+    share: [] as string[],
+    until: [] as (number | null)[],
+    replaces: [] as (number | null)[],
   };
   const claims = { id: [] as string[], hint: [] as (string | null)[] };
   const ended = {
@@ -43,7 +59,11 @@ export function jobEncoder(store: (bytes: Uint8Array) => number, hints?: ClaimHi
     how: [] as number[],
     due: [] as number[],
     error: [] as (string | null)[],
+    keep: [] as (number | null)[],
+    from: [] as (number | null)[],
+    length: [] as (number | null)[],
   };
+  const pauses = { commit: [] as number[], queue: [] as string[], on: [] as boolean[] };
   const placeOf = new Map<JobId, number>();
   let at = 0;
 
@@ -56,14 +76,17 @@ export function jobEncoder(store: (bytes: Uint8Array) => number, hints?: ClaimHi
     }
     return place;
   }
-  function end(n: number, job: JobId, place: number, how: keyof typeof ends, due = 0, error: string | null = null): void {
+  function end(n: number, job: JobId, place: number, how: keyof typeof ends, more: Ending = {}): void {
     ended.commit.push(n);
     ended.at.push(++at);
     ended.id.push(job);
     ended.claim.push(place);
     ended.how.push(ends[how]);
-    ended.due.push(due);
-    ended.error.push(error);
+    ended.due.push(more.due ?? 0);
+    ended.error.push(more.error ?? null);
+    ended.keep.push(more.keep ?? null);
+    ended.from.push(more.payload ? store(more.payload) : null);
+    ended.length.push(more.payload?.byteLength ?? null);
   }
   return {
     claim,
@@ -78,13 +101,26 @@ export function jobEncoder(store: (bytes: Uint8Array) => number, hints?: ClaimHi
       jobs.priority.push(job.priority);
       jobs.key.push(job.key ?? null);
       jobs.unique.push(job.unique ?? null);
+      jobs.share.push(shareOf(job.group));
+      jobs.until.push(job.startByMs === undefined ? null : wholeMs(job.startByMs, Math.floor));
+      jobs.replaces.push(job.unique === undefined || !job.replace ? null : job.replace.atMostMs === undefined ? -1 : wholeMs(job.replace.atMostMs, Math.ceil));
     },
     finish(n, job, how) {
       const text = "error" in how ? how.error : how.kind === "later" ? how.reason : undefined;
-      end(n, job, claim(job), how.kind, "dueAtMs" in how ? dueMs(how.dueAtMs) : 0, text === undefined ? null : forPeople(text));
+      const keepUntilMs = "keepUntilMs" in how ? how.keepUntilMs : undefined;
+      end(n, job, claim(job), how.kind === "done" && keepUntilMs !== undefined ? "doneAndKept" : how.kind, {
+        due: "dueAtMs" in how ? dueMs(how.dueAtMs) : 0,
+        error: text === undefined ? null : forPeople(text),
+        keep: keepUntilMs === undefined ? null : dueMs(keepUntilMs),
+      });
     },
     cancel: (n, job) => end(n, job, 0, "cancel"),
-    redrive: (n, job) => end(n, job, 0, "redrive"),
+    redrive: (n, job, payload) => end(n, job, 0, "redrive", payload ? { payload } : {}),
+    pause(n, queue, paused) {
+      pauses.commit.push(n);
+      pauses.queue.push(queue);
+      pauses.on.push(paused);
+    },
     parameters: () => [
       claims.id,
       claims.hint,
@@ -98,6 +134,9 @@ export function jobEncoder(store: (bytes: Uint8Array) => number, hints?: ClaimHi
       jobs.priority,
       jobs.key,
       jobs.unique,
+      jobs.share,
+      jobs.until,
+      jobs.replaces,
       ended.commit,
       ended.at,
       ended.id,
@@ -105,6 +144,12 @@ export function jobEncoder(store: (bytes: Uint8Array) => number, hints?: ClaimHi
       ended.how,
       ended.due,
       ended.error,
+      ended.keep,
+      ended.from,
+      ended.length,
+      pauses.commit,
+      pauses.queue,
+      pauses.on,
     ],
   };
 }

@@ -23,8 +23,7 @@ import {
   type Store,
 } from "trestle/store";
 import type { FlushBarrier } from "./barrier.ts";
-import { beyond } from "./beyond.ts";
-import type { ClaimHints } from "./job-batch.ts";
+import { groupOf, shareOf, type ClaimHints } from "./job-batch.ts";
 import { commitFault, type Applied, type Lane } from "./lane.ts";
 import { wasRolledBack, type Pool } from "./sessions.ts";
 
@@ -85,13 +84,20 @@ interface DepthCells extends Seen {
   readonly undetermined: string;
   readonly dead: string;
   readonly oldest_due_at_ms: string | null;
+  readonly paused: boolean;
   readonly now_ms: string;
+}
+interface GroupCells extends Seen {
+  readonly share: string;
+  readonly ready: string;
+  readonly running: string;
 }
 interface JobCells extends Seen {
   readonly id: string;
   readonly queue: string;
   readonly state: number;
   readonly key: string | null;
+  readonly share: string;
   readonly attempt: number;
   readonly due_at_ms: string;
   readonly sent_at_ms: string;
@@ -108,6 +114,7 @@ const stateNames: Readonly<Record<number, JobState>> = {
   6: "waiting",
   7: "waiting",
   8: "dead",
+  9: "done",
 };
 const statesOf = (state: JobState) => Object.keys(stateNames).filter((number) => stateNames[Number(number)] === state);
 const beforeAllIds = "00000000-0000-0000-0000-000000000000";
@@ -115,10 +122,11 @@ const beforeAllIds = "00000000-0000-0000-0000-000000000000";
 export function jobsPart(options: JobsOptions): JobsPart {
   const { schema, lane, read, barrier, hints, nowMs } = options;
   const texts = {
-    claim: `select * from "${schema}".claim_jobs_v1($1, $2, $3, $4, $5, $6, $7)`,
+    claim: `select * from "${schema}".claim_jobs_v1($1, $2, $3, $4, $5, $6, $7, $8)`,
     extend: `select * from "${schema}".extend_jobs_v1($1, $2, $3, $4, $5, $6)`,
     depths: `select * from "${schema}".queue_depths_v1($1, $2)`,
     jobs: `select * from "${schema}".list_jobs_v1($1, $2, $3, $4)`,
+    groups: `select * from "${schema}".list_groups_v1($1, $2, $3)`,
   };
   let asking: Asking[] = [];
   let extending: Extending[] = [];
@@ -127,7 +135,7 @@ export function jobsPart(options: JobsOptions): JobsPart {
   async function claimAll(pool: Pool): Promise<void> {
     const asked = asking;
     asking = [];
-    const entries = asked.flatMap(({ request }, at) => request.queues.map(({ queue, limit }) => ({ queue, limit, at, request })));
+    const entries = asked.flatMap(({ request }, at) => request.queues.map(({ queue, limit, policy }) => ({ queue, limit, policy, at, request })));
     let rows: readonly ClaimCells[];
     try {
       rows = await pool.query<ClaimCells>({
@@ -141,6 +149,7 @@ export function jobsPart(options: JobsOptions): JobsPart {
           entries.map(({ limit }) => Math.max(0, limit)),
           entries.map(({ request }) => Math.ceil(request.leaseMs)),
           entries.map(({ request }) => request.holder),
+          entries.map(({ policy }) => (policy === undefined ? null : JSON.stringify(policy))),
         ],
       });
     } catch (error) {
@@ -239,7 +248,6 @@ export function jobsPart(options: JobsOptions): JobsPart {
   return {
     async claim(request) {
       checkClaim(request);
-      if (request.queues.some(({ policy }) => policy)) throw beyond("policy");
       return new Promise((resolve, reject) => {
         asking.push({ request, resolve, reject });
         if (asking.length === 1) void lane.run(claimAll);
@@ -254,8 +262,9 @@ export function jobsPart(options: JobsOptions): JobsPart {
       });
     },
     read: {
-      groups: async () => {
-        throw beyond("groups");
+      async groups({ queue, limit, after }) {
+        const rows = await ask<GroupCells>("groups", [queue, shareOf(after), Math.min(limit, limits.pageRowsMax)]);
+        return rows.map(({ share, ready, running }) => ({ group: share.slice(1), ready: Number(ready), running: Number(running) }));
       },
       async queue(queue) {
         return (await ask<DepthCells>("depths", [nowMs(), queue])).map(queueDepth)[0] as QueueDepth;
@@ -276,7 +285,7 @@ export function jobsPart(options: JobsOptions): JobsPart {
           queue: row.queue,
           state: stateNames[row.state] as JobState,
           key: row.key ?? undefined,
-          group: undefined,
+          group: groupOf(row.share),
           attempt: row.attempt,
           dueAtMs: Number(row.due_at_ms),
           sentAtMs: Number(row.sent_at_ms),
@@ -297,7 +306,7 @@ function queueDepth(row: DepthCells): QueueDepth {
     parked: Number(row.parked),
     undetermined: Number(row.undetermined),
     oldestAgeMs: row.oldest_due_at_ms === null ? 0 : Math.max(0, Number(row.now_ms) - Number(row.oldest_due_at_ms)),
-    paused: false,
+    paused: row.paused,
   };
 }
 

@@ -12,9 +12,8 @@
  *   `commit.unknown`.
  */
 import { Fault, type Clock } from "trestle/kernel";
-import { checkCommit, checkId, commitIdRetentionMs, limits, type Commit, type CommitId, type CommitOutcome, type Write } from "trestle/store";
+import { checkCommit, checkId, commitIdRetentionMs, limits, type Commit, type CommitId, type CommitOutcome } from "trestle/store";
 import type { FlushBarrier } from "./barrier.ts";
-import { beyond } from "./beyond.ts";
 import { batchCall, encodeBatch, type BatchRow, type EncodedBatch, type InternalCommit } from "./batch.ts";
 import type { ClaimHints } from "./job-batch.ts";
 import { wasRolledBack, type Pool } from "./sessions.ts";
@@ -210,7 +209,6 @@ export function openLane(options: LaneOptions): Lane {
       const known = pending.get(commit.id);
       if (known) return known;
       const bytes = checkCommit(commit as Commit);
-      for (const write of commit.writes) refuseBeyond(write);
       const outcome =
         commit.writes.some(({ kind }) => kind === "sql") || commit.expects.some(({ kind }) => kind === "rows")
           ? alone(commit as Commit)
@@ -297,11 +295,4 @@ export function commitFault(error: Error & { readonly code: string }): Fault {
     "Read the cause; nothing of the commit was applied.",
     { cause: error },
   );
-}
-
-function refuseBeyond(write: Write): void {
-  if (write.kind === "pause") throw beyond("pause");
-  if (write.kind === "redrive" && write.payload) throw beyond("redrive with another payload");
-  if (write.kind === "finish" && "keepUntilMs" in write.end && write.end.keepUntilMs !== undefined) throw beyond("keepUntilMs");
-  if (write.kind === "enqueue") for (const option of ["replace", "group", "startByMs"] as const) if (write.job[option] !== undefined) throw beyond(option);
 }

@@ -51,6 +51,12 @@ const guarantees = [
   "queue.fifo-per-key",
   "queue.finishes-with-effect",
   "queue.redelivers-after-crash",
+  "queue.pauses",
+  "queue.fair-share",
+  "queue.limits-exact",
+  "queue.deadlines",
+  "queue.replaces-waiting",
+  "queue.keeps-ended",
   "sql.same-commit",
 ] as const;
 

@@ -46,7 +46,9 @@ create function commit_batch_v1(
   -- jobs: see apply_jobs; the claims that are expected or ended, with hints where their rows are
   p_claim_id uuid[], p_claim_hint tid[],
   p_job_commit integer[], p_job_at integer[], p_job_id uuid[], p_job_queue text[], p_job_from integer[], p_job_length integer[], p_job_due bigint[], p_job_priority bigint[], p_job_key text[], p_job_unique text[],
-  p_end_commit integer[], p_end_at integer[], p_end_id uuid[], p_end_claim integer[], p_end integer[], p_end_due bigint[], p_end_error text[])
+  p_job_share text[], p_job_until bigint[], p_job_replaces bigint[],
+  p_end_commit integer[], p_end_at integer[], p_end_id uuid[], p_end_claim integer[], p_end integer[], p_end_due bigint[], p_end_error text[], p_end_keep bigint[], p_end_from integer[], p_end_length integer[],
+  p_pause_commit integer[], p_pause_queue text[], p_pause_on boolean[])
 -- status per commit: 0 applied (or was before), 1 an expectation failed, 2 a guard, 3 the id is resolved or too old, 4 a merge met bytes it cannot merge into, 5 a claim is over
 -- now_epoch, head, life: the epoch, the newest number there is now, and the life of the server (sql/flush.sql). failed: operations whose expectation did not hold; stopped: operations with status 2, 4 or 5, and what stood there
 returns table (status integer[], epoch integer[], number bigint[], failed integer[], stopped integer[], standing text[], now_epoch integer, head bigint, gave_commit integer[], gave_queue text[], life uuid)
@@ -267,11 +269,17 @@ begin
 
   -- apply
   if cardinality(p_job_commit) > 0 or cardinality(p_end_commit) > 0 then
-    v_gave := apply_jobs(v_now, p_payload, v_fresh, p_job_commit, p_job_at, p_job_id, p_job_queue, p_job_from, p_job_length, p_job_due, p_job_priority, p_job_key, p_job_unique,
-      p_end_commit, p_end_at, p_end_id, array(select case when x.claim > 0 then v_claim_tid[x.claim] end from unnest(p_end_claim) with ordinality x (claim, i) order by x.i), p_end, p_end_due, p_end_error);
+    v_gave := apply_jobs(v_now, p_payload, v_fresh, p_job_commit, p_job_at, p_job_id, p_job_queue, p_job_from, p_job_length, p_job_due, p_job_priority, p_job_key, p_job_unique, p_job_share, p_job_until, p_job_replaces,
+      p_end_commit, p_end_at, p_end_id, array(select case when x.claim > 0 then v_claim_tid[x.claim] end from unnest(p_end_claim) with ordinality x (claim, i) order by x.i), p_end, p_end_due, p_end_error, p_end_keep, p_end_from, p_end_length);
     v_gave_commit := v_gave.commits;
     v_gave_queue := v_gave.queues;
   end if;
+  if cardinality(p_pause_commit) > 0 then
+    v_gave := pause_queues(v_fresh, p_pause_commit, p_pause_queue, p_pause_on);
+    v_gave_commit := v_gave_commit || v_gave.commits;
+    v_gave_queue := v_gave_queue || v_gave.queues;
+  end if;
+  perform tidy_jobs(v_now);
   insert into commit (id, epoch, n, at_ms, keys)
     select x.id, v_epoch, x.n, v_now,
       x.keys::text[] || case when cardinality(v_gave_commit) > 0 then array(select distinct 'q' || g.queue from unnest(v_gave_commit, v_gave_queue) g (commit, queue) where g.commit = x.i) end

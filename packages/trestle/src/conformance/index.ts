@@ -6,6 +6,8 @@ export { heartbeatCases } from "./heartbeat.ts";
 export type { HeartbeatSubject } from "./heartbeat.ts";
 export { logCases } from "./log.ts";
 export { CommitModel } from "./model.ts";
+export { liveQueue } from "./queue-life.ts";
+export type { QueueLife } from "./queue-life.ts";
 export { QueueModel } from "./queue-model.ts";
 export type { ModelJob } from "./queue-model.ts";
 export { queueCases } from "./queue.ts";

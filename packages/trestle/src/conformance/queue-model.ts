@@ -78,7 +78,7 @@ export class QueueModel {
       (job) => options.unique !== undefined && job.unique === options.unique && ["scheduled", "joined", "retrying"].includes(job.state),
     );
     if (options.replace) {
-      const first = twins.find((job) => !job.tried);
+      const first = twins.findLast((job) => !job.tried);
       if (first) {
         sentAtMs = first.sentAtMs;
         dueAtMs = Math.max(this.nowMs, Math.min(dueAtMs, sentAtMs + (options.replace.atMostMs ?? Infinity)));

@@ -32,7 +32,7 @@ const { ready, running, retrying, parked, undetermined, behind, scheduled, dead,
 const insert = `insert into trestle_jobs (seq, id, queue, state, priority, place, due, sent, attempt, key, uniq, payload, grp, until) values (?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?) on conflict (id) do nothing`;
 const twin = "select 1 from trestle_jobs where queue = ? and uniq = ? and uniq is not null and state in (1, 3, 6, 7) limit 1";
 const untriedTwin =
-  "select seq, sent, state, key from trestle_jobs where queue = ? and uniq = ? and uniq is not null and state in (1, 3, 6, 7) and n is null limit 1";
+  "select seq, sent, state, key from trestle_jobs where queue = ? and uniq = ? and uniq is not null and state in (1, 3, 6, 7) and n is null order by seq desc limit 1";
 const headOfKey = "select 1 from trestle_jobs where queue = ? and key = ? and key is not null and state <= 5";
 const nextBehind = "select seq, grp from trestle_jobs where queue = ? and key = ? and state = 6 order by place limit 1";
 const byId = "select seq, state, epoch, n, queue, key, cancelled, attempt, until, grp from trestle_jobs where id = ?";

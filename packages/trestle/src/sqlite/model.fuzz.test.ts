@@ -4,9 +4,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { CommitModel, QueueModel } from "../conformance/index.ts";
+import { CommitModel, liveQueue } from "../conformance/index.ts";
 import { seededRandom, uuidv7Ids, virtualClock, type Random } from "../kernel/index.ts";
-import type { Claim, Commit, CommitOutcome, Expectation, JobEnd, QueuePolicy, Store, Write } from "../store/index.ts";
+import type { Commit, CommitOutcome, Expectation, Store, Write } from "../store/index.ts";
 import { openSqlite } from "./index.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
@@ -184,90 +184,13 @@ test("random bursts of commits answer and leave what the model says, through the
   }
 });
 
-async function queueAgainstModel(seed: string): Promise<void> {
-  const random = seededRandom(seed);
-  const clock = virtualClock();
-  const ids = uuidv7Ids(clock, random);
-  const store = await openSqlite({ path: ":memory:", clock });
-  const model = new QueueModel();
-  const held: { claim: Claim; name: string; modelClaim: number }[] = [];
-  const names: string[] = [];
-  const write = (each: Write) => store.commit({ id: ids.next(), expects: [], writes: [each] });
-  const groups = chance(random, 0.6) ? ["a", "b", "é", "\ue000", "\u{1f600}"] : [];
-  const policy = pick<QueuePolicy | undefined>(random, [
-    undefined,
-    undefined,
-    { concurrency: 3 },
-    { perGroup: { concurrency: 1 } },
-    { weights: { a: 2, b: 3 } },
-    { concurrency: 4, perGroup: { concurrency: 2 }, weights: { b: 3 } },
-  ]);
-
-  for (let step = 0; step < 400; step++) {
-    model.tick(clock.wallMs());
-    const what = below(random, 12);
-    if (chance(random, 0.03)) {
-      await write({ kind: "pause", queue: "q", paused: !model.paused });
-      model.paused = !model.paused;
-    }
-    if (what < 4) {
-      const name = ids.next();
-      names.push(name);
-      const options = {
-        priority: below(random, 3),
-        ...(chance(random, 0.7) && { key: pick(random, ["k", "l", "m"]) }),
-        ...(chance(random, 0.15) && { unique: pick(random, ["u", "v"]) }),
-        ...(chance(random, 0.3) && { dueAtMs: clock.wallMs() + below(random, 500) - 50 }),
-        ...(groups.length > 0 && chance(random, 0.8) && { group: pick(random, groups) }),
-        ...(chance(random, 0.15) && { startByMs: clock.wallMs() + below(random, 600) }),
-        ...(chance(random, 0.15) && { unique: "w", replace: chance(random, 0.5) ? {} : { atMostMs: below(random, 300) } }),
-      };
-      await write({ kind: "enqueue", job: { id: name, queue: "q", payload: bytes(name), ...options } });
-      model.send(name, options);
-    } else if (what < 7) {
-      const limit = 1 + below(random, 4);
-      const leaseMs = 1 + below(random, 400);
-      const { jobs } = await store.claim({ holder: "h", leaseMs, queues: [{ queue: "q", limit, ...(policy && { policy }) }] });
-      const expected = model.claim(limit, leaseMs, policy);
-      assert.deepEqual(
-        jobs.map(({ id, attempt }) => [id, attempt]),
-        expected.map(({ name, attempt }) => [name, attempt]),
-        `step ${step}`,
-      );
-      jobs.forEach((job, i) => held.push({ claim: { id: job.id, fence: job.fence }, name: job.id, modelClaim: expected[i]?.claim ?? 0 }));
-    } else if (what < 10 && held.length) {
-      const at = below(random, held.length);
-      const { claim, name, modelClaim } = held[at] as (typeof held)[number];
-      const end = pick<JobEnd>(random, [
-        { kind: "done" },
-        { kind: "done", keepUntilMs: clock.wallMs() + below(random, 300) },
-        { kind: "retry", dueAtMs: clock.wallMs() + below(random, 300), error: "e" },
-        { kind: "later", dueAtMs: clock.wallMs() + below(random, 300) },
-        { kind: "dead", error: "e" },
-        { kind: "parked", error: "e" },
-        { kind: "undetermined", error: "e" },
-      ]);
-      const outcome = await write({ kind: "finish", job: claim.id, fence: claim.fence, end });
-      assert.equal(outcome.ok, model.end(name, modelClaim, end), `step ${step}: ${end.kind}`);
-      if (chance(random, 0.8)) held.splice(at, 1);
-    } else if (what === 10 && held.length) {
-      const { claim, name, modelClaim } = pick(random, held);
-      assert.deepEqual(await store.extend([claim], 200), [model.extend(name, modelClaim, 200)], `step ${step}`);
-    } else if (names.length) {
-      const name = pick(random, names);
-      const kind = chance(random, 0.7) ? "redrive" : "cancel";
-      await write({ kind, job: name });
-      model[kind](name);
-    }
-    if (chance(random, 0.1)) {
-      const { waiting, running, dead, parked, undetermined } = await store.read.queue("q");
-      assert.deepEqual({ waiting, running, dead, parked, undetermined }, model.states(), `step ${step}`);
-    }
-    if (chance(random, 0.6)) await clock.advance(below(random, 120));
-  }
-  await store.close();
-}
-
 test("[F17] the life of a queue is what the model says, step by step", async () => {
-  for (const seed of seeds(40)) await replayable("model.fuzz.test.ts", seed, () => queueAgainstModel(seed));
+  for (const seed of seeds(40))
+    await replayable("model.fuzz.test.ts", seed, async () => {
+      const random = seededRandom(seed);
+      const clock = virtualClock();
+      const store = await openSqlite({ path: ":memory:", clock });
+      await liveQueue({ store, clock, ids: uuidv7Ids(clock, random), random, steps: 400 });
+      await store.close();
+    });
 });
