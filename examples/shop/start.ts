@@ -14,7 +14,8 @@ import shopApp, { products, Sku } from "./shop.ts";
 import { keepSideProcess, type SideProcess } from "./side-processes.ts";
 import { storeChoice, type StoreChoice } from "./store-choice.ts";
 
-export async function runShop(app: App = shopApp): Promise<void> {
+/** `more`: for tests. */
+export async function runShop(app: App = shopApp, more: Pick<StartOptions, "clock"> = {}): Promise<void> {
   const environment = process.env;
   const port = portFrom("PORT", 3000);
   const dataDirectory = resolve(environment["TRESTLE_DATA"] ?? ".trestle");
@@ -58,7 +59,7 @@ export async function runShop(app: App = shopApp): Promise<void> {
   }
 
   const store = choice.url as NonNullable<StartOptions["store"]>;
-  const node = await start(app, { port, store, settings: { PAYMENTS_URL: paymentsUrl, MAIL_URL: mailUrl } });
+  const node = await start(app, { port, store, settings: { PAYMENTS_URL: paymentsUrl, MAIL_URL: mailUrl }, ...more });
   await sellSpareParts(node, Number(environment["SHOP_SPARE_PARTS"] ?? 0));
   const readyMs = performance.now();
 

@@ -1,7 +1,8 @@
 /**
- * The negative control: the same shop with one-commit switched off. The order, its job and its answer are three commits, one
- * after the other, as they are wherever a database, a queue and a response cache are three systems. A key that is in flight is
- * held off, so as long as nobody dies the books agree. What the crash test proves about the shop it must refute about this one.
+ * The negative control: the same shop with one-commit switched off. SHOP_SEPARATELY=job writes the job in a commit after the one of
+ * order and answer, as it is where a queue is another system than the database; SHOP_SEPARATELY=answer the answer, as it is where
+ * the responses are cached elsewhere. A key that is in flight is held off, so as long as nobody dies the books agree. What the crash
+ * test proves about the shop it must refute about these two.
  */
 import { app, created, get, page, post, records, refuse, service } from "trestle";
 import { z } from "zod";
@@ -10,6 +11,8 @@ import { runShop, tellAndExit } from "../start.ts";
 
 const answers = records("answers", { key: z.string(), value: z.object({ id: OrderId, status: z.string() }) });
 
+const separately = process.env["SHOP_SEPARATELY"];
+if (separately !== "job" && separately !== "answer") throw new Error(`SHOP_SEPARATELY must be job or answer, got ${String(separately)}`);
 const inFlight = new Set<string>();
 
 const shop = service(
@@ -34,11 +37,18 @@ const shop = service(
             totalCents += quantity * product.priceCents;
           }
           const id = newId(OrderId);
-          const placed = await commitSeparately("negative control", { orders }, ({ orders }) => orders.place(id, { ...body, totalCents }));
+          const answer = { id, status: "placed" };
+          const placed = await commitSeparately("negative control", { orders, fulfilment, answers }, async ({ orders, fulfilment, answers }) => {
+            const outcome = await orders.place(id, { ...body, totalCents });
+            if (!outcome.ok) return outcome;
+            if (separately !== "job") fulfilment.send({ orderId: id });
+            if (separately !== "answer") answers.put(key, answer);
+            return outcome;
+          });
           if (!placed.ok) return placed;
-          await commitSeparately("negative control", { fulfilment }, ({ fulfilment }) => void fulfilment.send({ orderId: id }));
-          const answer = { id, status: placed.state.status };
-          await commitSeparately("negative control", { answers }, ({ answers }) => answers.put(key, answer));
+          if (separately === "job")
+            await commitSeparately("negative control: the job", { fulfilment }, ({ fulfilment }) => void fulfilment.send({ orderId: id }));
+          else await commitSeparately("negative control: the answer", { answers }, ({ answers }) => answers.put(key, answer));
           return created(answer);
         } finally {
           inFlight.delete(key);
