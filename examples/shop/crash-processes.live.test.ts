@@ -15,7 +15,7 @@ interface Status {
 
 async function statusOf(shop: ShopProcesses): Promise<Status | undefined> {
   try {
-    return (await (await fetch(`${shop.url}/_trestle/status.json`, { headers: { connection: "close" } })).json()) as Status;
+    return (await (await fetch(`${shop.url}/_trestle/status.json`, { headers: { connection: "close" }, signal: AbortSignal.timeout(3_000) })).json()) as Status;
   } catch {
     return undefined; // whoever was asked has just been killed
   }

@@ -13,7 +13,8 @@ interface Status {
   readonly processes: readonly { readonly name: string; readonly pid: number; readonly restarts: number; readonly phase: string }[];
 }
 
-const json = async <T>(url: string) => (await (await fetch(url, { headers: { connection: "close" } })).json()) as T;
+/** A connection that was handed to a process in the moment it died is answered by nobody. */
+const json = async <T>(url: string) => (await (await fetch(url, { headers: { connection: "close" }, signal: AbortSignal.timeout(3_000) })).json()) as T;
 const lives = (pid: number) => {
   try {
     return process.kill(pid, 0);

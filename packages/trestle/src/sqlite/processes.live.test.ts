@@ -293,7 +293,7 @@ test("what a killed writer left behind keeps nobody out: its socket, its note, i
     const startedAt = performance.now();
     const store = await openSqlite({ path });
 
-    assert.ok(performance.now() - startedAt < 900);
+    assert.ok(performance.now() - startedAt < 5_000);
     const claim = () => store.claim({ holder: "h", leaseMs: 1_000, queues: [{ queue: "ledger", limit: 1 }] });
     await eventually("its job is free", async () => (await claim()).jobs.length === 1);
     await store.close();
@@ -381,7 +381,8 @@ test("who missed notices while the writer changed hears what they would have tol
     store.onChange((change) => void heard.push(change));
     await store.commit({ id: ids.next(), expects: [], writes: [{ kind: "put", key: "a//first", value: bytes("x") }] });
     const [other] = fleet.others() as [MemberProcess];
-    for (let round = 0; round < 10; round++) {
+    // Until it is this process that goes on as the writer.
+    for (let round = 0; round < 10 && readNote(fleet.path)?.pid !== process.pid; round++) {
       const victim = fleet.writer();
       const loading = victim === other ? undefined : other.ask({ do: "commit", name: `m${round}` });
       victim.signal("SIGKILL");

@@ -41,7 +41,7 @@ export interface SeatOptions {
 }
 
 type Role =
-  | { readonly kind: "seeking"; readonly sinceMs: number; lostTerm: number | undefined }
+  | { readonly kind: "seeking"; sinceMs: number; lostTerm: number | undefined }
   | {
       readonly kind: "writing";
       readonly term: number;
@@ -224,7 +224,7 @@ export class Seat {
     seeking.lostTerm = undefined;
     if (this.#role !== seeking) return undefined;
     if (silent !== "silent" && clock.monotonicMs() - seeking.sinceMs < silenceMs) return writerStopped(note);
-    return this.#supersede(note);
+    return this.#supersede(note, seeking);
   }
 
   async #follow(note: WriterNote): Promise<"silent" | undefined> {
@@ -251,7 +251,7 @@ export class Seat {
   }
 
   /** Ends the term of a writer that does not answer, unless it is inside a transaction: then its commit may still come. */
-  async #supersede(note: WriterNote): Promise<Fault | undefined> {
+  async #supersede(note: WriterNote, seeking: Role & { kind: "seeking" }): Promise<Fault | undefined> {
     const { path, durability } = this.#options;
     let db: DatabaseSync | undefined;
     let term: number | undefined;
@@ -266,6 +266,7 @@ export class Seat {
     }
     if (term === undefined) {
       db.close();
+      seeking.sinceMs = this.#options.clock.monotonicMs(); // somebody else has ended it, and is about to write
       return writerStopped(note);
     }
     let ownership: Ownership;
