@@ -132,7 +132,7 @@ export async function openPostgres(options: PostgresOptions): Promise<Store> {
     feed: reads.feed,
     head: reads.head,
   });
-  const user = userSql({ schema, pool: pools.tables, barrier, clock, ids, nowMs, applied, resolve: (id) => lane.resolve(id) });
+  const user = userSql({ schema, answerWithinMs, pool: pools.tables, barrier, clock, ids, nowMs, applied, resolve: (id) => lane.resolve(id) });
 
   const sweep = openSweep({ schema, side: pools.side, clock, random, nowMs });
   const mover = openMover({ schema, side: pools.side, lane, clock, random, ids });

@@ -32,7 +32,7 @@ export interface Answer<Row extends object> {
 export interface Session {
   query<Row extends object>(query: Query): Promise<Answer<Row>>;
   /** Several statements in one message, without parameters: one transaction unless they say otherwise. */
-  script(text: string): Promise<readonly Answer<Record<string, unknown>>[]>;
+  script(text: string, options?: { readonly unbounded?: boolean }): Promise<readonly Answer<Record<string, unknown>>[]>;
   /** Another process is between: `set`, `listen` and advisory locks of the session do not work. */
   readonly pooled: boolean;
   /** Ends it without a word, so that the server rolls back. */
@@ -212,8 +212,8 @@ async function openSession({ url, name, answerWithinMs }: PoolOptions, clock: Cl
   client.on("error", gone);
   client.on("end", gone);
 
-  async function answered<T>(asked: Promise<T>): Promise<T> {
-    const timer = clock.after(answerWithinMs, () => socket.destroy());
+  async function answered<T>(asked: Promise<T>, unbounded = false): Promise<T> {
+    const timer = unbounded ? undefined : clock.after(answerWithinMs, () => socket.destroy());
     try {
       return await asked;
     } catch (error) {
@@ -221,7 +221,7 @@ async function openSession({ url, name, answerWithinMs }: PoolOptions, clock: Cl
       if (!wasRolledBack(error)) gone();
       throw error;
     } finally {
-      timer.cancel();
+      timer?.cancel();
     }
   }
   const session: Opened & { pooled: boolean } = {
@@ -237,8 +237,8 @@ async function openSession({ url, name, answerWithinMs }: PoolOptions, clock: Cl
           ...(extended && { queryMode: "extended" }),
         }),
       ),
-    async script(text) {
-      const answers: unknown = await answered(client.query(text));
+    async script(text, { unbounded = false } = {}) {
+      const answers: unknown = await answered(client.query(text), unbounded);
       return (Array.isArray(answers) ? answers : [answers]) as Awaited<ReturnType<Session["script"]>>;
     },
     destroy() {

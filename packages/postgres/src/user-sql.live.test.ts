@@ -178,3 +178,17 @@ test("a migration that four processes start at once is applied once", { skip }, 
 
   assert.deepEqual(await first.read.rows(sql(`select a from ${name}`)), [{ a: 1 }]);
 });
+
+test("a statement of a commit that takes too long is what fails, once; a migration may take its time", { skip }, async () => {
+  const store = await postgres.open(undefined, { answerWithinMs: 1_000 });
+  const from = performance.now();
+
+  const outcome = await store.commit(commitOf([put("k", "x"), run("select pg_sleep(5)")]));
+  const tookMs = performance.now() - from;
+  await assert.rejects(store.read.rows(sql("select pg_sleep(5)")), rejectsWith("sql.failed"));
+  await store.migrate("slow", [{ name: "1.sql", text: "select pg_sleep(1.5)" }]);
+
+  assert.equal(!outcome.ok && outcome.refused, "statement");
+  assert.ok(tookMs < 1_900, `${tookMs.toFixed()} ms: it was tried again`);
+  assert.equal((await store.commit(commitOf([put("k", "x")]))).ok, true);
+});

@@ -43,6 +43,8 @@ export interface UserSqlOptions {
   /** Sessions with the role's own settings: the user's names and plans are the user's. */
   readonly pool: Pool;
   readonly barrier: FlushBarrier;
+  /** For as long a connection is believed in; a statement of the user's ends before, so that it is what fails, and not the connection. */
+  readonly answerWithinMs: number;
   readonly clock: Clock;
   readonly ids: Ids;
   readonly nowMs: () => number | null;
@@ -56,11 +58,12 @@ const leftAloneMs = 10_000;
 
 export function userSql(options: UserSqlOptions): UserSql {
   const { schema, pool, barrier, clock, nowMs } = options;
+  const statementMsMax = Math.ceil(options.answerWithinMs * 0.8);
 
   /** Begins, and has the user's tables when it answers. */
-  const begin = (session: Session, aloneMs: number, statementMs = 0) =>
+  const begin = (session: Session, aloneMs: number, statementMs: number) =>
     session.script(
-      `begin isolation level read committed read write; set local idle_in_transaction_session_timeout = ${Math.ceil(aloneMs)}; set local statement_timeout = 0; select "${schema}".lock_tables_v1(); set local statement_timeout = ${Math.ceil(statementMs)}`,
+      `begin isolation level read committed read write; set local idle_in_transaction_session_timeout = ${Math.ceil(aloneMs)}; set local statement_timeout = 0; select "${schema}".lock_tables_v1(); set local statement_timeout = ${Math.ceil(Math.min(statementMs, statementMsMax))}`,
     );
 
   /** Runs the statement, and judges its text first. */
@@ -95,7 +98,7 @@ export function userSql(options: UserSqlOptions): UserSql {
   async function commit(commit: Commit, inDoubt: boolean): Promise<CommitOutcome> {
     const decided = await pool.use(async (session) => {
       try {
-        await begin(session, leftAloneMs);
+        await begin(session, leftAloneMs, statementMsMax);
         const refused = await statements(session, commit);
         if (!refused) return { written: true, outcome: (await end(session, commit, inDoubt)).outcome };
         await session.script("rollback");
@@ -147,7 +150,7 @@ export function userSql(options: UserSqlOptions): UserSql {
   async function rows(statement: Statement): Promise<Rows> {
     return pool.use(async (session) => {
       try {
-        await session.script("begin isolation level read committed read only");
+        await session.script(`begin isolation level read committed read only; set local statement_timeout = ${statementMsMax}`);
         const { rows: found } = await run(session, statement);
         const [ended] = await session.script(`select * from "${schema}".end_user_read_v1(); commit`);
         const last = ended?.rows[0] as unknown as { readonly epoch: number; readonly newest: string; readonly life: string | null };
@@ -255,6 +258,7 @@ export function userSql(options: UserSqlOptions): UserSql {
           checkUserText(text, schema);
           await session.script(
             `begin isolation level read committed read write; set local statement_timeout = 0; select "${schema}".lock_migrations_v1(); savepoint found`,
+            { unbounded: true },
           );
           const [found] = (
             await session.query<{ digest: string | null }>({ text: `select "${schema}".find_migration_v1($1, $2) as digest`, values: [component, name] })
@@ -270,7 +274,7 @@ export function userSql(options: UserSqlOptions): UserSql {
             );
           // Whoever waits for a lock on a table makes everybody wait behind it: a migration gives up instead.
           await session.script("set local lock_timeout = '10s'");
-          await session.script(text);
+          await session.script(text, { unbounded: true }); // an index on a large table takes its time
           await session.script(`set constraints all immediate; select "${schema}".guard_user_sql_v1()`);
           await session.query({ text: `select "${schema}".keep_migration_v1($1, $2, $3, $4)`, values: [nowMs(), component, name, digest] });
           await session.script("commit");
