@@ -41,7 +41,7 @@ export interface BatchRow {
   readonly standing: readonly string[];
   readonly now_epoch: number;
   readonly head: string | number;
-  /** Commits of the batch that gave work to a queue, and the queue: one pair each. */
+  /** Commits of the batch that gave work to a queue, beside those that send to it, and the queue: one pair each. */
   readonly gave_commit: readonly number[];
   readonly gave_queue: readonly string[];
   readonly life: string;
@@ -210,7 +210,7 @@ export function encodeBatch(commits: readonly InternalCommit[], { nowMs, inside,
         keys.add(`s${write.stream}`);
       } else if (write.kind === "enqueue") {
         jobs.enqueue(n, write.job);
-        keys.add(`j${write.job.id}`);
+        keys.add(`j${write.job.id}`).add(`q${write.job.queue}`);
       } else if (write.kind === "finish" || write.kind === "cancel" || write.kind === "redrive") {
         if (write.kind === "finish") jobs.finish(n, write.job, write.end);
         else if (write.kind === "cancel") jobs.cancel(n, write.job);

@@ -63,7 +63,7 @@ declare
   v_commits integer := cardinality(p_id);
   v_op integer := 0; v_first integer; v_kind integer; v_slot integer;
   v_refused integer; v_holds boolean; v_current text; v_next text; v_number_now numeric; v_by numeric; v_merging boolean;
-  v_claim_tid tid[]; v_claim_epoch integer[]; v_claim_n bigint[]; v_gave record; v_gave_commit integer[] := '{}'; v_gave_queue text[] := '{}';
+  v_claim_tid tid[]; v_claim_epoch integer[]; v_claim_n bigint[]; v_gave record; v_gave_commit integer[] := '{}'; v_gave_queue text[] := '{}'; v_gave_keys text[] := '{}';
 begin
   perform require_read_committed();
   perform set_config('synchronous_commit', 'off', true);
@@ -280,10 +280,14 @@ begin
     v_gave_queue := v_gave_queue || v_gave.queues;
   end if;
   perform tidy_jobs(v_now);
+  -- One array for each commit, as texts: looking each commit up among the pairs would be quadratic.
+  for v_at in 1 .. cardinality(v_gave_commit) loop
+    v_gave_keys[v_gave_commit[v_at]] := (coalesce(v_gave_keys[v_gave_commit[v_at]], '{}')::text[] || ('q' || v_gave_queue[v_at]))::text;
+  end loop;
   insert into commit (id, epoch, n, at_ms, keys)
     select x.id, v_epoch, x.n, v_now,
-      x.keys::text[] || case when cardinality(v_gave_commit) > 0 then array(select distinct 'q' || g.queue from unnest(v_gave_commit, v_gave_queue) g (commit, queue) where g.commit = x.i) end
-    from unnest(p_id, v_fresh, p_keys) with ordinality x (id, n, keys, i) where x.n is not null;
+      x.keys::text[] || x.gave::text[]
+    from unnest(p_id, v_fresh, p_keys, v_gave_keys) x (id, n, keys, gave) where x.n is not null;
   if true = any (p_in_doubt) then
     insert into commit (id, epoch, at_ms) select x.id, v_epoch, v_now from unnest(p_id, p_in_doubt, v_status) x (id, in_doubt, status) where x.in_doubt and x.status > 0 on conflict (id) do nothing;
   end if;

@@ -379,7 +379,8 @@ begin
 end $$;
 
 -- What the commits of a batch do to jobs, all in order. Ends (`p_end`: as in end_jobs, 20 cancel, 21 redrive) and new jobs are two lists; `p_job_at` and
--- `p_end_at` are their places in the batch. `p_tid` are those that find_claims found. Answers which commit gave work to which queue.
+-- `p_end_at` are their places in the batch. `p_tid` are those that find_claims found. Answers which commit gave work to which queue, beside those it
+-- sends to, which the client knows.
 --
 -- Where order cannot matter, all ends go first and then all new jobs, so that a batch is a handful of statements: an end never
 -- sees a job of its own batch, and leaves the same line whether a job joins before or after it. It can matter where jobs
@@ -456,13 +457,6 @@ begin
       b := v_to + 1;
     end loop;
   end if;
-
-  for v_at in 1 .. v_jobs loop
-    if p_fresh[p_job_commit[v_at]] is not null then
-      commits := commits || p_job_commit[v_at];
-      queues := queues || p_job_queue[v_at];
-    end if;
-  end loop;
 end $$;
 
 -- In order: the last word on a queue stands. An end of a pause is told as work is.
