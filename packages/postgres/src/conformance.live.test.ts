@@ -1,7 +1,18 @@
 /** The same cases every engine is held to, on a real server, directly and through a transaction pooler, by a clock that the cases move. */
 import { after, test } from "node:test";
 import { missing, pgbouncer, type Server } from "@trestle/testing";
-import { commitCases, logCases, queueCases, queuePolicyCases, recordCases, sqlCases, tokenCases, transactionCases, type Case, type StoreSubject } from "trestle/conformance";
+import {
+  commitCases,
+  logCases,
+  queueCases,
+  queuePolicyCases,
+  recordCases,
+  sqlCases,
+  tokenCases,
+  transactionCases,
+  type Case,
+  type StoreSubject,
+} from "trestle/conformance";
 import { seededRandom, uuidv7Ids, virtualClock } from "trestle/kernel";
 import { fixture } from "./testing/fixture.ts";
 

@@ -9,7 +9,9 @@ import { commitFault } from "./lane.ts";
 import { wasRolledBack, type Pool, type Session } from "./sessions.ts";
 
 /** Format 1 is the first list, and so on. */
-const formats: readonly (readonly string[])[] = [["tables", "parts", "jobs", "claims", "queue-reads", "commit-batch", "flush", "reads", "hint", "user-sql", "staged", "sweep", "pin"]];
+const formats: readonly (readonly string[])[] = [
+  ["tables", "parts", "jobs", "claims", "queue-reads", "commit-batch", "flush", "reads", "hint", "user-sql", "staged", "sweep", "pin"],
+];
 
 const attemptsMax = 5;
 

@@ -334,6 +334,11 @@ begin
   -- A rate whose next moment lies an hour back says nothing any more.
   delete from job_mark m using unnest(array(
     select r.ctid from job_mark r where r.kind = 6 and r.at_ms >= v_mark - 3600000 - 1000 and r.at_ms < p_now - 3600000 order by r.at_ms limit 1000)) x (tid) where m.ctid = x.tid;
+  -- Once a minute: marks of keys that were not used for a million batches.
+  if p_now % 60000 < 1000 then
+    delete from job_mark m using unnest(array(
+      select r.ctid from job_mark r where r.kind = 9 and r.mark < (newest_commit() - 1000000) << 20 order by r.mark limit 1000)) x (tid) where m.ctid = x.tid;
+  end if;
   perform move_mark(7, '', '', 0, case when cardinality(v_tids) < 1000 then p_now + 1
     else coalesce((select j.until_ms from job j where j.state in (8, 9) and j.until_ms is not null and j.until_ms >= v_mark order by j.until_ms limit 1), p_now + 1) end);
 end $$;

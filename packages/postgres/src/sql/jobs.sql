@@ -69,6 +69,7 @@ create index job_unique on job (queue, unique_key, seq desc) where unique_key is
 -- kind 6: when the next job of this queue or share may be handed out under a rate (`at_ms`); `share` '' is the queue
 -- kind 7: nothing that was kept for a time is due to go before `mark` (queue '')
 -- kind 8: there has been such a queue
+-- kind 9: no head of this key (in `share`) has a line below `mark`
 create table job_mark (
   kind smallint not null,
   queue text collate "C" not null,
@@ -81,6 +82,7 @@ create table job_mark (
 );
 create unique index job_mark_newest on job_mark (kind, queue, share, priority, turn desc);
 create index job_mark_rates on job_mark (at_ms) where kind = 6;
+create index job_mark_keys on job_mark (mark) where kind = 9;
 
 -- Nothing of these queues is handed out.
 create table job_paused (queue text collate "C" primary key);
@@ -123,6 +125,14 @@ begin
   end loop;
 end $$;
 
+-- The line of a key's head, or null when it has none.
+create function head_of(p_queue text, p_key text) returns bigint language plpgsql volatile as $$
+declare
+  v_from bigint := coalesce(mark_of(9, p_queue, p_key, 0), 0);
+begin
+  return (select h.line from job h where h.queue = p_queue and h.key = p_key and h.key is not null and h.state <= 5 and h.line >= v_from order by h.queue, h.key, h.line desc limit 1);
+end $$;
+
 -- Lets jobs of these queues join that have fallen due, in order of due time; at most 1,000 of a queue, the rest follows in the next
 -- batch. Answers how many places it gave, from `p_place` on, and the queues in which more is due.
 create function join_due(p_queues text[], p_now bigint, p_place bigint, out places integer, out backlog text[]) language plpgsql volatile as $$
@@ -162,7 +172,7 @@ begin
     state = case when j.state = 3 or j.key is null or m.nth = 1 and m.head is null then 1 else 6 end
   from (
     select x.tid, x.i, row_number() over (partition by d.state, d.key order by x.i) as nth,
-      (select h.line from job h where h.queue = d.queue and h.key = d.key and h.key is not null and h.state <= 5 order by h.queue, h.key, h.line desc limit 1) as head
+      head_of(d.queue, d.key) as head
     from unnest(p_tid) with ordinality x (tid, i) join job d on d.ctid = x.tid) m
   where j.ctid = m.tid;
   return cardinality(p_tid);
@@ -185,17 +195,19 @@ end $$;
 -- The head at `line` of each key has gone: the next one behind it is ready. Answers which commit gave work to which queue.
 create function advance(p_base bigint, p_commit integer[], p_queue text[], p_key text[], p_line bigint[], out commits integer[], out queues text[]) language plpgsql volatile as $$
 declare
-  v_tid tid[];
+  v_tid tid[] := array(
+    select (select b.ctid from job b where b.queue = x.queue and b.key = x.key and b.state = 6 and b.line > x.line order by b.queue, b.key, b.line limit 1)
+    from unnest(p_queue, p_key, p_line) with ordinality x (queue, key, line, i) order by x.i);
 begin
-  select array_agg(y.commit order by y.i), array_agg(y.tid order by y.i) into commits, v_tid from (
-    select x.i, x.commit, (select b.ctid from job b where b.queue = x.queue and b.key = x.key and b.state = 6 and b.line > x.line order by b.queue, b.key, b.line limit 1) as tid
-    from unnest(p_commit, p_queue, p_key, p_line) with ordinality x (commit, queue, key, line, i)) y where y.tid is not null;
-  if v_tid is null then
-    commits := '{}';
-    queues := '{}';
-  else
-    queues := make_ready(v_tid, p_base);
+  -- Whose key is empty now leaves a dead head behind, which the next one of the key would be looked for among. A key that is empty often gets a
+  -- mark, one time in 64; most keys are used once, and get none.
+  if (p_base >> 20) % 64 = 0 then
+    for v_at in 1 .. cardinality(v_tid) loop
+      if v_tid[v_at] is null then perform move_mark(9, p_queue[v_at], p_key[v_at], 0, p_line[v_at] + 1); end if;
+    end loop;
   end if;
+  select coalesce(array_agg(x.commit order by x.i), '{}'), coalesce(array_agg(x.tid order by x.i), '{}') into commits, v_tid from unnest(p_commit, v_tid) with ordinality x (commit, tid, i) where x.tid is not null;
+  queues := make_ready(v_tid, p_base);
 end $$;
 
 -- New jobs, in order; `p_fresh[commit]` is the number of its commit, and null when that was not applied.
@@ -232,7 +244,7 @@ begin
         when v.due > p_now then 7
         when v.key is null then 1
         when row_number() over (partition by v.queue, v.key, v.due > p_now order by v.i) = 1
-          and (select h.line from job h where h.queue = v.queue and h.key = v.key and h.key is not null and h.state <= 5 order by h.queue, h.key, h.line desc limit 1) is null then 1
+          and head_of(v.queue, v.key) is null then 1
         else 6 end,
       v.priority, v.place, v.place, v.place, v.place, greatest(v.due, p_now), p_sent, v.key, v.unique_key, v.until, substring(p_payload from v.first for v.length)
     from (
@@ -356,7 +368,7 @@ begin
       payload = case when m.length is null then j.payload else substring(p_payload from m.first for m.length) end
     from (
       select x.commit, x.tid, x.first, x.length, (p_fresh[x.commit] << 20) + p_first + x.i as place, row_number() over (partition by d.state, d.queue, d.key order by x.i) as nth,
-        (select h.line from job h where h.queue = d.queue and h.key = d.key and h.key is not null and h.state <= 5 order by h.queue, h.key, h.line desc limit 1) as head
+        head_of(d.queue, d.key) as head
       from (
         select distinct on (o.tid) o.* from (
           select y.commit, y.i, y.first, y.length, (select j.ctid from job j where j.id = y.id) as tid from unnest(p_commit, p_id, p_from, p_length) with ordinality y (commit, id, first, length, i)) o order by o.tid, o.i) x
