@@ -156,14 +156,15 @@ class RunningNode implements Node {
     this.#file = file;
     this.#startedAtMs = inside.clock.wallMs();
     const { store, clock, random, metrics, logger } = inside;
+    const ids = uuidv7Ids(clock, random);
     this.#services = nodeServices({
       app: app.name,
       components,
       store,
-      lane: new Lane(store, clock),
+      lane: new Lane(store, clock, { ids, holder: `${app.name} ${process.pid}` }),
       clock,
       random,
-      ids: uuidv7Ids(clock, random),
+      ids,
       observer: makeObserver({ metrics, clock, random }),
       logger,
       draining: this.#draining.signal,

@@ -159,6 +159,8 @@ export class Invocation implements TurnTaker {
   #running: ReadonlySet<Promise<void>> = noMembers;
   #reactionFault: { readonly fault: unknown } | undefined;
   #turns: ReadonlySet<StoreKey> = noMembers;
+  /** Of those, and of those before, the keys that this process holds against others until the outcome is known. */
+  #storeTurns: ReadonlySet<StoreKey> = noMembers;
   #unread: ReadonlyMap<Refused, { readonly from: string; readonly decides: boolean }> = noEntries;
   #handles: ReadonlyMap<Component, object> = noEntries;
 
@@ -984,6 +986,12 @@ export class Invocation implements TurnTaker {
     if (commit.writes.length === 0 && commit.expects.length === 0) return Promise.resolve({ ok: true, epoch: this.node.store.epoch, n: 0 });
     // Not changed any more: the next segment starts with none.
     const answer = this.node.lane.submit(commit, keep ? this.#folds : noEntries);
+    const entered = this.#storeTurns;
+    if (entered !== noMembers) {
+      this.#storeTurns = noMembers;
+      const leave = () => this.#leave(entered);
+      answer.then(leave, leave);
+    }
     this.#endTurns(); // staged: the next one may decide on it
     return answer;
   }
@@ -991,11 +999,23 @@ export class Invocation implements TurnTaker {
   async #takeTurn(key: StoreKey): Promise<void> {
     const { lane } = this.node;
     if (!lane.isContended(key) || !(await lane.takeTurn(key, this))) return;
-    if (this.#state === "open") this.#turns = withMember(this.#turns, key);
-    else lane.endTurn(key, this); // it ended while it waited: nobody would give the turn on
+    if (this.#state !== "open") return lane.endTurn(key, this); // it ended while it waited: nobody would give the turn on
+    this.#turns = withMember(this.#turns, key);
+    const { between } = lane;
+    if (!between?.isFoughtOver(key) || this.#storeTurns.has(key) || !(await between.enter(key, this.#storeTurns, this.frame.deadlineMs))) return;
+    if (this.#state === "open") this.#storeTurns = withMember(this.#storeTurns, key);
+    else between.leave(key);
+  }
+
+  #leave(entered: ReadonlySet<StoreKey>): void {
+    for (const key of entered) this.node.lane.between?.leave(key);
   }
 
   #endTurns(): void {
+    if (this.#storeTurns !== noMembers) {
+      this.#leave(this.#storeTurns);
+      this.#storeTurns = noMembers;
+    }
     if (this.#turns === noMembers) return;
     for (const key of this.#turns) this.node.lane.endTurn(key, this);
     this.#turns = noMembers;

@@ -5,15 +5,18 @@
  *
  * A key that was fought over is taken in turns for a while: the next handler waits until the one before has staged (not:
  * until it is durable). Turns are only a schedule; correctness rests on the expectations alone. So a wait that would close
- * a circle, or lasts longer than `turnWaitMsMax`, is simply not made.
+ * a circle, or lasts longer than `turnWaitMsMax`, is simply not made. Where other processes fight for the key as well, its
+ * holder also queues for it in the store (store-turns.ts), and those behind it wait as long as that may take.
  */
-import { Fault, type Clock } from "../kernel/index.ts";
+import { Fault, type Clock, type Ids } from "../kernel/index.ts";
 import type { Commit, CommitId, CommitOutcome, Store, StoreKey } from "../store/index.ts";
 import { KeptFolds, type Fold } from "./kept-folds.ts";
+import { StoreTurns } from "./store-turns.ts";
 
 export type { Fold };
 
 const turnWaitMsMax = 50;
+const storeTurnWaitMsMax = 1_000;
 const contendedForMs = 1_000;
 const foldsMax = 10_000;
 
@@ -35,6 +38,8 @@ export interface StagedStream extends Staged {
 interface Staging {
   readonly records: ReadonlyMap<StoreKey, StagedRecord>;
   readonly streams: ReadonlyMap<StoreKey, StagedStream>;
+  /** Keys it rests on that were taken in turns when it was made: nobody here came in between. */
+  turned: readonly StoreKey[] | undefined;
 }
 
 /** Whoever may hold turns: an invocation. */
@@ -56,11 +61,15 @@ export class Lane {
   readonly #contended = new Map<StoreKey, number>();
   readonly #turns = new Map<StoreKey, Turn>();
 
+  /** Turns between processes; without it, there are none. */
+  readonly between: StoreTurns | undefined;
+
   #sending: ((queue: string) => void) | undefined;
 
-  constructor(store: Store, clock: Clock) {
+  constructor(store: Store, clock: Clock, as?: { readonly ids: Ids; readonly holder: string }) {
     this.#store = store;
     this.#clock = clock;
+    this.between = as && new StoreTurns(store, clock, as.ids, as.holder, (key) => this.#folds.forget(key));
   }
 
   /**
@@ -82,6 +91,7 @@ export class Lane {
       },
     );
     const staging = this.#stage(commit, folds, answer);
+    if (this.between && (this.#contended.size > 0 || this.between.isAtWork)) staging.turned = this.#turned(commit);
     return answer;
   }
 
@@ -122,6 +132,7 @@ export class Lane {
 
   /** Is this key, which was fought over, taken in turns for a while? */
   isContended(key: StoreKey): boolean {
+    if (this.between?.isFoughtOver(key)) return true;
     const until = this.#contended.get(key);
     if (until === undefined) return false;
     if (until > this.#clock.monotonicMs() || this.#turns.has(key)) return true;
@@ -148,7 +159,7 @@ export class Lane {
           resolve(got);
         },
       };
-      const timer = this.#clock.after(turnWaitMsMax, () => {
+      const timer = this.#clock.after(this.between?.isFoughtOver(key) ? storeTurnWaitMsMax : turnWaitMsMax, () => {
         const at = turn.waiting.indexOf(entry);
         if (at >= 0) turn.waiting.splice(at, 1);
         entry.wake(false);
@@ -190,8 +201,18 @@ export class Lane {
 
   #ended(staging: Staging, outcome: CommitOutcome): CommitOutcome {
     this.#settle(staging, outcome.ok);
-    if (!outcome.ok && outcome.refused === "conflict") this.#conflicted(outcome.keys);
+    if (!outcome.ok && outcome.refused === "conflict") {
+      if (staging.turned) for (const key of outcome.keys) if (staging.turned.includes(key)) this.between?.lost(key);
+      this.#conflicted(outcome.keys);
+    }
     return outcome;
+  }
+
+  #turned(commit: Commit): readonly StoreKey[] {
+    return commit.expects.flatMap((expects) => {
+      const key = expects.kind === "record" ? expects.key : expects.kind === "stream" ? expects.stream : undefined;
+      return key !== undefined && this.isContended(key) ? [key] : [];
+    });
   }
 
   #knownStale(commit: Commit): readonly StoreKey[] | undefined {
@@ -227,7 +248,7 @@ export class Lane {
       (streams ??= new Map()).set(stream, { commit: commit.id, chain: chainOf(commit, stream, this.#streams.get(stream)), fold });
     if (records) for (const [key, staged] of records) this.#records.set(key, staged);
     if (streams) for (const [stream, staged] of streams) this.#streams.set(stream, staged);
-    return records || streams ? { records: records ?? nothing, streams: streams ?? nothing } : nothingStaged;
+    return { records: records ?? nothing, streams: streams ?? nothing, turned: undefined };
   }
 
   #settle({ records, streams }: Staging, applied: boolean): void {
@@ -265,4 +286,3 @@ function chainOf(commit: Commit, key: StoreKey, below: Staged | undefined): obje
   return rests ? below.chain : {};
 }
 const nothing: ReadonlyMap<StoreKey, never> = new Map<StoreKey, never>();
-const nothingStaged: Staging = { records: nothing, streams: nothing };

@@ -17,16 +17,17 @@ export async function testNode(options: { readonly store?: Store; readonly clock
   const clock = options.clock ?? virtualClock();
   const store = options.store ?? (await openSqlite({ path: ":memory:", clock }));
   const random = seededRandom(options.seed ?? "test");
+  const ids = uuidv7Ids(clock, random);
   const locals = new Map<Component, unknown>();
   const attempts: number[] = [];
   return {
     app: "test",
     id: "test-node",
     store,
-    lane: new Lane(store, clock),
+    lane: new Lane(store, clock, { ids, holder: "test-node" }),
     clock,
     random,
-    ids: uuidv7Ids(clock, random),
+    ids,
     attempts,
     observer: { invoked: (_component, _operation, _end, _durationMs, runs) => void attempts.push(runs), used: () => undefined, span: () => undefined },
     log: () => boundLog({ log: () => undefined }),
