@@ -12,7 +12,7 @@
  * Over 400 lines because claiming, keeping and ending are one machine over what the node holds.
  */
 import { decodeJournal, journalKey, type Component, type Journal, type NodeServices } from "../component/index.ts";
-import { Fault, type Timer } from "../kernel/index.ts";
+import { emptyContext, Fault, inContext, type Timer } from "../kernel/index.ts";
 import { limits, type Claim, type ClaimedJob, type Claims, type Heartbeat, type QueueClaim, type QueuePolicy } from "../store/index.ts";
 
 /** Who works on the jobs of one queue. */
@@ -136,9 +136,10 @@ export class Dispatcher {
     if (!claimant?.roomAhead || this.#state !== "open") return;
     const before = this.#sent.get(claimant);
     this.#sent.set(claimant, (before ?? 0) + 1);
+    const claimSent = () => inContext(emptyContext, () => this.#claimSent());
     // A claim for each few of a long burst: the first of its jobs are worked on while the last are still on their way to the store.
-    if ((before ?? 0) + 1 >= claimEverySent) this.#claimSent();
-    else if (before === undefined && this.#sent.size === 1) void Promise.resolve().then(() => this.#claimSent());
+    if ((before ?? 0) + 1 >= claimEverySent) claimSent();
+    else if (before === undefined && this.#sent.size === 1) void Promise.resolve().then(claimSent);
   };
 
   /** The store's clock, as far as this node knows it. */
@@ -161,14 +162,17 @@ export class Dispatcher {
   #schedule(): void {
     if (this.#scheduled || this.#claiming || this.#state !== "open") return;
     this.#scheduled = true;
-    // After what is ready in this turn, so that a burst of freed slots and notices becomes one claim.
-    void Promise.resolve().then(() => {
-      this.#scheduled = false;
-      this.#claiming ??= this.#claim().finally(() => {
-        this.#claiming = undefined;
-        for (const claimant of this.#wanting) if (claimant.room() > 0) return this.#schedule();
-      });
-    });
+    // After what is ready in this turn, so that a burst of freed slots and notices becomes one claim; and in nobody's context: a job that
+    // ends or a request that sends wakes the loop, and their deadlines are not the loop's.
+    void Promise.resolve().then(() =>
+      inContext(emptyContext, () => {
+        this.#scheduled = false;
+        this.#claiming ??= this.#claim().finally(() => {
+          this.#claiming = undefined;
+          for (const claimant of this.#wanting) if (claimant.room() > 0) return this.#schedule();
+        });
+      }),
+    );
   }
 
   async #claim(): Promise<void> {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { z } from "zod";
 import { records } from "../records/index.ts";
-import { Fault, sleep } from "../kernel/index.ts";
+import { currentContext, Fault, sleep, withContext } from "../kernel/index.ts";
 import { journalKey } from "../component/index.ts";
 import { queue, readProgress } from "./index.ts";
 import { memoryStore, runNode } from "./testing.ts";
@@ -34,6 +34,27 @@ test("[MSG-18] a message is sent with its commit: a handler that throws sends no
   await node.idle();
 
   assert.deepEqual(handled, [1]);
+  await node.stop();
+});
+
+test("jobs are claimed in nobody's context: the deadline of whoever sent or ended one is not that of the next claim", async () => {
+  const on = await memoryStore();
+  const deadlines: (number | undefined)[] = [];
+  const store = Object.assign(Object.create(on.store) as typeof on.store, {
+    claim: (request: Parameters<typeof on.store.claim>[0]) => {
+      deadlines.push(currentContext().deadlineMs);
+      return on.store.claim(request);
+    },
+  });
+  const work = queue("work", { input: Numbered, concurrency: 1 }, () => sleep(on.clock, 5));
+  const node = await runNode([work], { ...on, store });
+
+  await withContext({ deadlineMs: on.clock.monotonicMs() + 1 }, () => node.commit({ work }, ({ work }) => void work.sendMany([1, 2, 3].map((n) => ({ n })))));
+  await on.clock.advance(100);
+  await node.idle();
+
+  assert.ok(deadlines.length >= 2);
+  assert.deepEqual(new Set(deadlines), new Set([undefined]));
   await node.stop();
 });
 
