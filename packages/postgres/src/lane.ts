@@ -278,6 +278,13 @@ export function commitFault(error: Error & { readonly code: string }): Fault {
       "Look for a session that holds the store's advisory lock.",
       { cause: error },
     );
+  if (error.code === "TR005")
+    return Fault.create(
+      "store.receiving",
+      "another store is being moved here, and this one is not open yet",
+      "Wait until the move is over, or abandon it (`trestle move --abandon`).",
+      { cause: error },
+    );
   if (error.code === "TR001")
     return Fault.create(
       "postgres.isolation",

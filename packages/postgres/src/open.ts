@@ -36,7 +36,7 @@ export interface PostgresOptions {
   readonly time?: Pick<Clock, "wallMs">;
 }
 
-const guarantees = [
+export const guarantees = [
   "commit.atomic",
   "commit.durable",
   "commit.survives-crash",

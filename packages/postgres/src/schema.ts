@@ -15,11 +15,12 @@ const formats: readonly (readonly string[])[] = [
 
 const attemptsMax = 5;
 
-/** Makes or upgrades the schema, and answers where the store stands. Faults with `store.newer-format`, `postgres.schema-not-made`. */
+/** Makes or upgrades the schema, and answers where the store stands. Faults: those of `makeSchema`, `store.receiving`, `store.unreachable`. */
 export async function prepareSchema(pool: Pool, schema: string): Promise<{ readonly epoch: number; readonly head: number }> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await prepareOnce(pool, schema);
+      await makeSchema(pool, schema);
+      return await openSchema(pool, schema);
     } catch (error) {
       // The connection was lost, and with it everything that was not committed.
       if (Fault.is(error) || wasRolledBack(error)) throw error;
@@ -34,7 +35,19 @@ export async function prepareSchema(pool: Pool, schema: string): Promise<{ reado
   }
 }
 
-async function prepareOnce(pool: Pool, schema: string): Promise<{ readonly epoch: number; readonly head: number }> {
+function openSchema(pool: Pool, schema: string): Promise<{ readonly epoch: number; readonly head: number }> {
+  return pool.use(async (session) => {
+    try {
+      const [row] = (await session.query<{ epoch: number; head: string }>({ text: `select * from "${schema}".open_store_v1()` })).rows;
+      return { epoch: row?.epoch as number, head: Number(row?.head) };
+    } catch (error) {
+      throw wasRolledBack(error) ? commitFault(error) : error;
+    }
+  });
+}
+
+/** Makes or upgrades the schema. Faults with `store.newer-format`, `postgres.schema-not-made`. */
+export async function makeSchema(pool: Pool, schema: string): Promise<void> {
   return pool.use(async (session) => {
     const format = await formatOf(session, schema);
     if (format > formats.length)
@@ -45,12 +58,6 @@ async function prepareOnce(pool: Pool, schema: string): Promise<{ readonly epoch
         { details: { format } },
       );
     if (format < formats.length) await upgrade(session, schema);
-    try {
-      const [row] = (await session.query<{ epoch: number; head: string }>({ text: `select * from "${schema}".open_store_v1()` })).rows;
-      return { epoch: row?.epoch as number, head: Number(row?.head) };
-    } catch (error) {
-      throw wasRolledBack(error) ? commitFault(error) : error;
-    }
   });
 }
 

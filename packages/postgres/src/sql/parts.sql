@@ -24,12 +24,14 @@ create function current_home() returns text language sql volatile as $$
   select substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) || '/' || (select oid from pg_database where datname = current_database())
 $$;
 
--- The epoch, a new one when the store has moved to another timeline, cluster or database. Call it with the lane locked.
+-- The epoch, a new one when the store has moved to another timeline, cluster or database; 0 while another store is being moved here. Call it with
+-- the lane locked.
 create function current_epoch() returns integer language plpgsql volatile as $$
 declare
   v_epoch integer; v_home text; v_now_home text := current_home();
 begin
   select s.epoch, s.home into v_epoch, v_home from store s;
+  if v_epoch = 0 then raise exception 'the store receives a move' using errcode = 'TR005'; end if;
   if v_home <> v_now_home then
     update store s set epoch = s.epoch + 1, home = v_now_home returning s.epoch into v_epoch;
   end if;
@@ -115,7 +117,7 @@ declare
 begin
   perform require_read_committed();
   perform lock_lane();
-  if exists (select from store s where s.system <> v_system) then
+  if exists (select from store s where s.system <> v_system and s.epoch > 0) then
     update store s set epoch = s.epoch + 1, system = v_system, home = current_home();
   end if;
   return query select current_epoch(), newest_commit();

@@ -123,3 +123,9 @@ create table migration (
   at_ms bigint not null,
   primary key (component, name)
 );
+
+-- How far a move to this store has come, or that it is over.
+create table moving (
+  one boolean primary key default true check (one),
+  progress text not null
+);

@@ -25,7 +25,7 @@ import {
   type Metrics,
   type Random,
 } from "../kernel/index.ts";
-import type { Commit, SqlConnection, Store } from "../store/index.ts";
+import { followingStore, type Commit, type SqlConnection, type Store } from "../store/index.ts";
 import type { App } from "./app.ts";
 import { followChanges, type ChangesOptions, type CommitChange } from "./changes.ts";
 import { openStoreAt, storeUrl, type Engines } from "./engines.ts";
@@ -99,7 +99,8 @@ export async function start(app: App, options: StartOptions = {}): Promise<Node>
   const logger = jsonLogger({ clock, write: options.log ?? ((line) => void process.stderr.write(`${line}\n`)), level: logLevel(process.env["TRESTLE_LOG"]) });
   if (options.port !== undefined) portOf(options.port, "port");
   const components = app.components; // duplicate names show here, before anything is opened
-  const store = await openStoreAt(where.url, { clock, random });
+  // A store that is moved away while this node runs is followed to where it went.
+  const store = followingStore(await openStoreAt(where.url, { clock, random }), { clock, open: (url) => openStoreAt(url, { clock, random }) });
   try {
     return await RunningNode.start(app, components, options, { store, clock, random, metrics, logger }, where.file);
   } catch (fault) {

@@ -26,6 +26,11 @@ const wrong: readonly (readonly [readonly string[], number, RegExp])[] = [
   [["queue", "ls"], 2, /there is no store in .*\.trestle/],
   [["queue", "ls", "--store", "sqlite:gone.db"], 4, /there is no file .*gone\.db/],
   [["queue", "ls", "--url", "http://localhost:59998"], 4, /no node answers at http:\/\/localhost:59998 \(ECONNREFUSED\)/],
+  [["move", "--to", "postgres://db/shop"], 2, /move needs --from/],
+  [["move", "--from", "sqlite:gone.db", "--to", "postgres://db/shop"], 4, /there is no file .*gone\.db/],
+  [["move", "--from", "memory:", "--to", "postgres://db/shop"], 2, /--from must be a store in a file/],
+  [["move", "--from", "postgres://db/shop", "--to", "postgres://db/shop"], 2, /--from must be a SQLite store/],
+  [["plan", bookshopFile, "--to", "redis://x"], 2, /store "redis:\/\/x"/],
   [["queue", "ls", "--url", "localhost:1"], 2, /--url must be an http or https URL, got "localhost:1"/],
 ];
 
@@ -58,9 +63,9 @@ test("every command has help on stdout that names its options", async () => {
   using here = place();
 
   const overview = await here.run(["--help"]);
-  const names = [...overview.out.matchAll(/^ {2}(start|graph|queue \w+|doctor)/gm)].map((match) => match[1] as string);
+  const names = [...overview.out.matchAll(/^ {2}(start|graph|queue \w+|plan|move|doctor)/gm)].map((match) => match[1] as string);
 
-  assert.equal(names.length, 6);
+  assert.equal(names.length, 8);
   for (const name of names) {
     const { code, out } = await here.run([...name.split(" "), "--help"]);
     assert.equal(code, 0);
@@ -309,4 +314,21 @@ test("doctor sees a directory that may not be written", { skip: process.getuid?.
 
   assert.equal(code, 3);
   assert.match(out, /fail {2}directory .*cannot be written/);
+});
+
+test("trestle plan says what another store gives up, appears with and costs, before anything is opened", async () => {
+  using here = place();
+
+  const weaker = await here.run(["plan", bookshopFile, "--from", "sqlite:shop.db", "--to", "sqlite:shop.db?synchronous=normal", "--json"]);
+  const other = await here.run(["plan", bookshopFile, "--from", "sqlite:shop.db", "--to", "postgres://ada:secret@db.internal/shop"]);
+
+  const plan = JSON.parse(weaker.out) as {
+    readonly vanish: readonly string[];
+    readonly appear: readonly string[];
+    readonly costs: readonly { readonly what: string }[];
+  };
+  assert.deepEqual([weaker.code, plan.vanish, plan.appear, plan.costs.map(({ what }) => what)], [0, ["commit.durable"], [], ["commit"]]);
+  assert.match(other.out, /sqlite \(sqlite:shop\.db\) → postgres \(postgres:\/\/ada:\*\*\*@db\.internal\/shop\)/);
+  assert.match(other.out, /read by key\n {4}now {3}in the process/);
+  assert.equal(existsSync(join(here.folder, "shop.db")), false);
 });

@@ -8,6 +8,8 @@ import { findCommand, helpOf, overview, parseCommand, type CommandSpec, type Giv
 import { doctorCommand, runDoctor } from "./doctor.ts";
 import { exitCodes, type ExitCode } from "./exit-codes.ts";
 import { graphCommand, runGraph } from "./graph.ts";
+import { moveCommand, runMove } from "./move.ts";
+import { planCommand, runPlan } from "./plan.ts";
 import { queueCommands, runQueue } from "./queue.ts";
 import { runStart, startCommand } from "./start.ts";
 
@@ -17,6 +19,8 @@ const commands = new Map<CommandSpec, Run>([
   [startCommand, runStart],
   [graphCommand, runGraph],
   ...queueCommands.map((command) => [command, runQueue] as const),
+  [planCommand, runPlan],
+  [moveCommand, runMove],
   [doctorCommand, runDoctor],
 ]);
 

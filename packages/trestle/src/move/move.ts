@@ -1,5 +1,5 @@
 /**
- * Moves a store to another engine while it is used (FINDINGS F13, docs/decisions/0013-live-move.md).
+ * Moves a store to another engine while it is used (FINDINGS F13, docs/decisions/0018-live-move.md).
  *
  *   copy     Every part, page by page, each page with the progress it makes: after a crash it goes on where it was.
  *   follow   What has changed meanwhile, from the change feed and the noted jobs, until little is left.

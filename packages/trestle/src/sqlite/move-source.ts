@@ -87,8 +87,8 @@ export function moveSource(path: string, store: SqliteStore, clock: Clock): Move
     job([seq, id, queue, state, priority, place, due, sent, attempt, key, uniq, grp, cancelled, epoch, n, lease, holder, error, until, payload]) {
       return {
         part: "job",
-        id: seq as number,
-        job: idText(id as Uint8Array),
+        id: idText(id as Uint8Array),
+        seq: seq as number,
         queue: queue as string,
         state: stateNames.get(state as number) as MovedJobState,
         priority: priority as number,
@@ -121,10 +121,9 @@ export function moveSource(path: string, store: SqliteStore, clock: Clock): Move
   };
 
   function queueRow(queue: string): MoveRow | undefined {
-    const pausedAt = sql("select at from trestle_paused where queue = ?").get(queue)?.[0];
+    const paused = sql("select 1 from trestle_paused where queue = ?").get(queue) !== undefined;
     const rates = sql("select scope, next from trestle_rates where queue = ? order by scope").all(queue) as unknown as [string, number][];
-    if (!present(pausedAt) && rates.length === 0) return undefined;
-    return { part: "queue", id: queue, ...(present(pausedAt) ? { pausedAtMs: pausedAt as number } : {}), rates };
+    return paused || rates.length > 0 ? { part: "queue", id: queue, paused, rates } : undefined;
   }
 
   /** The pages of a part: rows after an id, in its order. */
@@ -133,7 +132,11 @@ export function moveSource(path: string, store: SqliteStore, clock: Clock): Move
     stream: (after, limit) => sql("select stream, version, n from trestle_heads where stream > ? order by stream limit ?").all(after ?? "", limit),
     record: (after, limit) =>
       sql(`select ${recordColumns} from trestle_records indexed by trestle_records_key where key > ? order by key limit ?`).all(after ?? "", limit),
-    job: (after, limit) => sql(`select ${jobColumns} from trestle_jobs where seq > ? order by seq limit ?`).all(after ?? 0, limit),
+    job: (after, limit) =>
+      sql(`select ${jobColumns} from trestle_jobs where id > ? order by id limit ?`).all(
+        after === undefined ? new Uint8Array(0) : idBytes(after as string),
+        limit,
+      ),
     queue: (after, limit) =>
       sql("select queue from trestle_paused where queue > ?1 union select queue from trestle_rates where queue > ?1 order by 1 limit ?2").all(
         after ?? "",
@@ -225,7 +228,7 @@ export function moveSource(path: string, store: SqliteStore, clock: Clock): Move
       case "token":
         return tokenNow(id as string) ?? gone;
       case "job":
-        return row(`select ${jobColumns} from trestle_jobs where seq = ?`, id);
+        return row(`select ${jobColumns} from trestle_jobs where id = ?`, idBytes(id as string));
       case "queue":
         return queueRow(id as string) ?? gone;
       case "migration":
@@ -299,7 +302,7 @@ export function moveSource(path: string, store: SqliteStore, clock: Clock): Move
     changes(after, limit) {
       return snapshot(() => {
         const commits = sql("select n, epoch, id, at, keys from trestle_commits where n > ? order by n limit ?").all(after.n, limit);
-        const jobs = sql("select at, seq from trestle_moving where at > ? order by at limit ?").all(after.jobChange, 4 * limit);
+        const jobs = sql("select at, job from trestle_moving where at > ? order by at limit ?").all(after.jobChange, 4 * limit);
         const events = sql(`select ${eventColumns} from trestle_events where position > ? order by position limit ?`).all(after.position, 4 * limit);
         const touched = new Map<string, Moved>();
         const queues = new Set<string>();
@@ -317,7 +320,10 @@ export function moveSource(path: string, store: SqliteStore, clock: Clock): Move
             }
           }
         }
-        for (const [, seq] of jobs) touched.set(`job ${String(seq)}`, one("job", seq as number));
+        for (const [, job] of jobs) {
+          const id = idText(job as Uint8Array);
+          touched.set(`job ${id}`, one("job", id));
+        }
         for (const row of touched.values()) if (row.part === "job" && "queue" in row) queues.add(row.queue);
         const more = commits.length === limit || jobs.length === 4 * limit || events.length === 4 * limit;
         return {

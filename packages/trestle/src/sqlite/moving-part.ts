@@ -2,7 +2,7 @@
  * The lane's side of a live move (store/move.ts, FINDINGS F13).
  *
  * Commits tell in the feed which records, tokens and streams they wrote; but jobs also change without a commit (a claim, a lease that ran
- * out, a key that goes on), so while a move copies, triggers note the place of every job row that changes.
+ * out, a key that goes on), so while a move copies, triggers note the id of every job whose row changes.
  */
 import { Fault } from "../kernel/index.ts";
 import type { CommitOutcome } from "../store/index.ts";
@@ -10,7 +10,7 @@ import { setMeta, type LaneState } from "./lane-state.ts";
 import type { MoveStep } from "./operation.ts";
 
 const noting = (when: string, row: string): string =>
-  `create trigger trestle_moving_${when} after ${when} on trestle_jobs begin insert into trestle_moving (seq) values (${row}.seq); end`;
+  `create trigger trestle_moving_${when} after ${when} on trestle_jobs begin insert into trestle_moving (job) values (${row}.id); end`;
 
 export function moveStep(state: LaneState, step: MoveStep, url: string): CommitOutcome | undefined {
   switch (step) {
@@ -42,7 +42,7 @@ export function movedFault(url: string, epoch: number): Fault {
 /** Twice is once. */
 function captureJobs({ db, sql }: LaneState): undefined {
   if (sql("select 1 from sqlite_schema where name = 'trestle_moving'").get()) return;
-  db.exec(`create table trestle_moving (at integer primary key autoincrement, seq integer not null);
+  db.exec(`create table trestle_moving (at integer primary key autoincrement, job blob not null);
     ${noting("insert", "new")}; ${noting("update", "new")}; ${noting("delete", "old")}`);
 }
 

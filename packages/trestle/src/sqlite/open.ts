@@ -8,6 +8,7 @@ import { openFault, openForReading, openForWriting, openingWith, type Durability
 import { engineStore, type SqliteStore } from "./engine.ts";
 import type { TransactionSeam } from "./lane.ts";
 import { inUse, refuseNetworkFileSystem, tryOwnership } from "./ownership.ts";
+import { sqliteProfile } from "./profile.ts";
 import { openReader } from "./reader.ts";
 import { raiseTerm } from "./term.ts";
 import { threadWriter } from "./thread-writer.ts";
@@ -28,31 +29,6 @@ export interface SqliteOptions {
   readonly seam?: (db: DatabaseSync) => TransactionSeam;
 }
 
-/** What every store of this engine holds, and what one in a file holds beyond. */
-const always = [
-  "commit.atomic",
-  "commit.serializable-over-keys",
-  "commit.once-per-id",
-  "log.gapless",
-  "log.keeps-head",
-  "log.immutable",
-  "queue.fifo-per-key",
-  "queue.finishes-with-effect",
-  "queue.pauses",
-  "queue.fair-share",
-  "queue.limits-exact",
-  "queue.deadlines",
-  "queue.replaces-waiting",
-  "queue.keeps-ended",
-  "records.compare-and-set",
-  "records.expire",
-  "tokens.keep",
-  "sql.same-commit",
-] as const;
-const inFiles = ["commit.survives-crash", "queue.redelivers-after-crash"] as const;
-/** What rests on the writer having a thread of its own. */
-const inThreads = ["queue.outlives-blocked-loop"] as const;
-
 /**
  * Faults: `store.in-use`, `store.writer-stopped`, `store.version-differs`, `store.not-writable`, `store.corrupt`, `store.newer-format`, `store.not-a-store`, `store.network-file-system`,
  * `store.disk-full`, `store.io-error`, `store.setting-refused`, `store.open-differs`.
@@ -72,7 +48,7 @@ function openMemory(options: SqliteOptions): SqliteStore {
   const { db, user } = writer.lane;
   const store: SqliteStore = engineStore({
     engine: "memory",
-    guarantees: new Set<string>(always),
+    guarantees: new Set(sqliteProfile(":memory:", "full").guarantees),
     writer,
     reader: openReader({ db, clock, epoch: writer.epoch, user: queryOnly(db, user), whenReadable: () => store.whenNoTransaction() }),
     clock,
@@ -157,7 +133,7 @@ async function openFile(path: string, durability: Durability, options: SqliteOpt
   }
   return engineStore({
     engine: "sqlite",
-    guarantees: new Set<string>([...always, ...inFiles, ...(inline ? [] : inThreads), ...(durability === "full" ? ["commit.durable"] : [])]),
+    guarantees: new Set(sqliteProfile(path, durability, inline).guarantees),
     writer,
     reader: openReader({ db, clock, epoch: writer.epoch }),
     clock,

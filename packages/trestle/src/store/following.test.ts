@@ -32,7 +32,7 @@ test("what is asked of a store that has moved is asked again where it is, and th
   const old = sealable(await memory());
   const next = await memory();
   const opened: string[] = [];
-  const store = followingStore(old, (url) => (opened.push(url), Promise.resolve(next)));
+  const store = followingStore(old, { clock, open: (url) => (opened.push(url), Promise.resolve(next)) });
   await store.commit(put("a//1"));
   old.seal();
 
@@ -49,9 +49,12 @@ test("what is asked of a store that has moved is asked again where it is, and th
 test("a move that cannot be followed yet is told to the caller, and tried again by the next one", async () => {
   const old = sealable(await memory());
   let reachable = false;
-  const store = followingStore(old, async () => {
-    if (!reachable) throw Fault.create("store.unreachable", "not yet", "Wait.");
-    return memory();
+  const store = followingStore(old, {
+    clock,
+    async open() {
+      if (!reachable) throw Fault.create("store.unreachable", "not yet", "Wait.");
+      return memory();
+    },
   });
   old.seal();
 
@@ -70,7 +73,7 @@ test("listeners hear of the new store, and at once of everything that may wait t
     expects: [],
     writes: [{ kind: "enqueue", job: { id: ids.next(), queue: "work", payload: Buffer.from("1"), priority: 1 } }],
   });
-  const store = followingStore(old, () => Promise.resolve(next));
+  const store = followingStore(old, { clock, open: () => Promise.resolve(next) });
   const heard: (readonly string[])[] = [];
   const forget = store.onChange(({ queues }) => void heard.push(queues));
   old.seal();
@@ -93,9 +96,31 @@ test("listeners hear of the new store, and at once of everything that may wait t
 
 test("a store that was closed does not follow", async () => {
   const old = sealable(await memory());
-  const store = followingStore(old, () => Promise.reject(new Error("nobody may open it")));
+  const store = followingStore(old, { clock, open: () => Promise.reject(new Error("nobody may open it")) });
   await store.close();
   old.seal();
 
   await assert.rejects(store.commit(put("a//1")), (fault) => Fault.is(fault, "store.moved"));
+});
+
+test("between the last commit of the old store and the opening of the new one, callers wait", async () => {
+  const time = virtualClock();
+  const old = sealable(await memory());
+  const next = await memory();
+  let asked = 0;
+  const store = followingStore(old, {
+    clock: time,
+    async open() {
+      if (++asked < 4) throw Fault.create("store.receiving", "not yet", "Wait.");
+      return next;
+    },
+  });
+  old.seal();
+
+  const outcome = store.commit(put("a//1"));
+  await time.advance(1_000);
+
+  assert.equal((await outcome).ok, true);
+  assert.equal(asked, 4);
+  await store.close();
 });

@@ -6,33 +6,39 @@
  * Not promised: a process that only reads learns of the move with its next claim, commit or notice; until then it reads the old
  * store as it was when it was sealed.
  */
-import { Fault } from "../kernel/index.ts";
+import { Fault, sleep, type Clock } from "../kernel/index.ts";
 import type { Change, Store } from "./store.ts";
 
-/** `open` opens the store at a URL; asked at most once per move, and again when it failed. */
-export function followingStore(first: Store, open: (url: string) => Promise<Store>): Store {
+/** Between the old store's last commit and the opening of the new one lies what the move still copies: well under a second. */
+const receivingMsMax = 30_000;
+const lookAgainMs = 20;
+
+export interface Following {
+  readonly clock: Clock;
+  /** Opens the store at a URL; asked at most once per move, and again when it failed. */
+  readonly open: (url: string) => Promise<Store>;
+}
+
+export function followingStore(first: Store, { clock, open }: Following): Store {
   let current = first;
   let following: Promise<void> | undefined;
   let closed: Promise<void> | undefined;
   const listeners = new Map<(change: Change) => void, () => void>();
 
-  /** Does it where the store is; where it has moved to, if it says so. */
-  async function there<T>(ask: (store: Store) => Promise<T>): Promise<T> {
-    for (;;) {
-      const asked = current;
-      try {
-        return await ask(asked);
-      } catch (fault) {
-        const url = Fault.is(fault, "store.moved") && !closed ? (fault.details as { readonly url?: unknown }).url : undefined;
-        if (typeof url !== "string") throw fault;
-        if (asked === current) await (following ??= follow(url).finally(() => (following = undefined)));
-      }
-    }
+  /** Does it where the store is; where it has moved to, if it says so. One promise more than asking it directly. */
+  function there<T>(ask: (store: Store) => Promise<T>): Promise<T> {
+    const asked = current;
+    return ask(asked).then(undefined, async (fault: unknown) => {
+      const url = Fault.is(fault, "store.moved") && !closed ? (fault.details as { readonly url?: unknown }).url : undefined;
+      if (typeof url !== "string") throw fault;
+      if (asked === current) await (following ??= follow(url).finally(() => (following = undefined)));
+      return there(ask);
+    });
   }
 
   async function follow(url: string): Promise<void> {
     const left = current;
-    const found = await open(url);
+    const found = await openWhenReady(url);
     if (closed) return found.close();
     const queues = await found.read.queues();
     const { n } = await found.read.head();
@@ -46,9 +52,24 @@ export function followingStore(first: Store, open: (url: string) => Promise<Stor
     await left.close().catch(() => undefined); // it is sealed: nothing of it can be lost
   }
 
-  const read = new Proxy({} as Store["read"], {
-    get: (_, name) => (input: never) => there((store) => (store.read[name as keyof Store["read"]] as (input: never) => Promise<unknown>)(input)),
-  });
+  async function openWhenReady(url: string): Promise<Store> {
+    const untilMs = clock.monotonicMs() + receivingMsMax;
+    for (;;) {
+      try {
+        return await open(url);
+      } catch (fault) {
+        if (!Fault.is(fault, "store.receiving") || clock.monotonicMs() >= untilMs) throw fault;
+        await sleep(clock, lookAgainMs);
+      }
+    }
+  }
+
+  const read = Object.fromEntries(
+    Object.keys(first.read).map((name) => {
+      const method = name as keyof Store["read"];
+      return [method, (input: never) => there((store) => (store.read[method] as (input: never) => Promise<unknown>)(input))];
+    }),
+  ) as unknown as Store["read"];
 
   return {
     get engine() {

@@ -53,9 +53,10 @@ export type MoveRow =
   | { readonly part: "token"; readonly id: StoreKey; readonly value: Uint8Array; readonly version: number; readonly keepUntilMs: number }
   | {
       readonly part: "job";
+      /** The job's id. */
+      readonly id: string;
       /** The order of sending. */
-      readonly id: number;
-      readonly job: string;
+      readonly seq: number;
       readonly queue: string;
       readonly state: MovedJobState;
       readonly priority: number;
@@ -77,7 +78,7 @@ export type MoveRow =
       readonly payload: Uint8Array;
     }
   /** A paused queue, and the rates that are limited in it: when the next job may be handed out, by scope. */
-  | { readonly part: "queue"; readonly id: string; readonly pausedAtMs?: number; readonly rates: readonly (readonly [scope: string, nextMs: number])[] }
+  | { readonly part: "queue"; readonly id: string; readonly paused: boolean; readonly rates: readonly (readonly [scope: string, nextMs: number])[] }
   | { readonly part: "migration"; readonly id: string; readonly component: string; readonly name: string; readonly digest: string; readonly atMs: number };
 
 export type MovedJobState = "ready" | "running" | "retrying" | "parked" | "undetermined" | "behind" | "scheduled" | "dead" | "done";
