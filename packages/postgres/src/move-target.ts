@@ -3,6 +3,7 @@
  * claim, is refused with `store.receiving`. All that a load does is one transaction, with the progress it makes.
  *
  * Places keep their numbers. Those that this engine gives itself begin at commit numbers shifted by 20 bits, above any that came from elsewhere.
+ * Over 400 lines because each part is put, paged and looked up by statements that must agree on its columns.
  */
 import { Fault, systemClock, systemRandom, type Clock, type Random } from "trestle/kernel";
 import type { IndexEntry, Moved, MovedJobState, MovePage, MovePart, MoveProgress, MoveRow, MoveTarget } from "trestle/store";

@@ -206,5 +206,5 @@ function turnKey(key: StoreKey): StoreKey {
 }
 
 function wake(turn: Turn): void {
-  for (const changed of [...turn.waiting]) changed();
+  for (const changed of Array.from(turn.waiting)) changed(); // they leave the set while it is gone through
 }

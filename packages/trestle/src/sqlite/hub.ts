@@ -9,6 +9,7 @@
  * interactive transaction until it ends, its limit is over or the member is gone (rolled back at once), `over` (superseded or closed: nothing more
  * is touched). Of a member in another process at most one question goes into a batch: so the number a reply tells of divides its claims into those it knows
  * of and those it does not. Of the hub's own process there go all that fit: none of its answers is lost without it.
+ * Over 400 lines because these states are one machine over one lane.
  */
 import { Fault, type Clock } from "../kernel/index.ts";
 import { limits, type Change, type CommitOutcome } from "../store/index.ts";

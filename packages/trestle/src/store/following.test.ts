@@ -43,6 +43,7 @@ test("what is asked of a store that has moved is asked again where it is, and th
   assert.deepEqual(opened, ["new:"]);
   assert.equal((await next.read.records(["a//new-7"]))[0]?.key, "a//new-7");
   assert.equal((await store.read.records(["a//new-7"]))[0]?.key, "a//new-7");
+  assert.deepEqual(await store.read.stream("s//none", { after: 0, limit: 10 }), [], "what takes two arguments gets both");
   await store.close();
 });
 

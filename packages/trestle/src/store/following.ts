@@ -67,7 +67,7 @@ export function followingStore(first: Store, { clock, open }: Following): Store 
   const read = Object.fromEntries(
     Object.keys(first.read).map((name) => {
       const method = name as keyof Store["read"];
-      return [method, (input: never) => there((store) => (store.read[method] as (input: never) => Promise<unknown>)(input))];
+      return [method, (...asked: never[]) => there((store) => (store.read[method] as (...asked: never[]) => Promise<unknown>)(...asked))];
     }),
   ) as unknown as Store["read"];
 
