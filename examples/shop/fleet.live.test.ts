@@ -21,7 +21,7 @@ test(
     await fleet.start();
     const chance = seededChance(seed);
     const died: Record<string, number> = {};
-    const back: (Promise<unknown> | undefined)[] = [];
+    const back: Promise<void>[] = [];
     let over = false;
 
     const loading = runLoad({
@@ -42,7 +42,7 @@ test(
         died[name] = (died[name] ?? 0) + 1;
         // It starts again while others die: a process needs seconds to be back, and the fleet goes on without it.
         await victim?.kill();
-        back.push(victim?.start());
+        if (victim) back.push(victim.start());
       }
       await Promise.all(back);
     })().finally(() => (over = true));
