@@ -21,7 +21,7 @@ test(
     await fleet.start();
     const chance = seededChance(seed);
     const died: Record<string, number> = {};
-    const back: Promise<void>[] = [];
+    const back: Promise<unknown>[] = [];
     let over = false;
 
     const loading = runLoad({
