@@ -8,6 +8,8 @@
  * A server may crash, lose what was visible, and be back before the flush: the flush then succeeds, on a history without it. So whoever
  * waits says in which *life* of the server he saw it (sql/tables.sql), and a flush in another life fails him.
  */
+import { emptyContext, inContext } from "trestle/kernel";
+
 /** Of the server: its id, or `null` when nothing was committed in it before, so that all there is was durable when it began. */
 export type Life = string | null;
 
@@ -61,7 +63,7 @@ export function flushBarrier(flush: () => Promise<Life>): FlushBarrier {
   const next = (sight: Sight) =>
     new Promise<void>((resolve, reject) => {
       waiting.push({ ...sight, resolve, reject });
-      if (!flushing) void run();
+      if (!flushing) void inContext(emptyContext, run); // whoever waits first is not whose flush it is
     });
   return {
     pass: (sight) => (sight.epoch === durable.epoch && sight.n <= durable.n ? Promise.resolve() : next(sight)),

@@ -49,6 +49,25 @@ test("who listens hears again after all sessions were cut, and of what was commi
   await until("after");
 });
 
+test("a caller in a hurry does not bound the wait of the batch it is in", { skip }, async () => {
+  const server = await startPostgres();
+  const store = await openPostgres({ url: server.url });
+  await store.commit(commitOf([put("warm", "x")]));
+  await server.stop();
+
+  const hurried = withContext({ deadlineMs: systemClock.monotonicMs() + 50 }, () => store.commit(commitOf([put("hurried", "x")]))).catch(
+    (fault: unknown) => fault,
+  );
+  const patient = store.commit(commitOf([put("patient", "x")])).catch((fault: unknown) => fault);
+  await sleep(300);
+  await server.start();
+
+  assert.equal(((await patient) as { ok?: boolean }).ok, true, String(await patient));
+  await hurried;
+  await store.close();
+  await server.close();
+});
+
 test("a wrong password fails at once, and the fault does not tell it", { skip }, async () => {
   const from = performance.now();
   const fault = await openPostgres({ url: postgres.server.url.replace(":trestle@", ":no-secret@") }).catch((error: unknown) => error);

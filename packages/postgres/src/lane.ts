@@ -11,7 +11,7 @@
  *   the first sending cannot overturn it when it arrives late (FINDINGS F6). Only when the server stays away does the caller hear
  *   `commit.unknown`.
  */
-import { Fault, type Clock } from "trestle/kernel";
+import { emptyContext, Fault, inContext, type Clock } from "trestle/kernel";
 import { checkCommit, checkId, commitIdRetentionMs, limits, type Commit, type CommitId, type CommitOutcome } from "trestle/store";
 import type { FlushBarrier } from "./barrier.ts";
 import { batchCall, encodeBatch, type BatchRow, type EncodedBatch, type InternalCommit } from "./batch.ts";
@@ -181,7 +181,8 @@ export function openLane(options: LaneOptions): Lane {
   function wake(): void {
     if (busy || scheduled) return;
     scheduled = true;
-    clock.soon(() => void pump());
+    // In nobody's context: one caller's deadline may not bound the wait of a whole batch.
+    clock.soon(() => void inContext(emptyContext, pump));
   }
 
   /** The same rules for a commit of its own transaction: sent again while nobody knows. */
