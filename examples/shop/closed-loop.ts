@@ -6,6 +6,7 @@
  * compares orders, payments, mail and stock.
  */
 import { randomBytes } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import { seededChance } from "./foreign/misbehaviour.ts";
 import { jsonClient, type JsonClient } from "./json-client.ts";
 import { checkLedgers, type Asked, type LedgerCheck, type SeenOrder } from "./ledger-check.ts";
@@ -18,6 +19,8 @@ export interface LoadOptions {
   readonly mailUrl: string;
   readonly orders: number;
   readonly concurrency: number;
+  /** What a caller rests between an answer and its next order, in milliseconds. Default 0: as fast as the shop takes orders, which is faster than it ships them. */
+  readonly thinkMs?: number | undefined;
   /** How many products the orders spread over; `undefined`: the furniture, without the boxes of screws. */
   readonly skus?: number | undefined;
   readonly seed: number;
@@ -115,7 +118,7 @@ async function placeOrders(
   shop: JsonClient,
   run: string,
   skus: readonly string[],
-  { orders, concurrency, seed, retryForMs = 60_000, twiceEvery = 20, stopWhen = () => false, onProgress }: LoadOptions,
+  { orders, concurrency, thinkMs = 0, seed, retryForMs = 60_000, twiceEvery = 20, stopWhen = () => false, onProgress }: LoadOptions,
 ): Promise<Placing> {
   const chance = seededChance(seed);
   const asked: Asked[] = [];
@@ -147,7 +150,10 @@ async function placeOrders(
 
   await Promise.all(
     Array.from({ length: Math.min(concurrency, orders) }, async () => {
-      while (next < orders && !stopWhen()) await placeOne(next++);
+      while (next < orders && !stopWhen()) {
+        await placeOne(next++);
+        if (thinkMs > 0) await sleep(thinkMs);
+      }
     }),
   );
   const placedAtMs = performance.now();

@@ -12,6 +12,7 @@ export interface CrashRun {
   readonly deaths: number;
   readonly seed: number;
   readonly concurrency: number;
+  readonly thinkMs?: number;
   /** How long it lives, from ready to dead. Default 100 to 700 ms. */
   readonly livesMs?: { readonly min: number; readonly max: number };
   /** After it died and before it starts again: what a power loss takes with it. */

@@ -71,6 +71,8 @@ interface Pending {
 const silenceMs = 1_000;
 /** So long callers wait for a writer before they hear what is in the way. */
 const patienceMs = 2_000;
+/** Who opens a store has nobody waiting yet: it lets others settle who writes. */
+const openingPatienceMs = 10_000;
 /** A write lock that is held over so many challenges is a transaction's. */
 const challengesMax = 12;
 const challengeAgainMs = 15;
@@ -199,7 +201,7 @@ export class Seat {
       }
       if (this.#role.kind !== "seeking") return;
       const waitedMs = clock.monotonicMs() - this.#role.sinceMs;
-      if (waitedMs >= patienceMs && fault) {
+      if (fault && waitedMs >= (opening && fault.code === "store.in-use" ? openingPatienceMs : patienceMs)) {
         if (opening) throw fault;
         this.#complain(fault);
       }
