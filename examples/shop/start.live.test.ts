@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
-import { availableParallelism, loadavg, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -126,11 +126,12 @@ test("a taken port is named, with exit code 3", async () => {
   assert.match(stderr(), new RegExp(String(shop.ports.shop)));
 });
 
-test("from the second start on the first answer comes within 300 ms", async (t) => {
+// How fast it starts is a benchmark (`npm run bench -- startup`, bar 300 ms), not a test: this one only finds a start that hangs or does its work twice.
+test("from the second start on the first answer comes within a second", async (t) => {
   await using shop = await place();
   const tookMs: number[] = [];
   // Up to twenty rounds: what else runs on this machine is not what is measured.
-  while (tookMs.length < 20 && Math.min(...tookMs.slice(1)) >= 300) {
+  while (tookMs.length < 20 && Math.min(...tookMs.slice(1)) >= 1_000) {
     const beganAtMs = performance.now();
     const { child, exited } = shop.start();
     await eventually("an answer", () => answered(shop.ports.shop));
@@ -140,8 +141,5 @@ test("from the second start on the first answer comes within 300 ms", async (t) 
   }
 
   t.diagnostic(`first answers after ${tookMs.join(", ")} ms`);
-  const [load = 0] = loadavg();
-  if (Math.min(...tookMs.slice(1)) >= 300 && load > 1.5 * availableParallelism())
-    return t.skip(`the machine is busy with other things: load ${load.toFixed(1)} on ${availableParallelism()} cores`);
-  assert.equal(Math.min(...tookMs.slice(1)) < 300, true, `${tookMs.join(", ")} ms`);
+  assert.equal(Math.min(...tookMs.slice(1)) < 1_000, true, `${tookMs.join(", ")} ms`);
 });

