@@ -126,7 +126,7 @@ test("a taken port is named, with exit code 3", async () => {
   assert.match(stderr(), new RegExp(String(shop.ports.shop)));
 });
 
-// How fast it starts is a benchmark (`npm run bench -- startup`, bar 300 ms), not a test: this one only finds a start that hangs or does its work twice.
+// How fast it starts is no test: its bar of 300 ms, missed now, is in the README with what this prints. This one finds a start that hangs or does its work twice.
 test("from the second start on the first answer comes within a second", async (t) => {
   await using shop = await place();
   const tookMs: number[] = [];
