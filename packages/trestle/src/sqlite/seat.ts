@@ -73,9 +73,6 @@ const silenceMs = 1_000;
 const patienceMs = 2_000;
 /** Who opens a store has nobody waiting yet: it lets others settle who writes. */
 const openingPatienceMs = 10_000;
-/** A write lock that is held over so many challenges is a transaction's. */
-const challengesMax = 12;
-const challengeAgainMs = 15;
 const tryEveryMs = 4;
 const trySlowlyEveryMs = 50;
 /** A question that was with so many writers when they died may be why they did. */
@@ -257,23 +254,17 @@ export class Seat {
 
   /** Ends the term of a writer that does not answer, unless it is inside a transaction: then its commit may still come. */
   async #supersede(note: WriterNote, seeking: Role & { kind: "seeking" }): Promise<Fault | undefined> {
-    const { path, durability, clock, random } = this.#options;
+    const { path, durability } = this.#options;
     let db: DatabaseSync | undefined;
     let term: number | undefined;
-    for (let busy = 0; ; busy++) {
-      try {
-        db = openForWriting(path, durability);
-        term = raiseTerm(db, note.term);
-        break;
-      } catch (error) {
-        db?.close();
-        db = undefined;
-        if (!Fault.is(error, "store.in-use") && ((error as { errcode?: number }).errcode ?? 0) % 256 !== 5) throw error;
-        if (busy >= challengesMax) return writerStopped(note);
-      }
-      // It may be another one who challenges, and holds the write lock for a moment.
-      await sleep(clock, challengeAgainMs * (0.5 + random.next()));
-      if (this.#role !== seeking) return undefined;
+    try {
+      db = openForWriting(path, durability);
+      term = raiseTerm(db, note.term);
+    } catch (error) {
+      db?.close();
+      const busy = Fault.is(error, "store.in-use") || ((error as { errcode?: number }).errcode ?? 0) % 256 === 5;
+      if (busy) return writerStopped(note);
+      throw error;
     }
     if (term === undefined) {
       db.close();
