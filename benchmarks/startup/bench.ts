@@ -14,4 +14,5 @@ await runBenchmark({
     { name: "trestle", module: new URL("./trestle.ts", import.meta.url) },
   ],
   ratios: [{ over: "trestle", under: "bare", load: 1, of: "p50Ms", atMost: 4 }],
+  bars: [{ variant: "trestle", load: 1, of: "p50Ms", below: 300 }],
 });
