@@ -2,11 +2,13 @@
  * A store on PostgreSQL: its parts, put together.
  *
  * Connections of one process, each opened when it is first needed: one for the lane, one for the flush barrier, up to four for
- * reads, two for what runs beside the lane (claims, resolving, sweeping), two for the user's own tables, and one that listens once somebody asked for change notices.
+ * reads, two for what runs beside the lane (claims, resolving, sweeping), two for the user's own tables, one that listens once somebody asked for
+ * change notices, and one in the thread that keeps the claims of who works on jobs.
  */
 import { Fault, integerWithin, systemClock, systemRandom, uuidv7Ids, type Clock, type Random } from "trestle/kernel";
 import type { Store } from "trestle/store";
 import { flushBarrier } from "./barrier.ts";
+import { openHeartbeats } from "./heartbeats.ts";
 import { claimHints } from "./job-batch.ts";
 import { jobsPart } from "./jobs.ts";
 import { openLane, type Applied } from "./lane.ts";
@@ -55,6 +57,7 @@ export const guarantees = [
   "queue.fair-share",
   "queue.limits-exact",
   "queue.deadlines",
+  "queue.outlives-blocked-loop",
   "queue.replaces-waiting",
   "queue.keeps-ended",
   "sql.same-commit",
@@ -134,6 +137,7 @@ export async function openPostgres(options: PostgresOptions): Promise<Store> {
   });
   const user = userSql({ schema, answerWithinMs, pool: pools.tables, barrier, clock, ids, nowMs, applied, resolve: (id) => lane.resolve(id) });
 
+  const heartbeats = openHeartbeats({ data: { url, schema, answerWithinMs, holdersTime: options.time !== undefined }, clock, applied });
   const sweep = openSweep({ schema, side: pools.side, clock, random, nowMs });
   const mover = openMover({ schema, side: pools.side, lane, clock, random, ids });
 
@@ -155,7 +159,7 @@ export async function openPostgres(options: PostgresOptions): Promise<Store> {
     resolve: (id) => lane.resolve(id),
     claim: (request) => jobs.claim(request),
     extend: (claims, leaseMs) => jobs.extend(claims, leaseMs),
-    heartbeat: () => undefined,
+    heartbeat: (holder, how) => (closing ? undefined : heartbeats.heartbeat(holder, how)),
     read: { ...reads, ...jobs.read, rows: (statement) => user.rows(statement) },
     async transaction(work, withinMs) {
       whenOpen();
@@ -173,7 +177,7 @@ export async function openPostgres(options: PostgresOptions): Promise<Store> {
     stats: () => lane.stats(),
     close: () =>
       (closing ??= (async () => {
-        await Promise.all([sweep.stop(), mover.stop()]);
+        await Promise.all([sweep.stop(), mover.stop(), heartbeats.close()]);
         await lane.idle();
         await notices.close();
         await closePools();

@@ -1,10 +1,25 @@
 -- Claims: what is handed out, under which limits, and what comes back. Run after jobs.sql, which tells what marks, ranks and shares are.
 
+-- Claims that end without their holder: their jobs are ready again at their places, and those that were cancelled are gone. Answers the queues
+-- that have work.
+create function hand_back(p_tids tid[], p_base bigint, out queues text[]) language plpgsql volatile as $$
+declare
+  v_queue text[]; v_key text[]; v_line bigint[];
+begin
+  with gone as (
+    delete from job j using unnest(p_tids) x (tid) where j.ctid = x.tid and j.cancelled returning j.queue, j.key, j.line)
+  select array_agg(g.queue), array_agg(g.key), array_agg(g.line) into v_queue, v_key, v_line from gone g where g.key is not null;
+  queues := array(select distinct b from unnest(make_ready(array(select j.ctid from unnest(p_tids) x (tid) join job j on j.ctid = x.tid), p_base)) b);
+  if v_queue is not null then
+    queues := queues || (advance(p_base, array_fill(0, array[cardinality(v_queue)]), v_queue, v_key, v_line)).queues;
+  end if;
+end $$;
+
 -- Leases that have run out: their jobs are ready again at their places, and those that were cancelled are gone. At most 1,000; the rest follows.
 create function take_back(p_now bigint, p_base bigint, out queues text[]) language plpgsql volatile as $$
 declare
   v_mark bigint := coalesce(mark_of(3, '', '', 0), 0);
-  v_tids tid[]; v_queue text[]; v_key text[]; v_line bigint[]; v_all integer;
+  v_tids tid[];
 begin
   queues := '{}';
   if v_mark > p_now + 1 then
@@ -17,16 +32,8 @@ begin
     if v_mark < p_now - 100 then perform move_mark(3, '', '', 0, p_now + 1); end if;
     return;
   end if;
-  v_all := cardinality(v_tids);
-  with gone as (
-    delete from job j using unnest(v_tids) x (tid) where j.ctid = x.tid and j.cancelled returning j.queue, j.key, j.line)
-  select array_agg(g.queue), array_agg(g.key), array_agg(g.line) into v_queue, v_key, v_line from gone g where g.key is not null;
-  v_tids := array(select j.ctid from unnest(v_tids) x (tid) join job j on j.ctid = x.tid);
-  queues := array(select distinct b from unnest(make_ready(v_tids, p_base)) b);
-  if v_queue is not null then
-    queues := queues || (advance(p_base, array_fill(0, array[cardinality(v_queue)]), v_queue, v_key, v_line)).queues;
-  end if;
-  perform move_mark(3, '', '', 0, case when v_all < 1000 then p_now + 1
+  queues := hand_back(v_tids, p_base);
+  perform move_mark(3, '', '', 0, case when cardinality(v_tids) < 1000 then p_now + 1
     else coalesce((select j.lease_until_ms from job j where j.state = 2 and j.lease_until_ms >= v_mark order by j.lease_until_ms limit 1), p_now + 1) end);
 end $$;
 
@@ -360,4 +367,40 @@ begin
     from unnest(v_found.tids, p_epoch, p_n, p_lease_ms) with ordinality x (tid, epoch, n, lease_ms, i)
     where j.ctid = x.tid and j.state = 2 and j.epoch = x.epoch and j.n = x.n and not j.cancelled
     returning x.i::integer, j.ctid::text, v_life;
+end $$;
+
+-- For a heartbeat, which has a connection of its own: the claims of a holder of which less than two thirds are left last `p_lease_ms` from now. Looked for
+-- before the lane is taken, since there is mostly none.
+create function keep_jobs_v1(p_now bigint, p_holder text, p_lease_ms bigint) returns void language plpgsql volatile as $$
+declare
+  v_now bigint := store_now(p_now); v_tids tid[];
+begin
+  perform require_read_committed();
+  v_tids := array(select j.ctid from job j where j.state = 2 and j.lease_until_ms >= coalesce(mark_of(3, '', '', 0), 0) and j.lease_until_ms < v_now + p_lease_ms * 2 / 3 and j.holder = p_holder);
+  if cardinality(v_tids) = 0 then return; end if;
+  perform set_config('synchronous_commit', 'off', true);
+  perform lock_lane();
+  perform mark_life();
+  update job j set lease_until_ms = v_now + p_lease_ms from unnest(v_tids) x (tid) where j.ctid = x.tid and j.state = 2 and j.holder = p_holder and not j.cancelled;
+end $$;
+
+-- For a heartbeat: takes back what the holder has claimed, at most 1,000; `more` says whether that was all. It has a commit number as claims have, since others
+-- hear of work by it.
+create function release_jobs_v1(p_now bigint, p_holder text) returns table (epoch integer, n bigint, queues text[], more boolean, life uuid) language plpgsql volatile as $$
+declare
+  v_now bigint; v_life uuid; v_epoch integer; v_n bigint; v_tids tid[]; v_queues text[];
+begin
+  perform require_read_committed();
+  perform set_config('synchronous_commit', 'off', true);
+  perform lock_lane();
+  v_now := store_now(p_now);
+  v_life := mark_life();
+  v_epoch := current_epoch();
+  v_n := newest_commit() + 1;
+  v_tids := array(select j.ctid from job j where j.state = 2 and j.lease_until_ms >= coalesce(mark_of(3, '', '', 0), 0) and j.holder = p_holder limit 1000);
+  if cardinality(v_tids) > 0 then
+    v_queues := hand_back(v_tids, v_n << 20);
+    insert into commit (epoch, n, at_ms, keys) values (v_epoch, v_n, v_now, array(select 'q' || q from unnest(v_queues) q));
+  end if;
+  return query select v_epoch, v_n, v_queues, cardinality(v_tids) = 1000, v_life;
 end $$;

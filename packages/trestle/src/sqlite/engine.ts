@@ -10,6 +10,7 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import { createHash } from "node:crypto";
 import { Fault, type Clock, type Timer } from "../kernel/index.ts";
 import {
+  beating,
   checkAbove0,
   checkClaim,
   checkCommit,
@@ -339,17 +340,7 @@ export function engineStore(options: EngineOptions): SqliteStore {
       for (const claim of claims) checkId(claim.id, "claim.id");
       return submit({ kind: "extend", claims, leaseMs }, 0);
     },
-    heartbeat(holder, { leaseMs, blockedMsMax }) {
-      checkAbove0(leaseMs, "heartbeat.leaseMs");
-      checkAbove0(blockedMsMax, "heartbeat.blockedMsMax");
-      if (!writer.heartbeat || closing) return undefined;
-      const lastBeat = new SharedArrayBuffer(8);
-      const beats = new BigInt64Array(lastBeat);
-      const beat = () => void Atomics.store(beats, 0, BigInt(Math.floor(clock.wallMs())));
-      beat();
-      let stop: (() => void) | undefined = writer.heartbeat({ holder, leaseMs, blockedMsMax, lastBeat });
-      return { beat, stop: () => (stop?.(), (stop = undefined)) };
-    },
+    heartbeat: (holder, options) => (writer.heartbeat && !closing ? beating(holder, options, clock, writer.heartbeat) : undefined),
     transaction,
     onChange(listener) {
       // A function of its own for each call, so that one listener added twice is removed once.

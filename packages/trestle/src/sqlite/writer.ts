@@ -1,6 +1,7 @@
 /** The door to the lane: the same calls whether it runs in a thread or here. */
 import type { Clock, Timer } from "../kernel/index.ts";
 import { Fault } from "../kernel/index.ts";
+import type { HeartbeatOptions } from "../store/heartbeat.ts";
 import type { Change, Commit, CommitOutcome, SqlResult, Statement } from "../store/index.ts";
 import { openLane, type Lane, type LaneOptions } from "./lane.ts";
 import type { BatchReply, Operation } from "./operation.ts";
@@ -26,17 +27,9 @@ export interface Writer {
   /** What other processes changed; and, after a time without word from them, from which commit on it is not known. */
   readonly notices?: (listener: (notice: Notice) => void) => void;
   close(): void | Promise<void>;
-  /** Only where the questions have a thread of their own (heartbeats.ts). Answers how to stop. Work that was taken back comes as a notice. */
+  /** Only where the questions have a thread of their own. Answers how to stop. Work that was taken back comes as a notice. */
   heartbeat?(options: HeartbeatOptions): () => void;
 }
-export interface HeartbeatOptions {
-  readonly holder: string;
-  readonly leaseMs: number;
-  readonly blockedMsMax: number;
-  /** One 64-bit integer: the store's time at the last beat. */
-  readonly lastBeat: SharedArrayBuffer;
-}
-
 export type Notice = { readonly change: Change } | { readonly missedSince: number };
 
 /** The lane on the caller's own thread: for `:memory:`, the simulator, and one-shot commands. */

@@ -4,6 +4,7 @@ export { expiredError } from "./commit.ts";
 export { commitIdRetentionMs, limits } from "./limits.ts";
 export { keyPrefix, parseKey, storeKey } from "./key.ts";
 export type { StoreKey } from "./key.ts";
+export { beating, watch, type HeartbeatOptions } from "./heartbeat.ts";
 export { followingStore } from "./following.ts";
 export { moveParts } from "./move.ts";
 export type { Gone, Moved, MoveCursor, MovedJobState, MovePage, MovePart, MoveProgress, MoveRow, MoveSource, MoveTarget, Trimmed } from "./move.ts";

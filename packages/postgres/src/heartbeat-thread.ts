@@ -1,0 +1,50 @@
+/** The thread of a store's heartbeats: it keeps, or takes back, what the holders of its process have claimed, over a connection of its own. */
+import { parentPort, workerData } from "node:worker_threads";
+import { systemClock, systemRandom } from "trestle/kernel";
+import { watch, type HeartbeatOptions } from "trestle/store";
+import { openPool } from "./sessions.ts";
+
+export interface HeartbeatData {
+  readonly url: string;
+  readonly schema: string;
+  readonly answerWithinMs: number;
+  /** The store's time is the holder's, and not the server's: for tests. */
+  readonly holdersTime: boolean;
+}
+export type ToHeartbeats = { readonly watch: number; readonly heartbeat: HeartbeatOptions } | { readonly stop: number };
+export interface FromHeartbeats {
+  /** A batch that took claims back, with the queues that have work again. */
+  readonly released: { readonly epoch: number; readonly n: number; readonly queues: readonly string[] };
+}
+
+const { url, schema, answerWithinMs, holdersTime } = workerData as HeartbeatData;
+const port = parentPort as NonNullable<typeof parentPort>;
+const pool = openPool({ url, name: "trestle heartbeat", size: 1, answerWithinMs, clock: systemClock, random: systemRandom });
+const stops = new Map<number, () => void>();
+
+function start(options: HeartbeatOptions): () => void {
+  const { holder, leaseMs } = options;
+  const storeTime = (nowMs: number) => (holdersTime ? nowMs : null);
+  return watch(options, {
+    clock: systemClock,
+    keep: async (nowMs) =>
+      void (await pool.query({ name: "keep", text: `select "${schema}".keep_jobs_v1($1, $2, $3)`, values: [storeTime(nowMs), holder, Math.ceil(leaseMs)] })),
+    async release(nowMs) {
+      for (let more = true; more;) {
+        const [row] = await pool.query<{ epoch: number; n: string; queues: string[] | null; more: boolean }>({
+          name: "release",
+          text: `select * from "${schema}".release_jobs_v1($1, $2)`,
+          values: [storeTime(nowMs), holder],
+        });
+        more = row?.more === true;
+        if (row?.queues) port.postMessage({ released: { epoch: row.epoch, n: Number(row.n), queues: row.queues } } satisfies FromHeartbeats);
+      }
+    },
+  });
+}
+
+port.on("message", (message: ToHeartbeats) => {
+  if ("watch" in message) return void stops.set(message.watch, start(message.heartbeat));
+  stops.get(message.stop)?.();
+  stops.delete(message.stop);
+});

@@ -1,0 +1,52 @@
+/** Claims outlive a blocked event loop, up to a bound; beyond it their holder is fenced. By the server's clock. */
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { missing, pgbouncer, type Server } from "@trestle/testing";
+import { heartbeatCases } from "trestle/conformance";
+import { systemClock, systemRandom, uuidv7Ids } from "trestle/kernel";
+import { commitOf, enqueue, fixture } from "./testing/fixture.ts";
+
+const postgres = await fixture();
+const ids = uuidv7Ids(systemClock, systemRandom);
+const still = new Int32Array(new SharedArrayBuffer(4));
+const block = (ms: number) => void Atomics.wait(still, 0, 0, ms);
+
+let pooler: Promise<Server> | undefined;
+after(async () => (await pooler)?.close());
+const ways = [
+  { engine: "postgres", skip: postgres.skip, url: async () => postgres.server.url },
+  {
+    engine: "postgres behind pgbouncer",
+    skip: postgres.skip || (await missing("pgbouncer", { managed: true })),
+    url: async () => (await (pooler ??= pgbouncer({ to: postgres.server.url }))).url,
+  },
+] as const;
+
+for (const { engine, skip, url } of ways)
+  for (const { name, guarantee, run } of heartbeatCases)
+    test(`${name} (${engine}, ${guarantee})`, { skip }, async () => {
+      const store = await postgres.open(undefined, { url: await url() });
+      await run({ store, ids, block });
+      await store.close();
+    });
+
+test(
+  "a heartbeat whose connection is ended again and again keeps what is held",
+  { skip: postgres.skip },
+  async () => {
+    const store = await postgres.open();
+    const session = await postgres.session(store.schema);
+    await store.commit(commitOf([enqueue("work")]));
+    const heartbeat = store.heartbeat("holder", { leaseMs: 900, blockedMsMax: 10_000 });
+    const [job] = (await store.claim({ holder: "holder", leaseMs: 900, queues: [{ queue: "work", limit: 1 }] })).jobs;
+    assert.ok(job && heartbeat);
+
+    for (let i = 0; i < 4; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      await session.query("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'trestle heartbeat'");
+    }
+
+    assert.deepEqual(await store.extend([job], 1_000), [true]);
+    heartbeat.stop();
+  },
+);
