@@ -2,6 +2,7 @@
 import { DatabaseSync } from "node:sqlite";
 import { Fault } from "../kernel/index.ts";
 import { prepareSchema } from "./schema.ts";
+import { settledWithinMs } from "./term.ts";
 
 export type Durability = "full" | "normal";
 
@@ -12,11 +13,10 @@ const checkpointPages = 4_000;
 
 /** The one connection that writes. */
 export function openForWriting(path: string, durability: Durability): DatabaseSync {
-  const db = new DatabaseSync(path, { timeout: 0, enableForeignKeyConstraints: true, allowExtension: false });
+  const db = new DatabaseSync(path, { timeout: settledWithinMs, enableForeignKeyConstraints: true, allowExtension: false });
   try {
     const memory = path === ":memory:";
     const settings: readonly (readonly [name: string, value: string | number, answer: string | number])[] = [
-      ["busy_timeout", 0, 0],
       ["journal_mode", memory ? "memory" : "wal", memory ? "memory" : "wal"],
       ["synchronous", durability === "full" ? 2 : 1, durability === "full" ? 2 : 1],
       // macOS: fsync alone leaves the data in the disk's cache.
@@ -41,7 +41,7 @@ export function openForWriting(path: string, durability: Durability): DatabaseSy
     prepareSchema(db, path);
     forgetStatistics(db);
     // A file that may only be read opens, and begins transactions, without a word: it fails at its first write.
-    db.exec("begin immediate; update trestle_meta set value = value where name = 'epoch'; rollback");
+    db.exec("begin immediate; update trestle_meta set value = value where name = 'epoch'; rollback; pragma busy_timeout = 0");
   } catch (error) {
     db.close();
     throw openFault(path, error);

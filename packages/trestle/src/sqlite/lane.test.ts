@@ -9,6 +9,7 @@ import { commitIdRetentionMs, type Claims, type Commit, type CommitOutcome, type
 import { openForWriting } from "./connection.ts";
 import { openLane, type Lane, type LaneOptions } from "./lane.ts";
 import { isFailure, type Operation, type Result } from "./operation.ts";
+import { raiseTerm, Superseded } from "./term.ts";
 
 const clock = virtualClock();
 const ids = uuidv7Ids(clock, seededRandom("lane"));
@@ -514,5 +515,44 @@ test("[F10] a fence is never given twice, even when the claim was the last thing
       fences,
       [...new Set(fences)].sort((a, b) => a - b),
     );
+  });
+});
+
+// ---- whose term is over ---------------------------------------------------------------------------------------------------
+
+test("[F18] a writer that slept through its successor's election learns of it though that one is inside a transaction, and leaves its note alone", () => {
+  withFile("term", (path) => {
+    const first = openForWriting(path, "full");
+    const lane = openLane({ open: () => first, term: raiseTerm(first) as number });
+    const successor = openForWriting(path, "full");
+    const did: string[] = [];
+    lane.inTerm(() => did.push("in its term"));
+    assert.equal(raiseTerm(successor), 2);
+    successor.exec("begin immediate");
+
+    assert.throws(() => apply(lane, [commitOf([put("a//late")])]), Superseded);
+    successor.exec("rollback");
+    assert.throws(() => lane.inTerm(() => did.push("in another's")), Superseded);
+
+    assert.deepEqual([did, has(lane, "a//late")], [["in its term"], false]);
+    lane.close();
+    successor.close();
+  });
+});
+
+test("a commit that meets another program's transaction on the file is refused by name, and may be submitted again", () => {
+  withFile("busy", (path) => {
+    const first = openForWriting(path, "full");
+    const lane = openLane({ open: () => first, term: raiseTerm(first) as number });
+    const other = new DatabaseSync(path, { timeout: 0 });
+    other.exec("begin immediate");
+    const commit = commitOf([put("a//1")]);
+
+    assert.deepEqual(apply(lane, [commit]), ["store.in-use"]);
+    other.exec("rollback");
+    assert.deepEqual(apply(lane, [commit]), ["applied"]);
+
+    other.close();
+    lane.close();
   });
 });

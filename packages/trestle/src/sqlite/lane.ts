@@ -79,6 +79,11 @@ export interface Lane {
   release(over: (holder: string, n: number) => boolean, nowMs: number): readonly string[];
   /** Throws `Superseded` when the term is over. */
   check(): void;
+  /**
+   * Runs `work` while nobody can end the term. Throws `Superseded` without running it when that is over. For what lies beside the file and must be the
+   * writer's own; an open transaction is rolled back.
+   */
+  inTerm(work: () => void): void;
   close(): void;
 }
 
@@ -136,6 +141,9 @@ export function openLane(options: LaneOptions): Lane {
     reload();
     broken = false;
   }
+  function check(): void {
+    if (options.term !== undefined && !isTerm(db, options.term)) throw new Superseded();
+  }
   function run(text: string): () => void {
     const statement = db.prepare(text);
     return () => void statement.run();
@@ -145,7 +153,8 @@ export function openLane(options: LaneOptions): Lane {
     return {
       ...inner,
       begin() {
-        patiently(inner.begin);
+        // Nobody but a successor stays inside a transaction: whoever has nothing to do learns of one here at the latest.
+        patiently(inner.begin, undefined, check);
         if (isTerm(db, term)) return;
         inner.rollback();
         throw new Superseded();
@@ -641,8 +650,15 @@ export function openLane(options: LaneOptions): Lane {
       }
       return [...state.queues];
     },
-    check() {
-      if (options.term !== undefined && !isTerm(db, options.term)) throw new Superseded();
+    check,
+    inTerm(work) {
+      if (db.isTransaction) forget();
+      seam.begin();
+      try {
+        work();
+      } finally {
+        seam.rollback();
+      }
     },
 
     close() {

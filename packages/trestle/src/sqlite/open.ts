@@ -7,10 +7,9 @@ import type { Store } from "../store/index.ts";
 import { openFault, openForReading, openForWriting, openingWith, type Durability } from "./connection.ts";
 import { engineStore, type SqliteStore } from "./engine.ts";
 import type { TransactionSeam } from "./lane.ts";
-import { inUse, refuseNetworkFileSystem, tryOwnership } from "./ownership.ts";
+import { beginTerm, inUse, refuseNetworkFileSystem, tryOwnership, type Ownership } from "./ownership.ts";
 import { sqliteProfile } from "./profile.ts";
 import { openReader } from "./reader.ts";
-import { raiseTerm } from "./term.ts";
 import { threadWriter } from "./thread-writer.ts";
 import type { UserSql } from "./user-sql.ts";
 import { removeNote, writeNote } from "./writer-note.ts";
@@ -144,27 +143,35 @@ async function openFile(path: string, durability: Durability, options: SqliteOpt
 
 /** The lane on this thread: it cannot serve others, so it takes nobody in. */
 function writesAlone(path: string, durability: Durability, options: SqliteOptions, clock: Clock): Writer {
-  const ownership = tryOwnership(path);
-  if (!ownership) throw inUse(path);
+  const free = tryOwnership(path);
+  if (!free) throw inUse(path);
   let first: DatabaseSync | undefined;
+  let ownership: Ownership | undefined;
   try {
     first = openForWriting(path, durability);
-    const term = raiseTerm(first) as number;
+    const begun = beginTerm(first, path) as NonNullable<ReturnType<typeof beginTerm>>;
+    const { term } = begun;
+    ownership = begun.ownership;
     const open = openingWith(first, () => openForWriting(path, durability));
     const writer = inlineWriter({ open, term, ...(options.seam && { seam: options.seam }) }, clock);
-    writeNote(path, { pid: process.pid, term, alone: "it was opened inline" });
+    writer.lane.inTerm(() => writeNote(path, { pid: process.pid, term, alone: "it was opened inline" }));
     return {
       ...writer,
       close() {
-        writer.lane.close();
-        removeNote(path, term);
-        ownership.release();
+        try {
+          writer.lane.inTerm(() => removeNote(path));
+        } finally {
+          writer.lane.close();
+          begun.ownership.release();
+        }
       },
     };
   } catch (error) {
     first?.close();
-    ownership.release();
+    ownership?.release();
     throw error;
+  } finally {
+    free.release();
   }
 }
 

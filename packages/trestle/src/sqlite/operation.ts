@@ -61,6 +61,12 @@ export function toFailure(error: unknown): Failure {
         "the disk, or the size the store may have, is full; nothing of this commit was applied",
         "Free space, then submit it again.",
       );
+    case 5:
+      return failed(
+        "store.in-use",
+        "another program is inside a transaction on the store's file; nothing of this commit was applied",
+        "Let no other program write to the file, then submit it again.",
+      );
     case 10:
       return failed(
         "store.io-error",

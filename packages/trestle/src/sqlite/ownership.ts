@@ -1,12 +1,15 @@
 /**
  * The lock of a store's writer: the kernel drops it when the process dies, however it dies, so the next one can follow at once. It is a tiny
  * SQLite database beside the store, kept in BEGIN EXCLUSIVE. It says only that somebody lives; who may write is the term's to say (term.ts).
+ * Each term has a lock file of its own, which takes the name when the term begins: so whoever has the newest term has the lock that is
+ * found by name, whatever those before still hold.
  */
 import { renameSync, rmSync, statfsSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { Fault } from "../kernel/index.ts";
 import { openFault } from "./connection.ts";
+import { raiseTerm } from "./term.ts";
 import { readNote } from "./writer-note.ts";
 
 export interface Ownership {
@@ -15,15 +18,24 @@ export interface Ownership {
 
 const lockOf = (path: string): string => `${path}-lock`;
 
-/** `undefined`: a living process has it. */
+/** The right to try to begin a term. `undefined`: a living process has it. */
 export function tryOwnership(path: string): Ownership | undefined {
   return locked(lockOf(path));
 }
 
-/**
- * The lock of a writer that does not answer, for whoever has ended its term: it keeps its own, on a file that has no name any more.
- */
-export function seizeOwnership(path: string): Ownership {
+/** Begins a term (see `raiseTerm`), with its lock. */
+export function beginTerm(db: DatabaseSync, path: string, ended?: number): { readonly term: number; readonly ownership: Ownership } | undefined {
+  let ownership: Ownership | undefined;
+  try {
+    const term = raiseTerm(db, ended, () => (ownership = newLock(path)));
+    return term === undefined ? undefined : { term, ownership: ownership as unknown as Ownership };
+  } catch (error) {
+    (ownership as Ownership | undefined)?.release();
+    throw error;
+  }
+}
+
+function newLock(path: string): Ownership {
   const own = `${lockOf(path)}.${process.pid}`;
   rmSync(own, { force: true });
   const ownership = locked(own);

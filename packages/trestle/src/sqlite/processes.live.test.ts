@@ -231,8 +231,8 @@ test("[F18] SIGSTOP of the writer 25 times inside a transaction: the fleet says 
       await inside(stopped, `t${round}`);
       stopped.signal("SIGSTOP");
       await assert.rejects(a.ask({ do: "commit", name: `refused${round}` }), (thrown) => {
-        const { code, details } = thrown as { code?: string; details?: { pid?: number } };
-        assert.deepEqual([code, details?.pid], ["store.writer-stopped", stopped.pid]);
+        const { code, message, details } = thrown as { code?: string; message: string; details?: { pid?: number } };
+        assert.deepEqual([code, details?.pid], ["store.writer-stopped", stopped.pid], message);
         return true;
       });
       const refusedAt = performance.now();

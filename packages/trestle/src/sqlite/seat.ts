@@ -24,9 +24,9 @@ import { Hub, type Member } from "./hub.ts";
 import { openLane, type Lane, type TransactionSeam } from "./lane.ts";
 import { connect, type Link } from "./link.ts";
 import { toFailure, toFault } from "./operation.ts";
-import { inUse, seizeOwnership, tryOwnership, type Ownership } from "./ownership.ts";
+import { beginTerm, inUse, tryOwnership, type Ownership } from "./ownership.ts";
 import { failed, type Answer, type Question } from "./questions.ts";
-import { raiseTerm, Superseded } from "./term.ts";
+import { Superseded } from "./term.ts";
 import { packOperations, replyNumber, unpackOne, unpackReply } from "./wire.ts";
 import { readNote, removeNote, socketFor, writeNote, type WriterNote } from "./writer-note.ts";
 import type { Notice, TransactionEnd } from "./writer.ts";
@@ -42,16 +42,7 @@ export interface SeatOptions {
 
 type Role =
   | { readonly kind: "seeking"; sinceMs: number; lostTerm: number | undefined }
-  | {
-      readonly kind: "writing";
-      readonly term: number;
-      readonly lane: Lane;
-      readonly hub: Hub;
-      readonly chair: ReturnType<Hub["join"]>;
-      readonly member: Member;
-      readonly door: Door | undefined;
-      readonly ownership: Ownership;
-    }
+  | (Office & { readonly kind: "writing"; readonly hub: Hub; readonly chair: ReturnType<Hub["join"]>; readonly member: Member })
   | { readonly kind: "following"; readonly link: Link; readonly term: number }
   | { readonly kind: "closed" };
 
@@ -67,12 +58,17 @@ interface Pending {
   readonly meaning?: (answer: Answer) => Answer;
 }
 
+/** Why a try led nowhere; certain, or perhaps over in a moment. */
+interface InTheWay {
+  readonly fault: Fault;
+  readonly certain: boolean;
+}
+
 /** A writer that cannot be reached for so long is superseded if it is outside a transaction. */
 const silenceMs = 1_000;
-/** So long callers wait for a writer before they hear what is in the way. */
+/** So long callers wait for a writer before they hear what is certainly in the way; and while others may only be settling who writes. */
 const patienceMs = 2_000;
-/** Who opens a store has nobody waiting yet: it lets others settle who writes. */
-const openingPatienceMs = 10_000;
+const unsurePatienceMs = 10_000;
 const tryEveryMs = 4;
 const trySlowlyEveryMs = 50;
 /** A question that was with so many writers when they died may be why they did. */
@@ -129,7 +125,7 @@ export class Seat {
     try {
       role.hub.close(role.member);
     } finally {
-      this.#letGo(role);
+      leaveOffice(this.#options.path, role);
     }
   }
 
@@ -189,43 +185,50 @@ export class Seat {
   async #seek(opening: boolean): Promise<void> {
     const { clock, random } = this.#options;
     for (let tries = 0; this.#role.kind === "seeking"; tries++) {
-      let fault: Fault | undefined;
+      let met: InTheWay | undefined;
       try {
-        fault = await this.#try(this.#role);
+        met = await this.#try(this.#role);
       } catch (error) {
-        fault = this.#faultOf(error);
-        if (opening && (!passing.has(fault.code) || (fault.details["alone"] === true && tries > triesUntilAlone))) throw fault;
+        const fault = this.#faultOf(error);
+        met = { fault, certain: !passing.has(fault.code) || (fault.details["alone"] === true && tries > triesUntilAlone) };
+        if (opening && met.certain) throw fault;
       }
       if (this.#role.kind !== "seeking") return;
-      const waitedMs = clock.monotonicMs() - this.#role.sinceMs;
-      if (fault && waitedMs >= (opening && fault.code === "store.in-use" ? openingPatienceMs : patienceMs)) {
-        if (opening) throw fault;
-        this.#complain(fault);
+      if (met && clock.monotonicMs() - this.#role.sinceMs >= (met.certain ? patienceMs : unsurePatienceMs)) {
+        if (opening) throw met.fault;
+        this.#complain(met.fault);
       }
       await sleep(clock, (tries < 50 ? tryEveryMs : trySlowlyEveryMs) * (0.5 + random.next()));
     }
   }
 
   #faultOf(error: unknown): Fault {
+    if (error instanceof LaneHeld) return error.fault;
     if (error instanceof Superseded) return inUse(this.#options.path); // before it had opened its door
     const fault = openFault(this.#options.path, error);
     return Fault.is(fault) ? fault : toFault(toFailure(fault));
   }
 
   /** One try. Answers what was in the way, unless the role has changed. */
-  async #try(seeking: Role & { kind: "seeking" }): Promise<Fault | undefined> {
+  async #try(seeking: Role & { kind: "seeking" }): Promise<InTheWay | undefined> {
     const { path, clock } = this.#options;
-    const ownership = tryOwnership(path);
-    if (ownership) return this.#takeOffice(ownership, undefined);
+    const free = tryOwnership(path);
+    if (free) {
+      try {
+        return await this.#takeOffice(undefined);
+      } finally {
+        free.release();
+      }
+    }
     const note = readNote(path);
     // Between its lock and its note, or an older version's.
-    if (!note) return inUse(path);
+    if (!note) return { fault: inUse(path), certain: false };
     if (note.socket === undefined) throw inUse(path);
     const silent = seeking.lostTerm === note.term ? "silent" : await this.#follow(note);
     // Once its term could not be ended it may go on at any time: then it is asked again.
     seeking.lostTerm = undefined;
     if (this.#role !== seeking) return undefined;
-    if (silent !== "silent" && clock.monotonicMs() - seeking.sinceMs < silenceMs) return writerStopped(note);
+    if (silent !== "silent" && clock.monotonicMs() - seeking.sinceMs < silenceMs) return { fault: writerStopped(note), certain: false };
     return this.#supersede(note, seeking);
   }
 
@@ -253,45 +256,29 @@ export class Seat {
   }
 
   /** Ends the term of a writer that does not answer, unless it is inside a transaction: then its commit may still come. */
-  async #supersede(note: WriterNote, seeking: Role & { kind: "seeking" }): Promise<Fault | undefined> {
-    const { path, durability } = this.#options;
-    let db: DatabaseSync | undefined;
-    let term: number | undefined;
+  async #supersede(note: WriterNote, seeking: Role & { kind: "seeking" }): Promise<InTheWay | undefined> {
     try {
-      db = openForWriting(path, durability);
-      term = raiseTerm(db, note.term);
+      await this.#takeOffice(note.term);
+      return undefined;
     } catch (error) {
-      db?.close();
-      const busy = Fault.is(error, "store.in-use") || ((error as { errcode?: number }).errcode ?? 0) % 256 === 5;
-      if (busy) return writerStopped(note);
+      if (error instanceof TermOver) {
+        seeking.sinceMs = this.#options.clock.monotonicMs(); // somebody else has ended it, and is about to write
+        return { fault: writerStopped(note), certain: false };
+      }
+      if (error instanceof LaneHeld) return { fault: writerStopped(note), certain: true };
       throw error;
     }
-    if (term === undefined) {
-      db.close();
-      seeking.sinceMs = this.#options.clock.monotonicMs(); // somebody else has ended it, and is about to write
-      return writerStopped(note);
-    }
-    let ownership: Ownership;
-    try {
-      ownership = seizeOwnership(path);
-    } catch (error) {
-      db.close();
-      throw error;
-    }
-    return this.#takeOffice(ownership, { db, term });
   }
 
-  async #takeOffice(ownership: Ownership, office: { readonly db: DatabaseSync; readonly term: number } | undefined): Promise<undefined> {
+  /** Begins a term, after the one that is to be `ended` if that is given, and writes. */
+  async #takeOffice(ended: number | undefined): Promise<undefined> {
     const { path, durability, clock } = this.#options;
     let lane: Lane | undefined;
     let door: Door | undefined;
-    let first = office?.db;
-    let term = office?.term;
+    const { db, term, ownership } = this.#elected(ended);
     try {
-      first ??= openForWriting(path, durability);
-      term ??= raiseTerm(first) as number;
       const flushes = timedFlushes(clock);
-      lane = openLane({ open: openingWith(first, () => openForWriting(path, durability)), seam: flushes.seam, term, keepsClaims: true });
+      lane = openLane({ open: openingWith(db, () => openForWriting(path, durability)), seam: flushes.seam, term, keepsClaims: true });
       const session = this.#session;
       const hub = new Hub({ lane, clock, superseded: () => this.#superseded(), isGone: (of) => isGone(of, session), flushedMs: flushes.tookMs });
       const member: Member = {
@@ -311,17 +298,35 @@ export class Seat {
       } catch (error) {
         note = { ...note, alone: `it could not open a socket (${(error as Error).message})` };
       }
-      writeNote(path, note);
+      const written = note;
+      // A successor may have written its own by now, which must stay.
+      lane.inTerm(() => writeNote(path, written));
       if (this.#role.kind !== "seeking" || hub.isOver) throw inUse(path);
-      this.#begin({ kind: "writing", term, lane, hub, chair, member, door, ownership }, lane.epoch);
+      this.#begin({ kind: "writing", lane, hub, chair, member, door, ownership }, lane.epoch);
       return undefined;
     } catch (error) {
-      door?.close();
-      if (lane) lane.close();
-      else first?.close();
-      if (term !== undefined) removeNote(path, term);
-      ownership.release();
+      if (lane) leaveOffice(path, { lane, door, ownership });
+      else {
+        db.close();
+        ownership.release();
+      }
       throw error;
+    }
+  }
+
+  /** Throws `LaneHeld` where the write lock is not to be had, `TermOver` when somebody else has ended that term. */
+  #elected(ended: number | undefined): { readonly db: DatabaseSync; readonly term: number; readonly ownership: Ownership } {
+    const { path, durability } = this.#options;
+    let db: DatabaseSync | undefined;
+    try {
+      db = openForWriting(path, durability);
+      const begun = beginTerm(db, path, ended);
+      if (!begun) throw new TermOver();
+      return { db, ...begun };
+    } catch (error) {
+      db?.close();
+      const fault = openFault(path, error);
+      throw Fault.is(fault, "store.in-use") ? new LaneHeld(fault) : error;
     }
   }
 
@@ -345,19 +350,8 @@ export class Seat {
   #superseded(): void {
     const role = this.#role;
     if (role.kind !== "writing") return;
-    this.#letGo(role);
+    leaveOffice(this.#options.path, role);
     this.#lost(undefined);
-  }
-
-  #letGo(role: Role & { kind: "writing" }): void {
-    const steps = [() => role.lane.close(), () => removeNote(this.#options.path, role.term), () => role.ownership.release(), () => role.door?.close()];
-    for (const step of steps) {
-      try {
-        step();
-      } catch {
-        // The others let go all the same.
-      }
-    }
   }
 
   /** `silentTerm`: the writer is there and does not answer. */
@@ -403,6 +397,34 @@ export class Seat {
     this.#transaction = this.#transaction === "open" ? "lost" : this.#transaction;
     for (const pending of this.#pending) pending.known ??= pending.question.ask === "abandon" ? nothing : failed(fault);
     this.#flush();
+  }
+}
+
+/** Somebody stays inside a transaction on the file. */
+class LaneHeld extends Error {
+  readonly fault: Fault;
+  constructor(fault: Fault) {
+    super(fault.message);
+    this.fault = fault;
+  }
+}
+class TermOver extends Error {}
+
+interface Office {
+  readonly lane: Lane;
+  readonly door: Door | undefined;
+  readonly ownership: Ownership;
+}
+
+/** The note goes while it is certainly this writer's; one that stays (of a superseded writer, on a full disk) names a socket where nobody listens. */
+function leaveOffice(path: string, { lane, door, ownership }: Office): void {
+  const steps = [() => lane.inTerm(() => removeNote(path)), () => lane.close(), () => ownership.release(), () => door?.close()];
+  for (const step of steps) {
+    try {
+      step();
+    } catch {
+      // The others let go all the same.
+    }
   }
 }
 

@@ -25,10 +25,10 @@ export const isTerm = (db: DatabaseSync, term: number): boolean => readTerm(db) 
 
 /**
  * Begins a new term; `undefined` when the one that was to be ended is over already. One of several that try at once succeeds.
- * Throws SQLITE_BUSY while somebody is inside a transaction.
+ * Throws SQLITE_BUSY while somebody stays inside a transaction. `meanwhile` runs before anybody can begin the next one.
  */
-export function raiseTerm(db: DatabaseSync, ended?: number): number | undefined {
-  db.exec("begin immediate");
+export function raiseTerm(db: DatabaseSync, ended?: number, meanwhile: () => void = () => undefined): number | undefined {
+  patiently(() => db.exec("begin immediate"), settledWithinMs);
   try {
     const term = readTerm(db);
     if (ended !== undefined && term !== ended) {
@@ -36,6 +36,7 @@ export function raiseTerm(db: DatabaseSync, ended?: number): number | undefined 
       return undefined;
     }
     db.prepare("insert into trestle_meta (name, value) values ('term', ?) on conflict (name) do update set value = excluded.value").run(term + 1);
+    meanwhile();
     db.exec("commit");
     return term + 1;
   } catch (error) {
@@ -44,17 +45,23 @@ export function raiseTerm(db: DatabaseSync, ended?: number): number | undefined 
   }
 }
 
-/** One who tries to begin a new term holds the write lock for a moment; a reader of the file's log may hold it while that is repaired. */
+/**
+ * Others who want to write hold the write lock for a moment each, one after the other, while they find out who will. Who cannot have it for longer
+ * than this has met a transaction.
+ */
+export const settledWithinMs = 250;
+/** A writer waits longer: nobody but it should be inside a transaction. */
 const busyMsMax = 1_000;
 const never = new Int32Array(new SharedArrayBuffer(4));
 
-/** Waits for the write lock where it is free again in a moment; for a thread that has nothing else to do. */
-export function patiently(begin: () => void): void {
+/** Waits for the write lock where it is free again in a moment; for a thread that has nothing else to do. `look` is called while it is not. */
+export function patiently(begin: () => void, waitMsMax = busyMsMax, look: () => void = () => undefined): void {
   for (let waitedMs = 0; ; waitedMs++) {
     try {
       return begin();
     } catch (error) {
-      if (((error as { errcode?: number }).errcode ?? 0) % 256 !== 5 || waitedMs >= busyMsMax) throw error;
+      if (((error as { errcode?: number }).errcode ?? 0) % 256 !== 5 || waitedMs >= waitMsMax) throw error;
+      look();
       Atomics.wait(never, 0, 0, 1);
     }
   }

@@ -60,13 +60,9 @@ export function writeNote(path: string, note: WriterNote): void {
   }
 }
 
-/** Removes the note of this term; a later one stays. */
-export function removeNote(path: string, term: number): void {
-  try {
-    if (readNote(path)?.term === term) rmSync(noteOf(path), { force: true });
-  } catch {
-    // It cannot be read or removed any more: then it is not ours.
-  }
+/** For the writer alone, and within its term. */
+export function removeNote(path: string): void {
+  rmSync(noteOf(path), { force: true });
 }
 
 /** `sun_path` of macOS, without its NUL; Linux has four more. */

@@ -118,7 +118,7 @@ async function does(request: Request): Promise<unknown> {
 process.on("message", ({ id, request }: { readonly id: number; readonly request: Request }) => {
   does(request).then(
     (answer) => say({ id, answer }),
-    (error: unknown) => say({ id, fault: codeOf(error), details: Fault.is(error) ? error.details : {} }),
+    (error: unknown) => say({ id, fault: codeOf(error), message: (error as Error).message, details: Fault.is(error) ? error.details : {} }),
   );
 });
 process.on("disconnect", () => process.exit(0));
