@@ -30,23 +30,19 @@ for (const { engine, skip, url } of ways)
       await store.close();
     });
 
-test(
-  "a heartbeat whose connection is ended again and again keeps what is held",
-  { skip: postgres.skip },
-  async () => {
-    const store = await postgres.open();
-    const session = await postgres.session(store.schema);
-    await store.commit(commitOf([enqueue("work")]));
-    const heartbeat = store.heartbeat("holder", { leaseMs: 900, blockedMsMax: 10_000 });
-    const [job] = (await store.claim({ holder: "holder", leaseMs: 900, queues: [{ queue: "work", limit: 1 }] })).jobs;
-    assert.ok(job && heartbeat);
+test("a heartbeat whose connection is ended again and again keeps what is held", { skip: postgres.skip }, async () => {
+  const store = await postgres.open();
+  const session = await postgres.session(store.schema);
+  await store.commit(commitOf([enqueue("work")]));
+  const heartbeat = store.heartbeat("holder", { leaseMs: 900, blockedMsMax: 10_000 });
+  const [job] = (await store.claim({ holder: "holder", leaseMs: 900, queues: [{ queue: "work", limit: 1 }] })).jobs;
+  assert.ok(job && heartbeat);
 
-    for (let i = 0; i < 4; i++) {
-      await new Promise((resolve) => setTimeout(resolve, 300));
-      await session.query("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'trestle heartbeat'");
-    }
+  for (let i = 0; i < 4; i++) {
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    await session.query("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'trestle heartbeat'");
+  }
 
-    assert.deepEqual(await store.extend([job], 1_000), [true]);
-    heartbeat.stop();
-  },
-);
+  assert.deepEqual(await store.extend([job], 1_000), [true]);
+  heartbeat.stop();
+});

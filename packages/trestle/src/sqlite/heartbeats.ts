@@ -1,6 +1,6 @@
 /** Heartbeats in the writer thread, which asks like any other of its process, of whoever writes. */
 import type { Clock } from "../kernel/index.ts";
-import { watch, type HeartbeatOptions } from "../store/heartbeat.ts";
+import { watch, type HeartbeatOptions } from "../store/index.ts";
 import { thrownOf } from "./questions.ts";
 import type { Operation } from "./operation.ts";
 import type { Seat } from "./seat.ts";

@@ -8,7 +8,7 @@ import type { Durability } from "./connection.ts";
 import { failed, type Answer, type Question } from "./questions.ts";
 import { Seat } from "./seat.ts";
 import { startHeartbeat } from "./heartbeats.ts";
-import type { HeartbeatOptions } from "../store/heartbeat.ts";
+import type { HeartbeatOptions } from "../store/index.ts";
 import type { Notice } from "./writer.ts";
 
 export interface WriterData {

@@ -1,8 +1,7 @@
 /** The door to the lane: the same calls whether it runs in a thread or here. */
 import type { Clock, Timer } from "../kernel/index.ts";
 import { Fault } from "../kernel/index.ts";
-import type { HeartbeatOptions } from "../store/heartbeat.ts";
-import type { Change, Commit, CommitOutcome, SqlResult, Statement } from "../store/index.ts";
+import type { Change, Commit, CommitOutcome, HeartbeatOptions, SqlResult, Statement } from "../store/index.ts";
 import { openLane, type Lane, type LaneOptions } from "./lane.ts";
 import type { BatchReply, Operation } from "./operation.ts";
 

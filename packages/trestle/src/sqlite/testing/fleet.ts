@@ -107,7 +107,8 @@ export async function startMember(path: string, onTold: (name: string, answer: s
       if ("inside" in message) return void child.emit("inside", message["inside"]);
       const { resolve: answer, reject: refuse } = waiting.get(message["id"] as number) ?? {};
       waiting.delete(message["id"] as number);
-      if ("fault" in message) refuse?.(Object.assign(new Error(`${message["fault"]}: ${message["message"]}`), { code: message["fault"], details: message["details"] }));
+      if ("fault" in message)
+        refuse?.(Object.assign(new Error(`${message["fault"]}: ${message["message"]}`), { code: message["fault"], details: message["details"] }));
       else answer?.(message["answer"] as never);
     });
     void gone.then(() => reject(new Error("the process ended before it had opened the store")));
