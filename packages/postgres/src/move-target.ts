@@ -8,6 +8,7 @@
 import { Fault, systemClock, systemRandom, type Clock, type Random } from "trestle/kernel";
 import type { IndexEntry, Moved, MovedJobState, MovePage, MovePart, MoveProgress, MoveRow, MoveTarget } from "trestle/store";
 import { makeSchema } from "./schema.ts";
+import { newTables } from "./new-tables.ts";
 import { openPool, type Session } from "./sessions.ts";
 import { placeOf } from "./url.ts";
 
@@ -207,15 +208,6 @@ export async function postgresMoveTarget(options: {
     );
     for (const { id, rates } of queues)
       for (const [scope, nextMs] of rates) await rows(session, "select move_mark(6, $1, $2, 0, 0, null, $3)", id, scope, nextMs);
-
-    const migrations = of("migration");
-    await insert(
-      "insert into migration (component, name, digest, at_ms) select * from unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) on conflict do nothing",
-      migrations.map(({ component }) => component),
-      migrations.map(({ name }) => name),
-      migrations.map(({ digest }) => digest),
-      migrations.map(({ atMs }) => atMs),
-    );
   }
 
   // ---- looking ----------------------------------------------------------------------------------------------------------
@@ -230,7 +222,6 @@ export async function postgresMoveTarget(options: {
     queue: `select t.queue, (select true from ${table("job_paused")} p where p.queue = t.queue) as paused,
       coalesce((select json_agg(json_build_array(r.share, r.at_ms) order by r.share) from (select distinct on (m.share) m.share, m.at_ms from ${table("job_mark")} m where m.kind = 6 and m.queue = t.queue order by m.share, m.turn desc) r)::text, '[]') as rates
       from (select queue from ${table("job_paused")} union select queue from ${table("job_mark")} where kind = 6) t`,
-    migration: `select component, name, digest, at_ms from ${table("migration")} t`,
   };
   const rowOf: { readonly [P in MovePart]: (row: Found) => MoveRow } = {
     commit: (row) => ({
@@ -300,23 +291,13 @@ export async function postgresMoveTarget(options: {
       paused: row["paused"] === true,
       rates: JSON.parse(row["rates"] as string) as [string, number][],
     }),
-    migration: (row) => ({
-      part: "migration",
-      id: JSON.stringify([row["component"], row["name"]]),
-      component: row["component"] as string,
-      name: row["name"] as string,
-      digest: row["digest"] as string,
-      atMs: Number(row["at_ms"]),
-    }),
   };
 
   async function page(part: MovePart, after: string | number | undefined, limit: number): Promise<MovePage> {
     const found =
       part === "commit"
         ? await commitPage(after as string | undefined, limit)
-        : part === "migration"
-          ? await ask(`${selects.migration} where (component, name) > ($1, $2) order by component, name limit $3`, ...pair(after), limit)
-          : await ask(`${selects[part]} where ${idColumn[part]} > $1 order by ${idColumn[part]} limit $2`, after ?? lowest[part], limit);
+        : await ask(`${selects[part]} where ${idColumn[part]} > $1 order by ${idColumn[part]} limit $2`, after ?? lowest[part], limit);
     const read = found.map(rowOf[part]);
     return { rows: read, next: read.length < limit ? undefined : read.at(-1)?.id };
   }
@@ -339,13 +320,6 @@ export async function postgresMoveTarget(options: {
         `${selects.commit} where n = any ($1::bigint[]) or n is null and id = any ($2::uuid[])`,
         numbers.map((id) => Number((id as string).slice(1))),
         resolved.map((id) => (id as string).slice(1)),
-      );
-    } else if (part === "migration") {
-      const pairs = ids.map(pair);
-      found = await ask(
-        `${selects.migration} where (component, name) in (select * from unnest($1::text[], $2::text[]))`,
-        pairs.map(([component]) => component),
-        pairs.map(([, name]) => name),
       );
     } else found = await ask(`${selects[part]} where ${idColumn[part]} = any ($1::${idType[part]}[])`, ids);
     const byId = new Map(found.map((row) => [rowOf[part](row).id, row]));
@@ -379,8 +353,11 @@ export async function postgresMoveTarget(options: {
       return Number(row?.["rows"]);
     },
     look,
-    open: (cut, last) =>
+    open: (cut, last, tables) =>
       alone(async (session) => {
+        await session.script("set local search_path to default; set local statement_timeout = 0");
+        await tables(newTables(session, schema));
+        await session.script(`set constraints all immediate; set local search_path = "${schema}", pg_temp`);
         // Every line that has something ready begins at its first place.
         await rows(
           session,
@@ -409,12 +386,11 @@ export async function postgresMoveTarget(options: {
 }
 
 const bytes = (value: Uint8Array): Buffer => Buffer.from(value.buffer, value.byteOffset, value.byteLength);
-const pair = (id: string | number | undefined): [string, string] => (id === undefined ? ["", ""] : (JSON.parse(id as string) as [string, string]));
 function given<Name extends string, T>(name: Name, value: unknown, as: (value: unknown) => T): { [K in Name]?: T } {
   return (value === null || value === undefined ? {} : { [name]: as(value) }) as { [K in Name]?: T };
 }
 
-type Plain = Exclude<MovePart, "commit" | "migration">;
+type Plain = Exclude<MovePart, "commit">;
 const idColumn: { readonly [P in Plain]: string } = { event: "position", stream: "stream", record: "key", token: "key", job: "id", queue: "t.queue" };
 const idType: { readonly [P in Plain]: string } = { event: "bigint", stream: "text", record: "text", token: "text", job: "uuid", queue: "text" };
 const lowest: { readonly [P in Plain]: string | number } = {

@@ -1,11 +1,14 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import { app, post, service, sql, start } from "trestle";
+import { z } from "zod";
 import { Fault, seededRandom, systemClock, uuidv7Ids } from "trestle/kernel";
 import type { Commit, Store, Write } from "trestle/store";
 import { move } from "../../trestle/src/move/index.ts";
+import { movingTables } from "../../trestle/src/sql/index.ts";
 import { moveSource, openSqliteStore } from "../../trestle/src/sqlite/index.ts";
 import { openPostgres, postgresMoveTarget } from "./index.ts";
 import { fixture } from "./testing/fixture.ts";
@@ -114,6 +117,70 @@ test("[F13] a store that has moved to PostgreSQL goes on as the old one would ha
   const keyless = (order: string[]) => order.filter((line) => Number(line.split(" ")[2]) % 4 === 0);
   assert.deepEqual(keyless(ours), keyless(theirs));
   await Promise.all([moved.close(), expected.close(), target.close()]);
+});
+
+test("[F13] tables of the user's own move as the app says, in the transaction that opens the new store", { skip: postgres.skip }, async () => {
+  const folders = join(home, "migrations");
+  for (const [dialect, text] of [
+    ["sqlite", "create table ledger (account text primary key, cents integer not null, at blob) strict"],
+    ["postgres", "create schema books; create table books.ledger (account text primary key, cents bigint not null, at bytea)"],
+  ] as const) {
+    mkdirSync(join(folders, dialect), { recursive: true });
+    writeFileSync(join(folders, dialect, "001-ledger.sql"), text);
+  }
+  let fails = true;
+  const books = sql("books", {
+    migrations: { sqlite: join(folders, "sqlite"), postgres: join(folders, "postgres") },
+    async move(from, to) {
+      for (const { account, cents, at } of await from.rows`select account, cents, at from ledger where cents > ${0}`)
+        await to.run`insert into books.ledger values (${account as string}, ${cents as number}, ${at as Uint8Array})`;
+      if (fails) throw new Error("half-way");
+    },
+  });
+  const bank = service(
+    "bank",
+    { uses: { books } },
+    {
+      pay: post("/pay", { body: z.object({ account: z.string(), cents: z.int() }) }, ({ body: { account, cents } }, { books }) => {
+        if (books.dialect === "sqlite") books.run`insert into ledger values (${account}, ${cents}, ${Buffer.from(account)})`;
+        else books.run`insert into books.ledger values (${account}, ${cents}, ${Buffer.from(account)})`;
+        return {};
+      }),
+    },
+  );
+  const shop = app("books", [bank]);
+  const path = join(home, "books.db");
+  const url = `${postgres.server.url}?schema=moved_books`;
+  await using node = await start(shop, { store: `sqlite:${path}`, port: 0, host: "127.0.0.1", log: () => undefined });
+  const pay = async (account: string) =>
+    (
+      await fetch(`${node.url}/pay`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({ account, cents: 5 }),
+      })
+    ).status;
+  assert.equal(await pay("ada"), 200);
+  const tables = await movingTables(shop.components, { from: "sqlite", to: "postgres" });
+  assert.ok(tables);
+  const source = moveSource(path, await openSqliteStore({ path }), systemClock);
+  const target = await postgresMoveTarget({ url });
+  const ledger = async (account: string) => {
+    const query = await node.open(books).rows(z.object({ account: z.string() }));
+    return (await query`select account from books.ledger where account = ${account}`).length;
+  };
+
+  await assert.rejects(move({ source, target, url, clock: systemClock, tables }), /half-way/);
+  assert.equal(await pay("bob"), 200, "the old store goes on");
+  fails = false;
+  await move({ source, target, url, clock: systemClock, tables });
+
+  assert.equal(await pay("eve"), 200, "the same handler, decided in the new dialect");
+  assert.deepEqual([await ledger("ada"), await ledger("bob"), await ledger("eve")], [1, 1, 1]);
+  await using later = await start(shop, { store: url as "postgres://", port: 0, host: "127.0.0.1", log: () => undefined });
+  assert.ok(later.url, "its migrations are known there");
+  await source.close();
+  await target.close();
 });
 
 test("[F13] a store that receives is nobody's yet, and one in use receives nothing", { skip: postgres.skip }, async () => {

@@ -354,7 +354,7 @@ function overran(withinMs: number): Fault {
 
 // ---- values ---------------------------------------------------------------------------------------------------------
 
-function bindable(value: SqlValue): unknown {
+export function bindable(value: SqlValue): unknown {
   if (typeof value === "bigint") return value.toString();
   return value instanceof Uint8Array ? Buffer.from(value.buffer, value.byteOffset, value.byteLength) : value;
 }

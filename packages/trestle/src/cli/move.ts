@@ -3,27 +3,30 @@ import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { enginePackage, isPostgres, withoutPassword } from "../app/index.ts";
 import { Fault, systemClock, systemRandom, type Clock, type Random } from "../kernel/index.ts";
-import { abandonMove, move, type MoveReport, type MoveStepReport } from "../move/index.ts";
+import { abandonMove, move, type MoveOptions, type MoveReport, type MoveStepReport } from "../move/index.ts";
+import { movingTables } from "../sql/index.ts";
 import { moveSource, openSqliteStore, parseStoreUrl } from "../sqlite/index.ts";
 import type { MoveTarget } from "../store/index.ts";
 import { textOption, type CommandSpec, type Given } from "./command-line.ts";
 import { exitCodes, type ExitCode } from "./exit-codes.ts";
+import { loadApp } from "./load-app.ts";
 
 export const moveCommand: CommandSpec = {
   name: "move",
   summary: "Moves a store from SQLite to PostgreSQL while its app runs, compares both, and cuts over; started again after a crash, it goes on.",
-  arguments: [],
+  arguments: ["[app.ts]"],
   options: {
     from: { type: "string", value: "url", help: "the store now, such as sqlite:.trestle/shop.db" },
     to: { type: "string", value: "url", help: "the store to come, such as postgres://db.internal/shop; the app's nodes follow to exactly this URL" },
     "dry-run": { type: "boolean", help: "look at both stores and say what would be moved; write nothing" },
     abandon: { type: "boolean", help: "give the move up before its cut: the old store goes on, the new one is emptied" },
-    "leave-tables": { type: "boolean", help: "your own SQL tables stay behind; you see to them" },
+    "leave-tables": { type: "boolean", help: "your own SQL tables stay behind; you see to them. Else name the app, whose sql components say how they move" },
     json: { type: "boolean", help: "{version, from, to, rows, clockOffsetMs, pausedMs, head, userTables}" },
   },
   examples: [
     "trestle move --from sqlite:.trestle/shop.db --to postgres://db.internal/shop --dry-run",
     "trestle move --from sqlite:.trestle/shop.db --to postgres://db.internal/shop",
+    "trestle move app.ts --from sqlite:.trestle/shop.db --to postgres://db.internal/shop",
   ],
 };
 
@@ -41,6 +44,7 @@ export async function runMove(given: Given): Promise<ExitCode> {
       "Write it like postgres://user@host/database.",
     );
   const { postgresMoveTarget } = await enginePackage<PostgresMoves>("@trestle/postgres", to);
+  const tables = await tablesOf(given);
   const store = await openSqliteStore({ path, durability });
   const source = moveSource(path, store, systemClock);
   try {
@@ -62,14 +66,17 @@ export async function runMove(given: Given): Promise<ExitCode> {
         url: to,
         clock: systemClock,
         dryRun: given.values["dry-run"] === true,
-        leaveTables: given.values["leave-tables"] === true,
+        ...(tables && { tables }),
         onProgress: progress.tell,
       });
       progress.end();
       process.stdout.write(
         given.values["json"]
           ? `${JSON.stringify({ version: 1, from: withoutPassword(from), to: withoutPassword(to), ...report }, undefined, 2)}\n`
-          : told(report, withoutPassword(to), given.values["dry-run"] === true),
+          : told(report, withoutPassword(to), {
+              dry: given.values["dry-run"] === true,
+              behind: given.values["leave-tables"] === true || given.positionals.length === 0,
+            }),
       );
       return exitCodes.ok;
     } finally {
@@ -78,6 +85,12 @@ export async function runMove(given: Given): Promise<ExitCode> {
   } finally {
     await source.close();
   }
+}
+
+async function tablesOf(given: Given): Promise<MoveOptions["tables"]> {
+  if (given.values["leave-tables"]) return async () => undefined;
+  const [file] = given.positionals;
+  return file === undefined ? undefined : movingTables((await loadApp(file)).components, { from: "sqlite", to: "postgres" });
 }
 
 function required(given: Given, name: "from" | "to"): string {
@@ -114,13 +127,13 @@ function progressLine(): { readonly tell: (report: MoveStepReport) => void; read
   };
 }
 
-function told(report: MoveReport, to: string, dry: boolean): string {
+function told(report: MoveReport, to: string, { dry, behind }: { readonly dry: boolean; readonly behind: boolean }): string {
   const rows = Object.entries(report.rows).map(([part, count]) => `  ${part.padEnd(10)} ${count}`);
   return [
     dry ? `Would be moved to ${to}:` : `Moved to ${to}, and compared:`,
     ...rows,
     `  clocks     the new one is ${report.clockOffsetMs} ms ${report.clockOffsetMs < 0 ? "behind" : "ahead"}`,
-    ...(report.userTables.length > 0 ? [`  your own tables stay behind: ${report.userTables.join(", ")}`] : []),
+    ...(report.userTables.length > 0 ? [`  your own tables ${behind ? "stay behind" : "move as the app says"}: ${report.userTables.join(", ")}`] : []),
     ...(report.pausedMs === undefined ? [] : [`  commits waited for ${Math.round(report.pausedMs)} ms`]),
     ...(dry ? [] : ["The app's nodes go on there by themselves. Change TRESTLE_STORE before you start them again."]),
     "",

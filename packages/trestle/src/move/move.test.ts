@@ -54,7 +54,7 @@ test("[F13] everything is moved with its numbers, and the old store says where t
 
   const report = await move({ source: from, target, url: "postgres://new/db", clock: systemClock });
 
-  assert.deepEqual(report.rows, { commit: 1_502, event: 1_500, stream: 0, record: 1_499, token: 1_500, job: 3_000, queue: 1, migration: 0 });
+  assert.deepEqual(report.rows, { commit: 1_502, event: 1_500, stream: 0, record: 1_499, token: 1_500, job: 3_000, queue: 1 });
   assert.ok(Math.abs(report.clockOffsetMs - aheadMs) < 100);
   assert.deepEqual(target.opened, { epoch: 2, n: 1_502, position: 1_500 });
   const scheduled = [...(target.parts.get("job")?.values() ?? [])].filter((row) => row.part === "job" && row.state === "scheduled");
@@ -164,7 +164,7 @@ test("a move that is given up leaves the old store as it was, and the new one em
   await from.close();
 });
 
-test("tables of the user's own refuse the move until somebody says that they stay behind", async (context) => {
+test("tables of the user's own refuse the move until somebody says what becomes of them", async (context) => {
   const { store, source } = await opened(context);
   await store.migrate("books", [{ name: "1.sql", text: "create table ledger (id integer primary key)" }]);
   const target = mapTarget({ clockMs: () => systemClock.wallMs() });
@@ -176,8 +176,24 @@ test("tables of the user's own refuse the move until somebody says that they sta
   );
   const dry = await move({ source: from, target, url: "postgres://new/db", clock: systemClock, dryRun: true });
   assert.deepEqual(dry.userTables, ["ledger"]);
-  const report = await move({ source: from, target, url: "postgres://new/db", clock: systemClock, leaveTables: true });
+  await store.commit(commit({ kind: "sql", statement: { text: "insert into ledger values (7)", parameters: [] } }));
+  await assert.rejects(
+    move({ source: from, target, url: "postgres://new/db", clock: systemClock, tables: () => Promise.reject(new Error("no such column")) }),
+    /no such column/,
+  );
+  assert.deepEqual([from.sealed(), target.opened], [undefined, undefined], "the old store goes on");
+  await move({
+    source: from,
+    target,
+    url: "postgres://new/db",
+    clock: systemClock,
+    async tables({ rows }, into) {
+      await into.migrate("books", []);
+      for (const { id } of await rows({ text: "select id from ledger", parameters: [] })) await into.execute({ text: `insert ${id}`, parameters: [] });
+    },
+  });
 
-  assert.equal(report.rows.migration, 1);
+  assert.deepEqual([target.migrated, target.executed], [["books"], ["insert 7"]]);
+  assert.notEqual(target.opened, undefined);
   await from.close();
 });

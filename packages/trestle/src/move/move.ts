@@ -5,13 +5,14 @@
  *   follow   What has changed meanwhile, from the change feed and the noted jobs, until little is left.
  *   verify   Page by page, by hash; where two pages differ, row by row, and again after following: a row that still differs ends the move.
  *   cut      `seal` in the old store (the pause begins), the rest is followed, what changed since it was verified is compared again, and the
- *            counts; then the new store is opened (the pause ends). Whoever asks the old one is told where to go on.
+ *            counts; then, in one transaction, the user's own tables are brought over and the new store is opened (the pause ends). Whoever asks
+ *            the old one is told where to go on.
  *
  * Until the new store is open everything can be taken back: a difference found after the seal unseals the old store.
  */
 import { createHash } from "node:crypto";
 import { Fault, sleep, type Clock } from "../kernel/index.ts";
-import { moveParts, type Head, type Moved, type MovePart, type MoveProgress, type MoveSource, type MoveTarget } from "../store/index.ts";
+import { moveParts, type Head, type Moved, type MovePart, type MoveProgress, type MoveSource, type MoveTarget, type NewTables } from "../store/index.ts";
 
 export interface MoveOptions {
   readonly source: MoveSource;
@@ -21,12 +22,12 @@ export interface MoveOptions {
   readonly clock: Clock;
   /** Only looks, and says what it would do. */
   readonly dryRun?: boolean;
-  /** The user's own tables stay behind, and somebody else sees to them. Default: their existence refuses the move. */
-  readonly leaveTables?: boolean;
+  /** What becomes of the user's own tables, while commits wait. Absent: that there are some refuses the move. */
+  readonly tables?: (from: MoveSource, into: NewTables) => Promise<void>;
   readonly onProgress?: (step: MoveStepReport) => void;
 }
 export interface MoveStepReport {
-  readonly step: "copy" | "follow" | "verify" | "cut";
+  readonly step: "copy" | "follow" | "verify" | "cut" | "tables";
   readonly part?: MovePart;
   readonly rows: number;
   readonly of?: number;
@@ -51,13 +52,13 @@ const leaseGraceMs = 2_000;
 
 /** Faults: `move.target-in-use`, `move.other-source`, `move.already-moved`, `move.user-tables`, `move.differs`, `move.too-slow`, and those of the stores. */
 export async function move(options: MoveOptions): Promise<MoveReport> {
-  const { source, target, url, dryRun, leaveTables, onProgress = () => undefined } = options;
+  const { source, target, url, dryRun, tables, onProgress = () => undefined } = options;
   const userTables = source.userTables();
-  if (userTables.length > 0 && !leaveTables && !dryRun)
+  if (userTables.length > 0 && tables === undefined && !dryRun)
     throw Fault.create(
       "move.user-tables",
       `the store has tables of your own, whose SQL is of one dialect: ${userTables.join(", ")}`,
-      "Bring them over yourself, with migrations in the new dialect, and say that they are left behind (`--leave-tables`).",
+      "Name the app, whose sql components have migrations in both dialects and `move` to bring the rows over (`trestle move app.ts`); or say that the tables are left behind (`--leave-tables`).",
       { details: { tables: userTables } },
     );
   let progress = await target.progress();
@@ -96,7 +97,22 @@ export async function move(options: MoveOptions): Promise<MoveReport> {
     await source.unseal();
     throw fault;
   }
-  await target.open({ epoch: head.epoch + 1, n: head.n, position: head.position }, { ...run.progress, opened: true });
+  let tablesFault: unknown;
+  try {
+    await target.open({ epoch: head.epoch + 1, n: head.n, position: head.position }, { ...run.progress, opened: true }, async (into) => {
+      onProgress({ step: "tables", rows: 0 });
+      try {
+        await tables?.(source, into);
+      } catch (error) {
+        tablesFault = error;
+        throw error;
+      }
+    });
+  } catch (fault) {
+    // Otherwise nobody knows whether it is open: the move is started again, and looks.
+    if (tablesFault !== undefined) await source.unseal();
+    throw fault;
+  }
   const pausedMs = options.clock.monotonicMs() - before;
   return { rows: await counts(options, run.progress), clockOffsetMs, pausedMs, head, userTables };
 }

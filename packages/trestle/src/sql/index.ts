@@ -1,3 +1,4 @@
 /** The user's own tables in the same commit. */
 export { sql } from "./sql.ts";
-export type { Dialect, Sql, SqlHandle, SqlQuery, SqlSpec, SqlView } from "./sql.ts";
+export { movingTables } from "./moving.ts";
+export type { Dialect, Sql, SqlEntered, SqlHandle, SqlLeft, SqlQuery, SqlSpec, SqlView } from "./sql.ts";

@@ -7,6 +7,7 @@
  */
 import {
   declareComponent,
+  definitionOf,
   parseOrFault,
   refusalOf,
   type Annotations,
@@ -26,12 +27,13 @@ import { readMigrations } from "./migrations.ts";
  * `sql.dialect-missing` when the store speaks a dialect for which there is none.
  */
 export function sql(name: string, spec: SqlSpec): Sql {
-  const { migrations, ...annotations } = spec;
+  const { migrations, move, ...annotations } = spec;
   return declareComponent<Sql>("sql", name, {
     annotations,
     uses: {},
     edge: "write",
     role: "any",
+    interior: { migrations, move } satisfies Interior,
     bind: (invocation) => new BoundSql(name, invocation),
     live: (node) => liveSql(name, node),
     prepare: async (node) => node.store.migrate(name, await readMigrations(name, folderFor(name, migrations, node.store.dialect))),
@@ -44,7 +46,24 @@ export interface SqlSpec extends Annotations {
    * path is SQLite's dialect; an app that may run on either store names a folder for each.
    */
   readonly migrations: string | { readonly [dialect in Dialect]?: string };
+  /**
+   * Brings the rows over when the store moves to another engine (`trestle move app.ts`). Called once, after the old store's last commit and with the
+   * migrations of the new dialect applied, in the transaction in which the new store opens. The app waits for it; when it throws, nothing has moved.
+   */
+  readonly move?: (from: SqlLeft, to: SqlEntered) => Promise<void> | void;
 }
+/** The tables that are left, which do not change any more. */
+export interface SqlLeft {
+  rows(text: TemplateStringsArray, ...values: readonly SqlValue[]): Promise<readonly Row[]>;
+}
+export interface SqlEntered {
+  run(text: TemplateStringsArray, ...values: readonly SqlValue[]): Promise<void>;
+}
+interface Interior {
+  readonly migrations: SqlSpec["migrations"];
+  readonly move: SqlSpec["move"];
+}
+export const moveOf = (component: Component): Interior => definitionOf(component).interior as Interior;
 export type Dialect = "sqlite" | "postgres";
 
 export interface Sql extends Component<"sql">, Usable<SqlView, SqlHandle> {}
@@ -133,12 +152,15 @@ function liveSql(name: string, node: NodeServices): object {
   };
 }
 
-function statementOf({ store }: NodeServices, text: TemplateStringsArray, parameters: readonly SqlValue[]): Statement {
-  const numbered = store.dialect === "postgres";
+const statementOf = ({ store }: NodeServices, text: TemplateStringsArray, parameters: readonly SqlValue[]): Statement =>
+  statementFor(store.dialect, text, parameters);
+
+export function statementFor(dialect: Dialect, text: TemplateStringsArray, parameters: readonly SqlValue[]): Statement {
+  const numbered = dialect === "postgres";
   return { text: text.reduce((before, part, at) => before + (numbered ? `$${at}` : "?") + part), parameters };
 }
 
-function folderFor(name: string, migrations: SqlSpec["migrations"], dialect: Dialect): string {
+export function folderFor(name: string, migrations: SqlSpec["migrations"], dialect: Dialect): string {
   const folders: { readonly [dialect in Dialect]?: string } = typeof migrations === "string" ? { sqlite: migrations } : migrations;
   const folder = folders[dialect];
   if (folder !== undefined) return folder;

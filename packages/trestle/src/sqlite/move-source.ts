@@ -110,14 +110,6 @@ export function moveSource(path: string, store: SqliteStore, clock: Clock): Move
       };
     },
     queue: ([queue]) => queueRow(queue as string) as MoveRow,
-    migration: ([component, name, digest, at]) => ({
-      part: "migration",
-      id: JSON.stringify([component, name]),
-      component: component as string,
-      name: name as string,
-      digest: digest as string,
-      atMs: at as number,
-    }),
   };
 
   function queueRow(queue: string): MoveRow | undefined {
@@ -142,14 +134,6 @@ export function moveSource(path: string, store: SqliteStore, clock: Clock): Move
         after ?? "",
         limit,
       ),
-    migration: (after, limit) => {
-      const [component, name] = after === undefined ? ["", ""] : (JSON.parse(after as string) as [string, string]);
-      return sql("select component, name, digest, at from trestle_migrations where (component, name) > (?, ?) order by component, name limit ?").all(
-        component,
-        name,
-        limit,
-      );
-    },
   };
 
   /** Numbered commits first, then ids that were resolved. */
@@ -231,11 +215,6 @@ export function moveSource(path: string, store: SqliteStore, clock: Clock): Move
         return row(`select ${jobColumns} from trestle_jobs where id = ?`, idBytes(id as string));
       case "queue":
         return queueRow(id as string) ?? gone;
-      case "migration":
-        return row(
-          "select component, name, digest, at from trestle_migrations where component = ? and name = ?",
-          ...(JSON.parse(id as string) as [string, string]),
-        );
       case "commit": {
         const text = id as string;
         if (text.startsWith("n")) return row("select n, epoch, id, at, keys from trestle_commits where n = ?", Number(text.slice(1)));
@@ -261,6 +240,7 @@ export function moveSource(path: string, store: SqliteStore, clock: Clock): Move
       )
         .all()
         .map(([name]) => name as string),
+    rows: (statement) => store.read.rows(statement),
     async capture() {
       await store.move("capture");
     },
@@ -294,8 +274,6 @@ export function moveSource(path: string, store: SqliteStore, clock: Clock): Move
           return number("select count(*) from trestle_jobs");
         case "queue":
           return number("select count(*) from (select queue from trestle_paused union select queue from trestle_rates)");
-        case "migration":
-          return number("select count(*) from trestle_migrations");
       }
     },
 

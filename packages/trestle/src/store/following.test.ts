@@ -47,6 +47,21 @@ test("what is asked of a store that has moved is asked again where it is, and th
   await store.close();
 });
 
+test("a commit with the user's SQL is decided again where the new store speaks another dialect, unless it was applied before the seal", async () => {
+  const old = sealable(await memory());
+  const next: Store = { ...(await memory()), dialect: "postgres" };
+  const store = followingStore(old, { clock, open: () => Promise.resolve(next) });
+  const withSql: Commit = { id: ids.next(), expects: [], writes: [{ kind: "sql", statement: { text: "insert into t values (?)", parameters: [1] } }] };
+  const applied = put("a//1");
+  await next.commit(applied); // as a move brings it
+  old.seal();
+
+  assert.deepEqual(await store.commit(withSql), { ok: false, refused: "conflict", keys: ["insert into t values (?)"] });
+  assert.deepEqual(await next.commit(withSql), { ok: false, refused: "resolved" }, "whoever else sends it is refused");
+  assert.equal((await store.commit(applied)).ok, true);
+  await store.close();
+});
+
 test("a move that cannot be followed yet is told to the caller, and tried again by the next one", async () => {
   const old = sealable(await memory());
   let reachable = false;

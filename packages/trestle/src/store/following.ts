@@ -7,6 +7,7 @@
  * store as it was when it was sealed.
  */
 import { Fault, sleep, type Clock } from "../kernel/index.ts";
+import type { Commit, CommitOutcome } from "./commit.ts";
 import type { Change, Store } from "./store.ts";
 
 /** Between the old store's last commit and the opening of the new one lies what the move still copies: well under a second. */
@@ -84,7 +85,10 @@ export function followingStore(first: Store, { clock, open }: Following): Store 
     get epoch() {
       return current.epoch;
     },
-    commit: (commit) => there((store) => store.commit(commit)),
+    commit(commit) {
+      const { dialect } = current;
+      return there((store) => (store.dialect === dialect ? store.commit(commit) : commitElsewhere(store, commit)));
+    },
     resolve: (id) => there((store) => store.resolve(id)),
     claim: (request) => there((store) => store.claim(request)),
     extend: (claims, leaseMs) => there((store) => store.extend(claims, leaseMs)),
@@ -124,4 +128,12 @@ export function followingStore(first: Store, { clock, open }: Following): Store 
         await current.close();
       })()),
   };
+}
+
+/** The user's statements in it are the old store's SQL: unless it was applied there, its handler decides again, in what the new one speaks. */
+async function commitElsewhere(store: Store, commit: Commit): Promise<CommitOutcome> {
+  const statements = [...commit.writes, ...commit.expects].flatMap((part) => (part.kind === "sql" || part.kind === "rows" ? [part.statement.text] : []));
+  if (statements.length === 0) return store.commit(commit);
+  const outcome = await store.resolve(commit.id);
+  return outcome.ok ? outcome : { ok: false, refused: "conflict", keys: statements };
 }

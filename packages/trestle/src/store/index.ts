@@ -7,7 +7,7 @@ export type { StoreKey } from "./key.ts";
 export { beating, watch, type HeartbeatOptions } from "./heartbeat.ts";
 export { followingStore } from "./following.ts";
 export { moveParts } from "./move.ts";
-export type { Gone, Moved, MoveCursor, MovedJobState, MovePage, MovePart, MoveProgress, MoveRow, MoveSource, MoveTarget, Trimmed } from "./move.ts";
+export type { Gone, Moved, MoveCursor, MovedJobState, MovePage, MovePart, MoveProgress, MoveRow, MoveSource, MoveTarget, NewTables, Trimmed } from "./move.ts";
 export { engineCosts } from "./profile.ts";
 export type { EngineCost, EngineProfile } from "./profile.ts";
 export { rowsDigest } from "./rows-digest.ts";

@@ -7,12 +7,12 @@
  *   new   empty → `begin` (it receives, and refuses everybody else with `store.receiving`) → `open` (it is the store)
  * Before `seal` a move can be given up: `release` on the one side, `abandon` on the other.
  */
-import type { IndexEntry } from "./commit.ts";
+import type { IndexEntry, Statement } from "./commit.ts";
 import type { StoreKey } from "./key.ts";
-import type { Head } from "./store.ts";
+import type { Head, SqlResult } from "./store.ts";
 
 /** In this order they are copied. */
-export const moveParts = ["commit", "event", "stream", "record", "token", "job", "queue", "migration"] as const;
+export const moveParts = ["commit", "event", "stream", "record", "token", "job", "queue"] as const;
 export type MovePart = (typeof moveParts)[number];
 
 /** A row as it travels. `id` names it within its part, and orders the pages. Times are milliseconds, by the clock of the store they are in. */
@@ -78,8 +78,7 @@ export type MoveRow =
       readonly payload: Uint8Array;
     }
   /** A paused queue, and the rates that are limited in it: when the next job may be handed out, by scope. */
-  | { readonly part: "queue"; readonly id: string; readonly paused: boolean; readonly rates: readonly (readonly [scope: string, nextMs: number])[] }
-  | { readonly part: "migration"; readonly id: string; readonly component: string; readonly name: string; readonly digest: string; readonly atMs: number };
+  | { readonly part: "queue"; readonly id: string; readonly paused: boolean; readonly rates: readonly (readonly [scope: string, nextMs: number])[] };
 
 export type MovedJobState = "ready" | "running" | "retrying" | "parked" | "undetermined" | "behind" | "scheduled" | "dead" | "done";
 
@@ -110,8 +109,10 @@ export interface MoveSource {
   readonly epoch: number;
   nowMs(): number;
   head(): Head;
-  /** Tables of the user's own: they cannot be moved, because their SQL is of one dialect. */
+  /** Tables of the user's own. Their SQL is of one dialect, so that whoever wrote it brings them over; see `MoveTarget.open`. */
   userTables(): readonly string[];
+  /** What a query of the user's answers; once sealed, for good. */
+  rows(statement: Statement): Promise<SqlResult["rows"]>;
   /** Notes from here on which jobs change. */
   capture(): Promise<void>;
   /** Takes that back; before the cut only. */
@@ -150,6 +151,14 @@ export interface MoveProgress {
   readonly opened?: true;
 }
 
+/** The user's own tables in the store that is moved to. Faults: `sql.denied`, `sql.migration-failed`, and what the engine says of a statement. */
+export interface NewTables {
+  readonly dialect: "sqlite" | "postgres";
+  /** Each file once, in order of name. */
+  migrate(component: string, files: readonly { readonly name: string; readonly text: string }[]): Promise<void>;
+  execute(statement: Statement): Promise<void>;
+}
+
 /** The store that is moved to. */
 export interface MoveTarget {
   nowMs(): Promise<number>;
@@ -161,8 +170,8 @@ export interface MoveTarget {
   page(part: MovePart, after: string | number | undefined, limit: number): Promise<MovePage>;
   count(part: MovePart, nowMs: number): Promise<number>;
   look(part: MovePart, ids: readonly (string | number)[]): Promise<readonly Moved[]>;
-  /** From here on it is the store, in the next epoch. */
-  open(cut: Head, progress: MoveProgress): Promise<void>;
+  /** From here on it is the store, in the next epoch. What `tables` does to the user's own tables happens in the same transaction; what it throws undoes all of it. */
+  open(cut: Head, progress: MoveProgress, tables: (into: NewTables) => Promise<void>): Promise<void>;
   /** Removes what was moved; before the cut only. */
   abandon(): Promise<void>;
   close(): Promise<void>;

@@ -3,6 +3,9 @@ import type { Moved, MovePart, MoveProgress, MoveRow, MoveTarget } from "../../s
 
 export interface MapTarget extends MoveTarget {
   readonly parts: ReadonlyMap<MovePart, Map<string | number, MoveRow>>;
+  /** What was done for the user's own tables. */
+  readonly migrated: readonly string[];
+  readonly executed: readonly string[];
   readonly opened: { readonly epoch: number; readonly n: number; readonly position: number } | undefined;
 }
 
@@ -18,8 +21,11 @@ export function mapTarget(options: { readonly clockMs: () => number; readonly on
   };
   const compare = (a: string | number, b: string | number) =>
     typeof a === "number" ? a - (b as number) : Buffer.compare(Buffer.from(a), Buffer.from(b as string));
+  const [migrated, executed]: [string[], string[]] = [[], []];
   return {
     parts,
+    migrated,
+    executed,
     get opened() {
       return opened;
     },
@@ -50,7 +56,8 @@ export function mapTarget(options: { readonly clockMs: () => number; readonly on
       return [...of(part).values()].filter((row) => !over(row)).length;
     },
     look: async (part, ids) => ids.map((id): Moved => of(part).get(id) ?? { part, id, gone: true }),
-    async open(cut, last) {
+    async open(cut, last, tables) {
+      await tables({ dialect: "postgres", migrate: async (component) => void migrated.push(component), execute: async ({ text }) => void executed.push(text) });
       opened = cut;
       progress = last;
     },
