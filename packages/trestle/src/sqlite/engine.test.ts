@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { AsyncLocalStorage } from "node:async_hooks";
 import { test } from "node:test";
 import { currentContext, Fault, systemClock, systemRandom, uuidv7Ids, virtualClock, withContext, type Clock } from "../kernel/index.ts";
-import type { Store, Write } from "../store/index.ts";
+import type { Reader, Store, Write } from "../store/index.ts";
+import { engineStore } from "./engine.ts";
 import { openSqlite, openSqliteStore } from "./index.ts";
 
 const ids = uuidv7Ids(systemClock, systemRandom);
@@ -20,6 +21,45 @@ test("a burst of callers is one batch, and what comes while it is judged is the 
   assert.equal(store.stats().batches, 3, "a batch has at most 512 commits");
   await Promise.all(Array.from({ length: 6 }, (_, i) => commit(store, { kind: "put", key: `c//${i}`, value: new Uint8Array(1_000_000) })));
   assert.equal(store.stats().batches, 5, "and at most 4 MiB");
+  await store.close();
+});
+
+test("a burst begins to leave as soon as it is worth a flush, and what follows a batch on its way leaves whole or by twice as many", async () => {
+  const sizes: number[] = [];
+  const replies: (() => void)[] = [];
+  const store = engineStore({
+    engine: "sqlite",
+    guarantees: new Set(),
+    writer: {
+      epoch: 1,
+      batchesInFlightMax: 4,
+      followersMin: () => 4,
+      apply: ({ length }) => {
+        sizes.push(length);
+        return new Promise((resolve) =>
+          replies.push(() => resolve({ results: Array.from({ length }, (_, n) => ({ ok: true, epoch: 1, n })), queues: [], n: 0 })),
+        );
+      },
+      begin: () => undefined,
+      execute: () => assert.fail(),
+      end: () => assert.fail(),
+      abandon: () => undefined,
+      close: () => undefined,
+    },
+    reader: {} as Reader,
+    clock: systemClock,
+    backup: () => Promise.resolve(),
+    beforeClose: () => undefined,
+  });
+  const burst = (count: number) => Promise.all(Array.from({ length: count }, (_, i) => commit(store, put(`a//${i}`))));
+
+  const all = burst(18);
+  assert.deepEqual(sizes, [4, 8], "before the burst is over");
+  await new Promise((resolve) => systemClock.soon(() => resolve(undefined)));
+  assert.deepEqual(sizes, [4, 8, 6]);
+
+  for (const reply of replies) reply();
+  await all;
   await store.close();
 });
 

@@ -87,8 +87,9 @@ export function engineStore(options: EngineOptions): SqliteStore {
     }
     waitingCommits++;
     // A burst that is worth a flush leaves at once, so that the writer works on it while its later callers are still on their way; and
-    // before the next commit, not behind the last one, so that a claim of what it sends can still come along.
-    if (operation.kind === "commit" && isWorthAFlush()) flush();
+    // before the next commit, not behind the last one, so that a claim of what it sends can still come along. While the writer has another
+    // batch there is no hurry: the burst leaves whole, or by twice as many. From 64 callers that makes 33 commits a flush instead of 25.
+    if (operation.kind === "commit" && isWorthAFlush(inFlight === 0 ? 1 : 2)) flush();
     return new Promise<T>((resolve, reject) => {
       waiting.push({ operation, sizeBytes, resolve: resolve as (result: never) => void, reject });
       schedule();
@@ -102,8 +103,8 @@ export function engineStore(options: EngineOptions): SqliteStore {
   function mayFollow(): boolean {
     return inFlight === 0 || (inFlight < writer.batchesInFlightMax && isWorthAFlush());
   }
-  function isWorthAFlush(): boolean {
-    return waiting.length >= writer.followersMin();
+  function isWorthAFlush(times = 1): boolean {
+    return waiting.length >= times * writer.followersMin();
   }
 
   function schedule(): void {

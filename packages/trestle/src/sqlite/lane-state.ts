@@ -1,6 +1,7 @@
 /** What the parts of the lane share: the connection, the time of the batch, and the numbers that were given last. */
 import type { DatabaseSync } from "node:sqlite";
 import type { StoreKey } from "../store/index.ts";
+import type { Tail } from "./log-part.ts";
 import { preparing, type Prepared } from "./statements.ts";
 
 export interface LaneState {
@@ -12,8 +13,8 @@ export interface LaneState {
   /** The newest commit number and event position that were given. */
   n: number;
   position: number;
-  /** The version of the stream that was looked at last. To be forgotten whenever something is rolled back. */
-  tail: { readonly stream: StoreKey; readonly version: number } | undefined;
+  /** Tails of the streams that were looked at of late (log-part.ts). To be forgotten whenever something is rolled back. */
+  readonly tails: Map<StoreKey, Tail>;
   /** Commit rows up to this number have been trimmed. */
   trimmedN: number;
   /** Queues in which a job joined the line, became free to run, or got a due time in this batch. */
@@ -21,7 +22,7 @@ export interface LaneState {
 }
 
 export function laneState(db: DatabaseSync): LaneState {
-  const state: LaneState = { db, sql: preparing(db), nowMs: 0, epoch: 0, n: 0, position: 0, tail: undefined, trimmedN: 0, queues: new Set() };
+  const state: LaneState = { db, sql: preparing(db), nowMs: 0, epoch: 0, n: 0, position: 0, tails: new Map(), trimmedN: 0, queues: new Set() };
   readHead(state);
   return state;
 }
@@ -34,7 +35,7 @@ export function readHead(state: LaneState): void {
       .all()
       .map(([name, value]) => [name as string, Number(value)]),
   );
-  state.tail = undefined;
+  state.tails.clear();
   state.epoch = meta.get("epoch") ?? 1;
   state.n = Math.max(Number(state.sql("select max(n) from trestle_commits").get()?.[0] ?? 0), meta.get("head_n") ?? 0);
   state.position = Math.max(Number(state.sql("select max(position) from trestle_events").get()?.[0] ?? 0), meta.get("head_position") ?? 0);

@@ -8,6 +8,7 @@ import { seededRandom, uuidv7Ids, virtualClock } from "../kernel/index.ts";
 import { commitIdRetentionMs, type Claims, type Commit, type CommitOutcome, type Expectation, type Write } from "../store/index.ts";
 import { openForWriting } from "./connection.ts";
 import { openLane, type Lane, type LaneOptions } from "./lane.ts";
+import { tailsMax } from "./log-part.ts";
 import { isFailure, type Operation, type Result } from "./operation.ts";
 import { raiseTerm, Superseded } from "./term.ts";
 
@@ -378,6 +379,36 @@ test("[F10] positions and numbers go on after retention removed every event and 
       [3],
     );
     lane.close();
+  });
+});
+
+test("a stream goes on from its tail, by version and by the commit that wrote it, whether the lane remembers the tail or has forgotten it", () => {
+  withLane((lane) => {
+    const append = (stream: number): Write => ({ kind: "append", stream: `s//${stream}`, events: [{ id: ids.next(), type: "T", data: bytes("") }] });
+    const streams = Array.from({ length: tailsMax + 10 }, (_, stream) => stream);
+    const first = streams.map((stream) => commitOf([append(stream)], [{ kind: "stream", stream: `s//${stream}`, version: 0 }]));
+    assert.ok(apply(lane, first).every((outcome) => outcome === "applied"));
+
+    const after = (stream: number, commit: number): Expectation => ({
+      kind: "stream",
+      stream: `s//${stream}`,
+      version: 1,
+      after: (first[commit] as Commit).id,
+    });
+    for (const stream of [0, tailsMax + 9]) {
+      assert.deepEqual(apply(lane, [commitOf([append(stream)], [after(stream, 5)])]), ["conflict"], "another commit wrote it");
+      assert.deepEqual(apply(lane, [commitOf([append(stream)], [after(stream, stream)]), commitOf([append(stream)], [after(stream, stream)])]), [
+        "applied",
+        "conflict",
+      ]);
+    }
+
+    const versions = lane.db.prepare("select version from trestle_events where stream = ? order by version");
+    for (const stream of [0, 1, tailsMax + 9])
+      assert.deepEqual(
+        versions.all(`s//${stream}`).map(({ version }) => version),
+        stream === 1 ? [1] : [1, 2],
+      );
   });
 });
 

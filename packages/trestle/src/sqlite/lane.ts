@@ -37,7 +37,7 @@ import { appendEvents, streamTail, streamVersion, trimStream } from "./log-part.
 import { movedFault, movedTo, moveStep } from "./moving-part.ts";
 import { toFailure, type BatchReply, type Failure, type Operation, type Result } from "./operation.ts";
 import { changedSince, mergeRecord, putRecord, recordVersion, removeRecord, sweepRecords } from "./records-part.ts";
-import { idBytes, keysText } from "./statements.ts";
+import { idBytes, keysText, msOfId } from "./statements.ts";
 import { isTerm, patiently, Superseded } from "./term.ts";
 import { dropWindows, ensureWindows, findToken, putToken, tokenWindows, type TokenWindow } from "./tokens-part.ts";
 import { userSql, type UserSql } from "./user-sql.ts";
@@ -178,14 +178,14 @@ export function openLane(options: LaneOptions): Lane {
   // ---- one commit ---------------------------------------------------------------------------------------------------
 
   function applyCommit(commit: Commit): CommitOutcome {
-    if ((mintedAtMs(commit.id) ?? 0) < state.nowMs - commitIdRetentionMs) return resolved;
-    if (resolvedIds > 0 && sql(findResolved).get(idBytes(commit.id, idScratch))) return resolved;
+    const id = idBytes(commit.id, idScratch);
+    if (msOfId(id) < state.nowMs - commitIdRetentionMs) return resolved;
+    if (resolvedIds > 0 && sql(findResolved).get(id)) return resolved;
     if (commit.writes.length === 0) return judge(commit.expects, state.n + 1) ?? { ok: true, epoch: state.epoch, n: state.n };
 
     // The row comes first: when the id is there already, this is the same commit, whatever its expectations say now.
     const n = state.n + 1;
-    if (sql(insertCommit).run(n, state.epoch, idBytes(commit.id, idScratch), state.nowMs, keysOfWrites(commit.writes)) === 0)
-      return outcomeOf(commit.id) ?? resolved;
+    if (sql(insertCommit).run(n, state.epoch, id, state.nowMs, keysOfWrites(commit.writes)) === 0) return outcomeOf(commit.id) ?? resolved;
     state.n = n;
     const refused = judge(commit.expects, n);
     if (refused) return refused;
@@ -239,7 +239,7 @@ export function openLane(options: LaneOptions): Lane {
   function streamHolds({ stream, version, after }: Expectation & { kind: "stream" }): boolean {
     if (after === undefined) return streamVersion(state, stream) === version;
     const tail = streamTail(state, stream);
-    return tail?.version === version && tail.n === numberOf(after);
+    return tail.version === version && tail.n === numberOf(after);
   }
 
   function applyWrite(write: Write): CommitRefused | undefined {
@@ -306,7 +306,7 @@ export function openLane(options: LaneOptions): Lane {
       }
       state.n = n;
       state.position = position;
-      state.tail = undefined;
+      state.tails.clear();
     };
     sql("savepoint one").run();
     let outcome: CommitOutcome;
@@ -679,10 +679,16 @@ function refusesAtOnce({ expects, writes }: Commit): boolean {
 
 /** What a commit's row says it touched; see statements.ts for the letters. */
 function keysOfWrites(writes: readonly Write[]): string {
-  return keysText(writes.length === 1 ? [keysOfWrite(writes[0] as Write)].flat() : writes.flatMap(keysOfWrite));
+  if (writes.length === 1) return keyOfWrite(writes[0] as Write) ?? "";
+  const keys: string[] = [];
+  for (const write of writes) {
+    const key = keyOfWrite(write);
+    if (key !== undefined) keys.push(key);
+  }
+  return keysText(keys);
 }
 
-function keysOfWrite(write: Write): string | readonly string[] {
+function keyOfWrite(write: Write): string | undefined {
   switch (write.kind) {
     case "put":
     case "remove":
@@ -702,6 +708,6 @@ function keysOfWrite(write: Write): string | readonly string[] {
     case "pause":
       return `q${write.queue}`;
     case "sql":
-      return [];
+      return undefined;
   }
 }

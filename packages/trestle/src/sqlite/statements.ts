@@ -49,6 +49,12 @@ export function idBytes(id: string, into = new Uint8Array(16)): Uint8Array {
   return into;
 }
 
+/** When an id was minted: the first 48 bits of a UUIDv7. That it is one was checked where it came in. */
+export function msOfId(bytes: Uint8Array): number {
+  const at = (i: number) => bytes[i] as number;
+  return (at(0) * 256 + at(1)) * 0x1_0000_0000 + (((at(2) << 24) | (at(3) << 16) | (at(4) << 8) | at(5)) >>> 0);
+}
+
 const hex = Array.from({ length: 256 }, (_, n) => n.toString(16).padStart(2, "0"));
 
 export function idText(bytes: Uint8Array): string {
