@@ -152,27 +152,31 @@ export function pendingEvent(event: StagedEvent, invocation: Invocation): AnyEve
   };
 }
 
-/** What a reader of the log sees. An event whose type the source no longer declares answers `undefined`. */
-export async function readEvent(source: Component, row: EventRow, epoch: number): Promise<AnyEvent<Record<string, unknown>, string | number> | undefined> {
+/** What a reader of the log sees, at once when its schema answers at once. An event whose type the source no longer declares answers `undefined`. */
+export function readEvent(source: Component, row: EventRow, epoch: number): ReadEvent | undefined | Promise<ReadEvent> {
   const { events, key } = sourceOf(source);
   const schema = schemaOf(events, row.type);
   if (!schema) return undefined;
-  const { key: text, tenant } = parseKey(row.stream);
-  const meta = (row.meta ? decode(row.meta) : {}) as Meta;
-  const data: unknown = await parseOrFault(schema, decode(row.data), `event ${row.type} of ${source.kind} "${source.name}", version ${row.version}`);
-  return {
-    type: row.type,
-    data,
-    id: row.id,
-    key: key(text),
-    at: row.atMs,
-    position: `${epoch}-${row.position}`,
-    version: row.version,
-    tenant,
-    causedBy: meta.by,
-    meta: eventMeta(source, meta),
+  const read = (data: unknown): ReadEvent => {
+    const { key: text, tenant } = parseKey(row.stream);
+    const meta = (row.meta ? decode(row.meta) : {}) as Meta;
+    return {
+      type: row.type,
+      data,
+      id: row.id,
+      key: key(text),
+      at: row.atMs,
+      position: `${epoch}-${row.position}`,
+      version: row.version,
+      tenant,
+      causedBy: meta.by,
+      meta: eventMeta(source, meta),
+    };
   };
+  const data: unknown = parseOrFault(schema, decode(row.data), `event ${row.type} of ${source.kind} "${source.name}", version ${row.version}`);
+  return data instanceof Promise ? data.then(read) : read(data);
 }
+type ReadEvent = AnyEvent<Record<string, unknown>, string | number>;
 
 /** An event as CloudEvents 1.0 (JSON format), for who is outside: extension attributes for what it has no name for. */
 export function cloudEvent(event: AnyEvent<Record<string, unknown>, string | number>): Readonly<Record<string, unknown>> {

@@ -210,9 +210,12 @@ function handlingOf(component: Component, settings: Settings, feeder: Feeder): H
             "Cancel the job if the event was erased on purpose.",
           ),
         );
-      const event = await readEvent(source, row, store.epoch).catch((fault: unknown) => {
+      let event;
+      try {
+        event = await readEvent(source, row, store.epoch);
+      } catch (fault) {
         throw Fault.is(fault) ? run.poison(fault) : fault;
-      });
+      }
       if (event) await reaction(event, handles, context); // the source no longer knows the type: nobody can read it
     },
   };

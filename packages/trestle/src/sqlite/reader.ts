@@ -276,14 +276,17 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
           // Plan: SEARCH trestle_events USING INTEGER PRIMARY KEY (rowid>? AND rowid<?). Stream and type lie before the payload, so
           // rows that do not match cost neither their overflow pages nor a JavaScript object. An index by type would cost every append.
           const until = Math.min(end, after.position + scannedEventsMax);
+          // Of one component, which is nearly always: a range of its text, with a + that keeps the index of streams out of it.
+          const of = components?.length === 1 ? `${components[0]}/` : undefined;
           const filters = [
-            components && "substr(stream, 1, instr(stream, '/') - 1) in (select value from json_each(?))",
+            of !== undefined ? "+stream >= ? and +stream < ?" : components && "substr(stream, 1, instr(stream, '/') - 1) in (select value from json_each(?))",
             types && "type in (select value from json_each(?))",
           ].filter(Boolean);
+          const named = of !== undefined ? [of, afterPrefix(of) as string] : components ? [JSON.stringify(components)] : [];
           const events = sql(
             `select ${eventColumns} from trestle_events where position > ? and position <= ? and ${filters.join(" and ")} order by position limit ?`,
           )
-            .all(after.position, until, ...[components, types].flatMap((names) => (names ? [JSON.stringify(names)] : [])), rows)
+            .all(after.position, until, ...named, ...(types ? [JSON.stringify(types)] : []), rows)
             .map(eventRow);
           const last = events.length === rows && rows > 0 ? (events.at(-1) as EventRow).position : until;
           return { events, next: { epoch, position: last }, atEnd: last >= end };
