@@ -5,6 +5,7 @@
 import { randomUUID } from "node:crypto";
 import { Agent, request } from "node:http";
 import { percentiles } from "../harness/callers.ts";
+import { cartsShare, ordersShare } from "./mix.ts";
 
 const url = new URL(process.argv[2] as string);
 const agent = new Agent({ keepAlive: true, maxSockets: 64 });
@@ -20,9 +21,9 @@ const inFlightMax = 20_000;
 function ask(dueMs: number): void {
   const chance = Math.random();
   const [method, path, body] =
-    chance < 0.6
+    chance < ordersShare
       ? ["POST", "/orders", JSON.stringify({ customer: "Ada", items: [{ sku: "TEA-001", quantity: 1 }] })]
-      : chance < 0.8
+      : chance < ordersShare + cartsShare
         ? ["POST", `/carts/${randomUUID()}`, JSON.stringify({ text: "x".repeat(150) })]
         : (["GET", "/orders", undefined] as const);
   inFlight++;
