@@ -1,9 +1,9 @@
-/** node:sqlite, one INSERT for each event, all that waits in one durable transaction. */
+/** node:sqlite, one INSERT for each event and nothing else, all that waits in one durable transaction. */
 import { join } from "node:path";
 import type { Variant } from "../../harness/benchmark.ts";
 import { measureCallers } from "../../harness/callers.ts";
 import { openForWriting } from "../../../packages/trestle/src/sqlite/connection.ts";
-import { newIdBytes, orderText, streamOf } from "./events.ts";
+import { eventsEach, newIdBytes, orderText, streamOf } from "./events.ts";
 
 const floor: Variant = async ({ load, seconds, scratch }) => {
   const db = openForWriting(join(scratch, "store.db"), "full");
@@ -18,7 +18,8 @@ const floor: Variant = async ({ load, seconds, scratch }) => {
     waiting = [];
     const at = Date.now();
     begin.run();
-    for (const { n } of batch) insert.run(++position, streamOf(n), (n % 10) + 1, position, at, newIdBytes(), "Placed", data);
+    for (const { n } of batch)
+      for (let i = 0; i < eventsEach; i++) insert.run(++position, streamOf(n), ((n * eventsEach + i) % 10) + 1, position, at, newIdBytes(), "Placed", data);
     commit.run();
     for (const { resolve } of batch) resolve();
   }

@@ -1,4 +1,4 @@
-/** Published through the topic's handle: validated, encoded, enveloped, observed. */
+/** One event a time, published through the topic's handle: validated, encoded, enveloped, observed. */
 import { join } from "node:path";
 import { app, start } from "trestle";
 import type { Variant } from "../../harness/benchmark.ts";

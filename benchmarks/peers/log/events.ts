@@ -10,7 +10,10 @@ export const newIdBytes = (): Buffer => Buffer.from(ids.next().replaceAll("-", "
 export const order = { customer: "ada", email: "ada@example.com", items: [{ sku: "TRE-001", quantity: 2 }], note: "x".repeat(100) };
 export type Order = typeof order;
 export const orderText = JSON.stringify(order);
-export const streamOf = (n: number): string => `order-${Math.floor(n / 10)}`;
+/** How many events an append has. */
+export const eventsEach = Number(process.env["EVENTS_EACH"] ?? 1);
+/** The stream of append `n`: ten events long. */
+export const streamOf = (n: number): string => `order-${Math.floor((n * eventsEach) / 10)}`;
 
 const Order = z.object({ customer: z.string(), email: z.string(), items: z.array(z.object({ sku: z.string(), quantity: z.int() })), note: z.string() });
 export const orders = topic("orders", { events: { Placed: Order.extend({ n: z.int() }) }, key: ({ data }) => streamOf(data.n) });

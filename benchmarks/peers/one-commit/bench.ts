@@ -5,13 +5,15 @@
  *   rate    orders per second and p99 over 64 connections, the mail worker in the same process
  *   kills   `--kills` (50) kill -9 of the process at random instants under 16 clients that ask again with the same key until they are answered.
  *           Then, when nothing has moved for a minute and a half: acknowledged keys without an order, keys with several orders, orders without a
- *           mail (graphile-worker keeps a dead worker's jobs for four hours: they are late, not lost), orders with several
+ *           mail (graphile-worker keeps a dead worker's jobs for four hours: they are late, not lost), orders with several, and keys that are answered
+ *           with another order when they are asked once more. Their sum is `wrong`.
  *
- * `--only name[,name]`, `--seconds`, `--kills 0` to leave them out, `--seed` of the instants, `--json`.
+ * `--only name[,name]`, `--seconds`, `--kills 0` to leave them out, `--seed` of the instants, `--json`. A contender takes about four minutes. `--into file` puts the
+ * rows into that file beside those that are there, so that each can be run by itself: benchmarks/results/one-commit-peers.json was made so.
  */
 import { fork, type ChildProcess } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -31,10 +33,12 @@ const { values } = parseArgs({
     kills: { type: "string", default: "50" },
     seed: { type: "string", default: randomUUID() },
     json: { type: "boolean" },
+    into: { type: "string" },
   },
 });
 const names = ["trestle-postgres", "trestle-sqlite", "fastify-graphile", "fastify-bullmq", "dbos"];
-const rows: Record<string, string | number>[] = [];
+type Row = Record<string, string | number>;
+const rows: Row[] = [];
 
 const freePort = (): Promise<number> =>
   new Promise((resolve) => {
@@ -71,9 +75,9 @@ async function withServer<T>(work: (where: Where) => Promise<T>): Promise<T> {
 
 const body = (customer: string) => JSON.stringify({ customer, email: "ada@example.com", items: [{ sku: "TEA-001", quantity: 2 }] });
 
-/** Asks until it is answered; gives up when the run is over. */
-async function order(port: number, key: string, running: () => boolean): Promise<boolean> {
-  while (running()) {
+/** Asks until it is answered; answers the order's id. */
+async function order(port: number, key: string): Promise<string> {
+  for (;;) {
     try {
       const response = await fetch(`http://127.0.0.1:${port}/orders`, {
         method: "POST",
@@ -81,14 +85,13 @@ async function order(port: number, key: string, running: () => boolean): Promise
         body: body(key),
         signal: AbortSignal.timeout(10_000),
       });
-      await response.text();
-      if (response.status === 201) return true;
+      const answer = await response.text();
+      if (response.status === 201) return (JSON.parse(answer) as { id: string }).id;
     } catch {
       // Dead, dying or not yet there: ask again under the same key.
     }
     await sleep(20);
   }
-  return false;
 }
 
 async function killed(name: string, kills: number, seed: string): Promise<Record<string, number>> {
@@ -96,13 +99,11 @@ async function killed(name: string, kills: number, seed: string): Promise<Record
   return withServer(async (where) => {
     let child = await serve(name, where);
     let over = false;
-    const acknowledged: string[] = [];
-    const asked: string[] = [];
+    const acknowledged = new Map<string, string>();
     const clients = Array.from({ length: 16 }, async () => {
       while (!over) {
         const key = randomUUID();
-        asked.push(key);
-        if (await order(where.port, key, () => true)) acknowledged.push(key);
+        acknowledged.set(key, await order(where.port, key));
       }
     });
     for (let kill = 0; kill < kills; kill++) {
@@ -113,6 +114,8 @@ async function killed(name: string, kills: number, seed: string): Promise<Record
     }
     over = true;
     await Promise.all(clients);
+    let answeredOtherwise = 0;
+    for (const [key, id] of acknowledged) if ((await order(where.port, key)) !== id) answeredOtherwise += 1;
     // Leases of what the last process held run out, and everything that is still owed is done.
     let audit: Audit = { orders: [], mails: [] };
     let [before, quiet] = [-1, 0];
@@ -128,18 +131,19 @@ async function killed(name: string, kills: number, seed: string): Promise<Record
     const perKey = new Map<string, number>();
     for (const { customer } of audit.orders) perKey.set(customer, (perKey.get(customer) ?? 0) + 1);
     const mails = new Map(audit.mails);
-    return {
-      "keys answered": acknowledged.length,
-      "without an order": acknowledged.filter((key) => !perKey.has(key)).length,
+    const wrong = {
+      "without an order": [...acknowledged.keys()].filter((key) => !perKey.has(key)).length,
       "ordered twice": [...perKey.values()].filter((times) => times > 1).length,
       "without a mail": audit.orders.filter(({ id }) => !mails.has(id)).length,
       "mailed twice": [...mails.values()].filter((times) => times > 1).length,
+      "answered otherwise": answeredOtherwise,
     };
+    return { kills, "keys answered": acknowledged.size, ...wrong, wrong: Object.values(wrong).reduce((sum, count) => sum + count, 0) };
   });
 }
 
 for (const name of names.filter((one) => values.only === undefined || values.only.split(",").includes(one))) {
-  const row: Record<string, string | number> = { name };
+  const row: Row = { name };
   try {
     const measured = await withServer(async (where) => {
       const child = await serve(name, where);
@@ -155,11 +159,21 @@ for (const name of names.filter((one) => values.only === undefined || values.onl
   } catch (error) {
     row["failed"] = (error as Error).message.slice(0, 200);
   }
+  row["seed"] = values.seed;
   rows.push(row);
+  if (values.into !== undefined) keep(row, values.into);
   process.stderr.write(`${JSON.stringify(row)}\n`);
 }
 process.stderr.write(`seed of the kills: ${values.seed}\n`);
-if (values.json)
-  process.stdout.write(`${JSON.stringify({ subject: "one-commit-peers", machine: machine(tmpdir()), seed: values.seed, rows }, undefined, 2)}\n`);
+if (values.json) process.stdout.write(`${JSON.stringify({ subject: "one-commit-peers", machine: machine(tmpdir()), rows }, undefined, 2)}\n`);
 else console.table(rows);
-process.exit(0);
+process.exit(rows.some((row) => row["failed"] !== undefined) ? 1 : 0);
+
+/** Takes the place of the row of that name. */
+function keep(row: Row, path: string): void {
+  const before = existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as { readonly rows: readonly Row[] }).rows : [];
+  const all = [...before.filter(({ name }) => name !== row["name"]), row];
+  all.sort((a, b) => names.indexOf(a["name"] as string) - names.indexOf(b["name"] as string));
+  const command = "npm run bench -- one-commit-peers --only <name> --into <this file>, for each name";
+  writeFileSync(path, `${JSON.stringify({ subject: "one-commit-peers", command, machine: machine(tmpdir()), rows: all }, undefined, 2)}\n`);
+}

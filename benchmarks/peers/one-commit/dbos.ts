@@ -1,21 +1,29 @@
-/** DBOS: the order is a workflow under the client's key, with the insert as a step and the mail as a workflow on a queue. */
+/**
+ * DBOS, with care: the order is a workflow under the client's key; the order and the mail are rows of transactional steps, whose outcome is written in their
+ * own transaction, so that a recovered workflow does neither twice. The mail is a workflow on a queue.
+ */
 import { randomUUID } from "node:crypto";
 import { DBOS } from "@dbos-inc/dbos-sdk";
+import { PostgresDataSource } from "@dbos-inc/postgres-datasource";
 import { PlaceOrder, type Serve } from "./endpoint.ts";
 import { glue } from "./glue.ts";
 
 const serve: Serve = async (where) => {
-  const { server, pool, listen } = await glue(where);
+  const { server, listen } = await glue(where);
+  const connection = parsed(where.postgres);
+  await PostgresDataSource.initializeDBOSSchema(connection);
+  const rows = new PostgresDataSource("rows", { ...connection, max: 16 });
   const mail = DBOS.registerWorkflow(
-    async (orderId: string) => void (await DBOS.runStep(async () => void (await pool.query("insert into mails values ($1)", [orderId])), { name: "mail" })),
+    async (orderId: string) =>
+      void (await rows.runTransaction(async () => void (await PostgresDataSource.client`insert into mails values (${orderId})`), { name: "mail" })),
     { name: "mail" },
   );
   const place = DBOS.registerWorkflow(
     async (order: { readonly customer: string }) => {
-      const id = await DBOS.runStep(
+      const id = await rows.runTransaction(
         async () => {
           const minted = randomUUID();
-          await pool.query({ name: "order", text: "insert into orders values ($1, $2, $3)", values: [minted, order.customer, order] });
+          await PostgresDataSource.client`insert into orders values (${minted}, ${order.customer}, ${JSON.stringify(order)}::jsonb)`;
           return minted;
         },
         { name: "order" },
@@ -25,7 +33,7 @@ const serve: Serve = async (where) => {
     },
     { name: "place" },
   );
-  DBOS.setConfig({ name: "peers", systemDatabaseUrl: where.postgres, runAdminServer: false, logLevel: "error" } as never);
+  DBOS.setConfig({ name: "peers", systemDatabaseUrl: where.postgres, systemDatabasePoolSize: 32, runAdminServer: false, logLevel: "error" } as never);
   await DBOS.launch(where.works ? undefined : ({ listenQueues: [] } as never));
   await DBOS.registerQueue("mails", { minPollingIntervalMs: 50, workerConcurrency: 64 });
   server.post("/orders", async (request, reply) => {
@@ -39,3 +47,8 @@ const serve: Serve = async (where) => {
   await listen();
 };
 export default serve;
+
+function parsed(url: string): { host: string; port: number; database: string; username: string; password: string } {
+  const { hostname, port, pathname, username, password } = new URL(url);
+  return { host: hostname, port: Number(port), database: pathname.slice(1), username: decodeURIComponent(username), password: decodeURIComponent(password) };
+}
