@@ -11,7 +11,7 @@ import { freePort } from "@trestle/testing";
 interface Place {
   readonly ports: { readonly shop: number; readonly payments: number; readonly mail: number };
   readonly directory: string;
-  start(): { readonly child: ChildProcess; readonly exited: Promise<number | string>; stderr(): string; stdout(): string };
+  start(more?: NodeJS.ProcessEnv): { readonly child: ChildProcess; readonly exited: Promise<number | string>; stderr(): string; stdout(): string };
   [Symbol.asyncDispose](): Promise<void>;
 }
 
@@ -23,7 +23,7 @@ async function place(): Promise<Place> {
   return {
     ports,
     directory,
-    start() {
+    start(more = {}) {
       const { PAYMENTS_URL: _p, MAIL_URL: _m, ...inherited } = process.env;
       const env = {
         ...inherited,
@@ -33,6 +33,7 @@ async function place(): Promise<Place> {
         MAIL_PORT: String(ports.mail),
         LINGER_MS: "1500",
         NODE_COMPILE_CACHE: process.env["NODE_COMPILE_CACHE"] ?? join(tmpdir(), "trestle-compile-cache"),
+        ...more,
       };
       const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", fileURLToPath(new URL("./start.ts", import.meta.url))], {
         env,
@@ -126,20 +127,35 @@ test("a taken port is named, with exit code 3", async () => {
   assert.match(stderr(), new RegExp(String(shop.ports.shop)));
 });
 
-// How fast it starts is no test: its bar of 300 ms, missed now, is in the README with what this prints. This one finds a start that hangs or does its work twice.
-test("from the second start on the first answer comes within a second", async (t) => {
+// The best of several: what else runs on this machine is not what is measured. A quiet one needs two rounds.
+const roundsMax = 20;
+
+test("from the second start on the first answer comes within 300 ms", async (t) => {
   await using shop = await place();
   const tookMs: number[] = [];
-  // Up to twenty rounds: what else runs on this machine is not what is measured.
-  while (tookMs.length < 20 && Math.min(...tookMs.slice(1)) >= 1_000) {
-    const beganAtMs = performance.now();
-    const { child, exited } = shop.start();
-    await eventually("an answer", () => answered(shop.ports.shop));
-    tookMs.push(Math.round(performance.now() - beganAtMs));
-    child.kill("SIGTERM");
-    await exited;
+  while (tookMs.length < roundsMax && Math.min(...tookMs.slice(1)) >= 300) tookMs.push(await startToAnswerMs(shop));
+
+  t.diagnostic(`first answers after ${tookMs.join(", ")} ms`);
+  assert.ok(Math.min(...tookMs.slice(1)) < 300, `${tookMs.join(", ")} ms`);
+});
+
+test("the first answer after an installation comes within a second", async (t) => {
+  const tookMs: number[] = [];
+  while (tookMs.length < roundsMax && Math.min(...tookMs) >= 1_000) {
+    await using shop = await place();
+    tookMs.push(await startToAnswerMs(shop, { NODE_COMPILE_CACHE: join(shop.directory, "compiled") }));
   }
 
   t.diagnostic(`first answers after ${tookMs.join(", ")} ms`);
-  assert.equal(Math.min(...tookMs.slice(1)) < 1_000, true, `${tookMs.join(", ")} ms`);
+  assert.ok(Math.min(...tookMs) < 1_000, `${tookMs.join(", ")} ms`);
 });
+
+async function startToAnswerMs(shop: Place, more: NodeJS.ProcessEnv = {}): Promise<number> {
+  const beganAtMs = performance.now();
+  const { child, exited } = shop.start(more);
+  await eventually("an answer", () => answered(shop.ports.shop));
+  const tookMs = Math.round(performance.now() - beganAtMs);
+  child.kill("SIGTERM");
+  await exited;
+  return tookMs;
+}

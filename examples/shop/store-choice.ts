@@ -2,7 +2,6 @@
  * Which store the shop runs on: `--store <url>`, else TRESTLE_STORE, else a file in the data directory. `--store postgres`, with no
  * URL, starts a PostgreSQL of its own on a free port. Its data is temporary and goes with the shop, however that ends.
  */
-import { parseArgs } from "node:util";
 import { Fault } from "trestle";
 
 export interface StoreChoice extends AsyncDisposable {
@@ -16,7 +15,7 @@ export async function storeChoice(
   environment: Readonly<Record<string, string | undefined>>,
   dataDirectory: string,
 ): Promise<StoreChoice> {
-  const url = asked(args) ?? environment["TRESTLE_STORE"] ?? `sqlite:${dataDirectory}/shop.db`;
+  const url = (args.length > 0 ? await asked(args) : undefined) ?? environment["TRESTLE_STORE"] ?? `sqlite:${dataDirectory}/shop.db`;
   if (url !== "postgres") return { url, note: undefined, [Symbol.asyncDispose]: () => Promise.resolve() };
   // Loaded when asked for: it is for trying things out, and the shop does without it everywhere else.
   const { postgres } = await import("@trestle/testing");
@@ -24,7 +23,8 @@ export async function storeChoice(
   return { url: server.url, note: `PostgreSQL at ${server.url}; its data is temporary and goes with this shop`, [Symbol.asyncDispose]: () => server.close() };
 }
 
-function asked(args: readonly string[]): string | undefined {
+async function asked(args: readonly string[]): Promise<string | undefined> {
+  const { parseArgs } = await import("node:util");
   try {
     return parseArgs({ args: [...args], options: { store: { type: "string" } } }).values.store;
   } catch (cause) {

@@ -3,7 +3,7 @@
  * seconds. Its foreign systems keep the time of the machine.
  */
 import { systemClock, type Clock } from "trestle/kernel";
-import { runShop, tellAndExit } from "../start.ts";
+import { runShop, tellAndExit } from "../run.ts";
 
 const speed = 50;
 const startWallMs = systemClock.wallMs();

@@ -7,7 +7,7 @@
 import { app, created, get, page, post, records, refuse, service } from "trestle";
 import { z } from "zod";
 import { fulfilment, OrderId, orderList, orders, PlaceOrder, products, shipping, Sku, stock } from "../shop.ts";
-import { runShop, tellAndExit } from "../start.ts";
+import { runShop, tellAndExit } from "../run.ts";
 
 const answers = records("answers", { key: z.string(), value: z.object({ id: OrderId, status: z.string() }) });
 

@@ -80,7 +80,7 @@ test("[F13] a store that has moved to PostgreSQL goes on as the old one would ha
   const [url, schema] = [postgres.server.url, "moved_whole"];
   const target = await postgresMoveTarget({ url, schema });
 
-  const report = await move({ source: moveSource(path, old, systemClock), target, url, clock: systemClock });
+  const report = await move({ source: await moveSource(path, old, systemClock), target, url, clock: systemClock });
 
   assert.ok((report.pausedMs ?? Infinity) < 1_000, `paused for ${report.pausedMs} ms`);
   const moved = await openPostgres({ url, schema });
@@ -163,7 +163,7 @@ test("[F13] tables of the user's own move as the app says, in the transaction th
   assert.equal(await pay("ada"), 200);
   const tables = await movingTables(shop.components, { from: "sqlite", to: "postgres" });
   assert.ok(tables);
-  const source = moveSource(path, await openSqliteStore({ path }), systemClock);
+  const source = await moveSource(path, await openSqliteStore({ path }), systemClock);
   const target = await postgresMoveTarget({ url });
   const ledger = async (account: string) => {
     const query = await node.open(books).rows(z.object({ account: z.string() }));

@@ -68,7 +68,7 @@ test(
     const clients = [...Array.from({ length: 6 }, () => client(first.url, () => false)), ...Array.from({ length: 6 }, () => client(second.url, () => asleep))];
     await sleep(1_500);
 
-    const source = moveSource(path, await openSqliteStore({ path }), systemClock);
+    const source = await moveSource(path, await openSqliteStore({ path }), systemClock);
     const target = await postgresMoveTarget({ url: postgres.server.url, schema: "moving" });
     const url = `${postgres.server.url}?schema=moving`;
     asleep = true;

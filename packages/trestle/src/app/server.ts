@@ -4,10 +4,9 @@
  * idle at that moment is left open until nothing has come for `quietMs`: its client may just have sent a request, and to close it
  * then would fail that request.
  */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { Server as NetServer } from "node:net";
 import type { Duplex } from "node:stream";
-import { getRequestListener } from "@hono/node-server";
 import { Fault, sleep, type Clock } from "../kernel/index.ts";
 import type { ArrivedRequest } from "../service/index.ts";
 import { problem } from "./problem.ts";
@@ -27,13 +26,19 @@ export interface Peer {
   readonly respond?: (status: number, headers: Readonly<Record<string, string>>, body: string | Uint8Array | undefined) => Response;
 }
 
+// What Node calls fetch takes 25 ms to load: until a Request or a Response is asked for by name, this file and what it serves do without. An import of
+// node:http would load it, because its exports name WebSocket; the listener that makes Requests does, so it comes with the first who needs one.
+const { createServer } = process.getBuiltinModule("node:http");
+const withRequests = async () => (await import("@hono/node-server")).getRequestListener;
+
 const maxHeaderBytes = 16_384;
 const quietMs = 250;
 const lookEveryMs = 5;
 const acceptTurnsMax = 1_000;
 /** The listener leaves the answer alone when this is thrown: it has been given. */
 const alreadySent = Symbol("already sent");
-const nothingMore = new Response(null);
+/** In place of the Response that was not made. */
+const nothingMore = { body: null } as Response;
 
 /** A request of which no Request could be made: its URL or its host make none. */
 function unreadable(thrown: unknown): Response {
@@ -50,24 +55,30 @@ export async function listen(
   let accepted = 0;
   let closing: Promise<void> | undefined;
   let requests = 0;
-  const listener = getRequestListener(
-    async (request, env) => {
-      const { incoming, outgoing } = env as { readonly incoming: { readonly socket: { readonly remoteAddress?: string } }; readonly outgoing: ServerResponse };
-      let sent = false;
-      const response = await fetch(request, {
-        address: incoming.socket.remoteAddress,
-        respond(status, headers, body) {
-          outgoing.writeHead(status, body === undefined ? headers : { ...headers, "content-length": Buffer.byteLength(body) });
-          outgoing.end(body);
-          sent = true;
-          return nothingMore;
-        },
-      });
-      if (sent) throw alreadySent;
-      return response;
-    },
-    { overrideGlobalObjects: false, errorHandler: (thrown) => (thrown === alreadySent ? undefined : unreadable(thrown)) },
-  );
+  const listenWithRequests = async () =>
+    (await withRequests())(
+      async (request, env) => {
+        const { incoming, outgoing } = env as {
+          readonly incoming: { readonly socket: { readonly remoteAddress?: string } };
+          readonly outgoing: ServerResponse;
+        };
+        let sent = false;
+        const response = await fetch(request, {
+          address: incoming.socket.remoteAddress,
+          respond(status, headers, body) {
+            outgoing.writeHead(status, body === undefined ? headers : { ...headers, "content-length": Buffer.byteLength(body) });
+            outgoing.end(body);
+            sent = true;
+            return nothingMore;
+          },
+        });
+        if (sent) throw alreadySent;
+        return response;
+      },
+      { overrideGlobalObjects: false, errorHandler: (thrown) => (thrown === alreadySent ? undefined : unreadable(thrown)) },
+    );
+  let listener: ReturnType<typeof listenWithRequests> | undefined;
+  const answerAny = async (incoming: IncomingMessage, outgoing: ServerResponse) => void (await (listener ??= listenWithRequests()))(incoming, outgoing);
   /** A plain request goes to its route as it lies here: what it would be made of otherwise costs more than finding the route and reading the body. */
   async function answerPlainly(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
     let response: Response;
@@ -83,7 +94,7 @@ export async function listen(
     } catch (thrown) {
       response = unreadable(thrown);
     }
-    if (response !== nothingMore) await getRequestListener(() => response, { overrideGlobalObjects: false })(incoming, outgoing);
+    if (response !== nothingMore) await (await withRequests())(() => response, { overrideGlobalObjects: false })(incoming, outgoing);
   }
   const server = createServer(
     { maxHeaderSize: maxHeaderBytes, headersTimeout: 10_000, requestTimeout: 60_000, keepAliveTimeout: 30_000, connectionsCheckingInterval: 1_000 },
@@ -92,7 +103,7 @@ export async function listen(
       inFlight += 1;
       requests += 1;
       response.once("close", () => (inFlight -= 1));
-      void (isPlain(request) ? answerPlainly(request, response) : listener(request, response));
+      void (isPlain(request) ? answerPlainly(request, response) : answerAny(request, response));
     },
   );
   server.maxHeadersCount = 100;

@@ -46,7 +46,7 @@ export async function runMove(given: Given): Promise<ExitCode> {
   const { postgresMoveTarget } = await enginePackage<PostgresMoves>("@trestle/postgres", to);
   const tables = await tablesOf(given);
   const store = await openSqliteStore({ path, durability });
-  const source = moveSource(path, store, systemClock);
+  const source = await moveSource(path, store, systemClock);
   try {
     const target = await postgresMoveTarget({ url: to, clock: systemClock, random: systemRandom });
     try {

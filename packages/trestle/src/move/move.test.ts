@@ -50,7 +50,7 @@ test("[F13] everything is moved with its numbers, and the old store says where t
   await fill(store, 0, 1_500);
   await store.commit(commit({ kind: "remove", key: "rows//3" }, { kind: "pause", queue: "work", paused: true }));
   const target = mapTarget({ clockMs: () => systemClock.wallMs() + aheadMs });
-  const from = source();
+  const from = await source();
 
   const report = await move({ source: from, target, url: "postgres://new/db", clock: systemClock });
 
@@ -83,7 +83,7 @@ test("[F13] what changes while it is copied is followed: commits, claims, leases
       await store.commit(commit(put(`rows//${loads}`, "changed"), { kind: "trim", stream: "s//1", upTo: loads }));
     },
   });
-  const from = source();
+  const from = await source();
 
   await move({ source: from, target, url: "postgres://new/db", clock: systemClock });
 
@@ -107,7 +107,7 @@ test("[F13] a move that is killed at any load goes on where it was", async (cont
       },
     });
     for (;;) {
-      const from = source();
+      const from = await source();
       try {
         await move({ source: from, target, url: `postgres://new/${at}`, clock: systemClock });
         break;
@@ -136,7 +136,7 @@ test("a row that differs ends the move before anybody goes on in the new store",
         progress,
       ),
   };
-  const from = source();
+  const from = await source();
 
   await assert.rejects(move({ source: from, target: lossy, url: "postgres://new/db", clock: systemClock }), (fault) => Fault.is(fault, "move.differs"));
 
@@ -153,7 +153,7 @@ test("a move that is given up leaves the old store as it was, and the new one em
       if (rows.some(({ part }) => part === "job")) throw new Error("killed");
     },
   });
-  const from = source();
+  const from = await source();
   await assert.rejects(move({ source: from, target, url: "postgres://new/db", clock: systemClock }));
 
   await abandonMove({ source: from, target });
@@ -168,7 +168,7 @@ test("tables of the user's own refuse the move until somebody says what becomes 
   const { store, source } = await opened(context);
   await store.migrate("books", [{ name: "1.sql", text: "create table ledger (id integer primary key)" }]);
   const target = mapTarget({ clockMs: () => systemClock.wallMs() });
-  const from = source();
+  const from = await source();
 
   await assert.rejects(
     move({ source: from, target, url: "postgres://new/db", clock: systemClock }),

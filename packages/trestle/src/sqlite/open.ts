@@ -1,19 +1,16 @@
 /** Opens a store: in memory, or in a file that processes of one user may share (seat.ts); inline, in a file of one's own. */
 import { closeSync, existsSync, openSync, readSync, realpathSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
-import { backup as copyDatabase, DatabaseSync } from "node:sqlite";
+import type { DatabaseSync } from "node:sqlite";
 import { Fault, systemClock, type Clock } from "../kernel/index.ts";
-import type { Store } from "../store/index.ts";
-import { openFault, openForReading, openForWriting, openingWith, type Durability } from "./connection.ts";
+import type { MoveSource, Store } from "../store/index.ts";
+import { openForReading, type Durability } from "./connection.ts";
 import { engineStore, type SqliteStore } from "./engine.ts";
 import type { TransactionSeam } from "./lane.ts";
-import { beginTerm, inUse, refuseNetworkFileSystem, tryOwnership, type Ownership } from "./ownership.ts";
+import { refuseNetworkFileSystem } from "./ownership.ts";
 import { sqliteProfile } from "./profile.ts";
 import { openReader } from "./reader.ts";
 import { threadWriter } from "./thread-writer.ts";
-import type { UserSql } from "./user-sql.ts";
-import { removeNote, writeNote } from "./writer-note.ts";
-import { inlineWriter, type Writer } from "./writer.ts";
 
 export interface SqliteOptions {
   /** A file, made when it is not there; or `:memory:`. Its directory must exist. */
@@ -38,38 +35,12 @@ export async function openSqlite(options: SqliteOptions): Promise<Store> {
 
 /** The same, with what is this engine's own. */
 export async function openSqliteStore(options: SqliteOptions): Promise<SqliteStore> {
-  return options.path === ":memory:" ? openMemory(options) : openShared(options);
+  return options.path === ":memory:" ? (await import("./open-inline.ts")).openMemory(options) : openShared(options);
 }
 
-function openMemory(options: SqliteOptions): SqliteStore {
-  const clock = options.clock ?? systemClock;
-  const writer = inlineWriter({ open: () => openForWriting(":memory:", "full"), ...(options.seam && { seam: options.seam }) }, clock);
-  const { db, user } = writer.lane;
-  const store: SqliteStore = engineStore({
-    engine: "memory",
-    guarantees: new Set(sqliteProfile(":memory:", "full").guarantees),
-    writer,
-    reader: openReader({ db, clock, epoch: writer.epoch, user: queryOnly(db, user), whenReadable: () => store.whenNoTransaction() }),
-    clock,
-    backup: (path) => backupInto(db, path),
-    beforeClose: () => undefined,
-  });
-  return store;
-}
-
-/** The user's SQL on the writing connection, for reads. */
-function queryOnly(db: DatabaseSync, user: UserSql): UserSql {
-  return {
-    ...user,
-    run(statement) {
-      db.exec("pragma query_only = 1");
-      try {
-        return user.run(statement);
-      } finally {
-        db.exec("pragma query_only = 0");
-      }
-    },
-  };
+/** A file's store as what is left in a live move. What only a move needs is loaded when there is one. */
+export async function moveSource(path: string, store: SqliteStore, clock: Clock): Promise<MoveSource> {
+  return (await import("./move-source.ts")).moveSource(path, store, clock);
 }
 
 // ---- files ----------------------------------------------------------------------------------------------------------
@@ -122,7 +93,7 @@ async function openFile(path: string, durability: Durability, options: SqliteOpt
   refuseOtherFormats(path);
   refuseNetworkFileSystem(path);
   const inline = options.inline || options.seam !== undefined;
-  const writer = inline ? writesAlone(path, durability, options, clock) : await threadWriter({ path, durability });
+  const writer = inline ? (await import("./open-inline.ts")).writesAlone(path, durability, options, clock) : await threadWriter({ path, durability });
   let db: DatabaseSync;
   try {
     db = openForReading(path);
@@ -136,43 +107,9 @@ async function openFile(path: string, durability: Durability, options: SqliteOpt
     writer,
     reader: openReader({ db, clock, epoch: writer.epoch }),
     clock,
-    backup: (target) => backupFile(path, target),
+    backup: async (target) => (await import("./backup.ts")).backupFile(path, target),
     beforeClose: () => db.close(),
   });
-}
-
-/** The lane on this thread: it cannot serve others, so it takes nobody in. */
-function writesAlone(path: string, durability: Durability, options: SqliteOptions, clock: Clock): Writer {
-  const free = tryOwnership(path);
-  if (!free) throw inUse(path);
-  let first: DatabaseSync | undefined;
-  let ownership: Ownership | undefined;
-  try {
-    first = openForWriting(path, durability);
-    const begun = beginTerm(first, path) as NonNullable<ReturnType<typeof beginTerm>>;
-    const { term } = begun;
-    ownership = begun.ownership;
-    const open = openingWith(first, () => openForWriting(path, durability));
-    const writer = inlineWriter({ open, term, ...(options.seam && { seam: options.seam }) }, clock);
-    writer.lane.inTerm(() => writeNote(path, { pid: process.pid, term, alone: "it was opened inline" }));
-    return {
-      ...writer,
-      close() {
-        try {
-          writer.lane.inTerm(() => removeNote(path));
-        } finally {
-          writer.lane.close();
-          begun.ownership.release();
-        }
-      },
-    };
-  } catch (error) {
-    first?.close();
-    ownership?.release();
-    throw error;
-  } finally {
-    free.release();
-  }
 }
 
 /** Two names of one file are one file. */
@@ -209,36 +146,4 @@ function refuseOtherFormats(path: string): void {
     throw Fault.create("store.corrupt", `${path} is damaged, or is not a SQLite file`, "Keep a copy of it, and restore the last backup.", {
       details: { path },
     });
-}
-
-/**
- * A copy through a read transaction of its own, which holds one snapshot however long the copy takes: without it SQLite would
- * start over after each commit. The copy is marked, so that it opens with a new epoch.
- */
-async function backupFile(path: string, target: string): Promise<void> {
-  const db = openForReading(path);
-  try {
-    db.exec("begin");
-    db.prepare("select 1 from trestle_meta limit 1").get();
-    await backupInto(db, target);
-  } finally {
-    db.close();
-  }
-}
-
-async function backupInto(db: DatabaseSync, target: string): Promise<void> {
-  if (existsSync(target))
-    throw Fault.create("store.backup-exists", `${target} exists`, "Name a new file; a backup never overwrites one.", { details: { target } });
-  try {
-    await copyDatabase(db, target, { rate: 512 });
-    const copy = new DatabaseSync(target, { timeout: 0 });
-    try {
-      copy.exec("insert or replace into trestle_meta (name, value) values ('restored', 1)");
-      copy.exec("pragma wal_checkpoint(truncate)");
-    } finally {
-      copy.close();
-    }
-  } catch (error) {
-    throw openFault(target, error);
-  }
 }

@@ -1,11 +1,12 @@
 /** The lane in a worker thread, seen from the main thread. */
-import { Worker } from "node:worker_threads";
 import { Fault } from "../kernel/index.ts";
 import type { SqlResult } from "../store/index.ts";
 import { packOne, packOperations, unpackReply, type Packed } from "./wire.ts";
+import { takeThread } from "./ahead.ts";
+import type { Durability } from "./connection.ts";
 import { Pace } from "./pace.ts";
 import { thrownOf } from "./questions.ts";
-import type { FromThread, ToThread, WriterData } from "./writer-thread.ts";
+import type { FromThread, ToThread } from "./writer-thread.ts";
 import type { Notice, TransactionEnd, Writer } from "./writer.ts";
 
 interface Pending {
@@ -13,14 +14,9 @@ interface Pending {
   readonly reject: (error: unknown) => void;
 }
 
-/** Starts the thread; rejects with what kept the file from being opened. */
-export async function threadWriter(data: WriterData): Promise<Writer> {
-  const worker = new Worker(new URL(import.meta.url.endsWith(".ts") ? "./writer-thread.ts" : "./writer-thread.js", import.meta.url), {
-    workerData: data,
-    name: "trestle-writer",
-    // Nothing of the host's command line belongs into this thread: a test runner's or profiler's flags would run in it too.
-    execArgv: [],
-  });
+/** Opens the file in a thread, in the one that waits for this if there is one; rejects with what kept the file from being opened. */
+export async function threadWriter(file: { readonly path: string; readonly durability: Durability }): Promise<Writer> {
+  const worker = takeThread();
   // Answers come in the order of the questions.
   const pending: Pending[] = [];
   let epoch = 0;
@@ -72,7 +68,7 @@ export async function threadWriter(data: WriterData): Promise<Writer> {
   }
   const packedTransfer = (packed: Packed | undefined): ArrayBuffer[] => (packed ? [packed.bytes] : []);
 
-  epoch = await waits<number>();
+  epoch = await ask<number>({ ask: "open", ...file });
   return {
     epoch,
     batchesInFlightMax: 4,

@@ -2,7 +2,7 @@
 import type { Clock, Timer } from "../kernel/index.ts";
 import { Fault } from "../kernel/index.ts";
 import type { Change, Commit, CommitOutcome, HeartbeatOptions, SqlResult, Statement } from "../store/index.ts";
-import { openLane, type Lane, type LaneOptions } from "./lane.ts";
+import type { Lane } from "./lane.ts";
 import type { BatchReply, Operation } from "./operation.ts";
 
 export interface TransactionEnd {
@@ -30,21 +30,6 @@ export interface Writer {
   heartbeat?(options: HeartbeatOptions): () => void;
 }
 export type Notice = { readonly change: Change } | { readonly missedSince: number };
-
-/** The lane on the caller's own thread: for `:memory:`, the simulator, and one-shot commands. */
-export function inlineWriter(options: LaneOptions, clock: Clock): Writer & { readonly lane: Lane } {
-  const lane = openLane(options);
-  const limit = transactionLimit(lane, clock);
-  return {
-    lane,
-    epoch: lane.epoch,
-    batchesInFlightMax: 1,
-    followersMin: () => Infinity,
-    apply: (operations, nowMs) => lane.apply(operations, nowMs),
-    ...limit,
-    close: () => lane.close(),
-  };
-}
 
 /** Interactive transactions of a lane, with their time limit (FINDINGS F19). States: none, open, over (rolled back by the limit; until the caller notices). */
 export function transactionLimit(lane: Lane, clock: Clock, onOver: () => void = () => undefined) {
