@@ -32,7 +32,7 @@ const floor: Variant = async ({ load, seconds, scratch }) => {
     "insert into trestle_jobs (seq, id, queue, state, priority, place, due, sent, attempt, key, uniq, payload, grp, until) values (?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?) on conflict (id) do nothing",
   );
   const ready = sql(
-    "select seq, id, key, attempt, sent, payload, n, until from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 and grp is null order by priority, place limit ?",
+    "select seq, id, key, attempt, sent, payload, n, until from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 and grp is null order by priority, place limit ? + 0",
   );
   const take = sql("update trestle_jobs set state = 2, attempt = attempt + 1, epoch = ?, n = ?, lease = ?, holder = ? where seq = ?");
   const byId = sql("select seq, state, epoch, n, queue, key, cancelled, attempt, until, grp from trestle_jobs where id = ?");

@@ -43,8 +43,8 @@ const heartbeatMs = leaseMs / 3;
 /** An event loop that is blocked for longer than this has lost its jobs, where the store can keep them for so long. */
 export const blockedMsMax = 60_000;
 const signOfLifeMs = 1_000;
-/** Claims on their way beside the loop. */
-const claimsBesideMax = 4;
+/** Claims on their way beside the loop: one for each part of the batches that may be on their way, or half of the jobs wait for another flush. */
+const claimsBesideMax = 16;
 const claimEverySent = 16;
 /** Kept back from the time given to a drain, for handing back. */
 const handBackMsMax = 500;

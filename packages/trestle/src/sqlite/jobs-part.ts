@@ -38,12 +38,12 @@ const nextBehind = "select seq, grp from trestle_jobs where queue = ? and key = 
 const byId = "select seq, state, epoch, n, queue, key, cancelled, attempt, until, grp from trestle_jobs where id = ?";
 const setState = "update trestle_jobs set state = ?, place = ? where seq = ?";
 const remove = "delete from trestle_jobs where seq = ?";
-const dueOfQueue = "select seq, state, key, grp from trestle_jobs where queue = ? and state in (3, 7) and due <= ? order by due, seq limit ?";
+const dueOfQueue = "select seq, state, key, grp from trestle_jobs where queue = ? and state in (3, 7) and due <= ? order by due, seq limit ? + 0";
 const dueOfKey = "select seq, state, key, grp from trestle_jobs where queue = ? and key = ? and key is not null and state = 7 and due <= ? order by due, seq";
 const nextDue = "select due from trestle_jobs where queue = ? and state in (3, 7) order by due limit 1";
 const allDue = "select queue, min(due) from trestle_jobs where state in (3, 7) group by queue";
 const nextLease = "select lease from trestle_jobs where state = 2 order by lease limit 1";
-const overdue = "select seq, queue, key, cancelled from trestle_jobs where state = 2 and lease <= ? order by lease limit ?";
+const overdue = "select seq, queue, key, cancelled from trestle_jobs where state = 2 and lease <= ? order by lease limit ? + 0";
 const backToLine = "update trestle_jobs set state = 1, lease = null, holder = null where seq = ?";
 const endTry = "update trestle_jobs set state = ?, place = ?, due = ?, attempt = ?, error = ?, until = ?, lease = null, holder = null where seq = ?";
 const redriven =
@@ -53,10 +53,10 @@ const keepLease = "update trestle_jobs indexed by trestle_jobs_lease set lease =
 const take = "update trestle_jobs set state = 2, attempt = attempt + 1, epoch = ?, n = ?, lease = ?, holder = ? where seq = ?";
 /** Under a policy every job is counted, whenever it was sent: those of nobody's group as the group "". */
 const takeCounted = "update trestle_jobs set state = 2, attempt = attempt + 1, epoch = ?, n = ?, lease = ?, holder = ?, grp = coalesce(grp, '') where seq = ?";
-const over = "select seq from trestle_jobs indexed by trestle_jobs_until where state in (8, 9) and until is not null and until <= ? order by until limit ?";
+const over = "select seq from trestle_jobs indexed by trestle_jobs_until where state in (8, 9) and until is not null and until <= ? order by until limit ? + 0";
 /** Plans that may not change: each walks one partial index in its order, without a sort (checked by jobs-part.test.ts). */
 export const claimPlan =
-  "select seq, id, key, attempt, sent, payload, n, until from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 and grp is null order by priority, place limit ?";
+  "select seq, id, key, attempt, sent, payload, n, until from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 and grp is null order by priority, place limit ? + 0";
 const anyReady = "select 1 from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 and grp is null limit 1";
 export const jobPlans = {
   claimPlan,
@@ -75,6 +75,9 @@ export const jobPlans = {
   ...turnsPlans,
 };
 
+/** What writes one job: each looks at every index. */
+export const jobWrites = { insert, setState, remove, backToLine, endTry, redriven, extendLease, take, takeCounted };
+
 export interface JobsPart {
   /** Lets due jobs join. Before the commits of a batch. */
   promote(): void;
@@ -84,8 +87,8 @@ export interface JobsPart {
   cancel(job: JobId): void;
   redrive(job: JobId, payload: Uint8Array | undefined): void;
   pause(queue: string, paused: boolean): void;
-  /** `fence` gives the number of the batch, and is asked only when there is a job to hand out. */
-  claim(request: ClaimRequest, fence: () => Fence): Claims;
+  /** Claims that stand next to each other in a batch. `fence` gives the number of the batch, and is asked only when there is a job to hand out. */
+  claim(requests: readonly ClaimRequest[], fence: () => Fence): Claims[];
   extend(claims: readonly Claim[], leaseMs: number): boolean[];
   /** Extends those claims of the holder that end within two thirds of a lease. */
   keep(holder: string, leaseMs: number): void;
@@ -95,6 +98,15 @@ export interface JobsPart {
   release(over: (holder: string, n: number) => boolean): number;
   /** Reads counters and bounds again, after the file may have changed under them. */
   reload(): void;
+}
+
+/** Ready jobs of a queue without turns, in their order: read once for all claims that stand next to each other. */
+interface Line {
+  readonly rows: readonly Row[];
+  /** How many of them were handed out. */
+  at: number;
+  /** Nothing is ready behind them. */
+  readonly isAll: boolean;
 }
 
 export function jobsPart(state: LaneState): JobsPart {
@@ -153,6 +165,100 @@ export function jobsPart(state: LaneState): JobsPart {
     sql(endTry).run(dead, ++counter, state.nowMs, attempt, expiredError, keepMs === undefined ? null : state.nowMs + keepMs, seq);
     advance(queue, key);
     queues.add(queue);
+  }
+
+  /** The jobs that are next, at least `least` of them if there are so many. One more is read than is wanted: it tells that there is more. */
+  function lineOf(queue: string, least: number, lines: Map<string, Line>, wantedOf: ReadonlyMap<string, number>): Line {
+    const known = lines.get(queue);
+    if (known && (known.isAll || known.rows.length - known.at >= least)) return known;
+    const limit = Math.min(Math.max(least, wantedOf.get(queue) ?? 0), limits.claimJobsMax) + 1;
+    const rows = sql(claimPlan).all(queue, limit);
+    const line: Line = { rows, at: 0, isAll: rows.length < limit };
+    lines.set(queue, line);
+    return line;
+  }
+  function isMoreReady(queue: string, lines: ReadonlyMap<string, Line>): boolean {
+    const line = lines.get(queue);
+    if (!line || (!line.isAll && line.at === line.rows.length)) return sql(anyReady).get(queue) !== undefined;
+    return line.at < line.rows.length;
+  }
+
+  /** `lines` is what was read for the claims before; `wantedOf`: how many jobs of a queue all of them want together. */
+  function claimOne(request: ClaimRequest, fence: () => Fence, lines: Map<string, Line>, wantedOf: ReadonlyMap<string, number>): Claims {
+    const jobs: ClaimedJob[] = [];
+    const leaseUntilMs = state.nowMs + request.leaseMs;
+    let nextDueAtMs: number | undefined;
+    const dueAt = (ms: number) => void (nextDueAtMs = Math.min(ms, nextDueAtMs ?? Infinity));
+    let tooLate = 0;
+    const mayGoOn = () => tooLate < stepRows;
+    /** Hands these rows out up to the first that has waited too long, behind which another may come first; answers how many. */
+    const handOut = (queue: string, policy: QueuePolicy | undefined, rows: readonly Row[], counted: boolean): number => {
+      let taken = 0;
+      for (const row of rows) {
+        const [seq, id, key, attempt, sent, payload, heldBefore, until] = row as unknown as [
+          number,
+          Uint8Array,
+          string | null,
+          number,
+          number,
+          Uint8Array,
+          number | null,
+          number | null,
+        ];
+        if (until !== null && until < state.nowMs) {
+          expire(seq, queue, key, attempt, policy?.keepDeadMs);
+          tooLate++;
+          break;
+        }
+        const held = fence();
+        sql(counted ? takeCounted : take).run(held.epoch, held.n, leaseUntilMs, request.holder, seq);
+        jobs.push({
+          id: idText(id),
+          fence: held,
+          queue,
+          payload,
+          key: key ?? undefined,
+          attempt: attempt + 1,
+          again: heldBefore !== null,
+          sentAtMs: sent,
+          leaseUntilMs,
+        });
+        taken++;
+      }
+      return taken;
+    };
+    for (const { queue, limit, policy } of request.queues) {
+      if (turns.isPaused(queue)) continue;
+      const wanted = Math.max(0, Math.min(limit, limits.claimJobsMax - jobs.length));
+      const counted = handsOutByTurns(policy);
+      let openAtMs: number | undefined;
+      if (counted || turns.isGrouped(queue)) {
+        const asked: Asked = { queue, policy, wanted, handOut: (rows) => handOut(queue, policy, rows, counted), mayGoOn };
+        lines.delete(queue);
+        openAtMs = turns.claim(asked);
+      } else {
+        let taken = 0;
+        while (taken < wanted && mayGoOn()) {
+          const line = lineOf(queue, wanted - taken, lines, wantedOf);
+          const rows = line.rows.slice(line.at, line.at + wanted - taken);
+          if (rows.length === 0) break;
+          const handed = handOut(queue, policy, rows, false);
+          line.at += handed;
+          taken += handed;
+          if (handed < rows.length) lines.delete(queue); // one was too late: its end may have let another one of its key in
+        }
+        if (taken > 0) turns.servedNobodys(queue);
+        if (taken === wanted && isMoreReady(queue, lines)) openAtMs = state.nowMs;
+      }
+      if (!mayGoOn()) openAtMs = state.nowMs;
+      if (openAtMs !== undefined) dueAt(openAtMs);
+      if (openAtMs !== state.nowMs && dueBounds.has(queue)) {
+        const due = sql(nextDue).get(queue)?.[0];
+        if (due !== undefined) dueAt(due as number);
+      }
+    }
+    if (jobs.length) leaseBound = Math.min(leaseBound, leaseUntilMs);
+    return { jobs, nextDueAtMs, nowMs: state.nowMs };
   }
 
   const part: JobsPart = {
@@ -325,77 +431,12 @@ export function jobsPart(state: LaneState): JobsPart {
       return rows.length + turns.sweep(limit);
     },
 
-    claim(request, fence) {
+    claim(requests, fence) {
       takeBack();
-      const jobs: ClaimedJob[] = [];
-      const leaseUntilMs = state.nowMs + request.leaseMs;
-      let nextDueAtMs: number | undefined;
-      const dueAt = (ms: number) => void (nextDueAtMs = Math.min(ms, nextDueAtMs ?? Infinity));
-      let tooLate = 0;
-      const mayGoOn = () => tooLate < stepRows;
-      /** Hands these rows out up to the first that has waited too long, behind which another may come first; answers how many. */
-      const handOut = (queue: string, policy: QueuePolicy | undefined, rows: readonly Row[], counted: boolean): number => {
-        let taken = 0;
-        for (const row of rows) {
-          const [seq, id, key, attempt, sent, payload, heldBefore, until] = row as unknown as [
-            number,
-            Uint8Array,
-            string | null,
-            number,
-            number,
-            Uint8Array,
-            number | null,
-            number | null,
-          ];
-          if (until !== null && until < state.nowMs) {
-            expire(seq, queue, key, attempt, policy?.keepDeadMs);
-            tooLate++;
-            break;
-          }
-          const held = fence();
-          sql(counted ? takeCounted : take).run(held.epoch, held.n, leaseUntilMs, request.holder, seq);
-          jobs.push({
-            id: idText(id),
-            fence: held,
-            queue,
-            payload,
-            key: key ?? undefined,
-            attempt: attempt + 1,
-            again: heldBefore !== null,
-            sentAtMs: sent,
-            leaseUntilMs,
-          });
-          taken++;
-        }
-        return taken;
-      };
-      for (const { queue, limit, policy } of request.queues) {
-        if (turns.isPaused(queue)) continue;
-        const wanted = Math.max(0, Math.min(limit, limits.claimJobsMax - jobs.length));
-        const counted = handsOutByTurns(policy);
-        let openAtMs: number | undefined;
-        if (counted || turns.isGrouped(queue)) {
-          const asked: Asked = { queue, policy, wanted, handOut: (rows) => handOut(queue, policy, rows, counted), mayGoOn };
-          openAtMs = turns.claim(asked);
-        } else {
-          let taken = 0;
-          for (let rows = wanted; rows > 0 && taken < wanted && mayGoOn();) {
-            const found = sql(claimPlan).all(queue, wanted - taken);
-            taken += handOut(queue, policy, found, false);
-            rows = found.length;
-          }
-          if (taken > 0) turns.servedNobodys(queue);
-          if (taken === wanted && sql(anyReady).get(queue)) openAtMs = state.nowMs;
-        }
-        if (!mayGoOn()) openAtMs = state.nowMs;
-        if (openAtMs !== undefined) dueAt(openAtMs);
-        if (openAtMs !== state.nowMs && dueBounds.has(queue)) {
-          const due = sql(nextDue).get(queue)?.[0];
-          if (due !== undefined) dueAt(due as number);
-        }
-      }
-      if (jobs.length) leaseBound = Math.min(leaseBound, leaseUntilMs);
-      return { jobs, nextDueAtMs, nowMs: state.nowMs };
+      const lines = new Map<string, Line>();
+      const wanted = new Map<string, number>();
+      if (requests.length > 1) for (const { queues } of requests) for (const { queue, limit } of queues) wanted.set(queue, (wanted.get(queue) ?? 0) + limit);
+      return requests.map((request) => claimOne(request, fence, lines, wanted));
     },
 
     extend(claims, leaseMs) {

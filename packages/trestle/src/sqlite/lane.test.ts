@@ -587,3 +587,49 @@ test("a commit that meets another program's transaction on the file is refused b
     lane.close();
   });
 });
+
+test("[F17] claims that stand next to each other in a batch hand out what they would hand out one after the other", () => {
+  const nowMs = clock.wallMs();
+  let compared = 0;
+  for (let seed = 1; seed <= 60; seed++) {
+    const random = seededRandom(`claims ${seed}`);
+    const below = (most: number) => random.uint32() % most;
+    const jobs = Array.from({ length: below(40) }, (): Write => ({
+      kind: "enqueue",
+      job: {
+        id: ids.next(),
+        queue: `q${below(2)}`,
+        payload: bytes(""),
+        priority: below(3),
+        ...(below(3) === 0 && { key: `k${below(4)}` }),
+        ...(below(4) === 0 && { startByMs: nowMs + 500 }), // too late when it is claimed: dead, and its key goes on
+        ...(seed % 3 === 0 && below(3) === 0 && { group: `g${below(2)}` }),
+        ...(below(6) === 0 && { dueAtMs: nowMs + 5_000 }),
+      },
+    }));
+    const claims = Array.from({ length: 1 + below(8) }, (): Operation => ({
+      kind: "claim",
+      request: {
+        holder: "h",
+        leaseMs: 1_000,
+        queues: Array.from({ length: 1 + below(2) }, () => ({
+          queue: `q${below(2)}`,
+          limit: below(7),
+          ...(seed % 2 === 0 && below(3) === 0 && { policy: { concurrency: 4 + below(6) } }),
+        })),
+      },
+    }));
+    const claimedBy = (batches: readonly (readonly Operation[])[]) => {
+      const lane = openLane({ open: () => openForWriting(":memory:", "full") });
+      lane.apply([operation(commitOf(jobs))], nowMs);
+      const all = batches.flatMap((batch) => lane.apply(batch, nowMs + 1_000).results as Claims[]);
+      lane.close();
+      return all.map((one) => ({ ...one, jobs: one.jobs.map(({ id, queue, attempt }) => ({ id, queue, attempt })) }));
+    };
+
+    const together = claimedBy([claims]);
+    assert.deepEqual(together, claimedBy(claims.map((claim) => [claim])), `seed ${seed}`);
+    compared += together.reduce((sum, one) => sum + one.jobs.length, 0);
+  }
+  assert.ok(compared > 300, `${compared} jobs were handed out`);
+});

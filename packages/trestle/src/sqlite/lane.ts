@@ -20,6 +20,7 @@ import { Fault, mintedAtMs } from "../kernel/index.ts";
 import {
   commitIdRetentionMs,
   rowsDigest,
+  type ClaimRequest,
   type Commit,
   type CommitId,
   type CommitOutcome,
@@ -328,14 +329,12 @@ export function openLane(options: LaneOptions): Lane {
 
   // ---- the other operations -------------------------------------------------------------------------------------------
 
-  function step(operation: Operation, fence: () => Fence): Result {
+  function step(operation: Exclude<Operation, { kind: "claim" }>): Result {
     switch (operation.kind) {
       case "commit":
         return commitStep(operation.commit);
       case "resolve":
         return resolve(operation.id);
-      case "claim":
-        return jobs.claim(operation.request, fence);
       case "extend":
         return jobs.extend(operation.claims, operation.leaseMs);
       case "keep":
@@ -392,7 +391,7 @@ export function openLane(options: LaneOptions): Lane {
     const oldest = sql("select at from trestle_commits order by n limit 1").get();
     let trimmed = 0;
     if (oldest && (oldest[0] as number) < cutoff) {
-      const last = sql("select max(n), count(*) from (select n, at from trestle_commits order by n limit ?) where at < ?").get(limit, cutoff) as readonly [
+      const last = sql("select max(n), count(*) from (select n, at from trestle_commits order by n limit ? + 0) where at < ?").get(limit, cutoff) as readonly [
         number,
         number,
       ];
@@ -403,7 +402,7 @@ export function openLane(options: LaneOptions): Lane {
       setMeta(state, "head_n", state.n);
     }
     if (resolvedIds > 0)
-      resolvedIds -= sql("delete from trestle_resolved where id in (select id from trestle_resolved where at < ? order by at limit ?)").run(cutoff, limit);
+      resolvedIds -= sql("delete from trestle_resolved where id in (select id from trestle_resolved where at < ? order by at limit ? + 0)").run(cutoff, limit);
     if (dropWindows(state, windows)) windows = tokenWindows(sql);
     const forgotten = jobs.sweep(limit);
     behindWithTrimming = swept === limit || trimmed === limit || forgotten === limit;
@@ -426,7 +425,16 @@ export function openLane(options: LaneOptions): Lane {
       openBatch(operations, from, to);
       let held: Fence | undefined;
       const fence = () => (held ??= claimNumber());
-      for (let i = from; i < to; i++) results[i] = step(operations[i] as Operation, fence);
+      for (let i = from; i < to; i++) {
+        const operation = operations[i] as Operation;
+        if (operation.kind !== "claim") results[i] = step(operation);
+        else {
+          const first = i;
+          const claims = claimsFrom(operations, first, to);
+          jobs.claim(claims, fence).forEach((claimed, at) => (results[first + at] = claimed));
+          i += claims.length - 1;
+        }
+      }
     } catch (error) {
       if (error instanceof Superseded) throw error;
       forget();
@@ -665,6 +673,17 @@ export function openLane(options: LaneOptions): Lane {
       db.close();
     },
   };
+}
+
+/** The claims that stand next to each other from here on. */
+function claimsFrom(operations: readonly Operation[], from: number, to: number): ClaimRequest[] {
+  const requests: ClaimRequest[] = [];
+  for (let i = from; i < to; i++) {
+    const operation = operations[i] as Operation;
+    if (operation.kind !== "claim") break;
+    requests.push(operation.request);
+  }
+  return requests;
 }
 
 /** Whether nothing of it can be refused once its first write was made. The user's statements can fail at any time, and half-way. */

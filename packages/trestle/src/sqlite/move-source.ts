@@ -120,17 +120,17 @@ export function moveSource(path: string, store: SqliteStore, clock: Clock): Move
 
   /** The pages of a part: rows after an id, in its order. */
   const pages: { readonly [P in Exclude<MovePart, "token" | "commit">]: (after: string | number | undefined, limit: number) => readonly Row[] } = {
-    event: (after, limit) => sql(`select ${eventColumns} from trestle_events where position > ? order by position limit ?`).all(after ?? 0, limit),
-    stream: (after, limit) => sql("select stream, version, n from trestle_heads where stream > ? order by stream limit ?").all(after ?? "", limit),
+    event: (after, limit) => sql(`select ${eventColumns} from trestle_events where position > ? order by position limit ? + 0`).all(after ?? 0, limit),
+    stream: (after, limit) => sql("select stream, version, n from trestle_heads where stream > ? order by stream limit ? + 0").all(after ?? "", limit),
     record: (after, limit) =>
-      sql(`select ${recordColumns} from trestle_records indexed by trestle_records_key where key > ? order by key limit ?`).all(after ?? "", limit),
+      sql(`select ${recordColumns} from trestle_records indexed by trestle_records_key where key > ? order by key limit ? + 0`).all(after ?? "", limit),
     job: (after, limit) =>
-      sql(`select ${jobColumns} from trestle_jobs where id > ? order by id limit ?`).all(
+      sql(`select ${jobColumns} from trestle_jobs where id > ? order by id limit ? + 0`).all(
         after === undefined ? new Uint8Array(0) : idBytes(after as string),
         limit,
       ),
     queue: (after, limit) =>
-      sql("select queue from trestle_paused where queue > ?1 union select queue from trestle_rates where queue > ?1 order by 1 limit ?2").all(
+      sql("select queue from trestle_paused where queue > ?1 union select queue from trestle_rates where queue > ?1 order by 1 limit ?2 + 0").all(
         after ?? "",
         limit,
       ),
@@ -141,13 +141,13 @@ export function moveSource(path: string, store: SqliteStore, clock: Clock): Move
     const rows: MoveRow[] = [];
     if (after === undefined || after.startsWith("n"))
       rows.push(
-        ...sql("select n, epoch, id, at, keys from trestle_commits where n > ? order by n limit ?")
+        ...sql("select n, epoch, id, at, keys from trestle_commits where n > ? order by n limit ? + 0")
           .all(after === undefined ? 0 : Number(after.slice(1)), limit)
           .map(rowOf.commit),
       );
     if (rows.length < limit) {
       const id = after?.startsWith("r") ? idBytes(after.slice(1)) : new Uint8Array(0);
-      for (const [resolved, at] of sql("select id, at from trestle_resolved where id > ? order by id limit ?").all(id, limit - rows.length))
+      for (const [resolved, at] of sql("select id, at from trestle_resolved where id > ? order by id limit ? + 0").all(id, limit - rows.length))
         rows.push(resolvedRow(resolved as Uint8Array, at as number));
     }
     return rows;
@@ -168,7 +168,7 @@ export function moveSource(path: string, store: SqliteStore, clock: Clock): Move
     const windows = tokenWindows(sql);
     const found = new Map<string, MoveRow & { part: "token" }>();
     for (const window of windows)
-      for (const row of sql(`select key, value, n, ? from ${window.table} where key > ? order by key limit ?`).all(keepUntil(window), after, limit)) {
+      for (const row of sql(`select key, value, n, ? from ${window.table} where key > ? order by key limit ? + 0`).all(keepUntil(window), after, limit)) {
         const token = rowOf.token(row) as MoveRow & { part: "token" };
         const known = found.get(token.id);
         if (!known || known.version < token.version) found.set(token.id, token);
@@ -279,9 +279,9 @@ export function moveSource(path: string, store: SqliteStore, clock: Clock): Move
 
     changes(after, limit) {
       return snapshot(() => {
-        const commits = sql("select n, epoch, id, at, keys from trestle_commits where n > ? order by n limit ?").all(after.n, limit);
-        const jobs = sql("select at, job from trestle_moving where at > ? order by at limit ?").all(after.jobChange, 4 * limit);
-        const events = sql(`select ${eventColumns} from trestle_events where position > ? order by position limit ?`).all(after.position, 4 * limit);
+        const commits = sql("select n, epoch, id, at, keys from trestle_commits where n > ? order by n limit ? + 0").all(after.n, limit);
+        const jobs = sql("select at, job from trestle_moving where at > ? order by at limit ? + 0").all(after.jobChange, 4 * limit);
+        const events = sql(`select ${eventColumns} from trestle_events where position > ? order by position limit ? + 0`).all(after.position, 4 * limit);
         const touched = new Map<string, Moved>();
         const queues = new Set<string>();
         for (const [, , , , keys] of commits) {

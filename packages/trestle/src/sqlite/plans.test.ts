@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { DatabaseSync } from "node:sqlite";
+import { constants, DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
 import { commitCases, logCases, queueCases, queuePolicyCases, recordCases, tokenCases, type Case, type StoreSubject } from "../conformance/index.ts";
 import { seededRandom, uuidv7Ids, virtualClock } from "../kernel/index.ts";
@@ -92,4 +92,32 @@ test("[F8] no statement has a second plan: statistics of 0, 1 and 10 million row
     scanning.filter((line) => !walks.some((walk) => walk.test(line))),
     [],
   );
+});
+
+/** How often it is prepared again while it is run with these values: each preparation asks the authorizer. */
+function preparedAgain(db: DatabaseSync, text: string, values: readonly number[]): number {
+  let asked = 0;
+  db.setAuthorizer(() => (asked++, constants.SQLITE_OK));
+  const statement = db.prepare(`explain query plan ${text}`);
+  asked = 0;
+  statement.all(...values);
+  statement.all(...values);
+  db.setAuthorizer(null);
+  return asked;
+}
+
+test("[F8] no statement is prepared again because it is given other values, as SQLite does with each bare `limit ?`", async () => {
+  const texts = await preparedByTheCases();
+  const db = openForWriting(":memory:", "full");
+  const valuesOf = (text: string): number[] => {
+    const numbered = [...text.matchAll(/\?(\d+)/g)].map(([, number]) => Number(number));
+    return Array<number>(numbered.length > 0 ? Math.max(...numbered) : text.split("?").length - 1).fill(1);
+  };
+
+  assert.ok(preparedAgain(db, "select seq from trestle_jobs order by seq limit ?", [1]) > 0, "what this test looks for");
+  assert.deepEqual(
+    texts.filter((text) => preparedAgain(db, text, valuesOf(text)) > 0),
+    [],
+  );
+  db.close();
 });

@@ -19,7 +19,7 @@ import {
   type Written,
 } from "../store/index.ts";
 import { headRow, tailVersion } from "./log-part.ts";
-import { jobStates } from "./schema.ts";
+import { jobStates, keptStates } from "./schema.ts";
 import { afterPrefix, homeOf, idBytes, idText, keysOf, preparing, type Row } from "./statements.ts";
 import { findToken, tokenWindows, type TokenWindow } from "./tokens-part.ts";
 import { userSql, type UserSql } from "./user-sql.ts";
@@ -120,9 +120,10 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
     ) as unknown as [number, number | null];
     const later = Number(one("select count(*) from trestle_jobs indexed by trestle_jobs_due where queue = ? and state in (3, 7)")[0]);
     const kept = new Map(
-      sql("select state, count(*) from trestle_jobs indexed by trestle_jobs_kept where queue = ? and state in (4, 5, 8) group by state").all(
-        queue,
-      ) as unknown as [number, number][],
+      sql(`select state, count(*) from trestle_jobs indexed by trestle_jobs_kept where queue = ? and ${keptStates} group by state`).all(queue) as unknown as [
+        number,
+        number,
+      ][],
     );
     const running = Number(one("select count(*) from trestle_jobs indexed by trestle_jobs_lease where queue = ? and state = 2")[0]);
     const dues: number[] = [];
@@ -193,7 +194,7 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
       "trestle_jobs_turns where state = 1 and grp is not null",
       "trestle_jobs_behind where state = 6",
       "trestle_jobs_due where state in (3, 7)",
-      "trestle_jobs_kept where state in (4, 5, 8)",
+      `trestle_jobs_kept where ${keptStates}`,
     ]) {
       const text = `select min(queue) from trestle_jobs indexed by ${part} and queue > ?`;
       for (let row = sql(text).get(""); row && row[0] !== null; row = sql(text).get(row[0] as string)) names.add(row[0] as string);
@@ -228,7 +229,7 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
       if (after && order === "newest") (conditions.push("e.created <= ?"), parameters.push(after.created));
     }
     const by = order === "key" ? "r.key" : where ? "e.created desc, r.key" : "r.created desc, r.key";
-    const text = `select r.key, r.value, r.n, r.created, r.expires from ${from} where ${conditions.join(" and ")} order by ${by} limit ?`;
+    const text = `select r.key, r.value, r.n, r.created, r.expires from ${from} where ${conditions.join(" and ")} order by ${by} limit ? + 0`;
     return sql(text)
       .all(...parameters, limit)
       .map(recordRow);
@@ -252,7 +253,7 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
     stream: (stream, { after, before = Number.MAX_SAFE_INTEGER, order = "oldest", limit }) =>
       reading(() =>
         sql(
-          `select ${eventColumns} from trestle_events where stream = ? and version > ? and version < ? order by version ${order === "newest" ? "desc" : "asc"} limit ?`,
+          `select ${eventColumns} from trestle_events where stream = ? and version > ? and version < ? order by version ${order === "newest" ? "desc" : "asc"} limit ? + 0`,
         )
           .all(stream, after, before, page(limit))
           .map(eventRow),
@@ -267,7 +268,7 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
             throw diverged(`position ${after.epoch}-${after.position}`, `${epoch}-${end}`, { asked: after, epoch, end });
           const rows = page(limit);
           if (!components && !types) {
-            const events = sql(`select ${eventColumns} from trestle_events where position > ? order by position limit ?`)
+            const events = sql(`select ${eventColumns} from trestle_events where position > ? order by position limit ? + 0`)
               .all(after.position, rows)
               .map(eventRow);
             const last = events.length < rows ? end : (events.at(-1)?.position ?? after.position);
@@ -284,7 +285,7 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
           ].filter(Boolean);
           const named = of !== undefined ? [of, afterPrefix(of) as string] : components ? [JSON.stringify(components)] : [];
           const events = sql(
-            `select ${eventColumns} from trestle_events where position > ? and position <= ? and ${filters.join(" and ")} order by position limit ?`,
+            `select ${eventColumns} from trestle_events where position > ? and position <= ? and ${filters.join(" and ")} order by position limit ? + 0`,
           )
             .all(after.position, until, ...named, ...(types ? [JSON.stringify(types)] : []), rows)
             .map(eventRow);
@@ -305,7 +306,7 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
               "Read the state itself once, then follow the feed from the head you had before it.",
               { details: { asked: after, kept: trimmed + 1 } },
             );
-          return sql("select n, epoch, id, at, keys from trestle_commits where n > ? and +id is not null order by n limit ?")
+          return sql("select n, epoch, id, at, keys from trestle_commits where n > ? and +id is not null order by n limit ? + 0")
             .all(after.n, page(limit))
             .map(commitRow);
         }),
@@ -322,7 +323,7 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
         if (state !== undefined) conditions.push(`state in (${statesOf(state)})`);
         if (after !== undefined) (conditions.push("id > ?"), parameters.push(idBytes(after)));
         return sql(
-          `select id, queue, state, key, grp, attempt, due, sent, error, payload from trestle_jobs where ${conditions.join(" and ")} order by id limit ?`,
+          `select id, queue, state, key, grp, attempt, due, sent, error, payload from trestle_jobs where ${conditions.join(" and ")} order by id limit ? + 0`,
         )
           .all(...parameters, page(limit))
           .map(jobRow);

@@ -13,14 +13,14 @@ import type { LaneState } from "./lane-state.ts";
 import type { Row } from "./statements.ts";
 
 const headsOfGroup =
-  "select seq, id, key, attempt, sent, payload, n, until from trestle_jobs indexed by trestle_jobs_turns where queue = ? and state = 1 and grp = ? order by priority, place limit ?";
+  "select seq, id, key, attempt, sent, payload, n, until from trestle_jobs indexed by trestle_jobs_turns where queue = ? and state = 1 and grp = ? order by priority, place limit ? + 0";
 const firstGroup = "select grp from trestle_jobs indexed by trestle_jobs_turns where queue = ? and state = 1 and grp is not null order by grp limit 1";
 const groupAfter = "select grp from trestle_jobs indexed by trestle_jobs_turns where queue = ? and state = 1 and grp > ? order by grp limit 1";
 const heldOfQueue = "select count(*) from trestle_jobs indexed by trestle_jobs_held where queue = ? and state = 2 and grp is not null";
 const heldOfGroup = "select count(*) from trestle_jobs indexed by trestle_jobs_held where queue = ? and state = 2 and grp = ?";
 const readRate = "select next from trestle_rates where queue = ? and scope = ?";
 const writeRate = "insert into trestle_rates (queue, scope, next) values (?, ?, ?) on conflict (queue, scope) do update set next = excluded.next";
-const oldRates = "select queue, scope from trestle_rates indexed by trestle_rates_next where next < ? order by next limit ?";
+const oldRates = "select queue, scope from trestle_rates indexed by trestle_rates_next where next < ? order by next limit ? + 0";
 export const turnsPlans = { headsOfGroup, firstGroup, groupAfter, heldOfQueue, heldOfGroup };
 
 /** A rate whose next moment lies this far back says nothing any more, unless a slack is longer. */
