@@ -39,9 +39,27 @@ export function formatUuidv7(ms: number, counter: number, tail: number): string 
   return `${hexOf16((high >>> 16) & 0xffff)}${hexOf16(high & 0xffff)}-${hexOf16(ms % 65_536)}-${hexOf16(0x7000 | a)}-${hexOf16(0x8000 | b)}-${hexOf16(c)}${hexOf16((tail >>> 16) & 0xffff)}${hexOf16(tail & 0xffff)}`;
 }
 
-/** When a UUIDv7 was minted, by the clock of whoever minted it; `undefined` for any other text. */
+const digits = new Int8Array(128).fill(-1);
+for (let value = 0; value < 16; value++) digits[value.toString(16).charCodeAt(0)] = value;
+
+/**
+ * When a UUIDv7 was minted, by the clock of whoever minted it; `undefined` for any other text. Digit by digit, because every commit asks it of
+ * several ids: half of what a regular expression and parsing took.
+ */
 export function mintedAtMs(id: string): number | undefined {
-  return /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/.test(id) ? Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16) : undefined;
+  if (id.length !== 36) return undefined;
+  let ms = 0;
+  for (let at = 0; at < 36; at++) {
+    const code = id.charCodeAt(at);
+    if (at === 8 || at === 13 || at === 18 || at === 23) {
+      if (code !== 45) return undefined;
+      continue;
+    }
+    const value = code < 128 ? (digits[code] as number) : -1;
+    if (value < 0 || (at === 14 && value !== 7) || (at === 19 && (value & 0b1100) !== 0b1000)) return undefined; // version 7, variant 10
+    if (at < 13) ms = ms * 16 + value;
+  }
+  return ms;
 }
 
 /**
