@@ -2,9 +2,17 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { runLoad } from "./closed-loop.ts";
 import { shopProcesses } from "./testing/shop-processes.ts";
+import { shopStores, type ShopStore } from "./testing/stores.ts";
 
-test("[MSG-08] SIGTERM under load: no request fails, the exit code is 0, and what was left is done by the next shop", async () => {
-  await using shop = await shopProcesses();
+for (const store of shopStores)
+  test(
+    `[MSG-08] SIGTERM under load: no request fails, the exit code is 0, and what was left is done by the next shop (${store.name})`,
+    { skip: store.skip },
+    () => drains(store),
+  );
+
+async function drains(store: ShopStore): Promise<void> {
+  await using shop = await shopProcesses({ env: await store.env() });
   await shop.start();
   let stopped = false;
   const exits: (number | string)[] = [];
@@ -35,4 +43,4 @@ test("[MSG-08] SIGTERM under load: no request fails, the exit code is 0, and wha
   );
   assert.deepEqual([...unanswered, ...check.violations], []);
   assert.equal(orders > 100, true, `only ${orders} orders`);
-});
+}

@@ -1,10 +1,24 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { test, type TestContext } from "node:test";
 import { runLoad } from "./closed-loop.ts";
 import { shopProcesses } from "./testing/shop-processes.ts";
+import { shopStores, type ShopStore } from "./testing/stores.ts";
 
-test("[F16] payments and mail that fail and hang, before the effect or after it: once they heal every order ends, nobody paid twice", async (t) => {
-  await using shop = await shopProcesses();
+for (const store of shopStores) {
+  test(
+    `[F16] payments and mail that fail and hang, before the effect or after it: once they heal every order ends, nobody paid twice (${store.name})`,
+    { skip: store.skip },
+    (t) => heals(store, t),
+  );
+  test(
+    `a payment provider that never answers keeps the order placed and its stock held, and shipped it is when the answer comes (${store.name})`,
+    { skip: store.skip },
+    () => waits(store),
+  );
+}
+
+async function heals(store: ShopStore, t: TestContext): Promise<void> {
+  await using shop = await shopProcesses({ env: await store.env() });
   await shop.start();
   await shop.stub("payments", { failRate: 0.3, hang: 0.05, latencyMs: 5, seed: 3 });
   await shop.stub("mail", { failRate: 0.3, hang: 0.05, seed: 4 });
@@ -15,10 +29,10 @@ test("[F16] payments and mail that fail and hang, before the effect or after it:
 
   t.diagnostic(`${JSON.stringify(report.check.counts)}, ended after ${report.ended.seconds} s`);
   assert.deepEqual([...report.unanswered, ...report.check.violations], []);
-});
+}
 
-test("a payment provider that never answers keeps the order placed and its stock held, and shipped it is when the answer comes", async () => {
-  await using shop = await shopProcesses();
+async function waits(store: ShopStore): Promise<void> {
+  await using shop = await shopProcesses({ env: await store.env() });
   await shop.start();
   await shop.stub("payments", { hang: true });
   const body = JSON.stringify({ customer: "Ada", email: "ada@example.com", items: [{ sku: "VAS-007", quantity: 3 }] });
@@ -39,4 +53,4 @@ test("a payment provider that never answers keeps the order placed and its stock
   assert.equal(hanging.stock.available, 997);
   assert.equal(order.status, "shipped");
   assert.equal(items.filter(({ orderId }) => orderId === placed.id).length, 1);
-});
+}
