@@ -7,8 +7,8 @@
 import { commitIdRetentionMs, type Commit, type CommitId, type CommitOutcome, type Expectation, type Merge, type Version } from "trestle/store";
 import { jobEncoder, type ClaimHints } from "./job-batch.ts";
 
-/** What the port's commits may expect, and what this engine's own do: that what a foreign transaction staged is still there, and goes with them. */
-export type InternalExpectation = Expectation | { readonly kind: "staged"; readonly tx: number; readonly seq: number };
+/** What the port's commits may expect, and what this engine's own do: that all of what a foreign transaction staged, up to a row, is still there, and goes with them. */
+export type InternalExpectation = Expectation | { readonly kind: "staged"; readonly tx: number; readonly seq: number; readonly rows: number };
 export interface InternalCommit extends Omit<Commit, "expects"> {
   readonly expects: readonly InternalExpectation[];
 }
@@ -171,7 +171,7 @@ export function encodeBatch(commits: readonly InternalCommit[], { nowMs, inside,
       else if (expectation.kind === "unchanged") operation(op.unchanged, expectation.prefix, 1, expectation.since, prefixes.push(expectation.prefix));
       else if (expectation.kind === "claim")
         operation(op.claimHolds, expectation.job, jobs.claim(expectation.job), expectation.fence.n, expectation.fence.epoch);
-      else if (expectation.kind === "staged") operation(op.staged, `staged ${expectation.tx}`, 1, expectation.tx, 0, 0, expectation.seq);
+      else if (expectation.kind === "staged") operation(op.staged, `staged ${expectation.tx}`, 1, expectation.tx, expectation.rows, 0, expectation.seq);
     }
     // Before all writes: a claim that is over refuses its commit before anything of it is staged.
     for (const write of commit.writes) if (write.kind === "finish") operation(op.claimEnds, write.job, jobs.claim(write.job), write.fence.n, write.fence.epoch);

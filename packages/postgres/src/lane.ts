@@ -121,6 +121,8 @@ export function openLane(options: LaneOptions): Lane {
     try {
       // Up to the head, not to the newest of these: a refusal too may rest on a commit that is not durable yet.
       await barrier.pass({ epoch: row.now_epoch, n: head, life: row.life });
+      // A refusal that was written down for an id in doubt has no number.
+      if (batch.some(({ commit }) => inDoubt.has(commit.id))) await barrier.all(row.life);
     } catch (error) {
       // It was visible, and may be gone with the server.
       for (const one of batch) doubt(one.commit.id);

@@ -5,7 +5,7 @@
  * Places keep their numbers. Those that this engine gives itself begin at commit numbers shifted by 20 bits, above any that came from elsewhere.
  * Over 400 lines because each part is put, paged and looked up by statements that must agree on its columns.
  */
-import { Fault, systemClock, systemRandom, type Clock, type Random } from "trestle/kernel";
+import { Fault, systemClock, systemRandom, uuidv7Ids, type Clock, type Random } from "trestle/kernel";
 import type { IndexEntry, Moved, MovedJobState, MovePage, MovePart, MoveProgress, MoveRow, MoveTarget } from "trestle/store";
 import { makeSchema } from "./schema.ts";
 import { newTables } from "./new-tables.ts";
@@ -27,14 +27,9 @@ export async function postgresMoveTarget(options: {
   readonly random?: Random;
 }): Promise<MoveTarget> {
   const { url, schema } = placeOf(options.url, options.schema);
-  const pool = openPool({
-    url,
-    name: "trestle move",
-    size: 1,
-    answerWithinMs: 30_000,
-    clock: options.clock ?? systemClock,
-    random: options.random ?? systemRandom,
-  });
+  const [clock, random] = [options.clock ?? systemClock, options.random ?? systemRandom];
+  const me = uuidv7Ids(clock, random).next();
+  const pool = openPool({ url, name: "trestle move", size: 1, answerWithinMs: 30_000, clock, random });
   try {
     await makeSchema(pool, schema);
   } catch (error) {
@@ -68,6 +63,15 @@ export async function postgresMoveTarget(options: {
     return undefined;
   }
 
+  /** Who has taken over later, or opened the store, has the say: this one may have slept. */
+  async function insist(session: Session): Promise<void> {
+    const [row] = await rows(session, "select mover, progress from moving");
+    if (row && (JSON.parse(row["progress"] as string) as MoveProgress).opened)
+      throw Fault.create("move.already-moved", "the new store is in use already", "Nothing is left to do here; the app goes on there.");
+    if (row && row["mover"] !== me)
+      throw Fault.create("move.taken-over", "this move was started again elsewhere, or given up; that one goes on", "Let it, and look there how it ends.");
+  }
+
   async function refuseUsed(look: (text: string) => Promise<readonly Found[]>): Promise<void> {
     const [used] = await look(
       `select 1 where exists (select from ${table("commit")}) or exists (select from ${table("event")}) or exists (select from ${table("record")}) or exists (select from ${table("job")}) or exists (select from ${table("token")})`,
@@ -82,7 +86,12 @@ export async function postgresMoveTarget(options: {
   }
 
   const keep = (session: Session, next: MoveProgress) =>
-    rows(session, `insert into moving (progress) values ($1) on conflict (one) do update set progress = excluded.progress`, JSON.stringify(next));
+    rows(
+      session,
+      `insert into moving (progress, mover) values ($1, $2) on conflict (one) do update set progress = excluded.progress, mover = excluded.mover`,
+      JSON.stringify(next),
+      me,
+    );
 
   async function load(session: Session, moved: readonly Moved[]): Promise<void> {
     const of = <P extends MovePart>(part: P): Of<P>[] => moved.filter((row): row is Of<P> => row.part === part && !("gone" in row) && !("trimmedTo" in row));
@@ -335,14 +344,28 @@ export async function postgresMoveTarget(options: {
       return Number(row?.["now"]);
     },
     progress,
+    async take() {
+      await progress();
+      return alone(async (session) => {
+        const [known] = await rows(session, "update moving set mover = $1 returning progress", me);
+        return known && (JSON.parse(known["progress"] as string) as MoveProgress);
+      });
+    },
+    whileMine: (work) =>
+      alone(async (session) => {
+        await insist(session);
+        await work();
+      }),
     begin: (first) =>
       alone(async (session) => {
+        await insist(session);
         await refuseUsed((text) => rows(session, text));
         await rows(session, "update store set epoch = 0");
         await keep(session, first);
       }),
     load: (moved, next) =>
       alone(async (session) => {
+        await insist(session);
         await load(session, moved);
         await keep(session, next);
       }),
@@ -355,6 +378,7 @@ export async function postgresMoveTarget(options: {
     look,
     open: (cut, last, tables) =>
       alone(async (session) => {
+        await insist(session);
         await session.script("set local search_path to default; set local statement_timeout = 0");
         await tables(newTables(session, schema));
         await session.script(`set constraints all immediate; set local search_path = "${schema}", pg_temp`);
@@ -376,6 +400,7 @@ export async function postgresMoveTarget(options: {
       }),
     abandon: () =>
       alone(async (session) => {
+        await insist(session);
         await rows(session, "select set_config('trestle.maintenance', 'on', true)");
         for (const name of ["commit", "event", "stream_head", "record", "entry", "token", "job", "job_mark", "job_paused", "migration", "moving"])
           await rows(session, `delete from ${name}`);

@@ -6,7 +6,7 @@ import { after, test } from "node:test";
 import { app, post, service, sql, start } from "trestle";
 import { z } from "zod";
 import { Fault, seededRandom, systemClock, uuidv7Ids } from "trestle/kernel";
-import type { Commit, Store, Write } from "trestle/store";
+import type { Commit, MoveTarget, Store, Write } from "trestle/store";
 import { move } from "../../trestle/src/move/index.ts";
 import { movingTables } from "../../trestle/src/sql/index.ts";
 import { moveSource, openSqliteStore } from "../../trestle/src/sqlite/index.ts";
@@ -118,6 +118,54 @@ test("[F13] a store that has moved to PostgreSQL goes on as the old one would ha
   assert.deepEqual(keyless(ours), keyless(theirs));
   await Promise.all([moved.close(), expected.close(), target.close()]);
 });
+
+/** A mover that stops where `stops` says so, until it is let go. */
+async function sleepy(path: string, url: string, stops: (of: MoveTarget, gate: () => Promise<void>) => Partial<MoveTarget>) {
+  const [asleep, awake] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const target = await postgresMoveTarget({ url });
+  const source = moveSource(path, await openSqliteStore({ path }), systemClock);
+  const gate = () => (asleep.resolve(), awake.promise);
+  const ended = move({ source, target: { ...target, ...stops(target, gate) }, url, clock: systemClock }).then(
+    () => "moved",
+    (fault: Fault) => fault.code,
+  );
+  return { asleep: asleep.promise, wake: () => (awake.resolve(), ended), close: () => Promise.all([source.close(), target.close()]) };
+}
+
+for (const [where, stops] of [
+  [
+    "with a page in its hands",
+    (target, gate) => ({
+      load: async (rows, progress) => (rows.some((row) => row.part === "record" && !("gone" in row)) && (await gate()), target.load(rows, progress)),
+    }),
+  ],
+  ["in the cut", (target, gate) => ({ count: async (part, nowMs) => (await gate(), target.count(part, nowMs)) })],
+  ["before it opens the new store", (target, gate) => ({ open: async (...asked) => (await gate(), target.open(...asked)) })],
+] as readonly (readonly [string, (target: MoveTarget, gate: () => Promise<void>) => Partial<MoveTarget>])[])
+  test(
+    `[F13] a mover that sleeps ${where} while another one ends the move changes nothing any more, and both stores are never open at once`,
+    { skip: postgres.skip },
+    async () => {
+      const name = where.replaceAll(" ", "_");
+      const path = join(home, `${name}.db`);
+      const old = await openSqliteStore({ path });
+      assert.ok((await old.commit(commit({ kind: "put", key: "rows/t/1", value: Buffer.from("before") }))).ok);
+      const url = `${postgres.server.url}?schema=slept_${name}`;
+      const first = await sleepy(path, url, stops);
+      await first.asleep;
+      const [source, target] = [moveSource(path, await openSqliteStore({ path }), systemClock), await postgresMoveTarget({ url })];
+
+      await move({ source, target, url, clock: systemClock });
+      const fresh = await openPostgres({ url });
+      assert.ok((await fresh.commit(commit({ kind: "put", key: "rows/t/1", value: Buffer.from("after") }))).ok);
+      const ended = await first.wake();
+
+      assert.match(ended, /^move\.(taken-over|already-moved)$/);
+      await assert.rejects(old.commit(commit({ kind: "put", key: "rows/t/2", value: Buffer.from("late") })), (fault) => Fault.is(fault, "store.moved"));
+      assert.equal(Buffer.from((await fresh.read.records(["rows/t/1"]))[0]?.value ?? []).toString(), "after");
+      await Promise.all([fresh.close(), old.close(), source.close(), target.close(), first.close()]);
+    },
+  );
 
 test("[F13] tables of the user's own move as the app says, in the transaction that opens the new store", { skip: postgres.skip }, async () => {
   const folders = join(home, "migrations");

@@ -268,10 +268,17 @@ async function openSession({ url, name, answerWithinMs }: PoolOptions, clock: Cl
   }
 }
 
-/** Did the server refuse the statement and roll it back? Otherwise the connection is gone, and nobody knows. */
+/** SQLSTATEs with which the server ends the session: connection exceptions, shutdown, crash, the time-outs of idle sessions and transactions. */
+const ends = /^(08|57P0[1-5]|25P0[34])/;
+
+/**
+ * Did the server refuse the statement and roll it back? Otherwise the connection is gone, and nobody knows. The code tells: the severity is a word
+ * in the server's language (`lc_messages`), and only an internal error has none of its own.
+ */
 export function wasRolledBack(error: unknown): error is Error & { readonly code: string; readonly detail?: string } {
   const { code, severity } = error as { code?: unknown; severity?: unknown };
-  return typeof code === "string" && severity === "ERROR";
+  if (typeof code !== "string" || typeof severity !== "string" || ends.test(code)) return false;
+  return severity === "ERROR" || !(severity === "FATAL" || severity === "PANIC" || code.startsWith("XX"));
 }
 
 /** Wrong credentials, no such database, a server that speaks no TLS: asking again changes nothing. */

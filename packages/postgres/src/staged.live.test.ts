@@ -126,6 +126,21 @@ test("[F7] more than one commit may hold is moved in several", { skip }, async (
   assert.ok((await store.read.head()).n > 3);
 });
 
+test("[F7] of what another process has moved in part, nothing is moved again", { skip }, async () => {
+  const store = await postgres.open();
+  const session = await postgres.session(store.schema);
+  await sleep(600); // its own mover looks at later transactions only, from now on
+  const { rows } = await session.query<{ seq: string }>("insert into staged (tx, facts, body) select 5, '{}', '' from generate_series(1, 3) returning seq");
+  const [, second, third] = rows.map(({ seq }) => Number(seq));
+  const moves = (seq: number | undefined, count: number) => store.commit(commitOf([put("a//1", "x")], [{ kind: "staged", tx: 5, seq, rows: count } as never]));
+  const left = async () => (await session.query("select from staged")).rowCount;
+
+  assert.equal((await moves(third, 2)).ok, false, "it read two of the three");
+  assert.deepEqual([(await moves(second, 2)).ok, await left()], [true, 1]);
+  assert.equal((await moves(third, 3)).ok, false, "two of the three have gone");
+  assert.deepEqual([(await moves(third, 1)).ok, await left()], [true, 0]);
+});
+
 test("what has to be judged or numbered cannot be staged", { skip }, async () => {
   const store = await postgres.open();
   const client = await postgres.session(store.schema);

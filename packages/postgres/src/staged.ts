@@ -86,7 +86,7 @@ export function openMover({ schema, side, lane, clock, random, ids }: MoverOptio
         const last = part.at(-1) as Staged;
         const tx = Number(last.tx);
         // Another process may have been faster: then what it moved is not there any more, and this commit is refused.
-        await lane.commit({ id: ids.next(), expects: [{ kind: "staged", tx, seq: Number(last.seq) }], writes: part.map(writeOf) });
+        await lane.commit({ id: ids.next(), expects: [{ kind: "staged", tx, seq: Number(last.seq), rows: part.length }], writes: part.map(writeOf) });
       }
       if (staged.length < pageRows) {
         from = Number(rows.at(-1)?.tx);

@@ -26,7 +26,7 @@
 -- Operations, in order of commit, expectations first:
 --   1 version is `number`    2 last written by commit `ref` of this batch    3 last written by the older commit `p_older[ref]`
 --   4 the stream has version `number`, and commit `ref` of this batch wrote its last event    6 the same of the older commit `p_older[ref]`
---   5 nothing under `p_prefix[ref]` written since `number`    7 what transaction `number` staged up to `until` is still there (and goes with this commit)
+--   5 nothing under `p_prefix[ref]` written since `number`    7 the `ref` rows that transaction `number` staged up to `until` are all still there (and go with this commit)
 --   8 claim `slot` of `p_claim_id` holds under the fence (`ref`, `number`)    30 the same, and this commit ends it
 --   10 put (bytes `number`, `length`; `until`; index entries `p_entries[ref]`)    11 remove    12 token (as put)    13 append `number` events
 --   14 trim the stream up to version `number`
@@ -161,7 +161,8 @@ begin
             when v_kind = 4 then v_tail[v_slot] = nullif(v_known[p_op_ref[v_at]], 0)
             else v_tail[v_slot] = nullif(v_older[p_op_ref[v_at]], 0) end;
         elsif v_kind = 7 then
-          v_holds := exists (select from staged s where s.tx = p_op_number[v_at] and s.seq <= p_op_until[v_at]);
+          -- All of it: of what begins elsewhere, another process has moved the first part.
+          v_holds := (select count(*) from staged s where s.tx = p_op_number[v_at] and s.seq <= p_op_until[v_at]) = p_op_ref[v_at];
         else
           -- Nobody looks through more of the feed than this while holding the lane: too far back is a conflict, and a newer read succeeds.
           v_holds := p_op_number[v_at] >= v_n - 10000

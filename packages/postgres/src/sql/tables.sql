@@ -127,5 +127,7 @@ create table migration (
 -- How far a move to this store has come, or that it is over.
 create table moving (
   one boolean primary key default true check (one),
-  progress text not null
+  progress text not null,
+  -- the latest to have taken it up: an earlier one may only be asleep
+  mover uuid not null
 );

@@ -61,7 +61,7 @@ export async function move(options: MoveOptions): Promise<MoveReport> {
       "Name the app, whose sql components have migrations in both dialects and `move` to bring the rows over (`trestle move app.ts`); or say that the tables are left behind (`--leave-tables`).",
       { details: { tables: userTables } },
     );
-  let progress = await target.progress();
+  let progress = dryRun ? await target.progress() : await target.take();
   if (progress && progress.source !== source.identity)
     throw Fault.create(
       "move.other-source",
@@ -79,7 +79,8 @@ export async function move(options: MoveOptions): Promise<MoveReport> {
     await target.begin(progress);
   }
   const run = new Run(options, progress);
-  if (!source.sealed()) {
+  const wasSealed = source.sealed() !== undefined;
+  if (!wasSealed) {
     await run.copy();
     await run.follow();
     await run.verify();
@@ -90,11 +91,11 @@ export async function move(options: MoveOptions): Promise<MoveReport> {
     head = await source.seal(url);
     onProgress({ step: "cut", rows: 0 });
     await run.follow();
-    await run.verifyChanged();
+    // What had changed since an earlier mover compared, only that one knew.
+    await (wasSealed ? run.verify() : run.verifyChanged());
     await run.verifyCounts();
   } catch (fault) {
-    // The new store is not open, so nobody has gone on there: the old one is the store again.
-    await source.unseal();
+    await goBack(options, fault);
     throw fault;
   }
   let tablesFault: unknown;
@@ -110,23 +111,40 @@ export async function move(options: MoveOptions): Promise<MoveReport> {
     });
   } catch (fault) {
     // Otherwise nobody knows whether it is open: the move is started again, and looks.
-    if (tablesFault !== undefined) await source.unseal();
+    if (tablesFault !== undefined) await goBack(options, fault);
     throw fault;
   }
   const pausedMs = options.clock.monotonicMs() - before;
   return { rows: await counts(options, run.progress), clockOffsetMs, pausedMs, head, userTables };
 }
 
+/** The new store is not open, and cannot be opened meanwhile: the old one is the store again. */
+async function goBack({ source, target }: MoveOptions, why: unknown): Promise<void> {
+  try {
+    await target.whileMine(() => source.unseal());
+  } catch (fault) {
+    if (Fault.is(fault, "move.taken-over") || Fault.is(fault, "move.already-moved")) return; // the other mover decides
+    throw Fault.create(
+      "move.undecided",
+      `the cut failed (${(why as Error).message}), and the new store cannot be asked whether it was opened (${(fault as Error).message}); the old store stays sealed`,
+      "Start the move again when the new store can be reached, or give it up with --abandon.",
+      { cause: why },
+    );
+  }
+}
+
 /** Gives a move up before its cut: the old store goes on alone, the new one is empty again. */
 export async function abandonMove({ source, target }: Pick<MoveOptions, "source" | "target">): Promise<void> {
-  const progress = await target.progress();
+  const progress = await target.take();
   if (progress?.opened)
     throw Fault.create(
       "move.already-moved",
       "the new store is in use already",
       "Move back from there, or restore a backup; a move is given up before its cut only.",
     );
-  if (source.sealed()) await source.unseal();
+  await target.whileMine(async () => {
+    if (source.sealed()) await source.unseal();
+  });
   await source.release();
   if (progress) await target.abandon();
 }

@@ -164,6 +164,13 @@ export interface MoveTarget {
   nowMs(): Promise<number>;
   /** `undefined` when nothing has been moved here yet. Faults with `move.target-in-use` when the store is not empty and not of this move. */
   progress(): Promise<MoveProgress | undefined>;
+  /**
+   * The same, and from here on this is the one mover: what an earlier one (it sleeps, or somebody started the move again) asks of `begin`, `load`, `open`,
+   * `abandon` or `whileMine` faults with `move.taken-over`, and once the store is open with `move.already-moved`.
+   */
+  take(): Promise<MoveProgress | undefined>;
+  /** Runs `work` while nobody can take over or open the store. */
+  whileMine(work: () => Promise<void>): Promise<void>;
   begin(progress: MoveProgress): Promise<void>;
   /** Puts rows as they are, and removes those that are gone, in one transaction with the progress. Doing it twice is doing it once. */
   load(rows: readonly Moved[], progress: MoveProgress): Promise<void>;

@@ -31,6 +31,8 @@ export function mapTarget(options: { readonly clockMs: () => number; readonly on
     },
     nowMs: () => Promise.resolve(options.clockMs()),
     progress: () => Promise.resolve(progress),
+    take: () => Promise.resolve(progress),
+    whileMine: (work) => work(),
     begin: async (first) => void (progress = first),
     async load(rows, next) {
       await options.onLoad?.(rows);
