@@ -20,7 +20,7 @@ function load(shop: ShopProcesses, skus: number, count: number): Promise<LoadRep
 
 for (const store of shopStores)
   test(
-    `[F2] 2,000 orders on one product: no job takes more than 5 attempts, and they end at half the rate of a thousand products or better (${store.name})`,
+    `[F2] 2,000 orders on one product: no job takes more than a few attempts, and they end at half the rate of a thousand products or better (${store.name})`,
     { skip: store.skip },
     (t) => hotProduct(store, t),
   );
@@ -35,7 +35,7 @@ async function hotProduct(store: ShopStore, t: TestContext): Promise<void> {
   );
   for (const { report } of [wide, hot]) assert.deepEqual([...report.unanswered, ...report.check.violations], []);
   assert.equal(hot.report.check.counts.shipped >= orders, true);
-  assert.equal(hot.attemptsMax <= 5, true, `worst job took ${hot.attemptsMax} attempts`);
+  assert.equal(hot.attemptsMax <= store.attemptsMax, true, `worst job took ${hot.attemptsMax} attempts`);
   assert.equal(ratio >= 0.5, true, `ratio ${ratio}`);
 }
 

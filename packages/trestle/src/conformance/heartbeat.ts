@@ -79,6 +79,17 @@ export const heartbeatCases: readonly Case<HeartbeatSubject>[] = [
     assert.ok(told.includes(queue));
     heartbeat.stop();
   }),
+  aCase("a claim that a beating holder does not know of, because its answer was lost, comes back when its lease ends", async (subject) => {
+    const { claim, heartbeat, job } = await held(subject);
+
+    for (let leases = 0; leases < 3; leases += 1 / 6) {
+      heartbeat.beat();
+      subject.block(leaseMs / 6);
+    }
+
+    assert.equal((await claim("another"))?.id, job.id);
+    heartbeat.stop();
+  }),
   aCase("once stopped it keeps nothing: the lease runs out", async (subject) => {
     const { claim, heartbeat, job } = await held(subject);
     heartbeat.stop();

@@ -274,6 +274,42 @@ test("claims of those who do not come back within their time are taken back", as
   assert.equal(lane.db.prepare("select count(*) as n from trestle_jobs where state = 2").get()?.["n"], 0);
 });
 
+test("claims that could not be taken back at first are tried again, and what was claimed meanwhile is left alone", async () => {
+  const all = rig();
+  const { holder, job } = await withClaims(all, "1.a");
+  const inner = openLane({ open: () => all.db, term: raiseTerm(all.db) as number, keepsClaims: true });
+  let failures = 1;
+  const lane = {
+    ...inner,
+    get n() {
+      return inner.n;
+    },
+    release(...asked: Parameters<typeof inner.release>) {
+      if (failures-- > 0) throw Object.assign(new Error("database or disk is full"), { errcode: 13 });
+      return inner.release(...asked);
+    },
+  };
+  const hub = new Hub({ lane, clock: all.clock, superseded: () => undefined, isGone: () => false });
+  hub.join(holder.member, job.fence.n - 1); // it never heard of its claim
+  await all.settle();
+  const running = () => all.db.prepare("select count(*) as n from trestle_jobs where state = 2").get()?.["n"];
+  assert.equal(running(), 1, "the disk was full");
+  const enqueue = {
+    kind: "commit",
+    commit: {
+      ...(all.commit() as Operation & { kind: "commit" }).commit,
+      writes: [{ kind: "enqueue" as const, job: { id: all.ids.next(), queue: "other", payload: new Uint8Array(), priority: 1 } }],
+    },
+  } as const;
+  inner.apply([enqueue, { kind: "claim", request: { holder: `${holder.member.session}/h`, leaseMs: 60_000, queues: [{ queue: "other", limit: 1 }] } }], 1);
+  assert.equal(running(), 2);
+
+  await all.clock.advance(1_000);
+
+  assert.equal(running(), 1, "of the old one, not of the new one");
+  assert.equal(all.db.prepare("select queue from trestle_jobs where state = 2").get()?.["queue"], "other");
+});
+
 test("of the hub's own process everything that waits goes into one batch, each question told of its own; of another process one at a time", async () => {
   const all = rig();
   const near = all.join("1.a", undefined, true);

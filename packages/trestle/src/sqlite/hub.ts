@@ -130,8 +130,8 @@ export class Hub {
   }
 
   #awaitReturn(session: string, waitedMs: number): void {
-    if (this.#over || this.#chairs.some(({ member }) => member.session === session)) return;
-    if (waitedMs >= comeBackWithinMs || this.#isGone(session)) return this.#release((of) => of === session);
+    if (this.#over || this.#isHere(session)) return;
+    if (waitedMs >= comeBackWithinMs || this.#isGone(session)) return this.#release((of) => of === session && !this.#isHere(session));
     this.#clock.after(lookForReturnEveryMs, () => this.#awaitReturn(session, waitedMs + lookForReturnEveryMs));
   }
 
@@ -143,10 +143,7 @@ export class Hub {
   /** At the beginning of a term: claims of processes that are known to be gone are taken back now, those of others if they do not come back. */
   expect(): void {
     this.#release((session) => this.#isGone(session));
-    this.#clock.after(comeBackWithinMs, () => {
-      const here = new Set(this.#chairs.map(({ member }) => member.session));
-      this.#release((session) => !here.has(session));
-    });
+    this.#clock.after(comeBackWithinMs, () => this.#release((session) => !this.#isHere(session)));
   }
 
   /** Throws when the question is none. */
@@ -326,6 +323,10 @@ export class Hub {
     }
   }
 
+  #isHere(session: string): boolean {
+    return this.#chairs.some(({ member }) => member.session === session);
+  }
+
   // ---- claims of those who are gone ---------------------------------------------------------------------------------------
 
   #chore(work: () => void): void {
@@ -334,14 +335,15 @@ export class Hub {
     this.#schedule();
   }
 
-  #release(over: (session: string, n: number) => boolean): void {
+  /** Of the claims that there are now; it may come to it later, when their holders have made others. */
+  #release(over: (session: string, n: number) => boolean, madeUpTo = this.#lane.n): void {
     this.#chore(() => {
       let queues: readonly string[];
       try {
-        queues = this.#lane.release((holder, n) => over(sessionOf(holder), n), this.#clock.wallMs());
+        queues = this.#lane.release((holder, n) => n <= madeUpTo && over(sessionOf(holder), n), this.#clock.wallMs());
       } catch (error) {
         if (error instanceof Superseded) throw error;
-        return void this.#clock.after(releaseAgainMs, () => this.#release(over));
+        return void this.#clock.after(releaseAgainMs, () => this.#release(over, madeUpTo));
       }
       if (queues.length > 0) this.#notice({ n: this.#lane.n, keys: [], queues });
     });

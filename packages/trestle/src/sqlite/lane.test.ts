@@ -633,3 +633,36 @@ test("[F17] claims that stand next to each other in a batch hand out what they w
   }
   assert.ok(compared > 300, `${compared} jobs were handed out`);
 });
+
+test("[F6] a transaction whose COMMIT fails on the disk is refused for good, as a commit of a batch is", () => {
+  let failures = 0;
+  const seam: LaneOptions["seam"] = (db) => ({
+    begin: () => db.exec("begin immediate"),
+    commit() {
+      if (failures-- > 0) throw Object.assign(new Error("disk I/O error"), { errcode: 10 });
+      db.exec("commit");
+    },
+    rollback: () => db.exec("rollback"),
+  });
+  withLane(
+    (lane) => {
+      const commit = commitOf([put("a//1")]);
+      failures = 1;
+      lane.begin(clock.wallMs());
+      assert.throws(
+        () => lane.end(commit),
+        (fault: { code?: string }) => fault.code === "store.io-error",
+      );
+      assert.deepEqual([apply(lane, [commit]), has(lane, "a//1")], [["resolved"], false]);
+
+      const unsure = commitOf([put("a//2")]);
+      failures = 2; // the refusal cannot be written either
+      lane.begin(clock.wallMs());
+      assert.throws(
+        () => lane.end(unsure),
+        (fault: { code?: string }) => fault.code === "commit.unknown",
+      );
+    },
+    { seam },
+  );
+});

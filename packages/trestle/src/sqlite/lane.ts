@@ -36,7 +36,7 @@ import { jobsPart, type JobsPart } from "./jobs-part.ts";
 import { laneState, readHead, setMeta, type LaneState } from "./lane-state.ts";
 import { appendEvents, streamTail, streamVersion, trimStream } from "./log-part.ts";
 import { movedFault, movedTo, moveStep } from "./moving-part.ts";
-import { toFailure, type BatchReply, type Failure, type Operation, type Result } from "./operation.ts";
+import { toFailure, toFault, type BatchReply, type Failure, type Operation, type Result } from "./operation.ts";
 import { changedSince, mergeRecord, putRecord, recordVersion, removeRecord, sweepRecords } from "./records-part.ts";
 import { idBytes, keysText, msOfId } from "./statements.ts";
 import { isTerm, patiently, Superseded } from "./term.ts";
@@ -497,18 +497,11 @@ export function openLane(options: LaneOptions): Lane {
 
   /** COMMIT itself failed: what the file says about each id is the truth, and what it does not say is made so (FINDINGS F5, F6). */
   function afterFailedCommit(operations: readonly Operation[], results: Result[], from: number, to: number, lastTry: boolean, error: unknown): void {
-    const unknown = (cause: unknown): Failure => ({
-      failure: true,
-      code: "commit.unknown",
-      message: `the store could not find out whether this was committed: ${(cause as Error).message}`,
-      remedy: "Ask again with `resolve`, or submit the same commit again.",
-      details: {},
-    });
     try {
       if (db.isTransaction) seam.rollback();
       reopen();
     } catch (cause) {
-      results.fill(unknown(cause), from, to);
+      results.fill(unknownOutcome(cause), from, to);
       return;
     }
     for (let i = from; i < to; i++) {
@@ -517,23 +510,26 @@ export function openLane(options: LaneOptions): Lane {
       if (known) results[i] = known;
       else if (!lastTry) together(operations, results, i, i + 1, true);
       else if (operation.kind !== "commit") results[i] = toFailure(error);
-      else {
-        try {
-          seam.begin();
-          resolve(operation.commit.id);
-          seam.commit();
-          results[i] = toFailure(error);
-        } catch (cause) {
-          if (cause instanceof Superseded) throw cause;
-          results[i] = unknown(cause);
-          try {
-            if (db.isTransaction) seam.rollback();
-            reopen();
-          } catch {
-            broken = true;
-          }
-        }
+      else results[i] = refuseForGood(operation.commit.id, error);
+    }
+  }
+
+  /** Of an id that the file does not know: it stays so, and its caller hears of the error. */
+  function refuseForGood(id: CommitId, error: unknown): Failure {
+    try {
+      seam.begin();
+      resolve(id);
+      seam.commit();
+      return toFailure(error);
+    } catch (cause) {
+      if (cause instanceof Superseded) throw cause;
+      try {
+        if (db.isTransaction) seam.rollback();
+        reopen();
+      } catch {
+        broken = true;
       }
+      return unknownOutcome(cause);
     }
   }
 
@@ -638,6 +634,7 @@ export function openLane(options: LaneOptions): Lane {
           reopen();
           const known = outcomeOf(commit.id);
           if (known) return { outcome: known, queues: [...state.queues], n: state.n };
+          throw toFault(refuseForGood(commit.id, error));
         }
         throw error;
       }
@@ -684,6 +681,16 @@ function claimsFrom(operations: readonly Operation[], from: number, to: number):
     requests.push(operation.request);
   }
   return requests;
+}
+
+function unknownOutcome(cause: unknown): Failure {
+  return {
+    failure: true,
+    code: "commit.unknown",
+    message: `the store could not find out whether this was committed: ${(cause as Error).message}`,
+    remedy: "Ask again with `resolve`, or submit the same commit again.",
+    details: {},
+  };
 }
 
 /** Whether nothing of it can be refused once its first write was made. The user's statements can fail at any time, and half-way. */

@@ -1,15 +1,17 @@
 /** Several processes on one file: what they see of each other, and what becomes of it when one ends, however it ends (FINDINGS F18, F19). */
 import assert from "node:assert/strict";
 import { existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
-import { createConnection } from "node:net";
+import { createConnection, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
 import { sleep, systemClock, systemRandom, uuidv7Ids } from "../kernel/index.ts";
 import type { Change, Store } from "../store/index.ts";
+import { openForWriting } from "./connection.ts";
 import { frameOf } from "./frames.ts";
 import { openSqlite } from "./index.ts";
+import { beginTerm } from "./ownership.ts";
 import { checkLedger, inside, startMember, withFleet, type Fleet, type MemberProcess } from "./testing/fleet.ts";
 import { readNote, writeNote } from "./writer-note.ts";
 
@@ -281,6 +283,62 @@ test("[F18] SIGSTOP of the writer 25 times inside a transaction: the fleet says 
       assert.deepEqual(rows, kept, "transactions that went on are there, those of the killed are not");
       assert.equal((await store.read.records(kept.map((name) => `r//${name}`))).filter(Boolean).length, kept.length);
     });
+  }));
+
+test("[F18] a writer that stops in its first milliseconds, before it has written its note, is superseded", () =>
+  inDirectory(async (path) => {
+    const before = await openSqlite({ path });
+    await before.commit({ id: ids.next(), expects: [], writes: [{ kind: "put", key: "r//1", value: bytes("x") }] });
+    const note = readNote(path);
+    await before.close();
+    assert.ok(note);
+    writeNote(path, note); // of one that was killed
+    const db = openForWriting(path, "full");
+    const stopped = beginTerm(db, path);
+    assert.equal(stopped?.term, note.term + 1);
+
+    const store = await openSqlite({ path });
+
+    assert.equal(readNote(path)?.term, note.term + 2);
+    assert.ok((await store.read.records(["r//1"]))[0]);
+    await store.close();
+    db.close();
+    stopped.ownership.release();
+  }));
+
+test("[F6] who was asked to commit and died, with nobody able to follow: the caller hears that nobody knows, not that nothing happened", () =>
+  inDirectory(async (path) => {
+    const writer = await startMember(path);
+    const note = readNote(path) as { socket: string };
+    let swallows = false;
+    const between = createServer((near) => {
+      const far = createConnection(note.socket);
+      near.pipe(far).on("data", (chunk: Buffer) => void (swallows || near.write(chunk)));
+      for (const [one, other] of [
+        [near, far],
+        [far, near],
+      ] as const)
+        one.on("error", () => undefined).on("close", () => other.destroy());
+    });
+    const socket = `${path}.between`;
+    await new Promise<void>((resolve) => between.listen(socket, resolve));
+    writeNote(path, { ...(readNote(path) as NonNullable<ReturnType<typeof readNote>>), socket });
+    const store = await openSqlite({ path });
+    swallows = true;
+    const late = store.commit({ id: ids.next(), expects: [], writes: [{ kind: "put", key: "r//late", value: bytes("x") }] });
+    late.catch(() => undefined);
+    await pause(200);
+    const other = new DatabaseSync(path, { timeout: 5_000 });
+    other.exec("begin immediate"); // another program, which keeps everybody from writing
+    writer.signal("SIGKILL");
+    between.close();
+
+    await refuses("commit.unknown", late);
+
+    other.exec("rollback");
+    other.close();
+    assert.ok((await store.read.records(["r//late"]))[0], "it was applied");
+    await store.close();
   }));
 
 test("processes that start at once on a file that is not there elect one writer, and all of them commit", async () => {

@@ -26,8 +26,8 @@ import { connect, type Link } from "./link.ts";
 import { toFailure, toFault } from "./operation.ts";
 import { beginTerm, inUse, tryOwnership, type Ownership } from "./ownership.ts";
 import { failed, type Answer, type Question } from "./questions.ts";
-import { Superseded } from "./term.ts";
-import { packOperations, replyNumber, unpackOne, unpackReply } from "./wire.ts";
+import { readTerm, Superseded } from "./term.ts";
+import { packOperations, replyNumber, unpackOne, unpackOperations, unpackReply } from "./wire.ts";
 import { readNote, removeNote, socketFor, writeNote, type WriterNote } from "./writer-note.ts";
 import type { Notice, TransactionEnd } from "./writer.ts";
 
@@ -41,7 +41,8 @@ export interface SeatOptions {
 }
 
 type Role =
-  | { readonly kind: "seeking"; sinceMs: number; lostTerm: number | undefined }
+  /** `sinceMs`: callers wait. `lookMs`: so long it is known who should write, and does not answer; `ended`: of the newest term that was found. */
+  | { readonly kind: "seeking"; readonly sinceMs: number; lookMs: number; lostTerm: number | undefined; ended: number }
   | (Office & { readonly kind: "writing"; readonly hub: Hub; readonly chair: ReturnType<Hub["join"]>; readonly member: Member })
   | { readonly kind: "following"; readonly link: Link; readonly term: number }
   | { readonly kind: "closed" };
@@ -94,7 +95,7 @@ export class Seat {
   constructor(options: SeatOptions) {
     this.#options = options;
     this.#session = `${process.pid}.${options.random.uint32().toString(36)}${options.random.uint32().toString(36)}`;
-    this.#role = { kind: "seeking", sinceMs: options.clock.monotonicMs(), lostTerm: undefined };
+    this.#role = seekingSince(options.clock.monotonicMs(), undefined);
   }
 
   /** Resolves with the epoch when there is a writer, this process or another. Rejects with what keeps it from the store. */
@@ -136,7 +137,7 @@ export class Seat {
     const { question } = pending;
     if (this.#transaction === "lost") {
       if (question.ask === "execute" || question.ask === "end") pending.known = failed(transactionLost());
-      else this.#transaction = "none";
+      else if (question.ask !== "apply") this.#transaction = "none"; // heartbeats go on beside it
       if (question.ask === "abandon") pending.known = nothing;
       if (pending.known) return;
     }
@@ -228,7 +229,7 @@ export class Seat {
     // Once its term could not be ended it may go on at any time: then it is asked again.
     seeking.lostTerm = undefined;
     if (this.#role !== seeking) return undefined;
-    if (silent !== "silent" && clock.monotonicMs() - seeking.sinceMs < silenceMs) return { fault: writerStopped(note), certain: false };
+    if (silent !== "silent" && clock.monotonicMs() - seeking.lookMs < silenceMs) return { fault: writerStopped(note), certain: false };
     return this.#supersede(note, seeking);
   }
 
@@ -258,11 +259,13 @@ export class Seat {
   /** Ends the term of a writer that does not answer, unless it is inside a transaction: then its commit may still come. */
   async #supersede(note: WriterNote, seeking: Role & { kind: "seeking" }): Promise<InTheWay | undefined> {
     try {
-      await this.#takeOffice(note.term);
+      await this.#takeOffice(Math.max(note.term, seeking.ended));
       return undefined;
     } catch (error) {
       if (error instanceof TermOver) {
-        seeking.sinceMs = this.#options.clock.monotonicMs(); // somebody else has ended it, and is about to write
+        // Somebody else has ended it, and is about to write: unless no note of it comes, as of one that stops right there.
+        if (error.term > seeking.ended) seeking.lookMs = this.#options.clock.monotonicMs();
+        seeking.ended = error.term;
         return { fault: writerStopped(note), certain: false };
       }
       if (error instanceof LaneHeld) return { fault: writerStopped(note), certain: true };
@@ -321,7 +324,7 @@ export class Seat {
     try {
       db = openForWriting(path, durability);
       const begun = beginTerm(db, path, ended);
-      if (!begun) throw new TermOver();
+      if (!begun) throw new TermOver(readTerm(db));
       return { db, ...begun };
     } catch (error) {
       db?.close();
@@ -356,7 +359,7 @@ export class Seat {
 
   /** `silentTerm`: the writer is there and does not answer. */
   #lost(silentTerm: number | undefined): void {
-    this.#role = { kind: "seeking", sinceMs: this.#options.clock.monotonicMs(), lostTerm: silentTerm };
+    this.#role = seekingSince(this.#options.clock.monotonicMs(), silentTerm);
     const open = this.#transaction === "open";
     if (open) this.#transaction = "lost";
     this.#pending = this.#pending.map((pending) => (pending.known || pending.asked === 0 ? pending : this.#afterLoss(pending)));
@@ -395,7 +398,8 @@ export class Seat {
   #complain(fault: Fault): void {
     this.#refusing = fault;
     this.#transaction = this.#transaction === "open" ? "lost" : this.#transaction;
-    for (const pending of this.#pending) pending.known ??= pending.question.ask === "abandon" ? nothing : failed(fault);
+    for (const pending of this.#pending)
+      pending.known ??= pending.question.ask === "abandon" ? nothing : failed(pending.asked > 0 ? afterAsking(pending.question, fault) : fault);
     this.#flush();
   }
 }
@@ -408,7 +412,22 @@ class LaneHeld extends Error {
     this.fault = fault;
   }
 }
-class TermOver extends Error {}
+/** It is this one now. */
+class TermOver extends Error {
+  readonly term: number;
+  constructor(term: number) {
+    super(`the term is ${term}`);
+    this.term = term;
+  }
+}
+
+const seekingSince = (nowMs: number, lostTerm: number | undefined): Role & { kind: "seeking" } => ({
+  kind: "seeking",
+  sinceMs: nowMs,
+  lookMs: nowMs,
+  lostTerm,
+  ended: 0,
+});
 
 interface Office {
   readonly lane: Lane;
@@ -477,6 +496,21 @@ function transactionLost(): Fault {
     "transaction.lost",
     "the process that wrote the store ended during this transaction; nothing of it was applied",
     "Do the transaction again.",
+  );
+}
+
+/** What a lost writer was asked may have been applied, and a fault that says otherwise would be a lie. `store.writer-stopped` says so itself. */
+function afterAsking(question: Question, fault: Fault): Fault {
+  const hasCommit = question.ask === "apply" && unpackOperations(question.packed).some(({ kind }) => kind === "commit");
+  if (!hasCommit || fault.code === "store.writer-stopped") return fault;
+  return Fault.create(
+    "commit.unknown",
+    `the process that wrote the store was lost with this commit, and no other could follow: ${fault.message}`,
+    fault.remedy,
+    {
+      cause: fault,
+      details: { ...fault.details, because: fault.code },
+    },
   );
 }
 

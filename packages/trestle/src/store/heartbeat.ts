@@ -2,8 +2,9 @@
  * Keeps a holder's claims from a thread that the holder's event loop cannot block, up to a bound: what the engines' threads have in common.
  *
  * The holder leaves the time of its last beat in shared memory; the watching side counts from when it saw it change, by its own
- * monotonic clock. States: *kept* while the last beat is young enough; claims that would soon be over are extended. *Taken back*,
- * entered once when it is too old: what the holder has claimed goes back to its lines. The next beat leads back to kept.
+ * monotonic clock. States: *alive* while it beats: it extends what it knows of itself. *Blocked*, when the last beat is a third of a lease old:
+ * claims that would soon be over are extended. *Taken back*, entered once when it is too old: what the holder has claimed goes back to its
+ * lines. The next beat leads back to alive.
  */
 import type { Clock, Timer } from "../kernel/index.ts";
 import { checkAbove0 } from "./check.ts";
@@ -69,7 +70,8 @@ export function watch({ leaseMs, blockedMsMax, lastBeat }: HeartbeatOptions, { c
     const blockedMs = clock.monotonicMs() - seenAtMs;
     const nowMs = Number(seen) + Math.floor(blockedMs);
     const onwards = () => next(everyMs);
-    if (blockedMs <= blockedMsMax) keep(nowMs).then(onwards, onwards);
+    if (blockedMs < leaseMs / 3) onwards();
+    else if (blockedMs <= blockedMsMax) keep(nowMs).then(onwards, onwards);
     else if (takenBack) onwards();
     else {
       takenBack = true;

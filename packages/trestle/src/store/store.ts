@@ -34,9 +34,10 @@ export interface Store {
   extend(claims: readonly Claim[], leaseMs: number): Promise<readonly boolean[]>;
 
   /**
-   * Keeps what this holder has claimed, from a thread of the store's own, which a blocked event loop does not stop: its claims are extended
-   * to `leaseMs` as long as its last beat is at most `blockedMsMax` old. Once it is older they are taken back: their jobs go to whoever
-   * asks next, under a higher fence, and what the holder commits for them is refused. Beats that come again keep what is claimed from then on.
+   * Keeps what this holder has claimed while its event loop is blocked, from a thread of the store's own: its claims are extended to `leaseMs` as long as
+   * its last beat is between a third of `leaseMs` and `blockedMsMax` old. Once it is older they are taken back: their jobs go to whoever asks next, under a
+   * higher fence, and what the holder commits for them is refused. Beats that come again keep what is claimed from then on. While it beats, the
+   * holder extends what it knows it has: a claim whose answer never came, or that it lost, ends with its lease.
    * Guarantee `queue.outlives-blocked-loop`. `undefined` where there is no such thread: then `extend` alone keeps claims.
    */
   heartbeat(holder: string, options: { readonly leaseMs: number; readonly blockedMsMax: number }): Heartbeat | undefined;
