@@ -123,7 +123,7 @@ test("[F13] a store that has moved to PostgreSQL goes on as the old one would ha
 async function sleepy(path: string, url: string, stops: (of: MoveTarget, gate: () => Promise<void>) => Partial<MoveTarget>) {
   const [asleep, awake] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
   const target = await postgresMoveTarget({ url });
-  const source = moveSource(path, await openSqliteStore({ path }), systemClock);
+  const source = await moveSource(path, await openSqliteStore({ path }), systemClock);
   const gate = () => (asleep.resolve(), awake.promise);
   const ended = move({ source, target: { ...target, ...stops(target, gate) }, url, clock: systemClock }).then(
     () => "moved",
@@ -153,7 +153,7 @@ for (const [where, stops] of [
       const url = `${postgres.server.url}?schema=slept_${name}`;
       const first = await sleepy(path, url, stops);
       await first.asleep;
-      const [source, target] = [moveSource(path, await openSqliteStore({ path }), systemClock), await postgresMoveTarget({ url })];
+      const [source, target] = [await moveSource(path, await openSqliteStore({ path }), systemClock), await postgresMoveTarget({ url })];
 
       await move({ source, target, url, clock: systemClock });
       const fresh = await openPostgres({ url });
