@@ -15,7 +15,7 @@ import type { Hub, Member } from "./hub.ts";
 import { failed, type Answer, type Question } from "./questions.ts";
 
 /** Raised when what goes over the socket changes its meaning. */
-export const wireVersion = 1;
+export const wireVersion = 2;
 export const secretBytes = 32;
 const helloWithinMs = 2_000;
 const unreadBytesMax = 64 * 1_048_576;

@@ -395,7 +395,7 @@ test("what strangers send to the socket does no harm: garbage, half frames, huge
     const store = await openSqlite({ path });
     const note = readNote(path) as { socket: string; secret: string };
     const secret = Buffer.from(note.secret, "hex");
-    const hello = frameOf({ hello: 1, session: "1.x", durability: "full" }) as Buffer;
+    const hello = frameOf({ hello: 2, session: "1.x", durability: "full" }) as Buffer;
     const length = (value: number) => {
       const head = Buffer.alloc(4);
       head.writeUInt32BE(value);
@@ -411,7 +411,7 @@ test("what strangers send to the socket does no harm: garbage, half frames, huge
       ["a hello of another version", [secret, frameOf({ hello: 99, session: "1.y", durability: "full" }) as Buffer]],
       ["no hello", [secret, frameOf("what") as Buffer]],
       ["null", [secret, frameOf(null) as Buffer]],
-      ["a question that is none", [secret, hello, frameOf({ ask: "apply", packed: { items: [3, "commit"], bytes: new ArrayBuffer(0) }, nowMs: 0 }) as Buffer]],
+      ["a question that is none", [secret, hello, frameOf({ ask: "apply", packed: { text: "", bytes: Float64Array.of(2, 3, 0).buffer }, nowMs: 0 }) as Buffer]],
       ["an unknown question", [secret, hello, frameOf({ ask: "format the disk" }) as Buffer]],
       ["half a frame, and gone", [secret, hello, length(1_000), Buffer.alloc(10)]],
     ];

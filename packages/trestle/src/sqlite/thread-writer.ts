@@ -29,7 +29,9 @@ export async function threadWriter(file: { readonly path: string; readonly durab
 
   worker.on("message", (message: FromThread) => {
     if ("change" in message || "missedSince" in message) return noticed(message);
-    const { resolve, reject } = pending.shift() as Pending;
+    const waiting = pending.shift();
+    if (!waiting) return; // told already that the thread had ended
+    const { resolve, reject } = waiting;
     if ("failed" in message) reject(thrownOf(message.failed));
     else if ("answer" in message) resolve(message.answer as never);
     else if ("opened" in message) resolve(message.opened as never);
