@@ -13,6 +13,7 @@ import { Invocation, type InvocationFrame } from "./invocation.ts";
 import type { Journal } from "./journal.ts";
 import type { NodeServices } from "./node.ts";
 import { refusalOf } from "./refusal.ts";
+import type { Accepted } from "./schema.ts";
 import { checkTenant } from "./user-key.ts";
 
 export interface Work<T> {
@@ -48,6 +49,8 @@ export interface Work<T> {
   readonly resumeAfter?: string | undefined;
   /** See `InvocationFrame.consistent`. */
   readonly consistent?: boolean | undefined;
+  /** See `InvocationFrame.accepted`. */
+  readonly accepted?: Accepted | undefined;
   run(uses: object, context: WorkContext, invocation: Invocation): T | Promise<T>;
   /** What the answer means for the commit. */
   conclude(answer: T, invocation: Invocation): Conclusion;
@@ -319,6 +322,7 @@ class RunFrame implements InvocationFrame {
   readonly guard: InvocationFrame["guard"];
   readonly resumeAfter: string | undefined;
   readonly consistent: boolean | undefined;
+  readonly accepted: Accepted | undefined;
   readonly first: boolean;
   readonly correlation: string | undefined;
   readonly cause: string | undefined;
@@ -345,6 +349,7 @@ class RunFrame implements InvocationFrame {
     this.guard = work.guard;
     this.resumeAfter = work.resumeAfter;
     this.consistent = work.consistent;
+    this.accepted = work.accepted;
     this.first = first && this.attempt === 1 && journal === undefined;
     this.correlation = correlation;
     this.cause = work.cause;

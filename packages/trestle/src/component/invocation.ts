@@ -52,6 +52,7 @@ import type { NodeServices } from "./node.ts";
 import type { Refused } from "./outcome.ts";
 import { Replay, type OpenCall } from "./replay.ts";
 import { noEntries, noMembers, withEntry, withMember, withoutMember } from "./scarce.ts";
+import { acceptedAgain, type Accepted, type Out, type Schema } from "./schema.ts";
 
 export interface InvocationFrame {
   readonly node: NodeServices;
@@ -77,6 +78,8 @@ export interface InvocationFrame {
   readonly guard?: ((first: boolean) => { readonly expects: readonly Expectation[]; readonly writes: readonly Write[] }) | undefined;
   /** A `read` whose answer must be of one moment: `changedMeanwhile` is asked before it is believed. */
   readonly consistent?: boolean | undefined;
+  /** What the door that the handler is called through has let through. */
+  readonly accepted?: Accepted | undefined;
   /** Where a resumable read left off (SSE's Last-Event-ID). */
   readonly resumeAfter?: string | undefined;
   /** Nobody has run this invocation before: what its ids name is new. */
@@ -128,6 +131,8 @@ type NewestVersion = Omit<ReadVersion, "precondition">;
 const unread: NewestVersion = { version: 0, fold: undefined, base: undefined, fresh: false };
 
 const reactionRoundsMax = 16;
+/** As many as are looked at one after the other; what was let through before them is checked again. */
+const acceptedMax = 8;
 /** Bytes of writes that may be left out, in one commit. */
 const spareBytesMax = 262_144;
 /** Inside a reaction to an event: to what it reacts, and how deep. */
@@ -163,6 +168,7 @@ export class Invocation implements TurnTaker {
   #storeTurns: ReadonlySet<StoreKey> = noMembers;
   #unread: ReadonlyMap<Refused, { readonly from: string; readonly decides: boolean }> = noEntries;
   #handles: ReadonlyMap<Component, object> = noEntries;
+  #accepted: Accepted[] | undefined;
 
   // Replay and recovery.
   readonly #replay: Replay;
@@ -243,6 +249,17 @@ export class Invocation implements TurnTaker {
   /** True while the handler goes again through what an earlier run has committed. */
   get replaying(): boolean {
     return this.#replay.replayed !== undefined;
+  }
+
+  /**
+   * What this schema would make of a value that it has let through, as it came, at an earlier door of this run. `undefined`: it has to be asked,
+   * because it has not seen the value, has changed it, or somebody has changed it since.
+   */
+  accepted<S extends Schema>(schema: S, value: unknown): Out<S> | undefined {
+    const known = (this.#accepted ??= this.frame.accepted ? [this.frame.accepted] : []).find((one) => one.value === value && one.schema === schema);
+    const again = known && acceptedAgain(known);
+    if (again && this.#accepted.length < acceptedMax) this.#accepted.push(again);
+    return again?.value as Out<S> | undefined;
   }
 
   // ---- what surrounds it --------------------------------------------------------------------------------------------

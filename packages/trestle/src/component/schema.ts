@@ -31,6 +31,55 @@ export function parse<S extends Schema>(schema: S, value: unknown): Parsed<Out<S
   return result instanceof Promise ? result.then(toParsed<Out<S>>) : toParsed<Out<S>>(result);
 }
 
+/**
+ * A value that a schema has let through as it came, and what came: for the doors inside, which are often declared with the same schema (a
+ * request's body is a command's input and then an event's data). To check it there again costs as much as reading it did.
+ */
+export interface Accepted {
+  readonly schema: Schema;
+  readonly value: object;
+  /** Nobody else has it, so nobody has changed it since. */
+  readonly came: object;
+}
+
+/** What is to be remembered of `value`, which is what `schema` has made of `came`: nothing, unless it is the same again in objects of its own. */
+export function acceptedAs(schema: Schema, came: unknown, value: unknown): Accepted | undefined {
+  return typeof value === "object" && value !== null && isCopy(value, came) ? { schema, value, came: came as object } : undefined;
+}
+
+/** What its schema would make of the value once more: a copy. `undefined` when somebody has changed it, and it has to be checked. */
+export function acceptedAgain(accepted: Accepted): Accepted | undefined {
+  const { schema, value, came } = accepted;
+  return isCopy(value, came) ? { schema, value: copied(value), came } : undefined;
+}
+
+/** Plain JSON, equal to the other one, and no object of it is the other's. */
+function isCopy(value: unknown, of: unknown): boolean {
+  if (typeof value !== "object" || value === null) return value === of;
+  if (typeof of !== "object" || of === null || value === of) return false;
+  if (Array.isArray(value)) {
+    if (!Array.isArray(of) || of.length !== value.length) return false;
+    for (let at = 0; at < value.length; at++) if (!isCopy(value[at], of[at])) return false;
+    return true;
+  }
+  if (Object.getPrototypeOf(value) !== Object.prototype || Array.isArray(of)) return false;
+  let members = 0;
+  for (const name in value) {
+    if (name === "__proto__" || !Object.hasOwn(of, name)) return false;
+    if (!isCopy((value as Record<string, unknown>)[name], (of as Record<string, unknown>)[name])) return false;
+    members += 1;
+  }
+  return Object.keys(of).length === members;
+}
+
+function copied<T>(value: T): T {
+  if (typeof value !== "object" || value === null) return value;
+  if (Array.isArray(value)) return value.map(copied) as T;
+  const copy: Record<string, unknown> = {};
+  for (const name in value) copy[name] = copied(value[name]);
+  return copy as T;
+}
+
 /** Parses where only a synchronous schema can work: staging is synchronous. */
 export function parseNow<S extends Schema>(schema: S, value: unknown, what: string): Out<S> {
   const parsed = parse(schema, value);

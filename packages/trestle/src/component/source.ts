@@ -125,7 +125,7 @@ export function stageEvent(
   const id = invocation.newId();
   const meta = metaOf(invocation, sourceOf(source).versions[type]);
   return {
-    staged: { source, stream, key, type, id, data, parsed: parseNow(schema, data, what), version },
+    staged: { source, stream, key, type, id, data, parsed: invocation.accepted(schema, data) ?? parseNow(schema, data, what), version },
     encoded: { id, type, data: encode(data ?? {}, what, sourceOf(source).compressAbove), meta: bytesOf(JSON.stringify(meta)) },
   };
 }

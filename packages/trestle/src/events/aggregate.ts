@@ -228,7 +228,8 @@ class BoundAggregate {
   async #command(name: string, definition: AnyCommand, emit: Emit<EventSchemas>, id: string | number, given: unknown): Promise<unknown> {
     const invocation = this.#invocation;
     const what = `${name} of aggregate "${this.#folding.name}"`;
-    const parsing = definition.input === noInput ? undefined : parseOrFault(definition.input, given, `input of ${what}`);
+    const parsing: unknown =
+      definition.input === noInput ? undefined : (invocation.accepted(definition.input, given) ?? parseOrFault(definition.input, given, `input of ${what}`));
     const input: unknown = parsing instanceof Promise ? await parsing : parsing;
     const stream = this.#stream(id);
     const reading = this.#current(stream, id);

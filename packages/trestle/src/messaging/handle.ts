@@ -43,7 +43,8 @@ class BoundQueue implements QueueControl {
     const { name, inputs, key, fairBy, version, compressAbove } = this.#settings;
     const id = invocation.newId(); // also when it is not sent in the end: ids are counted
     const what = whatOf(name, type);
-    const data: unknown = parseNow(inputs.get(type) as Schema, message, what);
+    const input = inputs.get(type) as Schema;
+    const data: unknown = invocation.accepted(input, message) ?? parseNow(input, message, what);
     const parsed = type === undefined ? data : { type, data };
     const payload = seal(message, { ...senderOf(invocation), schema: version }, what, { type, above: compressAbove });
     if (!invocation.replaying) backlogOf(invocation.node, this.#component, this.#settings).add();

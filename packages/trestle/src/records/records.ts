@@ -157,7 +157,7 @@ class BoundRecords {
   put(key: string | number, value: unknown, options: { readonly expire?: Duration } = {}): void {
     const { name, expireMs } = this.#settings;
     const forMs = options.expire === undefined ? expireMs : durationMs(options.expire, `put into records "${name}": expire`);
-    const { value: bytes, index } = encoded(this.#settings, value);
+    const { value: bytes, index } = encoded(this.#settings, value, this.#invocation);
     this.#invocation.put(this.#key(key), bytes, {
       ...(forMs === undefined ? {} : { expiresAtMs: this.#invocation.now() + forMs }),
       ...(index ? { index } : {}),
@@ -208,9 +208,10 @@ class BoundRecords {
 function encoded(
   settings: Settings,
   value: unknown,
+  invocation?: Invocation,
 ): { readonly value: Uint8Array; readonly index?: readonly { readonly field: string; readonly value: string | number }[] } {
   const what = `value of records "${settings.name}"`;
   // What is stored is what was written; it is found by what readers get, defaults included.
-  const index = indexEntries(settings.index, parseNow(settings.value, value, what));
+  const index = indexEntries(settings.index, invocation?.accepted(settings.value, value) ?? parseNow(settings.value, value, what));
   return { value: encode(value, what), ...(index ? { index } : {}) };
 }

@@ -27,7 +27,7 @@ import { deadlineExceeded, Fault, remainingMs, sleep, type Clock } from "../kern
 import type { Expectation, StoreKey, Write } from "../store/index.ts";
 import { completionPayload, completionQueue } from "./completion-payload.ts";
 import { decodeToken, encodeToken, fingerprintOf, tokenKeyOf, type Token } from "./idempotency-key.ts";
-import { answer, check, type Answered, type Arrived, type Operation, type Raw } from "./operation.ts";
+import { answer, Arrived, check, type Answered, type Operation, type Raw } from "./operation.ts";
 import { wireOf, type StoredAnswer } from "./reply-wire.ts";
 import type { ServiceState } from "./state.ts";
 
@@ -93,6 +93,7 @@ async function invokePlainly(served: Served, question: Question, arrived: Arrive
     timeoutMs: timeLeftMs(served),
     signal: question.signal,
     consistent: operation.consistent,
+    accepted: Arrived.acceptedBy(operation.body, arrived),
     run: (uses, context) => answer(operation, arrived, uses, context),
     conclude: conclusionOf,
   });
@@ -271,6 +272,7 @@ async function run(served: Served, { question, arrived, id, attempt, journal, gu
     timeoutMs: timeLeftMs(served),
     journal,
     guard,
+    accepted: Arrived.acceptedBy(operation.body, arrived),
     run: (uses, context) => {
       const answered = answer(operation, arrived, uses, context);
       return answered instanceof Promise ? answered.then((settled) => kept(operation, settled)) : kept(operation, answered);

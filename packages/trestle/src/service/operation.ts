@@ -2,7 +2,19 @@
  * An operation: a route with its name, its limits settled and its schemas at hand. Both doors (HTTP and the typed client) ask it the same
  * way: check what came, run the handler, settle what it answered.
  */
-import { isRefused, parse, type Context, type Issue, type Mode, type Out, type Parsed, type Schema, type Uses } from "../component/index.ts";
+import {
+  acceptedAs,
+  isRefused,
+  parse,
+  type Accepted,
+  type Context,
+  type Issue,
+  type Mode,
+  type Out,
+  type Parsed,
+  type Schema,
+  type Uses,
+} from "../component/index.ts";
 import { durationMs, Fault } from "../kernel/index.ts";
 import { limitRule, type LimitRule } from "./limit.ts";
 import { headersOf, isReply, type ReplyHeaders } from "./reply.ts";
@@ -121,6 +133,11 @@ export class Arrived implements Incoming<unknown, unknown, unknown> {
     this.query = query;
     this.body = body;
     this.#raw = raw;
+  }
+
+  /** For the doors inside the handler: what `schema` has made of this body. */
+  static acceptedBy(schema: Schema | undefined, arrived: Arrived): Accepted | undefined {
+    return schema && acceptedAs(schema, arrived.#raw.body, arrived.body);
   }
 
   get raw(): Request {

@@ -2,7 +2,7 @@ import { test } from "node:test";
 import assert from "node:assert/strict";
 import { z } from "zod";
 import { app, start, type Node, type StartOptions } from "../app/index.ts";
-import { refuse, type Component } from "../component/index.ts";
+import { refuse, type Component, type Schema } from "../component/index.ts";
 import { Fault, virtualClock, type VirtualClock } from "../kernel/index.ts";
 import { queue } from "../messaging/index.ts";
 import { aggregate, command } from "../events/index.ts";
@@ -49,6 +49,68 @@ const desk = service(
     }),
   },
 );
+
+/** A schema that counts how often it is asked. */
+function counting(change: (value: { text: string }) => unknown = (value) => ({ ...value })) {
+  const asked = { times: 0 };
+  const schema = {
+    "~standard": {
+      version: 1,
+      vendor: "test",
+      validate(value: unknown) {
+        asked.times += 1;
+        const { text } = value as { text: unknown };
+        return typeof text === "string" ? { value: change({ text }) as { text: string } } : { issues: [{ message: "text must be a text" }] };
+      },
+    },
+  } as const satisfies Schema<{ text: string }, { text: string }>;
+  return { schema, asked };
+}
+
+test("a body that its schema lets through as it came is not checked again behind other doors with that schema; one that somebody has changed is", async () => {
+  const asking = async (schema: Schema<{ text: string }, { text: string }>, spoil?: (body: { text: string }) => void) => {
+    const stored: unknown[] = [];
+    const texts = aggregate(
+      "texts",
+      {
+        id: z.string(),
+        events: { Said: schema },
+        initial: () => ({ said: [] as string[] }),
+        evolve: { Said: ({ said }, { text }) => ({ said: [...said, text] }) },
+      },
+      { say: command(schema, (_state, input, emit) => emit.Said(input)) },
+    );
+    const told = queue("told", { input: schema, uses: {} }, (message) => void stored.push(message));
+    const hall = service(
+      "hall",
+      { uses: { texts, told } },
+      {
+        say: post("/texts", { body: schema, idempotent: true }, async ({ body }, { texts, told }) => {
+          spoil?.(body);
+          const { state } = await texts.say("a", body);
+          told.send(body);
+          body.text = "changed when all was done";
+          return created(state);
+        }),
+      },
+    );
+    await using node = await running({}, [hall]);
+    const answer = await ask(node, "POST", "/texts", { text: "hello" }, { "idempotency-key": "1" });
+    await node.idle();
+    return { status: answer.status, body: (await answer.json()) as unknown, stored };
+  };
+  const same = counting();
+  const other = counting(({ text }) => ({ text: `${text}!` }));
+  const spoilt = counting();
+
+  assert.deepEqual(await asking(same.schema), { status: 201, body: { said: ["hello"] }, stored: [{ text: "hello" }] });
+  assert.equal(same.asked.times, 2, "the body, and the message when it was read from the store");
+  assert.deepEqual(await asking(other.schema), { status: 201, body: { said: ["hello!!!"] }, stored: [{ text: "hello!!" }] });
+  assert.equal(other.asked.times, 5);
+  const { status } = await asking(spoilt.schema, (body) => void (body.text = 7 as never));
+  assert.equal(status, 500);
+  assert.equal(spoilt.asked.times, 2);
+});
 
 async function running(options: StartOptions = {}, components: readonly Component[] = [desk]): Promise<Node> {
   return start(app("test", components), { store: "memory:", log: () => undefined, ...options });
