@@ -96,7 +96,9 @@ function countColons(text: string): number {
   for (let at = 0; at < text.length; at++) {
     const code = text.charCodeAt(at);
     if (code === 0x3a) colons += 1;
-    else if (code === 0x22) at = endOfString(text, at);
+    else if (code === 0x22) {
+      for (let inside = text.charCodeAt(++at); inside !== 0x22; inside = text.charCodeAt(++at)) if (inside === 0x5c) at += 1; // what a backslash quotes
+    }
   }
   return colons;
 }

@@ -11,6 +11,7 @@ import { storeKey, type StoreKey } from "../store/index.ts";
 import type { StoredAnswer } from "./reply-wire.ts";
 
 const keyCharactersMax = 255;
+const quotedPlainly = /^"[\x20\x21\x23-\x5b\x5d-\x7e]+"$/;
 const quoted = /^"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])+)"$/;
 const bare = /^[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]+$/; // visible ASCII without " , ; \
 
@@ -26,7 +27,7 @@ export function parseIdempotencyKey(header: string | null, operation: string): s
     if (bare.test(header)) {
       if (header.length <= keyCharactersMax) return header;
     } else {
-      const text = quoted.exec(header)?.[1]?.replaceAll(/\\(["\\])/g, "$1");
+      const text = quotedPlainly.test(header) ? header.slice(1, -1) : quoted.exec(header)?.[1]?.replaceAll(/\\(["\\])/g, "$1");
       if (text !== undefined && text.length <= keyCharactersMax) return text;
     }
   }

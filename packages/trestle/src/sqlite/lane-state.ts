@@ -15,6 +15,8 @@ export interface LaneState {
   position: number;
   /** Tails of the streams that were looked at of late (log-part.ts). To be forgotten whenever something is rolled back. */
   readonly tails: Map<StoreKey, Tail>;
+  /** Is there a stream of which retention has left nothing? Where there is none, nobody looks for one. */
+  hasHeads: boolean;
   /** Commit rows up to this number have been trimmed. */
   trimmedN: number;
   /** Queues in which a job joined the line, became free to run, or got a due time in this batch. */
@@ -22,7 +24,7 @@ export interface LaneState {
 }
 
 export function laneState(db: DatabaseSync): LaneState {
-  const state: LaneState = { db, sql: preparing(db), nowMs: 0, epoch: 0, n: 0, position: 0, tails: new Map(), trimmedN: 0, queues: new Set() };
+  const state: LaneState = { db, sql: preparing(db), nowMs: 0, epoch: 0, n: 0, position: 0, tails: new Map(), hasHeads: false, trimmedN: 0, queues: new Set() };
   readHead(state);
   return state;
 }
@@ -39,6 +41,7 @@ export function readHead(state: LaneState): void {
   state.epoch = meta.get("epoch") ?? 1;
   state.n = Math.max(Number(state.sql("select max(n) from trestle_commits").get()?.[0] ?? 0), meta.get("head_n") ?? 0);
   state.position = Math.max(Number(state.sql("select max(position) from trestle_events").get()?.[0] ?? 0), meta.get("head_position") ?? 0);
+  state.hasHeads = state.sql("select min(stream) from trestle_heads").get()?.[0] !== null;
   state.trimmedN = meta.get("trimmed_n") ?? 0;
 }
 

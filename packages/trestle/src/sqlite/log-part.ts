@@ -34,7 +34,8 @@ function remember(state: LaneState, stream: StoreKey, tail: Tail): Tail {
 }
 
 function looked(state: LaneState, stream: StoreKey, text: string): Tail {
-  const row = (state.sql(text).get(stream) ?? state.sql(headRow).get(stream)) as readonly [version: number, n?: number] | undefined;
+  const row = (state.sql(text).get(stream) ?? (state.hasHeads ? state.sql(headRow).get(stream) : undefined)) as
+    readonly [version: number, n?: number] | undefined;
   return remember(state, stream, row ? { version: row[0], n: row[1] } : { version: 0, n: 0 });
 }
 
@@ -62,10 +63,12 @@ export function trimStream(state: LaneState, stream: StoreKey, upTo: number): vo
   if (!tail) return;
   setMeta(state, "maintenance", 1);
   setMeta(state, "head_position", state.position);
-  if ((tail[0] as number) <= upTo)
+  if ((tail[0] as number) <= upTo) {
+    state.hasHeads = true;
     state
       .sql("insert into trestle_heads (stream, version, n) values (?, ?, ?) on conflict (stream) do update set version = excluded.version, n = excluded.n")
       .run(stream, tail[0] as number, tail[1] as number);
+  }
   state.sql("delete from trestle_events where stream = ? and version <= ?").run(stream, upTo);
   state.sql("delete from trestle_meta where name = 'maintenance'").run();
 }
