@@ -18,6 +18,7 @@ import {
   type TokenRow,
   type Written,
 } from "../store/index.ts";
+import { KnownTokens } from "./known-tokens.ts";
 import { headRow, tailVersion } from "./log-part.ts";
 import { jobStates, keptStates } from "./schema.ts";
 import { afterPrefix, homeOf, idBytes, idText, keysOf, preparing, type Row } from "./statements.ts";
@@ -56,10 +57,14 @@ const statesOf = (name: JobState): string =>
     .map(([state]) => state)
     .join(", ");
 
-export function openReader({ db, clock, epoch, user = userSql(db), whenReadable }: ReaderOptions): Reader {
+export function openReader({ db, clock, epoch, user: shared, whenReadable }: ReaderOptions): Reader {
   const sql = preparing(db);
+  const user = shared ?? userSql(db);
+  // The lane's own connection keeps its pages, and sees rows that may be taken back.
+  const knowsTokens = shared === undefined;
   let windows: readonly TokenWindow[] = [];
   let windowsOf = -1;
+  let knownTokens: ReadonlyMap<string, KnownTokens> = new Map();
   let askedTokens: { readonly key: StoreKey; readonly resolve: (found: TokenRow | undefined) => void; readonly reject: (error: unknown) => void }[] = [];
 
   const page = (limit: number): number => Math.max(0, Math.min(limit, limits.pageRowsMax));
@@ -86,13 +91,20 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
     if (version !== windowsOf) {
       windows = tokenWindows(sql);
       windowsOf = version;
+      if (knowsTokens)
+        knownTokens = new Map(
+          windows.map(({ table }) => {
+            const known = knownTokens.get(table);
+            return [table, known?.isStill(sql) ? known : new KnownTokens(table)];
+          }),
+        );
     }
     return windows;
   }
 
   /**
    * Requests come in bursts, and an idempotent one begins by looking for its token. SQLite drops its pages at each snapshot behind a commit, so a
-   * snapshot for each token costs three times the look itself: a burst looks together.
+   * snapshot for each token costs three times the look itself: a burst looks together, and only for what may be there (known-tokens.ts).
    */
   async function findTokens(): Promise<void> {
     const asked = askedTokens;
@@ -100,8 +112,14 @@ export function openReader({ db, clock, epoch, user = userSql(db), whenReadable 
     try {
       const found = await reading(() =>
         snapshot(() => {
-          const known = currentWindows();
-          return asked.map(({ key }) => findToken(sql, known, key));
+          const all = currentWindows().map((window) => {
+            const known = knownTokens.get(window.table);
+            return { window, known: known?.catchUp(sql) ? known : undefined };
+          });
+          return asked.map(({ key }) => {
+            const may = all.filter(({ known }) => known?.mayHave(key) ?? true).map(({ window }) => window);
+            return may.length === 0 ? undefined : findToken(sql, may, key);
+          });
         }),
       );
       asked.forEach(({ resolve }, at) => resolve(found[at]));
