@@ -63,6 +63,32 @@ test("a burst begins to leave as soon as it is worth a flush, and what follows a
   await store.close();
 });
 
+test("callers of a large batch hear of it a few in each turn of the loop, in their order, and what they commit next is one batch again", async () => {
+  const store = await openSqlite({ path: ":memory:" });
+  let turn = 0;
+  const heard: { readonly caller: number; readonly turn: number }[] = [];
+  const caller = async (n: number) => {
+    await commit(store, put(`a//${n}`));
+    heard.push({ caller: n, turn });
+    await commit(store, put(`b//${n}`));
+  };
+  let running = true;
+  const turning = () => void ((turn += 1), running && systemClock.soon(turning));
+  systemClock.soon(turning);
+
+  await Promise.all(Array.from({ length: 64 }, (_, n) => caller(n)));
+  running = false;
+
+  assert.deepEqual(
+    heard.map((one) => one.caller),
+    Array.from({ length: 64 }, (_, n) => n),
+  );
+  const perTurn = [...Map.groupBy(heard, (one) => one.turn).values()].map((all) => all.length);
+  assert.deepEqual(perTurn, [16, 16, 16, 16]);
+  assert.deepEqual(store.stats(), { commits: 128, refused: 0, batches: 2, waiting: 0 });
+  await store.close();
+});
+
 test("a listener that throws harms neither the commit nor the next listener", async () => {
   const thrown: unknown[] = [];
   const clock: Clock = {

@@ -57,6 +57,11 @@ interface WaitingTransaction {
 }
 
 const defaultTransactionMs = 250;
+/**
+ * So many callers hear of a batch in one turn of the loop. Each goes on at once, with its answer and its next commit, and whoever has nothing to
+ * do with the store waits meanwhile.
+ */
+const toldAtOnceMax = 16;
 /** How long after the last batch an idle store tidies up once. */
 const idleTendMs = 60_000;
 
@@ -64,6 +69,8 @@ export function engineStore(options: EngineOptions): SqliteStore {
   const { writer, clock } = options;
   const waiting: (Waiting | WaitingTransaction)[] = [];
   const listeners = new Set<(change: Change) => void>();
+  /** Batches whose callers have not all been told, in their order. */
+  const telling: { readonly batch: readonly Waiting[]; readonly results: readonly Result[]; told: number }[] = [];
   let inFlight = 0;
   let waitingCommits = 0;
   let scheduled = false;
@@ -101,7 +108,9 @@ export function engineStore(options: EngineOptions): SqliteStore {
    * writer nothing can join it, and where the flush is slow, small batches cost more than that wait: so it has to be worth a flush.
    */
   function mayFollow(): boolean {
-    return inFlight === 0 || (inFlight < writer.batchesInFlightMax && isWorthAFlush());
+    // Those who have not heard yet are about to come again, and share the flush.
+    if (inFlight === 0) return telling.length === 0 || isWorthAFlush();
+    return inFlight < writer.batchesInFlightMax && isWorthAFlush();
   }
   function isWorthAFlush(times = 1): boolean {
     return waiting.length >= times * writer.followersMin();
@@ -128,7 +137,7 @@ export function engineStore(options: EngineOptions): SqliteStore {
       }
       send(takeBatch());
     }
-    if (!waiting.length && inFlight === 0 && !transacting) {
+    if (!waiting.length && inFlight === 0 && !transacting && telling.length === 0) {
       drained?.();
       // One look at what has expired after the last batch; an idle store has no timer of its own beyond that.
       if (!closing)
@@ -181,24 +190,34 @@ export function engineStore(options: EngineOptions): SqliteStore {
     const keys = listeners.size && !reply.told ? new Set<string>() : undefined;
     let wrote = false;
     for (let i = 0; i < batch.length; i++) {
-      const { operation, resolve, reject } = batch[i] as Waiting;
+      const { operation } = batch[i] as Waiting;
       const result = reply.results[i] as Result;
-      if (isFailure(result)) {
-        reject(toFault(result));
-        continue;
-      }
-      if (operation.kind === "commit") {
-        const outcome = result as CommitOutcome;
-        if (outcome.ok) {
-          stats.commits++;
-          wrote ||= operation.commit.writes.length > 0;
-          if (keys) addKeys(keys, operation.commit);
-        } else stats.refused++;
-      }
-      resolve(result as never);
+      if (operation.kind !== "commit" || isFailure(result)) continue;
+      if ((result as CommitOutcome).ok) {
+        stats.commits++;
+        wrote ||= operation.commit.writes.length > 0;
+        if (keys) addKeys(keys, operation.commit);
+      } else stats.refused++;
     }
     if (!reply.told && (wrote || reply.queues.length)) notify({ n: reply.n, keys: keys ? [...keys] : [], queues: reply.queues });
-    if (!waiting.length) flush();
+    telling.push({ batch, results: reply.results, told: 0 });
+    if (telling.length === 1) tellSome();
+  }
+
+  function tellSome(): void {
+    let left = toldAtOnceMax;
+    for (let first = telling[0]; first && left > 0; first = telling[0]) {
+      for (; first.told < first.batch.length && left > 0; first.told++, left--) {
+        const { resolve, reject } = first.batch[first.told] as Waiting;
+        const result = first.results[first.told] as Result;
+        if (isFailure(result)) reject(toFault(result));
+        else resolve(result as never);
+      }
+      if (first.told === first.batch.length) telling.shift();
+    }
+    if (telling.length > 0) clock.soon(tellSome);
+    else if (waiting.length) schedule();
+    else flush();
   }
 
   function failed(batch: readonly Waiting[], error: unknown): void {
@@ -361,7 +380,7 @@ export function engineStore(options: EngineOptions): SqliteStore {
     close() {
       closing ??= (async () => {
         idle?.cancel();
-        if (waiting.length || inFlight || transacting) await new Promise<void>((resolve) => (drained = resolve));
+        if (waiting.length || inFlight || transacting || telling.length > 0) await new Promise<void>((resolve) => (drained = resolve));
         options.beforeClose();
         await writer.close();
         listeners.clear();
