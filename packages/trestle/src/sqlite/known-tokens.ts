@@ -11,10 +11,11 @@ import type { StoreKey } from "../store/index.ts";
 import type { Prepared } from "./statements.ts";
 
 /** Rows that a look goes over: more than that is caught up with over several, and until then nothing is known. */
-const rowsPerLook = 1_000;
-/** 3 MB of bits. A table with more rows, or one that had more when the process came, is looked up in as it stands. */
+const rowsPerLook = 500;
+/** 4 MB of bits. A table with more rows is looked up in as it stands. */
 const keysMax = 2_000_000;
-const keysMaxAtFirst = 100_000;
+/** So is one of which more are left to go over: it was large when the process came, or others write faster than this one looks. */
+const behindMax = 100_000;
 const firstFilterKeys = 16_384;
 const bitsPerKey = 12;
 const probes = 6;
@@ -27,7 +28,6 @@ export class KnownTokens {
   #lastId = 0;
   #lastKey: StoreKey | undefined;
   #keys = 0;
-  #begun = false;
 
   constructor(table: string) {
     this.#newest = `select max(id) from ${table}`;
@@ -43,16 +43,13 @@ export class KnownTokens {
   /** Takes in what has come. Answers whether in this snapshot each key is known about; inside a read transaction. */
   catchUp(sql: (text: string) => Prepared): boolean {
     if (!this.#filters) return false;
-    if (!this.#begun) {
-      this.#begun = true;
-      if (Number(sql(this.#newest).get()?.[0] ?? 0) > keysMaxAtFirst) return this.#giveUp();
-    }
     const rows = sql(this.#since).all(this.#lastId);
     for (const [, key] of rows) this.#add(key as string);
     const last = rows.at(-1);
     if (last) [this.#lastId, this.#lastKey] = last as unknown as [number, string];
-    if (this.#keys > keysMax) return this.#giveUp();
-    return rows.length < rowsPerLook;
+    if (rows.length < rowsPerLook && this.#keys <= keysMax) return true;
+    if (this.#keys > keysMax || Number(sql(this.#newest).get()?.[0]) - this.#lastId > behindMax) this.#filters = undefined;
+    return false;
   }
 
   /** `false`: no row that `catchUp` has gone over has this key. */
@@ -69,11 +66,6 @@ export class KnownTokens {
     const [a, b] = hashesOf(key);
     last.add(a, b);
     this.#keys++;
-  }
-
-  #giveUp(): false {
-    this.#filters = undefined;
-    return false;
   }
 }
 
