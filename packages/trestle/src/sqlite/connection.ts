@@ -1,13 +1,17 @@
 /** Connections to a store's file, with the settings its guarantees rest on, read back and compared at every open (FINDINGS F11). */
 import { DatabaseSync } from "node:sqlite";
+import { getHeapStatistics } from "node:v8";
 import { Fault } from "../kernel/index.ts";
 import { prepareSchema } from "./schema.ts";
 import { settledWithinMs } from "./term.ts";
 
 export type Durability = "full" | "normal";
 
-/** Negative: kibibytes. Random keys touch pages all over an index; a miss is a read from the operating system. */
-const writerCacheKb = 65_536;
+/**
+ * Kibibytes. Random keys touch pages all over an index; a miss is a read from the operating system. At most an eighth of what the heap may
+ * have: who keeps a process small (`--max-old-space-size`) does not mean its heap alone. Node's own limit leaves it at 64 MB.
+ */
+const writerCacheKb = Math.min(65_536, Math.floor(getHeapStatistics().heap_size_limit / 8_192));
 /** Frames after which COMMIT moves the log into the file: fewer, longer checkpoints than SQLite's 1,000. */
 const checkpointPages = 4_000;
 
