@@ -6,6 +6,6 @@ import { measureAppends } from "./appends.ts";
 
 const trestle: Variant = async ({ load, seconds }) => {
   await using server = await postgres({ settings: { shared_buffers: "256MB" } });
-  return measureAppends(await openPostgres({ url: server.url }), load, seconds);
+  return await measureAppends(await openPostgres({ url: server.url }), load, seconds);
 };
 export default trestle;
