@@ -3,7 +3,7 @@
  * whatever dies. On the same server, with the same durability.
  *
  *   rate    orders per second and p99 over 64 connections, the mail worker in the same process
- *   kills   `--kills` (50) kill -9 of the process at random instants under 16 clients that ask again with the same key until they are answered.
+ *   kills   `--kills` (50) kill -9 of the process at random instants, ten answers apart at least, under 16 clients that ask again with the same key until they are answered.
  *           Then, when nothing has moved for a minute and a half: acknowledged keys without an order, keys with several orders, orders without a
  *           mail (graphile-worker keeps a dead worker's jobs for four hours: they are late, not lost), orders with several, and keys that are answered
  *           with another order when they are asked once more. Their sum is `wrong`.
@@ -73,6 +73,7 @@ async function withServer<T>(work: (where: Where) => Promise<T>): Promise<T> {
   }
 }
 
+const answersPerKillMin = 10;
 const body = (customer: string) => JSON.stringify({ customer, email: "ada@example.com", items: [{ sku: "TEA-001", quantity: 2 }] });
 
 /** Asks until it is answered; answers the order's id. */
@@ -107,7 +108,10 @@ async function killed(name: string, kills: number, seed: string): Promise<Record
       }
     });
     for (let kill = 0; kill < kills; kill++) {
+      const before = acknowledged.size;
       await sleep(100 + random.next() * 400);
+      // Who is slow is killed at work, too, and not only while it starts.
+      for (let waited = 0; acknowledged.size < before + answersPerKillMin && waited < 500; waited++) await sleep(10);
       child.kill("SIGKILL");
       await ended(child);
       child = await serve(name, where);

@@ -1,33 +1,22 @@
 /**
- * DBOS, with care: the order is a workflow under the client's key; the order and the mail are rows of transactional steps, whose outcome is written in their
- * own transaction, so that a recovered workflow does neither twice. The mail is a workflow on a queue.
+ * DBOS, with care: the order is a workflow under the client's key; the order and the mail are rows of transactional steps,
+ * so that a recovered workflow writes neither twice. The mail is a workflow on a queue.
  */
-import { randomUUID } from "node:crypto";
 import { DBOS } from "@dbos-inc/dbos-sdk";
-import { PostgresDataSource } from "@dbos-inc/postgres-datasource";
+import { transactionalRows } from "./dbos-rows.ts";
 import { PlaceOrder, type Serve } from "./endpoint.ts";
 import { glue } from "./glue.ts";
 
 const serve: Serve = async (where) => {
-  const { server, listen } = await glue(where);
-  const connection = parsed(where.postgres);
-  await PostgresDataSource.initializeDBOSSchema(connection);
-  const rows = new PostgresDataSource("rows", { ...connection, max: 16 });
-  const mail = DBOS.registerWorkflow(
-    async (orderId: string) =>
-      void (await rows.runTransaction(async () => void (await PostgresDataSource.client`insert into mails values (${orderId})`), { name: "mail" })),
-    { name: "mail" },
-  );
+  const { server, pool, listen } = await glue(where);
+  const insert = await transactionalRows(pool);
+  const mail = DBOS.registerWorkflow((orderId: string) => insert("mail", { name: "mail", text: "insert into mails values ($1)", values: [orderId] }), {
+    name: "mail",
+  });
   const place = DBOS.registerWorkflow(
     async (order: { readonly customer: string }) => {
-      const id = await rows.runTransaction(
-        async () => {
-          const minted = randomUUID();
-          await PostgresDataSource.client`insert into orders values (${minted}, ${order.customer}, ${JSON.stringify(order)}::jsonb)`;
-          return minted;
-        },
-        { name: "order" },
-      );
+      const id = await DBOS.randomUUID();
+      await insert("order", { name: "order", text: "insert into orders values ($1, $2, $3)", values: [id, order.customer, order] });
       await DBOS.startWorkflow(mail, { queueName: "mails" })(id);
       return { id, status: "placed" };
     },
@@ -47,8 +36,3 @@ const serve: Serve = async (where) => {
   await listen();
 };
 export default serve;
-
-function parsed(url: string): { host: string; port: number; database: string; username: string; password: string } {
-  const { hostname, port, pathname, username, password } = new URL(url);
-  return { host: hostname, port: Number(port), database: pathname.slice(1), username: decodeURIComponent(username), password: decodeURIComponent(password) };
-}
