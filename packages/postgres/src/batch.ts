@@ -2,9 +2,11 @@
  * A batch of commits as the arguments of commit_batch_v1, and its answer as outcomes. The arrays are described in
  * sql/commit-batch.sql, which is the other half of this file.
  *
- * All payloads travel as one binary argument with places in it: arrays of bytea would travel as hexadecimal text.
+ * All payloads travel as one argument with places in it.
  */
+import { mintedAtMs } from "trestle/kernel";
 import { commitIdRetentionMs, type Commit, type CommitId, type CommitOutcome, type Expectation, type Merge, type Version } from "trestle/store";
+import { array, arrayText, parameter, type Argument } from "./arguments.ts";
 import { jobEncoder, type ClaimHints } from "./job-batch.ts";
 
 /** What the port's commits may expect, and what this engine's own do: that all of what a foreign transaction staged, up to a row, is still there, and goes with them. */
@@ -13,18 +15,14 @@ export interface InternalCommit extends Omit<Commit, "expects"> {
   readonly expects: readonly InternalExpectation[];
 }
 
-export interface BatchOptions {
-  /** The store's clock, when it is not the server's. */
-  readonly nowMs: number | null;
-  /** The one commit is applied inside a transaction of its caller's: a refusal is thrown (`refusedInside`), and undoes that. */
-  readonly inside: boolean;
-  /** Ids whose outcome somebody was left without. A refusal of them is written down, so that it stays the answer. */
+export interface BatchOptions extends BatchEnd {
   readonly inDoubt: (id: CommitId) => boolean;
-  /** Where the rows of claims are, as far as is known here. */
   readonly hints?: ClaimHints;
 }
 
 export interface EncodedBatch {
+  readonly arguments: readonly Argument[];
+  /** The same as parameters of `batchCall`. */
   readonly parameters: readonly unknown[];
   outcomes(row: BatchRow): readonly CommitOutcome[];
   /** The commits that wrote something and stand, with the keys of the feed. */
@@ -45,6 +43,8 @@ export interface BatchRow {
   readonly gave_commit: readonly number[];
   readonly gave_queue: readonly string[];
   readonly life: string;
+  /** When not null, all were applied, under numbers from this one on, and the first three are empty. */
+  readonly first: string | null;
 }
 
 /** The row of a batch that was refused inside its caller's transaction. */
@@ -76,8 +76,28 @@ const op = {
   claimEnds: 30,
 } as const;
 
-/** Longer than most functions: it is the one place that knows the order of the arguments. */
-export function encodeBatch(commits: readonly InternalCommit[], { nowMs, inside, inDoubt, hints }: BatchOptions): EncodedBatch {
+/** A batch that is still taking commits: what they need is written as they come, while the batch before is on its way. */
+export interface BatchEncoder {
+  /** The next commit. `inDoubt`: somebody was left without its outcome, so a refusal of it is written down and stays the answer. */
+  add(commit: InternalCommit, inDoubt: boolean): void;
+  end(options: BatchEnd): EncodedBatch;
+}
+export interface BatchEnd {
+  /** The store's clock, when it is not the server's. */
+  readonly nowMs: number | null;
+  /** The one commit is applied inside a transaction of its caller's: a refusal is thrown (`refusedInside`), and undoes that. */
+  readonly inside?: boolean;
+}
+
+/** The commits, in order, at once. */
+export function encodeBatch(commits: readonly InternalCommit[], { inDoubt, hints, ...end }: BatchOptions): EncodedBatch {
+  const encoder = batchEncoder(hints);
+  for (const commit of commits) encoder.add(commit, inDoubt(commit.id));
+  return encoder.end(end);
+}
+
+/** `hints`: where the rows of claims are, as far as is known here. Longer than most functions: it is the one place that knows the order of the arguments. */
+export function batchEncoder(hints?: ClaimHints): BatchEncoder {
   const chunks: Uint8Array[] = [];
   let payloadBytes = 0;
   const store = (bytes: Uint8Array): number => {
@@ -86,7 +106,9 @@ export function encodeBatch(commits: readonly InternalCommit[], { nowMs, inside,
     return payloadBytes - bytes.byteLength + 1; // SQL counts from 1
   };
 
-  const slots = { kind: [] as number[], key: [] as string[], merges: [] as boolean[] };
+  const slots = { kind: [] as number[], key: [] as string[], merges: [] as boolean[], owner: [] as number[], writer: [] as number[], source: [] as number[] };
+  // No two commits touch one key, each writes, each key once: sql/commit-batch.sql judges them at once.
+  let apart = true;
   const slotOf = [new Map<string, number>(), new Map<string, number>(), new Map<string, number>()] as const;
   const slot = (kind: SlotKind, key: string, merges = false): number => {
     const known = slotOf[kind === record ? 0 : kind === token ? 1 : 2];
@@ -95,6 +117,9 @@ export function encodeBatch(commits: readonly InternalCommit[], { nowMs, inside,
       at = slots.key.push(key);
       slots.kind.push(kind);
       slots.merges.push(false);
+      slots.owner.push(0);
+      slots.writer.push(0);
+      slots.source.push(0);
       known.set(key, at);
     }
     if (merges) slots.merges[at - 1] = true;
@@ -115,7 +140,7 @@ export function encodeBatch(commits: readonly InternalCommit[], { nowMs, inside,
   const merges = { text: [] as string[], low: [] as number[], high: [] as number[] };
   const events = {
     commit: [] as number[],
-    slot: [] as number[],
+    op: [] as number[],
     id: [] as string[],
     type: [] as string[],
     from: [] as number[],
@@ -127,10 +152,14 @@ export function encodeBatch(commits: readonly InternalCommit[], { nowMs, inside,
   const prefixes: string[] = [];
   const entries: string[] = [];
   const wrote: ReadonlySet<string>[] = [];
-  const place = new Map(commits.map((commit, at) => [commit.id, at + 1]));
+  const place = new Map<CommitId, number>();
+  let oldestMs = Number.MAX_SAFE_INTEGER;
 
-  commits.forEach((commit, at) => {
+  function add(commit: InternalCommit, inDoubt: boolean): void {
+    const at = per.id.length;
     const n = at + 1;
+    place.set(commit.id, n);
+    oldestMs = Math.min(oldestMs, mintedAtMs(commit.id) as number);
     const operation = (kind: number, key: string, onSlot: number, number = 0, ref = 0, length = 0, until: number | null = null) => {
       ops.kind.push(kind);
       ops.slot.push(onSlot);
@@ -140,6 +169,15 @@ export function encodeBatch(commits: readonly InternalCommit[], { nowMs, inside,
       ops.until.push(until);
       ops.key.push(key);
       ops.commit.push(at);
+      if (kind === op.claimHolds || kind === op.claimEnds) apart &&= jobs.claimedBy(onSlot, n, kind === op.claimEnds);
+      else if (kind === op.version || kind === op.put || kind === op.token || kind === op.append) {
+        const owner = slots.owner[onSlot - 1];
+        const written = slots.writer[onSlot - 1] !== 0;
+        apart &&= (owner === 0 || owner === n) && !written;
+        slots.owner[onSlot - 1] = n;
+        if (kind !== op.version) slots.writer[onSlot - 1] = n;
+        if (kind === op.put || kind === op.token) slots.source[onSlot - 1] = ops.kind.length;
+      } else apart = false;
     };
     const bytes = (kind: number, key: string, onSlot: number, value: Uint8Array, until: number | null = null) =>
       operation(kind, key, onSlot, store(value), 0, value.byteLength, until);
@@ -193,11 +231,11 @@ export function encodeBatch(commits: readonly InternalCommit[], { nowMs, inside,
         keys.add(`t${write.key}`);
       } else if (write.kind === "append") {
         const onSlot = slot(stream, write.stream);
-        operation(op.append, write.stream, onSlot, write.events.length);
+        operation(op.append, write.stream, onSlot, write.events.length, events.id.length + 1);
         keys.add(`s${write.stream}`);
         for (const event of write.events) {
           events.commit.push(n);
-          events.slot.push(onSlot);
+          events.op.push(ops.kind.length);
           events.id.push(event.id);
           events.type.push(event.type);
           events.from.push(store(event.data));
@@ -220,101 +258,110 @@ export function encodeBatch(commits: readonly InternalCommit[], { nowMs, inside,
     }
     per.id.push(commit.id);
     per.last.push(ops.kind.length);
-    per.writes.push(inside || commit.writes.length > 0);
-    per.inDoubt.push(inDoubt(commit.id));
-    per.keys.push(arrayLiteral(keys));
-  });
+    per.writes.push(commit.writes.length > 0);
+    if (commit.writes.length === 0) apart = false;
+    per.inDoubt.push(inDoubt);
+    per.keys.push(arrayText([...keys]));
+  }
 
-  return {
-    parameters: [
+  function end({ nowMs, inside = false }: BatchEnd): EncodedBatch {
+    const given: readonly Argument[] = [
       nowMs,
       inside,
       commitIdRetentionMs,
+      oldestMs,
       Buffer.concat(chunks),
-      per.id,
-      per.last,
-      per.writes,
-      per.inDoubt,
-      per.keys,
-      slots.kind,
-      slots.key,
-      slots.merges,
-      older,
-      prefixes,
-      entries,
-      ops.kind,
-      ops.slot,
-      ops.number,
-      ops.ref,
-      ops.length,
-      ops.until,
-      merges.text,
-      merges.low,
-      merges.high,
-      events.commit,
-      events.slot,
-      events.id,
-      events.type,
-      events.from,
-      events.length,
-      events.meta,
-      ...jobs.parameters(),
-    ],
-    applied(row) {
-      const gave = new Map<number, string[]>();
-      row.gave_commit.forEach((n, at) => gave.set(n, [...(gave.get(n) ?? []), `q${row.gave_queue[at]}`]));
-      return commits.flatMap((commit, at) =>
-        row.status[at] === 0 && (inside || commit.writes.length > 0)
-          ? [{ n: Number(row.number[at]), keys: [...(wrote[at] as ReadonlySet<string>), ...(gave.get(at + 1) ?? [])] }]
-          : [],
-      );
-    },
-    outcomes(row) {
-      const conflicts = new Map<number, Set<string>>();
-      for (const failed of row.failed) {
-        const at = ops.commit[failed - 1] as number;
-        const keys = conflicts.get(at) ?? new Set();
-        conflicts.set(at, keys.add(ops.key[failed - 1] as string));
-      }
-      const stops = new Map(
-        row.stopped.map((stopped, at) => [
-          ops.commit[stopped - 1] as number,
-          { key: ops.key[stopped - 1] as string, kind: ops.kind[stopped - 1], standing: row.standing[at] as string },
-        ]),
-      );
-      return commits.map((_, at): CommitOutcome => {
-        switch (row.status[at]) {
-          case 0:
-            return { ok: true, epoch: row.epoch[at] as number, n: Number(row.number[at]) };
-          case 1:
-            return { ok: false, refused: "conflict", keys: [...(conflicts.get(at) ?? [])] };
-          case 2:
-            return { ok: false, refused: "guard", key: stops.get(at)?.key as string, value: Number(stops.get(at)?.standing) };
-          case 4: {
-            const stop = stops.get(at);
-            return {
-              ok: false,
-              refused: "statement",
-              message: `a merge on ${stop?.key} needs ${stop?.kind === op.union ? "a JSON array of texts" : "a JSON number"}, and the record holds something else`,
-            };
-          }
-          case 5:
-            return { ok: false, refused: "fenced", job: stops.get(at)?.key as string };
-          default:
-            return { ok: false, refused: "resolved" };
+      array("uuid", per.id),
+      array("int4", per.last),
+      array("bool", inside ? per.writes.map(() => true) : per.writes),
+      array("bool", per.inDoubt),
+      array("text", per.keys),
+      array("int4", slots.kind),
+      array("text", slots.key),
+      array("bool", slots.merges),
+      apart && !inside,
+      array("int4", slots.writer),
+      array("int4", slots.source),
+      array("uuid", older),
+      array("text", prefixes),
+      array("text", entries),
+      array("int4", ops.kind),
+      array("int4", ops.slot),
+      array("int8", ops.number),
+      array("int4", ops.ref),
+      array("int4", ops.length),
+      array("int8", ops.until),
+      array("text", merges.text),
+      array("int8", merges.low),
+      array("int8", merges.high),
+      array("int4", events.commit),
+      array("int4", events.op),
+      array("uuid", events.id),
+      array("text", events.type),
+      array("int4", events.from),
+      array("int4", events.length),
+      array("int4", events.meta),
+      ...jobs.arguments(),
+    ];
+    return {
+      arguments: given,
+      parameters: given.map(parameter),
+      applied(row) {
+        const gave = new Map<number, string[]>();
+        row.gave_commit.forEach((n, at) => gave.set(n, [...(gave.get(n) ?? []), `q${row.gave_queue[at]}`]));
+        const from = Number(row.first);
+        if (row.first !== null) return wrote.map((keys, at) => ({ n: from + at, keys: [...keys, ...(gave.get(at + 1) ?? [])] }));
+        return wrote.flatMap((keys, at) =>
+          row.status[at] === 0 && (inside || per.writes[at]) ? [{ n: Number(row.number[at]), keys: [...keys, ...(gave.get(at + 1) ?? [])] }] : [],
+        );
+      },
+      outcomes(row) {
+        if (row.first !== null) {
+          const from = Number(row.first);
+          return per.id.map((_, at) => ({ ok: true, epoch: row.now_epoch, n: from + at }));
         }
-      });
-    },
-  };
+        const conflicts = new Map<number, Set<string>>();
+        for (const failed of row.failed) {
+          const at = ops.commit[failed - 1] as number;
+          const keys = conflicts.get(at) ?? new Set();
+          conflicts.set(at, keys.add(ops.key[failed - 1] as string));
+        }
+        const stops = new Map(
+          row.stopped.map((stopped, at) => [
+            ops.commit[stopped - 1] as number,
+            { key: ops.key[stopped - 1] as string, kind: ops.kind[stopped - 1], standing: row.standing[at] as string },
+          ]),
+        );
+        return per.id.map((_, at): CommitOutcome => {
+          switch (row.status[at]) {
+            case 0:
+              return { ok: true, epoch: row.epoch[at] as number, n: Number(row.number[at]) };
+            case 1:
+              return { ok: false, refused: "conflict", keys: [...(conflicts.get(at) ?? [])] };
+            case 2:
+              return { ok: false, refused: "guard", key: stops.get(at)?.key as string, value: Number(stops.get(at)?.standing) };
+            case 4: {
+              const stop = stops.get(at);
+              return {
+                ok: false,
+                refused: "statement",
+                message: `a merge on ${stop?.key} needs ${stop?.kind === op.union ? "a JSON array of texts" : "a JSON number"}, and the record holds something else`,
+              };
+            }
+            case 5:
+              return { ok: false, refused: "fenced", job: stops.get(at)?.key as string };
+            default:
+              return { ok: false, refused: "resolved" };
+          }
+        });
+      },
+    };
+  }
+  return { add, end };
 }
 
 /** The parameters of a call, `$1` to the last. */
 export function batchCall(schema: string): string {
   const count = encodeBatch([], { nowMs: null, inside: false, inDoubt: () => false }).parameters.length;
   return `select * from "${schema}".commit_batch_v1(${Array.from({ length: count }, (_, at) => `$${at + 1}`).join(", ")})`;
-}
-
-/** An array of texts as PostgreSQL reads it. */
-function arrayLiteral(texts: ReadonlySet<string>): string {
-  return texts.size === 0 ? "{}" : `{${Array.from(texts, (text) => `"${text.replace(/["\\]/g, "\\$&")}"`).join(",")}}`;
 }

@@ -1,5 +1,6 @@
 /** The job part of a batch: what its commits send, end, cancel, redrive and expect, as the last arguments of commit_batch_v1. The other half is apply_jobs. */
 import type { JobEnd, JobId, NewJob } from "trestle/store";
+import { array, type Argument } from "./arguments.ts";
 
 export interface JobEncoder {
   /** A job that commit `n` of the batch sends. */
@@ -11,8 +12,10 @@ export interface JobEncoder {
   pause(n: number, queue: string, paused: boolean): void;
   /** The place of a claim that is expected. */
   claim(job: JobId): number;
-  /** The last parameters of commit_batch_v1, in its order. */
-  parameters(): readonly unknown[];
+  /** Commit `n` expects the claim at this place, or ends it. Answers whether no other commit of the batch does, and none has ended it. */
+  claimedBy(place: number, n: number, ends: boolean): boolean;
+  /** The last arguments of commit_batch_v1, in its order. */
+  arguments(): readonly Argument[];
 }
 
 /** How an end is written in the batch; see apply_jobs. */
@@ -50,7 +53,11 @@ export function jobEncoder(store: (bytes: Uint8Array) => number, hints?: ClaimHi
     until: [] as (number | null)[],
     replaces: [] as (number | null)[],
   };
-  const claims = { id: [] as string[], hint: [] as (string | null)[] };
+  const lines = { queue: [] as string[], share: [] as string[], priority: [] as number[] };
+  const lined = new Set<string>();
+  const sent = new Set<JobId>();
+  let shape = 0;
+  const claims = { id: [] as string[], hint: [] as (string | null)[], owner: [] as number[], ended: [] as boolean[] };
   const ended = {
     commit: [] as number[],
     at: [] as number[],
@@ -72,6 +79,8 @@ export function jobEncoder(store: (bytes: Uint8Array) => number, hints?: ClaimHi
     if (place === undefined) {
       place = claims.id.push(job);
       claims.hint.push(hints?.get(job) ?? null);
+      claims.owner.push(0);
+      claims.ended.push(false);
       placeOf.set(job, place);
     }
     return place;
@@ -90,6 +99,13 @@ export function jobEncoder(store: (bytes: Uint8Array) => number, hints?: ClaimHi
   }
   return {
     claim,
+    claimedBy(place, n, ends) {
+      const owner = claims.owner[place - 1];
+      const alone = (owner === 0 || owner === n) && !claims.ended[place - 1];
+      claims.owner[place - 1] = n;
+      if (ends) claims.ended[place - 1] = true;
+      return alone;
+    },
     enqueue(n, job) {
       jobs.commit.push(n);
       jobs.at.push(++at);
@@ -101,9 +117,18 @@ export function jobEncoder(store: (bytes: Uint8Array) => number, hints?: ClaimHi
       jobs.priority.push(job.priority);
       jobs.key.push(job.key ?? null);
       jobs.unique.push(job.unique ?? null);
-      jobs.share.push(shareOf(job.group));
       jobs.until.push(job.startByMs === undefined ? null : wholeMs(job.startByMs, Math.floor));
+      const share = shareOf(job.group);
+      jobs.share.push(share);
       jobs.replaces.push(job.unique === undefined || !job.replace ? null : job.replace.atMostMs === undefined ? -1 : wholeMs(job.replace.atMostMs, Math.ceil));
+      shape = Math.max(shape, job.unique !== undefined ? (job.replace ? 3 : 2) : job.key !== undefined || sent.has(job.id) ? 1 : 0);
+      sent.add(job.id);
+      const line = `${job.queue}\u0000${share}\u0000${job.priority}`;
+      if (lined.has(line)) return;
+      lined.add(line);
+      lines.queue.push(job.queue);
+      lines.share.push(share);
+      lines.priority.push(job.priority);
     },
     finish(n, job, how) {
       const text = "error" in how ? how.error : how.kind === "later" ? how.reason : undefined;
@@ -121,35 +146,39 @@ export function jobEncoder(store: (bytes: Uint8Array) => number, hints?: ClaimHi
       pauses.queue.push(queue);
       pauses.on.push(paused);
     },
-    parameters: () => [
-      claims.id,
-      claims.hint,
-      jobs.commit,
-      jobs.at,
-      jobs.id,
-      jobs.queue,
-      jobs.from,
-      jobs.length,
-      jobs.due,
-      jobs.priority,
-      jobs.key,
-      jobs.unique,
-      jobs.share,
-      jobs.until,
-      jobs.replaces,
-      ended.commit,
-      ended.at,
-      ended.id,
-      ended.claim,
-      ended.how,
-      ended.due,
-      ended.error,
-      ended.keep,
-      ended.from,
-      ended.length,
-      pauses.commit,
-      pauses.queue,
-      pauses.on,
+    arguments: () => [
+      array("uuid", claims.id),
+      array("tid", claims.hint),
+      array("text", lines.queue),
+      array("text", lines.share),
+      array("int8", lines.priority),
+      shape,
+      array("int4", jobs.commit),
+      array("int4", jobs.at),
+      array("uuid", jobs.id),
+      array("text", jobs.queue),
+      array("int4", jobs.from),
+      array("int4", jobs.length),
+      array("int8", jobs.due),
+      array("int8", jobs.priority),
+      array("text", jobs.key),
+      array("text", jobs.unique),
+      array("text", jobs.share),
+      array("int8", jobs.until),
+      array("int8", jobs.replaces),
+      array("int4", ended.commit),
+      array("int4", ended.at),
+      array("uuid", ended.id),
+      array("int4", ended.claim),
+      array("int4", ended.how),
+      array("int8", ended.due),
+      array("text", ended.error),
+      array("int8", ended.keep),
+      array("int4", ended.from),
+      array("int4", ended.length),
+      array("int4", pauses.commit),
+      array("text", pauses.queue),
+      array("bool", pauses.on),
     ],
   };
 }

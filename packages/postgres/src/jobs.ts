@@ -23,6 +23,7 @@ import {
   type Store,
 } from "trestle/store";
 import type { FlushBarrier } from "./barrier.ts";
+import { array, parameter } from "./arguments.ts";
 import { groupOf, shareOf, type ClaimHints } from "./job-batch.ts";
 import { commitFault, type Applied, type Lane } from "./lane.ts";
 import { wasRolledBack, type Pool } from "./sessions.ts";
@@ -62,13 +63,14 @@ interface ClaimCells {
   readonly again: boolean;
   readonly sent_at_ms: string;
   readonly payload: Buffer;
+  // Of an asking, in the last rows.
   readonly next_due_at_ms: string | null;
   readonly back: readonly string[] | null;
   readonly now_ms: string;
   readonly epoch: number;
   readonly n: string | null;
   readonly head: string;
-  readonly life: string;
+  readonly life: string | null;
 }
 /** The last row of a read says how far it saw; the others have none. */
 interface Seen {
@@ -144,13 +146,31 @@ export function jobsPart(options: JobsOptions): JobsPart {
         values: [
           nowMs(),
           limits.claimJobsMax,
-          entries.map(({ at }) => at),
-          entries.map(({ queue }) => queue),
-          entries.map(({ limit }) => Math.max(0, limit)),
-          entries.map(({ request }) => Math.ceil(request.leaseMs)),
-          entries.map(({ request }) => request.holder),
-          entries.map(({ policy }) => (policy === undefined ? null : JSON.stringify(policy))),
-        ],
+          array(
+            "int4",
+            entries.map(({ at }) => at),
+          ),
+          array(
+            "text",
+            entries.map(({ queue }) => queue),
+          ),
+          array(
+            "int4",
+            entries.map(({ limit }) => Math.max(0, limit)),
+          ),
+          array(
+            "int8",
+            entries.map(({ request }) => Math.ceil(request.leaseMs)),
+          ),
+          array(
+            "text",
+            entries.map(({ request }) => request.holder),
+          ),
+          array(
+            "text",
+            entries.map(({ policy }) => (policy === undefined ? null : JSON.stringify(policy))),
+          ),
+        ].map(parameter),
       });
     } catch (error) {
       for (const one of asked) one.reject(toldFault(error, "claim"));
@@ -185,14 +205,14 @@ export function jobsPart(options: JobsOptions): JobsPart {
       hints.set(row.id, row.hint);
       answer.jobs.push({
         id: row.id,
-        fence: { epoch: row.epoch, n: Number(row.n) },
+        fence: { epoch, n: Number(n) },
         queue,
         payload: row.payload,
         key: row.key ?? undefined,
         attempt: row.attempt,
         again: row.again,
         sentAtMs: Number(row.sent_at_ms),
-        leaseUntilMs: Number(row.now_ms) + Math.ceil(request.leaseMs),
+        leaseUntilMs: Number(now_ms) + Math.ceil(request.leaseMs),
       });
     }
     asked.forEach((one, at) => one.resolve(answers[at] as Claims));

@@ -14,7 +14,7 @@
 import { emptyContext, Fault, inContext, type Clock } from "trestle/kernel";
 import { checkCommit, checkId, commitIdRetentionMs, limits, type Commit, type CommitId, type CommitOutcome } from "trestle/store";
 import type { FlushBarrier } from "./barrier.ts";
-import { batchCall, encodeBatch, type BatchRow, type EncodedBatch, type InternalCommit } from "./batch.ts";
+import { batchCall, batchEncoder, encodeBatch, type BatchEncoder, type BatchRow, type EncodedBatch, type InternalCommit } from "./batch.ts";
 import type { ClaimHints } from "./job-batch.ts";
 import { wasRolledBack, type Pool } from "./sessions.ts";
 
@@ -52,9 +52,15 @@ export interface Applied {
 
 interface Waiting {
   readonly commit: InternalCommit;
-  readonly bytes: number;
   readonly resolve: (outcome: CommitOutcome) => void;
   readonly reject: (error: unknown) => void;
+}
+
+/** Commits that will leave together, written out as they come. */
+interface Forming {
+  readonly commits: Waiting[];
+  readonly encoder: BatchEncoder;
+  bytes: number;
 }
 
 /** Ids in doubt that are remembered; beyond it the oldest are forgotten. Nobody re-submits a commit ten thousand doubts later. */
@@ -65,7 +71,8 @@ const sendingsMax = 5;
 export function openLane(options: LaneOptions): Lane {
   const { schema, lane, side, barrier, hints, clock, nowMs } = options;
   const call = batchCall(schema);
-  let waiting: Waiting[] = [];
+  let forming: Forming[] = [];
+  let waiting = 0;
   // Work beside commits, and how many commits were submitted before it; `gone` have left `waiting`.
   let beside: { readonly after: number; readonly work: (lane: Pool) => Promise<void> }[] = [];
   let submitted = 0;
@@ -77,12 +84,14 @@ export function openLane(options: LaneOptions): Lane {
   const inDoubt = new Set<CommitId>();
   const counts = { commits: 0, refused: 0, batches: 0 };
 
-  async function send(batch: readonly Waiting[], sending = 1): Promise<void> {
-    if (sending === 1) counts.batches++;
-    const encoded = encodeBatch(
+  const encode = (batch: readonly Waiting[]): EncodedBatch =>
+    encodeBatch(
       batch.map((one) => one.commit),
-      { nowMs: nowMs(), inside: false, inDoubt: (id) => inDoubt.has(id), hints },
+      { nowMs: nowMs(), inDoubt: (id) => inDoubt.has(id), hints },
     );
+
+  async function send(batch: readonly Waiting[], sending = 1, encoded = encode(batch)): Promise<void> {
+    if (sending === 1) counts.batches++;
     let row: BatchRow;
     try {
       row = (await lane.query<BatchRow>({ name: "commit", text: call, values: encoded.parameters }))[0] as BatchRow;
@@ -96,8 +105,9 @@ export function openLane(options: LaneOptions): Lane {
   async function rejected(batch: readonly Waiting[], error: unknown, sending: number): Promise<void> {
     if (Fault.is(error)) {
       // No connection: nothing was sent, this time. Who waits behind would only wait as long again.
-      const behind = waiting;
-      waiting = [];
+      const behind = forming.flatMap(({ commits }) => commits);
+      forming = [];
+      waiting = 0;
       gone = submitted;
       for (const one of [...batch, ...behind]) one.reject(inDoubt.has(one.commit.id) ? unknownOutcome(one.commit.id, error) : error);
     } else if (!wasRolledBack(error)) {
@@ -151,33 +161,36 @@ export function openLane(options: LaneOptions): Lane {
     scheduled = false;
     if (busy) return;
     busy = true;
-    while (waiting.length > 0 || beside.length > 0) {
+    while (forming.length > 0 || beside.length > 0) {
       if (beside[0] && beside[0].after <= gone) {
         const ready = beside;
         beside = ready.filter(({ after }) => after > gone);
         for (const { after, work } of ready) if (after <= gone) await work(lane);
         continue;
       }
-      let count = 0;
-      for (let bytes = 0; count < waiting.length && count < limits.batchCommitsMax; count++) {
-        bytes += (waiting[count] as Waiting).bytes;
-        if (bytes > limits.batchBytesMax && count > 0) break;
-      }
-      const batch = waiting.slice(0, count);
-      waiting = waiting.slice(count);
-      gone += count;
-      await send(batch);
+      const { commits, encoder } = forming.shift() as Forming;
+      waiting -= commits.length;
+      gone += commits.length;
+      await send(commits, 1, encoder.end({ nowMs: nowMs() }));
     }
     busy = false;
   }
 
   function enqueue(commit: InternalCommit, bytes: number): Promise<CommitOutcome> {
-    if (waiting.length >= limits.waitingCommitsMax)
+    if (waiting >= limits.waitingCommitsMax)
       throw Fault.create("store.overloaded", `${limits.waitingCommitsMax} commits wait for the lane already.`, "Try again later; send fewer at once.");
-    const outcome = new Promise<CommitOutcome>((resolve, reject) => waiting.push({ commit, bytes, resolve, reject }));
+    let last = forming.at(-1);
+    if (last === undefined || last.commits.length >= limits.batchCommitsMax || last.bytes + bytes > limits.batchBytesMax) {
+      last = { commits: [], encoder: batchEncoder(hints), bytes: 0 };
+      forming.push(last);
+    }
+    const { commits, encoder } = last;
+    encoder.add(commit, inDoubt.has(commit.id));
+    last.bytes += bytes;
+    waiting++;
     submitted++;
     wake();
-    return outcome;
+    return new Promise<CommitOutcome>((resolve, reject) => commits.push({ commit, resolve, reject }));
   }
 
   function wake(): void {
@@ -253,7 +266,7 @@ export function openLane(options: LaneOptions): Lane {
       wake();
     },
 
-    stats: () => ({ ...counts, waiting: waiting.length }),
+    stats: () => ({ ...counts, waiting }),
     idle: () => (pending.size === 0 ? Promise.resolve() : new Promise<void>((resolve) => (idle = resolve))),
   };
 }

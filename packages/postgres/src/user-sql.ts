@@ -24,6 +24,7 @@ import {
   type Statement,
   type Store,
 } from "trestle/store";
+import { literal } from "./arguments.ts";
 import type { FlushBarrier } from "./barrier.ts";
 import { encodeBatch, refusedInside, type BatchRow } from "./batch.ts";
 import type { Applied } from "./lane.ts";
@@ -79,7 +80,7 @@ export function userSql(options: UserSqlOptions): UserSql {
     inDoubt: boolean,
   ): Promise<{ readonly row: BatchRow; readonly applied: boolean; readonly outcome: CommitOutcome }> {
     const encoded = encodeBatch([commit], { nowMs: nowMs(), inside: true, inDoubt: () => inDoubt });
-    const call = `select * from "${schema}".commit_batch_v1(${encoded.parameters.map(literal).join(", ")})`;
+    const call = `select * from "${schema}".commit_batch_v1(${encoded.arguments.map(literal).join(", ")})`;
     try {
       const answers = await session.script(`set constraints all immediate; select "${schema}".guard_user_sql_v1(); ${call}; commit`);
       const row = answers[2]?.rows[0] as unknown as BatchRow;
@@ -376,16 +377,3 @@ const parsers: ReadonlyMap<number, (text: string) => SqlValue> = new Map<number,
 ]);
 const asText = (text: string): SqlValue => text;
 const types: pg.CustomTypesConfig = { getTypeParser: ((oid: number) => parsers.get(oid) ?? asText) as pg.CustomTypesConfig["getTypeParser"] };
-
-/** A parameter of the batch function as SQL. Its argument says the type. */
-function literal(value: unknown): string {
-  if (value === null || value === undefined) return "null";
-  if (typeof value === "number") return String(value);
-  if (typeof value === "boolean") return value ? "true" : "false";
-  if (value instanceof Uint8Array) return `'\\x${Buffer.from(value).toString("hex")}'::bytea`;
-  return pg.escapeLiteral(Array.isArray(value) ? arrayText(value) : String(value));
-}
-
-function arrayText(values: readonly unknown[]): string {
-  return `{${values.map((value) => (value === null ? "null" : typeof value === "string" ? `"${value.replace(/["\\]/g, "\\$&")}"` : String(value))).join(",")}}`;
-}

@@ -257,7 +257,8 @@ end $$;
 -- Claims have a commit number as commits have; it is the fence, and rises with every batch of claims. The lane is theirs meanwhile:
 -- the ends of jobs are commits, so a lane of their own would only be a second lock in front of the same rows.
 --
--- Answers a row for each job, in order of asking and hand-out, then for each asking a row without id: when asking again may give more.
+-- Answers a row for each job, in order of asking and hand-out, then for each asking a row without id: when asking again may give more, and
+-- what holds for all.
 create function claim_jobs_v1(p_now bigint, p_most integer, p_request integer[], p_queue text[], p_limit integer[], p_lease_ms bigint[], p_holder text[], p_policy text[])
 returns table (asking integer, id uuid, hint text, key text, attempt integer, again boolean, sent_at_ms bigint, payload bytea, next_due_at_ms bigint, back text[], now_ms bigint, epoch integer, n bigint, head bigint, life uuid)
 language plpgsql volatile as $$
@@ -278,7 +279,7 @@ begin
   v_back := take_back(v_now, v_n << 20);
   v_wrote := (join_due(p_queue, v_now, v_n << 20)).places > 0 or cardinality(v_back) > 0;
 
-  for v_asking in 1 .. cardinality(p_queue) loop
+  for v_asking in 1 .. coalesce(cardinality(p_queue), 0) loop
     if v_asking = 1 or p_request[v_asking] <> p_request[v_asking - 1] then v_room := p_most; end if;
     if (select u.queue from job_paused u where u.queue = p_queue[v_asking]) is not null then
       v_next[v_asking] := null;
@@ -323,7 +324,7 @@ begin
     insert into commit (epoch, n, at_ms, keys) values (v_epoch, v_n, v_now, array(select 'q' || b from unnest(v_back) b));
     v_head := v_n;
   end if;
-  return query select x.asking, j.id, j.ctid::text, j.key, j.attempt, j.claims > 1, j.sent_at_ms, j.payload, null::bigint, null::text[], v_now, v_epoch, v_n, v_head, v_life
+  return query select x.asking, j.id, j.ctid::text, j.key, j.attempt, j.claims > 1, j.sent_at_ms, j.payload, null::bigint, null::text[], null::bigint, null::integer, null::bigint, null::bigint, null::uuid
     from unnest(v_askings, v_tids) with ordinality x (asking, tid, i) join job j on j.ctid = x.tid order by x.i;
   return query select x.i::integer, null::uuid, null::text, null::text, null::integer, null::boolean, null::bigint, null::bytea, x.due, v_back, v_now, v_epoch, case when v_wrote then v_n end, v_head, v_life
     from unnest(v_next) with ordinality x (due, i) order by x.i;

@@ -10,9 +10,12 @@
 --
 -- The name carries the version of the contract with the client: processes of two versions may share a store while they are deployed.
 --
--- Plans: everything is reached by unnest() of the arguments and then one index probe each (record_pkey, token_pkey, event_stream,
+-- Plans: everything is reached by counting through the arguments and then one index probe each (record_pkey, token_pkey, event_stream,
 -- commit_pkey, commit_number, event_pkey). Hash and merge joins and sequential scans are switched off on the function, because with
 -- fresh or missing statistics the planner prefers to read whole tables (1.7 times slower measured, and worse as they grow).
+--
+-- What it costs is executor work, not waiting: so few statements, and arrays are read by subscript (`p_x[i]`). unnest() of ten arrays
+-- makes a stored row of each element first, which was a third of each insert.
 --
 -- A *slot* is one key that the batch touches. The judge works on slots only, in memory:
 --   version  0 absent, > 0 the stored version, < 0 staged by that commit of this batch (a stream's version is counted on, never < 0)
@@ -28,101 +31,128 @@
 --   4 the stream has version `number`, and commit `ref` of this batch wrote its last event    6 the same of the older commit `p_older[ref]`
 --   5 nothing under `p_prefix[ref]` written since `number`    7 the `ref` rows that transaction `number` staged up to `until` are all still there (and go with this commit)
 --   8 claim `slot` of `p_claim_id` holds under the fence (`ref`, `number`)    30 the same, and this commit ends it
---   10 put (bytes `number`, `length`; `until`; index entries `p_entries[ref]`)    11 remove    12 token (as put)    13 append `number` events
+--   10 put (bytes `number`, `length`; `until`; index entries `p_entries[ref]`)    11 remove    12 token (as put)    13 append `number` events, the first of them `p_event_…[ref]`
 --   14 trim the stream up to version `number`
 --   20 add  21 max  22 min  23 union  with `p_merge_text[ref]`, and bounds `p_merge_low`, `p_merge_high` for add    24 set-once (as put)
 create function commit_batch_v1(
-  -- the store's clock when a test brings one; the batch is one commit inside a transaction of its caller's, and a refusal undoes that transaction
+  -- an array without elements is null
+  -- the store's clock when a test brings one; when the oldest id of the batch was minted; the batch is one commit inside a transaction of its caller's, and a refusal undoes that transaction
   p_now bigint, p_inside boolean,
-  p_retention_ms bigint, p_payload bytea,
+  p_retention_ms bigint, p_oldest_ms bigint, p_payload bytea,
   -- per commit: id; its last operation; does it write; must a refusal of it be remembered; what it writes, as an array literal
   p_id uuid[], p_last integer[], p_writes boolean[], p_in_doubt boolean[], p_keys text[],
   -- per slot: 1 record, 2 token, 3 stream; its key; will it be merged into
   p_slot_kind integer[], p_slot_key text[], p_slot_merges boolean[],
+  -- the commits are *apart*: no two touch one key or claim, each writes, each key at most once, and all operations are 1, 8, 10, 12, 13 or 30; then per slot: which commit writes it, with which operation
+  p_apart boolean, p_slot_writer integer[], p_slot_source integer[],
   p_older uuid[], p_prefix text[], p_entries text[],
   p_op_kind integer[], p_op_slot integer[], p_op_number bigint[], p_op_ref integer[], p_op_length integer[], p_op_until bigint[],
   p_merge_text text[], p_merge_low bigint[], p_merge_high bigint[],
-  p_event_commit integer[], p_event_slot integer[], p_event_id uuid[], p_event_type text[], p_event_from integer[], p_event_length integer[], p_event_meta integer[],
+  p_event_commit integer[], p_event_op integer[], p_event_id uuid[], p_event_type text[], p_event_from integer[], p_event_length integer[], p_event_meta integer[],
   -- jobs: see apply_jobs; the claims that are expected or ended, with hints where their rows are
   p_claim_id uuid[], p_claim_hint tid[],
+  p_line_queue text[], p_line_share text[], p_line_priority bigint[], p_job_shape integer,
   p_job_commit integer[], p_job_at integer[], p_job_id uuid[], p_job_queue text[], p_job_from integer[], p_job_length integer[], p_job_due bigint[], p_job_priority bigint[], p_job_key text[], p_job_unique text[],
   p_job_share text[], p_job_until bigint[], p_job_replaces bigint[],
   p_end_commit integer[], p_end_at integer[], p_end_id uuid[], p_end_claim integer[], p_end integer[], p_end_due bigint[], p_end_error text[], p_end_keep bigint[], p_end_from integer[], p_end_length integer[],
   p_pause_commit integer[], p_pause_queue text[], p_pause_on boolean[])
+-- first: when not null, all were applied, under numbers from this one on, and status, epoch and number are left out
 -- status per commit: 0 applied (or was before), 1 an expectation failed, 2 a guard, 3 the id is resolved or too old, 4 a merge met bytes it cannot merge into, 5 a claim is over
 -- now_epoch, head, life: the epoch, the newest number there is now, and the life of the server (sql/flush.sql). failed: operations whose expectation did not hold; stopped: operations with status 2, 4 or 5, and what stood there
-returns table (status integer[], epoch integer[], number bigint[], failed integer[], stopped integer[], standing text[], now_epoch integer, head bigint, gave_commit integer[], gave_queue text[], life uuid)
+returns table (status integer[], epoch integer[], number bigint[], failed integer[], stopped integer[], standing text[], now_epoch integer, head bigint, gave_commit integer[], gave_queue text[], life uuid, first bigint)
 language plpgsql volatile as $$
 declare
   v_now bigint; v_life uuid; v_epoch integer; v_n bigint; v_position bigint;
-  v_known bigint[]; v_older bigint[]; v_base bigint[]; v_tail bigint[];
+  v_known bigint[]; v_older bigint[]; v_tail bigint[];
+  a_version bigint[] := '{}'; a_position bigint[] := '{}'; v_events bigint := 0; v_events_before bigint;
   v_stored bigint[]; v_listed boolean;
   v_version bigint[]; v_writer integer[]; v_creator integer[]; v_source integer[]; v_merged text[];
   w_version bigint[]; w_writer integer[]; w_creator integer[]; w_source integer[]; w_merged text[];
   v_status integer[]; v_number bigint[]; v_fresh bigint[]; v_epochs integer[]; v_failed integer[] := '{}'; v_stopped integer[] := '{}'; v_standing text[] := '{}';
-  v_commits integer := cardinality(p_id);
+  v_commits integer := coalesce(cardinality(p_id), 0); v_slots integer := coalesce(cardinality(p_slot_key), 0); v_updates boolean; v_first_n bigint; v_old boolean; v_all boolean; v_home text; v_trimmed boolean; v_tidied bigint; v_set text;
   v_op integer := 0; v_first integer; v_kind integer; v_slot integer;
   v_refused integer; v_holds boolean; v_current text; v_next text; v_number_now numeric; v_by numeric; v_merging boolean;
   v_claim_tid tid[]; v_claim_epoch integer[]; v_claim_n bigint[]; v_gave record; v_gave_commit integer[] := '{}'; v_gave_queue text[] := '{}'; v_gave_keys text[] := '{}';
 begin
-  perform require_read_committed();
-  perform set_config('synchronous_commit', 'off', true);
+  if current_setting('transaction_isolation') <> 'read committed' then perform require_read_committed(); end if;
+  if pg_is_in_recovery() then raise exception 'the server is a standby' using errcode = '25006'; end if;
+  v_set := set_config('synchronous_commit', 'off', true);
 
   -- lock
   perform lock_lane();
 
   -- load: from here on each statement sees everything that was committed before the lane was ours
   v_now := store_now(p_now);
-  v_life := mark_life();
-  v_epoch := current_epoch();
-  v_n := newest_commit();
-  v_position := end_of_log();
+  v_old := p_oldest_ms < v_now - p_retention_ms;
+  select s.epoch, s.home, coalesce((select c.n from commit c where c.n is not null order by c.n desc limit 1), 0),
+      greatest((select e.position from event e order by e.position desc limit 1), s.head_position), s.head_position > 0,
+      (select l.id from life l where l.one),
+      (select m.mark from job_mark m where m.kind = 7 and m.queue = '' and m.share = '' and m.priority = 0 order by m.kind, m.queue, m.share, m.priority, m.turn desc limit 1)
+    into v_epoch, v_home, v_n, v_position, v_trimmed, v_life, v_tidied from store s;
+  if v_life is null then v_life := mark_life(); end if;
+  if v_epoch = 0 or v_home <> current_home() then v_epoch := current_epoch(); end if;
   v_known := array(select (select coalesce(c.n, 0) from commit c where c.id = x.id) from unnest(p_id) with ordinality x (id, i) order by x.i);
-  v_older := array(select (select c.n from commit c where c.id = x.id) from unnest(p_older) with ordinality x (id, i) order by x.i);
-  -- an expired record is loaded as its negative version
+  if cardinality(p_older) > 0 then
+    v_older := array(select (select c.n from commit c where c.id = x.id) from unnest(p_older) with ordinality x (id, i) order by x.i);
+  end if;
+  -- an expired record is loaded as its negative version; where nothing was ever trimmed, no stream has a row of its own
   v_stored := array(
-    select coalesce(case x.kind
+    select coalesce(case p_slot_kind[x.i]
         when 1 then (select case when r.expires_at_ms is null or r.expires_at_ms > v_now then r.version else -r.version end from record r where r.key = x.key order by r.version desc limit 1)
         when 2 then (select case when t.keep_until_ms > v_now then t.version end from token t where t.key = x.key)
-        when 3 then coalesce((select e.version from event e where e.stream = x.key order by e.version desc limit 1), (select h.version from stream_head h where h.stream = x.key))
+        when 3 then coalesce((select e.version from event e where e.stream = x.key order by e.version desc limit 1), case when v_trimmed then (select h.version from stream_head h where h.stream = x.key) end)
       end, 0)
-    from unnest(p_slot_kind, p_slot_key) with ordinality x (kind, key, i) order by x.i);
+    from unnest(p_slot_key) with ordinality x (key, i) order by x.i);
   v_version := v_stored;
   if 0 > any (v_stored) then
     for v_at in 1 .. cardinality(v_stored) loop
       if v_stored[v_at] < 0 then v_version[v_at] := 0; v_stored[v_at] := -v_stored[v_at]; end if;
     end loop;
   end if;
-  v_base := v_version;
   if p_op_kind && '{4,6}' then
     v_tail := array(
-      select case when x.kind = 3 then coalesce((select e.n from event e where e.stream = x.key order by e.version desc limit 1), (select h.n from stream_head h where h.stream = x.key)) end
-      from unnest(p_slot_kind, p_slot_key) with ordinality x (kind, key, i) order by x.i);
+      select case when p_slot_kind[x.i] = 3 then coalesce((select e.n from event e where e.stream = x.key order by e.version desc limit 1), (select h.n from stream_head h where h.stream = x.key)) end
+      from unnest(p_slot_key) with ordinality x (key, i) order by x.i);
   end if;
-  v_merging := cardinality(p_merge_text) > 0;
+  v_merging := coalesce(cardinality(p_merge_text) > 0, false);
   if v_merging then
     v_merged := array(
-      select case when x.merges then (select convert_from(r.value, 'UTF8') from record r where r.key = x.key order by r.version desc limit 1) end
-      from unnest(p_slot_merges, p_slot_key) with ordinality x (merges, key, i) order by x.i);
-  else
-    v_merged := array_fill(null::text, array[cardinality(p_slot_kind)]);
+      select case when p_slot_merges[x.i] then (select convert_from(r.value, 'UTF8') from record r where r.key = x.key order by r.version desc limit 1) end
+      from unnest(p_slot_key) with ordinality x (key, i) order by x.i);
   end if;
   if cardinality(p_claim_id) > 0 then
     select f.tids, f.epochs, f.ns into v_claim_tid, v_claim_epoch, v_claim_n from find_claims(p_claim_id, p_claim_hint) f;
   end if;
-  v_writer := array_fill(0, array[cardinality(p_slot_kind)]);
-  v_creator := v_writer;
-  v_source := v_writer;
-  v_status := array_fill(0, array[v_commits]);
-  v_epochs := array_fill(v_epoch, array[v_commits]);
-  v_number := array_fill(0::bigint, array[v_commits]);
-  v_fresh := array_fill(null::bigint, array[v_commits]);
-
   -- judge: exactly as if the commits were applied one after the other
-  for v_commit in 1 .. v_commits loop
+  -- Commits that are apart are judged at once: when everything that they expect holds, that is what one after the other would come to.
+  v_all := p_apart and not v_old and (0 <= any (v_known)) is not true;
+  if v_all then
+    v_all := not exists (
+      select from generate_series(1, cardinality(p_op_kind)) i where case p_op_kind[i]
+        when 1 then v_version[p_op_slot[i]] <> p_op_number[i]
+        when 8 then (v_claim_n[p_op_slot[i]] = p_op_number[i] and v_claim_epoch[p_op_slot[i]] = p_op_ref[i]) is not true
+        when 30 then (v_claim_n[p_op_slot[i]] = p_op_number[i] and v_claim_epoch[p_op_slot[i]] = p_op_ref[i]) is not true
+        else false end);
+  end if;
+  if v_all then
+    v_fresh := array(select v_n + i from generate_series(1, v_commits) i order by i);
+    v_first_n := v_n + 1;
+    v_n := v_n + v_commits;
+    v_writer := p_slot_writer;
+    v_source := p_slot_source;
+  else
+    v_status := array_fill(0, array[v_commits]);
+    v_epochs := array_fill(v_epoch, array[v_commits]);
+    v_writer := array_fill(0, array[v_slots]);
+    v_creator := v_writer;
+    v_source := v_writer;
+    v_number := array_fill(0::bigint, array[v_commits]);
+    v_fresh := array_fill(null::bigint, array[v_commits]);
+  end if;
+  for v_commit in 1 .. case when v_all then 0 else v_commits end loop
     v_first := v_op + 1;
     v_op := p_last[v_commit];
-    if minted_at_ms(p_id[v_commit]) < v_now - p_retention_ms then
+    if v_old and minted_at_ms(p_id[v_commit]) < v_now - p_retention_ms then
       v_status[v_commit] := 3;
       continue;
     end if;
@@ -133,9 +163,18 @@ begin
       continue;
     end if;
     v_refused := 0;
+    v_events_before := v_events;
     for v_at in v_first .. v_op loop
       v_kind := p_op_kind[v_at];
       v_slot := p_op_slot[v_at];
+      -- What most operations are comes first.
+      if v_kind = 1 then
+        if v_version[v_slot] <> p_op_number[v_at] then
+          v_refused := 1;
+          v_failed := v_failed || v_at;
+        end if;
+        continue;
+      end if;
       if v_kind = 8 or v_kind = 30 and v_refused = 0 then
         if (v_claim_n[v_slot] = p_op_number[v_at] and v_claim_epoch[v_slot] = p_op_ref[v_at]) is not true then
           v_refused := 5;
@@ -147,9 +186,7 @@ begin
         continue;
       end if;
       if v_kind < 10 then
-        if v_kind = 1 then
-          v_holds := v_version[v_slot] = p_op_number[v_at];
-        elsif v_kind = 2 then
+        if v_kind = 2 then
           -- staged by it, or stored by it if the batch met a commit that was applied before
           v_holds := v_version[v_slot] in (-p_op_ref[v_at], nullif(v_known[p_op_ref[v_at]], 0));
         elsif v_kind = 3 then
@@ -179,6 +216,9 @@ begin
 
       if v_kind = 13 then
         if v_merging then w_writer[v_at] := v_writer[v_slot]; end if;
+        a_version[v_at] := v_version[v_slot];
+        a_position[v_at] := v_events;
+        v_events := v_events + p_op_number[v_at];
         v_version[v_slot] := v_version[v_slot] + p_op_number[v_at];
         if p_op_number[v_at] > 0 then v_writer[v_slot] := v_commit; end if;
         continue;
@@ -202,7 +242,7 @@ begin
       continue when v_kind = 24 and v_version[v_slot] <> 0;
       if v_kind in (10, 12, 24) then
         v_source[v_slot] := v_at;
-        v_merged[v_slot] := null;
+        if v_merging then v_merged[v_slot] := null; end if;
       else
         v_current := case
           when v_version[v_slot] = 0 then null
@@ -246,6 +286,7 @@ begin
 
     if v_refused > 0 then
       v_status[v_commit] := v_refused;
+      v_events := v_events_before;
       if v_refused in (2, 4, 5) then
         for v_at in reverse v_stopped[cardinality(v_stopped)] .. v_first loop
           v_slot := p_op_slot[v_at];
@@ -261,6 +302,7 @@ begin
       end if;
     elsif p_writes[v_commit] then
       v_n := v_n + 1;
+      v_first_n := coalesce(v_first_n, v_n);
       v_number[v_commit] := v_n;
       v_fresh[v_commit] := v_n;
     else
@@ -269,9 +311,10 @@ begin
   end loop;
 
   -- apply
-  if cardinality(p_job_commit) > 0 or cardinality(p_end_commit) > 0 then
-    v_gave := apply_jobs(v_now, p_payload, v_fresh, p_job_commit, p_job_at, p_job_id, p_job_queue, p_job_from, p_job_length, p_job_due, p_job_priority, p_job_key, p_job_unique, p_job_share, p_job_until, p_job_replaces,
-      p_end_commit, p_end_at, p_end_id, array(select case when x.claim > 0 then v_claim_tid[x.claim] end from unnest(p_end_claim) with ordinality x (claim, i) order by x.i), p_end, p_end_due, p_end_error, p_end_keep, p_end_from, p_end_length);
+  if v_first_n is not null and (cardinality(p_job_commit) > 0 or cardinality(p_end_commit) > 0) then
+    v_gave := apply_jobs(v_now, p_payload, v_fresh, v_first_n, p_line_queue, p_line_share, p_line_priority, p_job_shape,
+      p_job_commit, p_job_at, p_job_id, p_job_queue, p_job_from, p_job_length, p_job_due, p_job_priority, p_job_key, p_job_unique, p_job_share, p_job_until, p_job_replaces,
+      p_end_commit, p_end_at, p_end_id, v_claim_tid, p_end_claim, p_end, p_end_due, p_end_error, p_end_keep, p_end_from, p_end_length);
     v_gave_commit := v_gave.commits;
     v_gave_queue := v_gave.queues;
   end if;
@@ -280,43 +323,48 @@ begin
     v_gave_commit := v_gave_commit || v_gave.commits;
     v_gave_queue := v_gave_queue || v_gave.queues;
   end if;
-  perform tidy_jobs(v_now);
+  if (v_tidied > v_now - 1000 and v_tidied <= v_now + 1) is not true then perform tidy_jobs(v_now); end if;
   -- One array for each commit, as texts: looking each commit up among the pairs would be quadratic.
   for v_at in 1 .. cardinality(v_gave_commit) loop
     v_gave_keys[v_gave_commit[v_at]] := (coalesce(v_gave_keys[v_gave_commit[v_at]], '{}')::text[] || ('q' || v_gave_queue[v_at]))::text;
   end loop;
   insert into commit (id, epoch, n, at_ms, keys)
-    select x.id, v_epoch, x.n, v_now,
-      x.keys::text[] || x.gave::text[]
-    from unnest(p_id, v_fresh, p_keys, v_gave_keys) x (id, n, keys, gave) where x.n is not null;
+    select p_id[i], v_epoch, v_fresh[i], v_now, case when v_gave_keys[i] is null then p_keys[i]::text[] else p_keys[i]::text[] || v_gave_keys[i]::text[] end
+    from generate_series(1, v_commits) i where v_fresh[i] is not null;
   if true = any (p_in_doubt) then
     insert into commit (id, epoch, at_ms) select x.id, v_epoch, v_now from unnest(p_id, p_in_doubt, v_status) x (id, in_doubt, status) where x.in_doubt and x.status > 0 on conflict (id) do nothing;
   end if;
   if cardinality(p_event_commit) > 0 then
     insert into event (position, stream, version, n, id, type, data, meta, at_ms)
-      select v_position + row_number() over (order by x.i), p_slot_key[x.slot], v_base[x.slot] + row_number() over (partition by x.slot order by x.i),
-        v_fresh[x.commit], x.id, x.type, substring(p_payload from x.first for x.length),
-        case when x.meta >= 0 then substring(p_payload from x.first + x.length for x.meta) end, v_now
-      from unnest(p_event_commit, p_event_slot, p_event_id, p_event_type, p_event_from, p_event_length, p_event_meta) with ordinality x (commit, slot, id, type, first, length, meta, i)
-      where v_fresh[x.commit] is not null order by x.i;
+      select v_position + case when v_all then i else a_position[y.op] + y.nth end, p_slot_key[p_op_slot[y.op]], case when v_all then v_stored[p_op_slot[y.op]] else a_version[y.op] end + y.nth, v_fresh[p_event_commit[i]],
+        p_event_id[i], p_event_type[i], substring(p_payload from p_event_from[i] for p_event_length[i]),
+        case when p_event_meta[i] >= 0 then substring(p_payload from p_event_from[i] + p_event_length[i] for p_event_meta[i]) end, v_now
+      from generate_series(1, cardinality(p_event_commit)) i, lateral (select p_event_op[i] as op, i - p_op_ref[p_event_op[i]] + 1 as nth) y
+      where v_fresh[p_event_commit[i]] is not null;
   end if;
   if 14 = any (p_op_kind) then
     perform trim_streams(p_last, v_fresh, p_op_kind, p_op_slot, p_op_number, p_slot_key);
   end if;
   -- A record: the new version in, the one before it out. Its index entries are touched only when they change.
-  v_listed := cardinality(p_entries) > 0 or exists (
-    select from unnest(p_slot_kind, p_slot_key, v_writer, v_stored) x (kind, key, writer, stored) join record r on r.key = x.key and r.version = x.stored
-    where x.kind = 1 and x.writer > 0 and x.stored > 0 and r.entries is not null);
+  v_updates := 0 < any (v_stored);
+  v_listed := coalesce(cardinality(p_entries) > 0, false);
+  if v_updates and not v_listed then
+    v_listed := exists (
+      select from unnest(p_slot_kind, p_slot_key, v_writer, v_stored) x (kind, key, writer, stored) join record r on r.key = x.key and r.version = x.stored
+      where x.kind = 1 and x.writer > 0 and x.stored > 0 and r.entries is not null);
+  end if;
   insert into record (key, version, home, created, expires_at_ms, entries, value)
-    select x.key, v_fresh[x.writer], home_of(x.key),
-      case when x.version = 0 then 0 when x.creator > 0 then v_fresh[x.creator] else r.created end,
-      case when x.version = 0 then -v_now when x.source > 0 then p_op_until[x.source] when x.creator = 0 then r.expires_at_ms end,
-      case when x.version = 0 then null when x.source > 0 then p_entries[nullif(p_op_ref[x.source], 0)] when x.creator = 0 then r.entries end,
-      case when x.version = 0 then '' when x.merged is null then substring(p_payload from p_op_number[x.source]::integer for p_op_length[x.source]) else convert_to(x.merged, 'UTF8') end
-    from unnest(p_slot_kind, p_slot_key, v_version, v_writer, v_creator, v_source, v_merged, v_stored) x (kind, key, version, writer, creator, source, merged, stored)
-      left join record r on r.key = x.key and r.version = x.stored and x.stored > 0
-    where x.kind = 1 and x.writer > 0 and (x.version <> 0 or x.stored > 0);
+    select x.key, v_fresh[y.writer], home_of(x.key),
+      case when y.version = 0 then 0 when y.creator > 0 then v_fresh[y.creator] else r.created end,
+      case when y.version = 0 then -v_now when y.source > 0 then p_op_until[y.source] when y.creator = 0 then r.expires_at_ms end,
+      case when y.version = 0 then null when y.source > 0 then p_entries[nullif(p_op_ref[y.source], 0)] when y.creator = 0 then r.entries end,
+      case when y.version = 0 then '' when v_merged[x.i] is null then substring(p_payload from p_op_number[y.source]::integer for p_op_length[y.source]) else convert_to(v_merged[x.i], 'UTF8') end
+    from unnest(p_slot_key) with ordinality x (key, i) cross join lateral (select v_writer[x.i] as writer, v_source[x.i] as source,
+        case when v_all then -1 else v_version[x.i] end as version, case when not v_all then v_creator[x.i] when v_version[x.i] = 0 then v_writer[x.i] else 0 end as creator) y
+      left join record r on v_updates and r.key = x.key and r.version = nullif(v_stored[x.i], 0)
+    where p_slot_kind[x.i] = 1 and y.writer > 0 and (y.version <> 0 or v_stored[x.i] > 0);
   if v_listed then
+    if v_all then v_creator := array(select case when v_version[i] = 0 then v_writer[i] else 0 end from generate_series(1, v_slots) i order by i); end if;
     delete from entry e using unnest(p_slot_kind, p_slot_key, v_writer, v_creator, v_stored) x (kind, key, writer, creator, stored)
         join record before on before.key = x.key and before.version = x.stored
         join record after on after.key = x.key and after.version = v_fresh[x.writer],
@@ -331,7 +379,7 @@ begin
         json_array_elements(after.entries::json) f
       where x.kind = 1 and x.writer > 0 and (x.creator > 0 or after.entries is distinct from before.entries);
   end if;
-  if 0 < any (v_stored) then
+  if v_updates then
     delete from record r using unnest(p_slot_kind, p_slot_key, v_writer, v_stored) x (kind, key, writer, stored)
       where r.key = x.key and r.version = x.stored and x.kind = 1 and x.writer > 0 and x.stored > 0;
   end if;
@@ -348,9 +396,9 @@ begin
   -- What the caller's transaction did stands only with a commit that was applied just now.
   if p_inside and (v_status[1] > 0 or v_fresh[1] is null and p_writes[1]) then
     raise exception 'refused' using errcode = 'TR002', detail = row_to_json(row)::text
-      from (select v_status as status, v_epochs as epoch, v_number as number, v_failed as failed, v_stopped as stopped, v_standing as standing, v_epoch as now_epoch, v_n as head, v_gave_commit as gave_commit, v_gave_queue as gave_queue, v_life as life) row;
+      from (select v_status as status, v_epochs as epoch, v_number as number, v_failed as failed, v_stopped as stopped, v_standing as standing, v_epoch as now_epoch, v_n as head, v_gave_commit as gave_commit, v_gave_queue as gave_queue, v_life as life, null as first) row;
   end if;
-  return query select v_status, v_epochs, v_number, v_failed, v_stopped, v_standing, v_epoch, v_n, v_gave_commit, v_gave_queue, v_life;
+  return query select v_status, v_epochs, v_number, v_failed, v_stopped, v_standing, v_epoch, v_n, v_gave_commit, v_gave_queue, v_life, case when v_all then v_first_n end;
 end $$;
 
 -- What became of a commit, decided by writing a refusal under its id unless an outcome exists. n is null: it is not, and will never be, applied.

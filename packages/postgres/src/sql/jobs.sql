@@ -111,18 +111,30 @@ begin
     order by m.kind, m.queue, m.share, m.priority, m.turn desc limit 1;
 end $$;
 
--- Jobs of these queues, shares and priorities are about to be ready: each has a mark from here on. `p_base` is below the places of this batch.
+-- Jobs of these queues, shares and priorities, each named once or so, are about to be ready: each has a mark from here on. `p_base` is below
+-- the places of this batch.
 create function line_up(p_queue text[], p_share text[], p_priority bigint[], p_base bigint) returns void language plpgsql volatile as $$
 declare
-  v_queue text; v_share text; v_priority bigint;
+  v_mark bigint;
 begin
-  for v_queue, v_share, v_priority in
-    select d.queue, d.share, d.priority from (select distinct x.queue, x.share, x.priority from unnest(p_queue, p_share, p_priority) x (queue, share, priority)) d
-    where mark_of(1, d.queue, d.share, d.priority) is null
-  loop
-    perform move_mark(1, v_queue, v_share, v_priority, p_base);
-    if mark_of(8, v_queue, '', 0) is null then perform move_mark(8, v_queue, '', 0, 0); end if;
+  for v_at in 1 .. coalesce(cardinality(p_queue), 0) loop
+    select m.mark into v_mark from job_mark m where m.kind = 1 and m.queue = p_queue[v_at] and m.share = p_share[v_at] and m.priority = p_priority[v_at]
+      order by m.kind, m.queue, m.share, m.priority, m.turn desc limit 1;
+    if v_mark is null then
+      perform move_mark(1, p_queue[v_at], p_share[v_at], p_priority[v_at], p_base);
+      if mark_of(8, p_queue[v_at], '', 0) is null then perform move_mark(8, p_queue[v_at], '', 0, 0); end if;
+    end if;
   end loop;
+end $$;
+
+-- The same for the lines of these rows.
+create function line_up_rows(p_tid tid[], p_base bigint) returns void language plpgsql volatile as $$
+declare
+  v_queue text[]; v_share text[]; v_priority bigint[];
+begin
+  select array_agg(d.queue), array_agg(d.share), array_agg(d.priority) into v_queue, v_share, v_priority
+    from (select distinct j.queue, j.share, j.priority from unnest(p_tid) x (tid) join job j on j.ctid = x.tid) d;
+  perform line_up(v_queue, v_share, v_priority, p_base);
 end $$;
 
 -- The line of a key's head, or null when it has none.
@@ -141,9 +153,9 @@ declare
 begin
   places := 0;
   backlog := '{}';
-  for v_queue, v_mark in
-    select d.queue, coalesce(mark_of(2, d.queue, '', 0), 0) from (select distinct u.queue from unnest(p_queues) u (queue)) d
-  loop
+  foreach v_queue in array coalesce(p_queues, '{}') loop
+    select m.mark into v_mark from job_mark m where m.kind = 2 and m.queue = v_queue and m.share = '' and m.priority = 0 order by m.kind, m.queue, m.share, m.priority, m.turn desc limit 1;
+    v_mark := coalesce(v_mark, 0);
     -- The server's clock went back: what waits falls due at or after the old mark, what is scheduled from now on may do so before it.
     if v_mark > p_now + 1 then perform move_mark(2, v_queue, '', 0, p_now + 1); end if;
     if (select j.due_at_ms from job j where j.queue = v_queue and j.state in (3, 7) and j.due_at_ms >= v_mark and j.due_at_ms <= p_now order by j.queue, j.due_at_ms limit 1) is null then
@@ -163,11 +175,8 @@ end $$;
 
 -- These jobs of one queue, which were scheduled or wait for a retry, join in this order.
 create function join_jobs(p_tid tid[], p_place bigint) returns integer language plpgsql volatile as $$
-declare
-  v_queue text[]; v_share text[]; v_priority bigint[];
 begin
-  select array_agg(j.queue), array_agg(j.share), array_agg(j.priority) into v_queue, v_share, v_priority from unnest(p_tid) x (tid) join job j on j.ctid = x.tid;
-  perform line_up(v_queue, v_share, v_priority, p_place);
+  perform line_up_rows(p_tid, p_place);
   update job j set place = p_place + m.i, rank = p_place + m.i, line = case when j.state = 7 then p_place + m.i else j.line end,
     state = case when j.state = 3 or j.key is null or m.nth = 1 and m.head is null then 1 else 6 end
   from (
@@ -181,15 +190,16 @@ end $$;
 -- These jobs, which have waited in their lines, are ready: at their places, or at the mark where claims have passed those. Answers their queues.
 create function make_ready(p_tid tid[], p_base bigint) returns text[] language plpgsql volatile as $$
 declare
-  v_queue text[]; v_share text[]; v_priority bigint[];
+  v_queue text[];
 begin
-  select array_agg(j.queue order by x.i), array_agg(j.share), array_agg(j.priority) into v_queue, v_share, v_priority from unnest(p_tid) with ordinality x (tid, i) join job j on j.ctid = x.tid;
-  perform line_up(v_queue, v_share, v_priority, p_base);
+  select array_agg(j.queue order by x.i) into v_queue from unnest(p_tid) with ordinality x (tid, i) join job j on j.ctid = x.tid;
+  if v_queue is null then return '{}'; end if;
+  perform line_up_rows(p_tid, p_base);
   update job j set state = 1, lease_until_ms = null, holder = null,
     rank = greatest(j.place, (select m.mark from job_mark m where m.kind = 1 and m.queue = j.queue and m.share = j.share and m.priority = j.priority
       order by m.kind, m.queue, m.share, m.priority, m.turn desc limit 1))
   from unnest(p_tid) x (tid) where j.ctid = x.tid;
-  return coalesce(v_queue, '{}');
+  return v_queue;
 end $$;
 
 -- The head at `line` of each key has gone: the next one behind it is ready. Answers which commit gave work to which queue.
@@ -210,14 +220,14 @@ begin
   queues := make_ready(v_tid, p_base);
 end $$;
 
--- New jobs, in order; `p_fresh[commit]` is the number of its commit, and null when that was not applied.
-create function enqueue_jobs(p_now bigint, p_payload bytea, p_fresh bigint[], p_first bigint, p_backlog text[],
+-- New jobs, in order; `p_fresh[commit]` is the number of its commit, and null when that was not applied. `p_base` is below all their places.
+-- `p_shape`: see apply_jobs.
+create function enqueue_jobs(p_now bigint, p_payload bytea, p_fresh bigint[], p_base bigint, p_first bigint, p_backlog text[], p_shape integer,
   p_commit integer[], p_id uuid[], p_queue text[], p_from integer[], p_length integer[], p_due bigint[], p_priority bigint[], p_key text[], p_unique text[], p_share text[], p_until bigint[], p_sent bigint, p_replaces boolean default false)
 returns void language plpgsql volatile as $$
 declare
   v_queue text; v_key text;
 begin
-  perform line_up(p_queue, p_share, p_priority, (select min(x) from unnest(p_fresh) x) << 20);
   -- Where more is due than one batch may move, what a key has due still joins before anything that is sent to it now.
   if cardinality(p_backlog) > 0 then
     for v_queue, v_key in
@@ -225,17 +235,16 @@ begin
     loop
       p_first := p_first + join_jobs(array(
         select j.ctid from job j where j.queue = v_queue and j.key = v_key and j.key is not null and j.state = 7 and j.due_at_ms <= p_now order by j.queue, j.key, j.due_at_ms, j.seq),
-        ((select min(x) from unnest(p_fresh) x) << 20) + p_first);
+        p_base + p_first);
     end loop;
   end if;
 
-  if (select count(x) from unnest(p_key) x) = 0 and (select count(x) from unnest(p_unique) x) = 0 then
+  if p_shape = 0 then
     insert into job (id, queue, state, share, priority, seq, place, rank, line, due_at_ms, sent_at_ms, until_ms, payload)
-      select x.id, x.queue, case when x.due > p_now then 7 else 1 end, x.share, x.priority, y.place, y.place, y.place, y.place, greatest(x.due, p_now), p_sent, x.until, substring(p_payload from x.first for x.length)
-      from unnest(p_commit, p_id, p_queue, p_from, p_length, p_due, p_priority, p_share, p_until) with ordinality x (commit, id, queue, first, length, due, priority, share, until, i),
-        lateral (select (p_fresh[x.commit] << 20) + p_first + x.i as place) y
-      where y.place is not null order by x.i
-      on conflict (id) do nothing;
+      select p_id[i], p_queue[i], case when p_due[i] > p_now then 7 else 1 end, p_share[i], p_priority[i], y.place, y.place, y.place, y.place, greatest(p_due[i], p_now), p_sent, p_until[i],
+        substring(p_payload from p_from[i] for p_length[i])
+      from generate_series(1, cardinality(p_id)) i, lateral (select (p_fresh[p_commit[i]] << 20) + p_first + i as place) y
+      where y.place is not null and (select j.seq from job j where j.id = p_id[i]) is null;
     return;
   end if;
   insert into job (id, queue, share, state, priority, seq, place, rank, line, due_at_ms, sent_at_ms, key, unique_key, until_ms, payload)
@@ -280,10 +289,9 @@ begin
 end $$;
 
 -- Ends of claims that hold: 0 done, 1 retry, 2 later, 4 parked, 5 undetermined, 8 dead, 9 done and kept (8 and 9 until `p_keep`). Answers which commit gave work to which queue.
-create function end_jobs(p_now bigint, p_fresh bigint[], p_first bigint, p_commit integer[], p_tid tid[], p_end integer[], p_due bigint[], p_error text[], p_keep bigint[],
+create function end_jobs(p_now bigint, p_fresh bigint[], p_base bigint, p_first bigint, p_commit integer[], p_tid tid[], p_end integer[], p_due bigint[], p_error text[], p_keep bigint[],
   out commits integer[], out queues text[]) language plpgsql volatile as $$
 declare
-  v_base bigint := (select min(x) from unnest(p_fresh) x) << 20;
   v_commit integer[]; v_queue text[]; v_key text[]; v_line bigint[]; v_share text[];
   w_commit integer[]; w_queue text[]; w_key text[]; w_line bigint[]; w_end integer[];
   v_more record;
@@ -300,8 +308,7 @@ begin
     into v_commit, v_queue, v_key, v_line, commits, queues from gone g where g.key is not null or g.share <> '';
   if 0 < any (p_end) then
     if 1 = any (p_end) or 2 = any (p_end) then
-      select array_agg(j.queue), array_agg(j.share), array_agg(j.priority) into w_queue, w_key, w_line from unnest(p_tid, p_end) x (tid, how) join job j on j.ctid = x.tid where x.how in (1, 2);
-      perform line_up(w_queue, w_key, w_line, v_base);
+      perform line_up_rows(array(select x.tid from unnest(p_tid, p_end) x (tid, how) where x.how in (1, 2)), p_base);
     end if;
     with ended as (
       update job j set
@@ -329,7 +336,7 @@ begin
     end loop;
   end if;
   if v_commit is not null then
-    v_more := advance(v_base, v_commit, v_queue, v_key, v_line);
+    v_more := advance(p_base, v_commit, v_queue, v_key, v_line);
     commits := commits || v_more.commits;
     queues := queues || v_more.queues;
   end if;
@@ -355,12 +362,9 @@ begin
 end $$;
 
 -- Dead, parked and undetermined jobs wait again, due now, attempts counted from 0: a dead one at the end of its key.
-create function redrive_jobs(p_now bigint, p_payload bytea, p_fresh bigint[], p_first bigint, p_commit integer[], p_id uuid[], p_from integer[], p_length integer[], out commits integer[], out queues text[]) language plpgsql volatile as $$
-declare
-  v_queue text[]; v_share text[]; v_priority bigint[];
+create function redrive_jobs(p_now bigint, p_payload bytea, p_fresh bigint[], p_base bigint, p_first bigint, p_commit integer[], p_id uuid[], p_from integer[], p_length integer[], out commits integer[], out queues text[]) language plpgsql volatile as $$
 begin
-  select array_agg(j.queue), array_agg(j.share), array_agg(j.priority) into v_queue, v_share, v_priority from unnest(p_id) x (id) join job j on j.ctid = (select f.ctid from job f where f.id = x.id);
-  perform line_up(v_queue, v_share, v_priority, (select min(x) from unnest(p_fresh) x) << 20);
+  perform line_up_rows(array(select j.ctid from unnest(p_id) x (id) join job j on j.ctid = (select f.ctid from job f where f.id = x.id)), p_base);
   with driven as (
     update job j set place = m.place, rank = m.place, line = case when j.state = 8 then m.place else j.line end,
       state = case when j.state <> 8 or j.key is null or m.nth = 1 and m.head is null then 1 else 6 end,
@@ -381,6 +385,10 @@ end $$;
 -- The claims that these jobs and hints are of: where their rows are, and under which fence; null where none holds.
 create function find_claims(p_id uuid[], p_hint tid[], out tids tid[], out epochs integer[], out ns bigint[]) language plpgsql volatile as $$
 begin
+  select array_agg(j.ctid order by x.i), array_agg(j.epoch order by x.i), array_agg(j.n order by x.i) into tids, epochs, ns
+  from unnest(p_id) with ordinality x (id, i) left join job j on j.ctid = p_hint[x.i] and j.id = x.id and j.state = 2;
+  -- A hint may be missing, or old: then by id.
+  if array_position(tids, null) is null then return; end if;
   select array_agg(y.tid order by y.i), array_agg(j.epoch order by y.i), array_agg(j.n order by y.i) into tids, epochs, ns
   from (
     select x.i, coalesce(
@@ -391,40 +399,45 @@ begin
 end $$;
 
 -- What the commits of a batch do to jobs, all in order. Ends (`p_end`: as in end_jobs, 20 cancel, 21 redrive) and new jobs are two lists; `p_job_at` and
--- `p_end_at` are their places in the batch. `p_tid` are those that find_claims found. Answers which commit gave work to which queue, beside those it
+-- `p_end_at` are their places in the batch. `p_claim_tid` are those that find_claims found, `p_end_claim` which of them each end is of. Answers which commit gave work to which queue, beside those it
 -- sends to, which the client knows.
 --
 -- Where order cannot matter, all ends go first and then all new jobs, so that a batch is a handful of statements: an end never
 -- sees a job of its own batch, and leaves the same line whether a job joins before or after it. It can matter where jobs
 -- are cancelled or redriven, and where one that waits again has a unique key: then runs of one kind are applied one after the other.
-create function apply_jobs(p_now bigint, p_payload bytea, p_fresh bigint[],
+create function apply_jobs(p_now bigint, p_payload bytea, p_fresh bigint[], p_first_n bigint,
+  -- the lines that new jobs go to, each once; of the new jobs: 1 some have a key or are sent twice, 2 some have a unique value, 3 some replace, 0 none of it
+  p_line_queue text[], p_line_share text[], p_line_priority bigint[], p_shape integer,
   p_job_commit integer[], p_job_at integer[], p_job_id uuid[], p_job_queue text[], p_job_from integer[], p_job_length integer[], p_job_due bigint[], p_job_priority bigint[], p_job_key text[], p_job_unique text[],
   p_job_share text[], p_job_until bigint[], p_job_replaces bigint[],
-  p_end_commit integer[], p_end_at integer[], p_end_id uuid[], p_tid tid[], p_end integer[], p_end_due bigint[], p_end_error text[], p_end_keep bigint[], p_end_from integer[], p_end_length integer[],
+  p_end_commit integer[], p_end_at integer[], p_end_id uuid[], p_claim_tid tid[], p_end_claim integer[], p_end integer[], p_end_due bigint[], p_end_error text[], p_end_keep bigint[], p_end_from integer[], p_end_length integer[],
   out commits integer[], out queues text[]) language plpgsql volatile as $$
 declare
-  v_jobs integer := cardinality(p_job_commit); v_ends integer := cardinality(p_end_commit);
-  v_first bigint; v_due record; v_some record; v_tid tid[]; v_instead record;
+  v_jobs integer := coalesce(cardinality(p_job_commit), 0); v_ends integer := coalesce(cardinality(p_end_commit), 0);
+  v_base bigint := p_first_n << 20; v_queues text[] := p_line_queue; v_due record; v_some record; v_tid tid[]; v_instead record;
   a integer := 1; b integer := 1; v_to integer; v_kind integer; v_until integer;
 begin
   commits := '{}';
   queues := '{}';
-  v_first := (select min(x) from unnest(p_fresh) x);
-  if v_first is null then return; end if;
+  if v_ends > 0 then
+    v_tid := array(select p_claim_tid[nullif(x.claim, 0)] from unnest(p_end_claim) with ordinality x (claim, i) order by x.i);
+    if 0 < any (p_end) then
+      v_queues := v_queues || array(
+        select distinct j.queue from unnest(p_end_id, v_tid, p_end) x (id, tid, how) join job j on j.ctid = coalesce(x.tid, (select f.ctid from job f where f.id = x.id)) where x.how in (1, 2, 21));
+    end if;
+  end if;
   -- Due jobs join before anything takes a place now. They get the lower half of the first number's places.
-  v_due := join_due(p_job_queue || case when 0 < any (p_end) then array(
-    select j.queue from unnest(p_end_id, p_tid, p_end) x (id, tid, how) join job j on j.ctid = coalesce(x.tid, (select f.ctid from job f where f.id = x.id)) where x.how in (1, 2, 21)) end, p_now, v_first << 20);
+  v_due := join_due(v_queues, p_now, v_base);
+  if v_jobs > 0 then perform line_up(p_line_queue, p_line_share, p_line_priority, v_base); end if;
 
-  if (v_ends = 0 or not (20 <= any (p_end) or (1 = any (p_end) or 2 = any (p_end)) and (select count(x) from unnest(p_job_unique) x) > 0))
-    and (select count(x) from unnest(p_job_replaces) x) = 0
-  then
+  if p_shape < 3 and (v_ends = 0 or not (20 <= any (p_end) or p_shape = 2 and (1 = any (p_end) or 2 = any (p_end)))) then
     if v_ends > 0 then
-      v_some := end_jobs(p_now, p_fresh, 1 << 19, p_end_commit, p_tid, p_end, p_end_due, p_end_error, p_end_keep);
+      v_some := end_jobs(p_now, p_fresh, v_base, 1 << 19, p_end_commit, v_tid, p_end, p_end_due, p_end_error, p_end_keep);
       commits := v_some.commits;
       queues := v_some.queues;
     end if;
     if v_jobs > 0 then
-      perform enqueue_jobs(p_now, p_payload, p_fresh, (1 << 19) + v_ends, v_due.backlog, p_job_commit, p_job_id, p_job_queue, p_job_from, p_job_length, p_job_due, p_job_priority, p_job_key, p_job_unique, p_job_share, p_job_until, p_now);
+      perform enqueue_jobs(p_now, p_payload, p_fresh, v_base, (1 << 19) + v_ends, v_due.backlog, p_shape, p_job_commit, p_job_id, p_job_queue, p_job_from, p_job_length, p_job_due, p_job_priority, p_job_key, p_job_unique, p_job_share, p_job_until, p_now);
     end if;
   else
     while a <= v_jobs or b <= v_ends loop
@@ -433,10 +446,10 @@ begin
         v_to := a;
         if p_job_replaces[a] is not null then
           if p_fresh[p_job_commit[a]] is not null then
-            v_instead := replace_job(p_now, v_first << 20, p_job_id[a], p_job_queue[a], p_job_unique[a], p_job_due[a], p_job_replaces[a]);
+            v_instead := replace_job(p_now, v_base, p_job_id[a], p_job_queue[a], p_job_unique[a], p_job_due[a], p_job_replaces[a]);
             if not v_instead.known then
               -- Whoever still waits with its unique key has run before, and both are handled.
-              perform enqueue_jobs(p_now, p_payload, p_fresh, (1 << 19) + a + b, v_due.backlog, p_job_commit[a:a], p_job_id[a:a], p_job_queue[a:a], p_job_from[a:a], p_job_length[a:a],
+              perform enqueue_jobs(p_now, p_payload, p_fresh, v_base, (1 << 19) + a + b, v_due.backlog, p_shape, p_job_commit[a:a], p_job_id[a:a], p_job_queue[a:a], p_job_from[a:a], p_job_length[a:a],
                 array[v_instead.due], p_job_priority[a:a], p_job_key[a:a], p_job_unique[a:a], p_job_share[a:a], p_job_until[a:a], v_instead.sent, true);
             end if;
           end if;
@@ -444,7 +457,7 @@ begin
           continue;
         end if;
         while v_to < v_jobs and p_job_at[v_to + 1] < v_until and p_job_replaces[v_to + 1] is null loop v_to := v_to + 1; end loop;
-        perform enqueue_jobs(p_now, p_payload, p_fresh, (1 << 19) + a + b, v_due.backlog, p_job_commit[a:v_to], p_job_id[a:v_to], p_job_queue[a:v_to], p_job_from[a:v_to], p_job_length[a:v_to],
+        perform enqueue_jobs(p_now, p_payload, p_fresh, v_base, (1 << 19) + a + b, v_due.backlog, p_shape, p_job_commit[a:v_to], p_job_id[a:v_to], p_job_queue[a:v_to], p_job_from[a:v_to], p_job_length[a:v_to],
           p_job_due[a:v_to], p_job_priority[a:v_to], p_job_key[a:v_to], p_job_unique[a:v_to], p_job_share[a:v_to], p_job_until[a:v_to], p_now);
         a := v_to + 1;
         continue;
@@ -454,15 +467,15 @@ begin
       v_to := b;
       while v_to < v_ends and p_end_at[v_to + 1] < v_until and greatest(p_end[v_to + 1], 19) = v_kind loop v_to := v_to + 1; end loop;
       if v_kind = 20 then
-        v_some := cancel_jobs(v_first << 20, array(select case when p_fresh[x.commit] is not null then x.commit end from unnest(p_end_commit[b:v_to]) with ordinality x (commit, i) order by x.i),
+        v_some := cancel_jobs(v_base, array(select case when p_fresh[x.commit] is not null then x.commit end from unnest(p_end_commit[b:v_to]) with ordinality x (commit, i) order by x.i),
           array(select case when p_fresh[x.commit] is not null then x.id end from unnest(p_end_commit[b:v_to], p_end_id[b:v_to]) with ordinality x (commit, id, i) order by x.i));
       elsif v_kind = 21 then
-        v_some := redrive_jobs(p_now, p_payload, p_fresh, (1 << 19) + a + b, p_end_commit[b:v_to],
+        v_some := redrive_jobs(p_now, p_payload, p_fresh, v_base, (1 << 19) + a + b, p_end_commit[b:v_to],
           array(select case when p_fresh[x.commit] is not null then x.id end from unnest(p_end_commit[b:v_to], p_end_id[b:v_to]) with ordinality x (commit, id, i) order by x.i), p_end_from[b:v_to], p_end_length[b:v_to]);
       else
         -- An earlier run may have moved their rows.
         v_tid := array(select (select j.ctid from job j where j.id = x.id) from unnest(p_end_id[b:v_to]) with ordinality x (id, i) order by x.i);
-        v_some := end_jobs(p_now, p_fresh, (1 << 19) + a + b, p_end_commit[b:v_to], v_tid, p_end[b:v_to], p_end_due[b:v_to], p_end_error[b:v_to], p_end_keep[b:v_to]);
+        v_some := end_jobs(p_now, p_fresh, v_base, (1 << 19) + a + b, p_end_commit[b:v_to], v_tid, p_end[b:v_to], p_end_due[b:v_to], p_end_error[b:v_to], p_end_keep[b:v_to]);
       end if;
       commits := commits || v_some.commits;
       queues := queues || v_some.queues;

@@ -24,6 +24,8 @@ export interface Claimant {
   room(): number;
   /** How many it would take beside what it has asked for, because it is quick. Default 0. */
   roomAhead?(): number;
+  /** How many more than the `coming`, because it is through with all of them so soon. Default 0. */
+  roomBehind?(coming: number): number;
   /** Takes a claimed job over: from here on it is the claimant's to settle. */
   take(job: ClaimedJob, journal: Journal | undefined): HeldJob;
   /** Gives back what it has taken and not begun. */
@@ -187,12 +189,37 @@ export class Dispatcher {
     }
     if (queues.length === 0) return;
     for (const claimant of asked) this.#wanting.delete(claimant);
-    const claims = await this.#ask(queues, asked);
+    await this.#claimOn(queues, asked);
+  }
+
+  /** Claims, and where there is more and handlers are quick asks for the next ones before it hands these out: the store works on the claim meanwhile. */
+  async #claimOn(queues: readonly QueueClaim[], asked: readonly Claimant[]): Promise<void> {
+    const asking: Promise<Claims | undefined>[] = [];
+    const ask = (wanted: readonly QueueClaim[]) =>
+      asking.push(
+        this.#ask(wanted, asked, (answer) => {
+          const behind = isCut(answer) ? this.#claimsBehind(asked, answer.jobs) : [];
+          if (behind.length > 0) ask(behind);
+        }),
+      );
+    ask(queues);
+    let claims: Claims | undefined;
+    for (let one = asking.shift(); one; one = asking.shift()) claims = await one;
     if (!claims) return;
-    // Due now: a limit cut the answer short, and there is more.
-    if (claims.nextDueAtMs !== undefined && claims.nextDueAtMs <= claims.nowMs && claims.jobs.length > 0)
-      for (const claimant of asked) this.#wanting.add(claimant);
+    // A limit cut the answer short, and there is more.
+    if (isCut(claims)) for (const claimant of asked) this.#wanting.add(claimant);
     else if (claims.nextDueAtMs !== undefined) this.#wakeIn(Math.max(1, claims.nextDueAtMs - claims.nowMs));
+  }
+
+  /** What those who are quick may take behind these jobs, which are theirs in a moment. All of them or nobody: who is left out would wait for the others. */
+  #claimsBehind(asked: readonly Claimant[], jobs: readonly ClaimedJob[]): readonly QueueClaim[] {
+    if (this.#state !== "open") return [];
+    for (const claimant of this.#wanting) if (!asked.includes(claimant)) return []; // its turn
+    const claims = asked.map((claimant) => {
+      const got = jobs.reduce((count, job) => count + (job.queue === claimant.queue ? 1 : 0), 0);
+      return claimOf(claimant, Math.min(claimant.roomBehind?.(got) ?? 0, limits.claimJobsMax));
+    });
+    return claims.every(({ limit }) => limit > 0) ? claims : [];
   }
 
   #claimSent(): void {
@@ -208,7 +235,7 @@ export class Dispatcher {
   }
 
   /** Claims and hands out. `undefined` when the store could not be asked; then `again` are looked at a moment later. */
-  async #ask(queues: readonly QueueClaim[], again: readonly Claimant[]): Promise<Claims | undefined> {
+  async #ask(queues: readonly QueueClaim[], again: readonly Claimant[], answered?: (claims: Claims) => void): Promise<Claims | undefined> {
     this.#alive?.heartbeat.beat();
     const leaseEnds: LeaseEnds = { untilMonotonicMs: this.#node.clock.monotonicMs() + leaseMs, untilWallMs: this.#node.clock.wallMs() + leaseMs };
     let claims: Claims;
@@ -220,6 +247,7 @@ export class Dispatcher {
     }
     const { jobs, nowMs } = claims;
     this.#offsetMs = nowMs - this.#node.clock.wallMs();
+    answered?.(claims);
     if (!jobs.some((job) => job.again)) this.#handOut(jobs, leaseEnds);
     else {
       this.#handOut(
@@ -394,6 +422,11 @@ export class Dispatcher {
 
 function claimOf({ queue, policy }: Claimant, limit: number): QueueClaim {
   return policy ? { queue, limit, policy } : { queue, limit };
+}
+
+/** Due now: there is more than it was allowed to answer. */
+function isCut({ jobs, nextDueAtMs, nowMs }: Claims): boolean {
+  return nextDueAtMs !== undefined && nextDueAtMs <= nowMs && jobs.length > 0;
 }
 
 function claimOver({ id, queue }: ClaimedJob): Fault {

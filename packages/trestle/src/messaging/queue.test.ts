@@ -755,6 +755,31 @@ test("[MSG-02] three nodes share one queue: each job runs once, shares are even,
   }
 });
 
+test("where handlers are quick and there is more, the next claim is asked for before the jobs of this one begin", async () => {
+  const on = await memoryStore();
+  const order: string[] = [];
+  const store = Object.assign(Object.create(on.store) as typeof on.store, {
+    claim: async (request: Parameters<typeof on.store.claim>[0]) => {
+      order.push("asked");
+      const claims = await on.store.claim(request);
+      if (claims.jobs.length > 0) order.push("answered");
+      return claims;
+    },
+  });
+  let handled = 0;
+  const work = queue("work", { input: Numbered }, () => {
+    handled += 1;
+    if (order.at(-1) !== "begun") order.push("begun");
+  });
+  const node = await runNode([work], { ...on, store });
+  await node.commit({ work }, ({ work }) => void work.sendMany(Array.from({ length: 4_000 }, (_, n) => ({ n }))));
+  await node.idle();
+
+  assert.equal(handled, 4_000);
+  assert.match(order.join(" "), /answered asked begun/);
+  await node.stop();
+});
+
 test("[MSG-08] a flood of low priority does not make high priority wait", async () => {
   const on = await memoryStore();
   const waits: number[] = [];

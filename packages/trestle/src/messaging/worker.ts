@@ -77,11 +77,22 @@ export class Worker implements NodePart, Claimant, RunOwner {
     return this.#stopped ? 0 : Math.min(this.#ahead(), this.handling.concurrency + 2 * this.#ahead() - this.#begun(), unsettledJobsMax - this.#unsettled);
   }
 
-  /** Under limits nothing is claimed ahead: it would take a place that another node could use, and begin later than the store let it. */
+  /** What it is through with in `aheadMs`, these included: so that nobody urgent waits longer for what was claimed. */
+  roomBehind(coming: number): number {
+    return this.#stopped
+      ? 0
+      : Math.min(aheadJobsMax, this.handling.concurrency + this.#through() - this.#begun() - coming, unsettledJobsMax - this.#unsettled - coming);
+  }
+
   #ahead(): number {
+    return Math.min(aheadJobsMax, this.#through());
+  }
+
+  /** Under limits nothing is claimed ahead: it would take a place that another node could use, and begin later than the store let it. */
+  #through(): number {
     return (this.policy && isLimited(this.policy)) || this.handling.batch || this.#heldMs === undefined
       ? 0
-      : Math.min(aheadJobsMax, Math.floor((this.handling.concurrency * aheadMs) / this.#heldMs));
+      : Math.floor((this.handling.concurrency * aheadMs) / this.#heldMs);
   }
 
   #begun(): number {
