@@ -8,7 +8,7 @@
  *               worked on; how many took no effect, and how many took it more than once
  *   5 ms        the steady run with each flush of the server 5 ms slower (`commit_delay` with `commit_siblings=0`)
  *
- * `--only name[,name]` and `--tables burn,steady,kill,slow` choose. `--json` prints data.
+ * `--only name[,name]`, `--setting default|tuned` and `--tables burn,steady,kill,slow` choose. `--json` prints data.
  */
 import { fork, type ChildProcess } from "node:child_process";
 import { mkdtempSync, mkdirSync, rmSync } from "node:fs";
@@ -29,6 +29,7 @@ const { values } = parseArgs({
     seconds: { type: "string", default: "10" },
     "kill-jobs": { type: "string", default: "5000" },
     only: { type: "string" },
+    setting: { type: "string" },
     tables: { type: "string", default: "burn,steady,kill,slow" },
     json: { type: "boolean" },
   },
@@ -194,7 +195,7 @@ for (const name of names.filter((one) => values.only === undefined || values.onl
     continue;
   }
   const contender = ((await import(new URL(`./${name}.ts`, import.meta.url).href)) as { readonly default: Contender }).default;
-  for (const setting of contender.settings) {
+  for (const setting of contender.settings.filter((one) => values.setting === undefined || one === values.setting)) {
     const row = await measured(name, setting, contender.store);
     rows.push(row);
     say(JSON.stringify(row));
