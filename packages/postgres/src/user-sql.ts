@@ -10,7 +10,7 @@
  * The lane's rule holds here too: it commits without waiting for the disk, and nobody hears of it before the flush barrier.
  */
 import { createHash } from "node:crypto";
-import pg from "pg";
+import type pg from "pg";
 import { Fault, type Clock, type Ids } from "trestle/kernel";
 import {
   checkCommit,
