@@ -127,7 +127,8 @@ export function engineStore(options: EngineOptions): SqliteStore {
     while (waiting.length && !transacting && mayFollow()) {
       const first = waiting[0] as Waiting | WaitingTransaction;
       if ("start" in first) {
-        if (inFlight > 0) return;
+        // Nobody hears of an earlier commit while it is open.
+        if (inFlight > 0 || telling.length > 0) return;
         waiting.shift();
         transacting = first.start().finally(() => {
           transacting = undefined;
@@ -186,7 +187,7 @@ export function engineStore(options: EngineOptions): SqliteStore {
     waitingCommits -= batch.length;
     stats.batches++;
     // The next batch is on its way before callers hear of this one: the writer need not wait for them.
-    if (waiting.length) flush();
+    if (waiting.length && !("start" in (waiting[0] as Waiting | WaitingTransaction))) flush();
     const keys = listeners.size && !reply.told ? new Set<string>() : undefined;
     let wrote = false;
     for (let i = 0; i < batch.length; i++) {
