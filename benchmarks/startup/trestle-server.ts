@@ -1,6 +1,8 @@
-/** A service with a route and a durable store; says its URL on stdout when it listens. */
-import { app, get, service, start } from "trestle";
-import { z } from "zod";
+/** A service with a route and a durable store, started as `trestle start` starts one; says its URL on stdout when it listens. */
+import { loadStoreAhead } from "trestle/ahead";
+
+loadStoreAhead();
+const [{ app, get, service, start }, { z }] = await Promise.all([import("trestle"), import("zod")]);
 
 const Name = z.string().min(1).max(100);
 const hello = service(
@@ -12,3 +14,5 @@ const hello = service(
 );
 const node = await start(app("bench", [hello]), { store: `sqlite:${process.argv[2]}`, port: 0, host: "127.0.0.1", log: () => undefined });
 process.stdout.write(`${node.url}\n`);
+// Node keeps what it has compiled when a process exits, and not when a signal ends it.
+process.once("SIGTERM", () => process.exit(0));
