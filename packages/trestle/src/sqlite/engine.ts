@@ -3,8 +3,8 @@
  * but what is on its way.
  *
  * A burst of callers becomes one batch: the first of them asks the clock for a moment "after everything that is ready now".
- * While a batch is with the writer the next one collects. An interactive transaction is a batch of one (FINDINGS F19): it starts when nothing is
- * on its way, and what comes after it waits.
+ * While a batch is with the writer the next one collects. An interactive transaction is a batch of one (FINDINGS F19): it starts when nothing is on
+ * its way, so that nobody hears of an earlier commit while it is open, and what comes after it waits.
  */
 import { AsyncLocalStorage } from "node:async_hooks";
 import { createHash } from "node:crypto";
@@ -127,7 +127,6 @@ export function engineStore(options: EngineOptions): SqliteStore {
     while (waiting.length && !transacting && mayFollow()) {
       const first = waiting[0] as Waiting | WaitingTransaction;
       if ("start" in first) {
-        // Nobody hears of an earlier commit while it is open.
         if (inFlight > 0 || telling.length > 0) return;
         waiting.shift();
         transacting = first.start().finally(() => {
