@@ -20,7 +20,7 @@ function load(shop: ShopProcesses, skus: number, count: number): Promise<LoadRep
 
 for (const store of shopStores)
   test(
-    `[F2] 2,000 orders on one product: no job takes more than a few attempts, and they end at half the rate of a thousand products or better (${store.name})`,
+    `[F2] 2,000 orders on one product: no job takes more than ${store.attemptsMax} attempts, and they end at half the rate of a thousand products or better (${store.name})`,
     { skip: store.skip },
     (t) => hotProduct(store, t),
   );
