@@ -1,6 +1,5 @@
 /** The same cases every engine is held to, on a real server, directly and through a transaction pooler, by a clock that the cases move. */
-import { after, test } from "node:test";
-import { missing, pgbouncer, type Server } from "@trestle/testing";
+import { test } from "node:test";
 import {
   commitCases,
   logCases,
@@ -14,22 +13,12 @@ import {
   type StoreSubject,
 } from "trestle/conformance";
 import { seededRandom, uuidv7Ids, virtualClock } from "trestle/kernel";
-import { fixture } from "./testing/fixture.ts";
+import { fixture, waysTo } from "./testing/fixture.ts";
 
 const postgres = await fixture();
 const cases: readonly Case<StoreSubject>[] = [...commitCases, ...logCases, ...recordCases, ...tokenCases, ...sqlCases, ...transactionCases];
 
-let pooler: Promise<Server> | undefined;
-after(async () => (await pooler)?.close());
-
-const ways = [
-  { engine: "postgres", skip: postgres.skip, url: async () => postgres.server.url },
-  {
-    engine: "postgres behind pgbouncer",
-    skip: postgres.skip || (await missing("pgbouncer", { managed: true })),
-    url: async () => (await (pooler ??= pgbouncer({ to: postgres.server.url }))).url,
-  },
-] as const;
+const ways = await waysTo(postgres);
 
 async function open(way: (typeof ways)[number]): Promise<StoreSubject> {
   const clock = virtualClock();

@@ -1,26 +1,16 @@
 /** Claims outlive a blocked event loop, up to a bound; beyond it their holder is fenced. By the server's clock. */
 import assert from "node:assert/strict";
-import { after, test } from "node:test";
-import { missing, pgbouncer, type Server } from "@trestle/testing";
+import { test } from "node:test";
 import { heartbeatCases } from "trestle/conformance";
 import { systemClock, systemRandom, uuidv7Ids } from "trestle/kernel";
-import { commitOf, enqueue, fixture } from "./testing/fixture.ts";
+import { commitOf, enqueue, fixture, waysTo } from "./testing/fixture.ts";
 
 const postgres = await fixture();
 const ids = uuidv7Ids(systemClock, systemRandom);
 const still = new Int32Array(new SharedArrayBuffer(4));
 const block = (ms: number) => void Atomics.wait(still, 0, 0, ms);
 
-let pooler: Promise<Server> | undefined;
-after(async () => (await pooler)?.close());
-const ways = [
-  { engine: "postgres", skip: postgres.skip, url: async () => postgres.server.url },
-  {
-    engine: "postgres behind pgbouncer",
-    skip: postgres.skip || (await missing("pgbouncer", { managed: true })),
-    url: async () => (await (pooler ??= pgbouncer({ to: postgres.server.url }))).url,
-  },
-] as const;
+const ways = await waysTo(postgres);
 
 for (const { engine, skip, url } of ways)
   for (const { name, guarantee, run } of heartbeatCases)

@@ -1,6 +1,6 @@
 /** One server for the tests of a file, and a store of its own for each test. */
 import { after, before } from "node:test";
-import { missing, postgres, type PostgresOptions as ServerOptions, type PostgresServer } from "@trestle/testing";
+import { missing, pgbouncer, postgres, type PostgresOptions as ServerOptions, type PostgresServer, type Server } from "@trestle/testing";
 import pg from "pg";
 import { systemClock, systemRandom, uuidv7Ids } from "trestle/kernel";
 import type { Commit, Expectation, Store, Write } from "trestle/store";
@@ -48,6 +48,20 @@ export async function fixture(options?: ServerOptions): Promise<Fixture> {
       return client;
     },
   };
+}
+
+/** Directly, and through a transaction pooler, which starts when it is first asked for. Call it once, at the top of a test file. */
+export async function waysTo(of: Fixture) {
+  let pooler: Promise<Server> | undefined;
+  after(async () => (await pooler)?.close());
+  return [
+    { engine: "postgres", skip: of.skip, url: async () => of.server.url },
+    {
+      engine: "postgres behind pgbouncer",
+      skip: of.skip || (await missing("pgbouncer", { managed: true })),
+      url: async () => (await (pooler ??= pgbouncer({ to: of.server.url }))).url,
+    },
+  ] as const;
 }
 
 const ids = uuidv7Ids(systemClock, systemRandom);
