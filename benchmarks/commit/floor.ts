@@ -25,10 +25,9 @@ const floor: Variant = async ({ load, seconds, scratch }) => {
   const recordVersion = sql("select n, expires from trestle_records where key = ?");
   const streamVersion = sql("select version from trestle_events where stream = ? order by version desc limit 1");
   const streamHead = sql("select version, n from trestle_heads where stream = ?");
-  const put = sql(`insert into trestle_records (key, home, n, created, expires, indexed, value) values (?1, ?2, ?3, ?3, ?4, ?5, ?6)
-    on conflict (key) do update set created = case when expires <= ?7 then excluded.created else created end, n = excluded.n, expires = excluded.expires,
-      indexed = indexed | excluded.indexed, value = excluded.value
-    returning id, indexed, created`);
+  const put = sql(
+    "insert into trestle_records (key, home, n, created, expires, indexed, value) values (?1, ?2, ?3, ?3, ?4, ?5, ?6) on conflict (key) do nothing",
+  );
   const insertEvent = sql("insert into trestle_events (position, stream, version, n, at, id, type, data, meta) values (?, ?, ?, ?, ?, ?, ?, ?, ?)");
   const insertJob = sql(
     "insert into trestle_jobs (seq, id, queue, state, priority, place, due, sent, attempt, key, uniq, payload, grp, until) values (?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?) on conflict (id) do nothing",
@@ -46,7 +45,7 @@ const floor: Variant = async ({ load, seconds, scratch }) => {
       insertCommit.run(n, 1, uuid(order.id), at, `r${order.key}\u0000s${order.stream}\u0000j${order.job}`);
       assert.equal(recordVersion.get(order.key), undefined);
       assert.equal(streamVersion.get(order.stream) ?? streamHead.get(order.stream), undefined);
-      put.get(order.key, "shop//", n, null, 0, payload, at);
+      put.run(order.key, "shop//", n, null, 0, payload);
       insertEvent.run(n, order.stream, 1, n, at, uuid(order.event), "OrderPlaced", payload, null);
       insertJob.run(n, uuid(order.job), "mail", 1, 1, n, at, at, null, null, payload, null, null);
     }

@@ -8,10 +8,11 @@ import { settledWithinMs } from "./term.ts";
 export type Durability = "full" | "normal";
 
 /**
- * Kibibytes. Random keys touch pages all over an index; a miss is a read from the operating system. At most an eighth of what the heap may
- * have: who keeps a process small (`--max-old-space-size`) does not mean its heap alone. Node's own limit leaves it at 64 MB.
+ * Kibibytes. Larger is not quicker: a miss is a read from the operating system (2 µs), and wherever random keys split an index in its middle, SQLite
+ * walks the whole hash table of its cache at COMMIT (it had numbered a page past the end; `pcache1TruncateUnsafe`): 190 µs with 64 MB. At most an
+ * eighth of what the heap may have: who keeps a process small (`--max-old-space-size`) does not mean its heap alone.
  */
-const writerCacheKb = Math.min(65_536, Math.floor(getHeapStatistics().heap_size_limit / 8_192));
+const writerCacheKb = Math.min(16_384, Math.floor(getHeapStatistics().heap_size_limit / 8_192));
 /** Frames after which COMMIT moves the log into the file: fewer, longer checkpoints than SQLite's 1,000. */
 const checkpointPages = 4_000;
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { openForWriting } from "./connection.ts";
-import { jobPlans, jobWrites } from "./jobs-part.ts";
+import { jobPlans } from "./jobs-part.ts";
 
 test("[F8] each statement of the queue walks one index in its order, whatever the statistics say", () => {
   const db = openForWriting(":memory:", "full");
@@ -56,19 +56,5 @@ test("[F8] each statement of the queue walks one index in its order, whatever th
     }
   }
   assert.equal(looked, 4 * Object.keys(expected).length);
-  db.close();
-});
-
-test("no statement that writes a job builds a table in memory to judge which indexes the job is in", () => {
-  const db = openForWriting(":memory:", "full");
-  const opcodes = (text: string) =>
-    db
-      .prepare(`explain ${text}`)
-      .all()
-      .map((row) => row["opcode"] as string);
-
-  const building = Object.entries(jobWrites).filter(([, text]) => opcodes(text).includes("OpenEphemeral"));
-  assert.deepEqual(building, []);
-  assert.ok(opcodes("select 1 from trestle_jobs where state in (4, 5, 8)").includes("OpenEphemeral"), "the name by which it is known");
   db.close();
 });

@@ -75,9 +75,6 @@ export const jobPlans = {
   ...turnsPlans,
 };
 
-/** What writes one job: each looks at every index. */
-export const jobWrites = { insert, setState, remove, backToLine, endTry, redriven, extendLease, take, takeCounted };
-
 export interface JobsPart {
   /** Lets due jobs join. Before the commits of a batch. */
   promote(): void;

@@ -121,3 +121,24 @@ test("[F8] no statement is prepared again because it is given other values, as S
   );
   db.close();
 });
+
+/** Run once in a while, over many rows. */
+const sweeping = /^delete from trestle_resolved where id in \(/;
+
+test("no statement that writes one row builds a table in memory, as SQLite does for RETURNING, and for a list of three in a partial index", async () => {
+  const db = openForWriting(":memory:", "full");
+  const builds = (text: string): boolean =>
+    db
+      .prepare(`explain ${text}`)
+      .all()
+      .some((row) => row["opcode"] === "OpenEphemeral");
+  assert.ok(
+    builds("delete from trestle_records where key = ? returning id") && builds("select 1 from trestle_jobs where state in (4, 5, 8)"),
+    "what this test looks for",
+  );
+
+  const writes = (await preparedByTheCases()).filter((text) => /^(insert|update|delete)/.test(text) && !sweeping.test(text));
+  assert.ok(writes.length >= 25, `${writes.length} statements were looked at`);
+  assert.deepEqual(writes.filter(builds), []);
+  db.close();
+});
