@@ -1,6 +1,5 @@
 /** Connections to a store's file, with the settings its guarantees rest on, read back and compared at every open (FINDINGS F11). */
 import { DatabaseSync } from "node:sqlite";
-import { getHeapStatistics } from "node:v8";
 import { Fault } from "../kernel/index.ts";
 import { prepareSchema } from "./schema.ts";
 import { settledWithinMs } from "./term.ts";
@@ -9,10 +8,9 @@ export type Durability = "full" | "normal";
 
 /**
  * Kibibytes. Larger is not quicker: a miss is a read from the operating system (2 µs), and wherever random keys split an index in its middle, SQLite
- * walks the whole hash table of its cache at COMMIT (it had numbered a page past the end; `pcache1TruncateUnsafe`): 190 µs with 64 MB. At most an
- * eighth of what the heap may have: who keeps a process small (`--max-old-space-size`) does not mean its heap alone.
+ * walks the whole hash table of its cache at COMMIT (it had numbered a page past the end; `pcache1TruncateUnsafe`): 190 µs with 64 MB.
  */
-const writerCacheKb = Math.min(16_384, Math.floor(getHeapStatistics().heap_size_limit / 8_192));
+const writerCacheKb = 16_384;
 /** Frames after which COMMIT moves the log into the file: fewer, longer checkpoints than SQLite's 1,000. */
 const checkpointPages = 4_000;
 
