@@ -1,8 +1,11 @@
 /** Callers in a closed loop: each asks again as soon as it was answered. What comes before `warmUpMs` is not counted. */
 import type { Measured } from "./benchmark.ts";
 
-/** Until the code in use is compiled: half the time that is measured, and no more than two seconds. */
-export const warmUpMs = (seconds: number): number => Math.min(2_000, seconds * 500);
+/**
+ * Until the code in use is compiled. Six seconds: V8 optimises three hundred functions of an HTTP server until then, and one a second afterwards
+ * (`--trace-opt`), on cores that the server would have. Shorter for a first look.
+ */
+export const warmUpMs = (seconds: number): number => Math.min(6_000, seconds * 2_000);
 
 /** `times` gets each counted answer's milliseconds. */
 export async function measureCallers(callers: number, seconds: number, ask: (n: number) => Promise<unknown>, times: number[] = []): Promise<Measured> {
