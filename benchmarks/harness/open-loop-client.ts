@@ -1,13 +1,13 @@
 /** `open-loop-client.ts <url> <per second> <seconds>`: asks at a steady rate whether or not it was answered; sends what it measured to its parent. */
 import { Agent, get } from "node:http";
 import type { Measured } from "./benchmark.ts";
-import { percentiles } from "./callers.ts";
+import { percentiles, warmUpMs } from "./callers.ts";
 
 const [url, rate, seconds] = process.argv.slice(2) as [string, string, string];
 const agent = new Agent({ keepAlive: true, maxSockets: 64 });
 const everyMs = 1_000 / Number(rate);
 const total = Math.round(Number(rate) * Number(seconds));
-const warmUp = Math.round(Number(rate) / 2);
+const warmUp = Math.round((Number(rate) * warmUpMs(Number(seconds))) / 1_000);
 const times: number[] = [];
 let asked = 0;
 let answered = 0;

@@ -1,7 +1,7 @@
 /**
  * Eight processes that take jobs from one SQLite file, eight callers in each: `npm run bench -- sqlite-processes`.
  *
- * Each caller claims one job of 300,000 that wait, durably, and asks again. `busy-timeout` is what people do today: every process has a connection of its own
+ * Each caller claims one job of 600,000 that wait, durably, and asks again. `busy-timeout` is what people do today: every process has a connection of its own
  * and claims in BEGIN IMMEDIATE with a busy timeout of 5 s, synchronous=FULL, the same table, index and statements. `trestle` asks the store. The
  * least share is what the process with the fewest claims got, as a part of an equal one. With `+1ms-fsync` each flush takes that much longer: what
  * group commit saves is flushes, and a virtual disk that answers in 0.1 ms hides them.

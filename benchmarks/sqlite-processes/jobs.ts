@@ -8,7 +8,7 @@ import type { Measured } from "../harness/benchmark.ts";
 import { measureCallers, percentiles } from "../harness/callers.ts";
 
 export const queue = "work";
-const jobs = 300_000;
+const jobs = 600_000;
 const processes = 8;
 
 /** What a taking process is started with. */

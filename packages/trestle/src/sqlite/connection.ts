@@ -8,9 +8,9 @@ export type Durability = "full" | "normal";
 
 /**
  * Kibibytes. Larger is not quicker: a miss is a read from the operating system (2 µs), and wherever random keys split an index in its middle, SQLite
- * walks the whole hash table of its cache at COMMIT (it had numbered a page past the end; `pcache1TruncateUnsafe`): 190 µs with 64 MB.
+ * walks the whole hash table of its cache at COMMIT (it had numbered a page past the end; `pcache1TruncateUnsafe`): 190 µs with 64 MB, 60 with 16.
  */
-const writerCacheKb = 16_384;
+const writerCacheKb = 8_192;
 /** Frames after which COMMIT moves the log into the file: fewer, longer checkpoints than SQLite's 1,000. */
 const checkpointPages = 4_000;
 

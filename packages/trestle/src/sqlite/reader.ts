@@ -117,8 +117,9 @@ export function openReader({ db, clock, epoch, user: shared, whenReadable }: Rea
             return { window, known: known?.catchUp(sql) ? known : undefined };
           });
           return asked.map(({ key }) => {
-            const may = all.filter(({ known }) => known?.mayHave(key) ?? true).map(({ window }) => window);
-            return may.length === 0 ? undefined : findToken(sql, may, key);
+            let may: TokenWindow[] | undefined;
+            for (const { window, known } of all) if (known?.mayHave(key) ?? true) (may ??= []).push(window);
+            return may && findToken(sql, may, key);
           });
         }),
       );
