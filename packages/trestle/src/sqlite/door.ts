@@ -3,11 +3,14 @@
  * secret of the term has been shown (the first 32 bytes), so strangers get no further than that. One message each way then opens
  * the connection: `Hello`, answered by `Welcome` or a refusal. After that come questions and pings; answers, notices and pongs go back.
  *
+ * Whoever tidies up directories may remove the socket's name while its writer lives: then it is bound again.
+ *
  * A process that does not read what it is told is let go at `unreadBytesMax`: it comes again, and asks for what it missed.
  */
 import { timingSafeEqual } from "node:crypto";
+import { chmodSync, existsSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
-import { Fault, type Clock } from "../kernel/index.ts";
+import { Fault, type Clock, type Timer } from "../kernel/index.ts";
 import type { Change } from "../store/index.ts";
 import type { Durability } from "./connection.ts";
 import { FrameReader, frameOf } from "./frames.ts";
@@ -18,6 +21,8 @@ import { failed, type Answer, type Question } from "./questions.ts";
 export const wireVersion = 2;
 export const secretBytes = 32;
 const helloWithinMs = 2_000;
+/** So soon a socket whose name somebody removed has it again: sooner than those who look for it lose patience. */
+const nameBackWithinMs = 500;
 const unreadBytesMax = 64 * 1_048_576;
 
 export interface Hello {
@@ -49,19 +54,42 @@ export async function openDoor(options: DoorOptions): Promise<Door> {
   const visitors = new Set<Socket>();
   /** By session: a process that comes again leaves its old connection. */
   const seats = new Map<string, Seated>();
-  const server = createServer((socket) => {
-    visitors.add(socket);
-    const leave = receive(socket, options, seats);
-    socket.on("error", () => socket.destroy());
-    socket.on("close", () => {
-      visitors.delete(socket);
-      leave();
+  /** One that lost its name goes on with whoever had come; closing it before the end would remove the name of the next one. */
+  const servers: Server[] = [];
+  const listen = async () => {
+    const server = createServer((socket) => {
+      visitors.add(socket);
+      const leave = receive(socket, options, seats);
+      socket.on("error", () => socket.destroy());
+      socket.on("close", () => {
+        visitors.delete(socket);
+        leave();
+      });
     });
-  });
-  await listening(server, options.socket);
+    await listening(server, options.socket);
+    servers.push(server);
+  };
+  await listen();
+  let closed = false;
+  let look: Timer;
+  const lookAgain = () => {
+    look = options.clock.after(nameBackWithinMs, () => {
+      if (existsSync(options.socket)) return lookAgain();
+      // Perhaps it was removed by a successor: then this closes the door, with the name.
+      options.hub.check();
+      const onwards = () => void (closed ? closeServers() : lookAgain());
+      listen().then(onwards, onwards);
+    });
+  };
+  const closeServers = () => {
+    for (const server of servers.splice(0)) server.close();
+  };
+  lookAgain();
   return {
     close() {
-      server.close();
+      closed = true;
+      look.cancel();
+      closeServers();
       for (const socket of visitors) socket.destroy();
     },
   };
@@ -166,6 +194,7 @@ function listening(server: Server, path: string): Promise<void> {
     server.once("error", reject);
     server.listen(path, () => {
       server.off("error", reject);
+      chmodSync(path, 0o600);
       server.on("error", () => undefined); // out of file descriptors for a moment: whoever came, comes again
       resolve();
     });

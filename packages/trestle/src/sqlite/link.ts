@@ -28,14 +28,14 @@ export interface Link {
   close(): void;
 }
 
-/** `undefined`: nobody listens there; `silent`: somebody does, and says nothing. Throws the writer's refusal. */
+/** `undefined`: nobody listens there; `absent`: there is no such socket; `silent`: somebody listens, and says nothing. Throws the writer's refusal. */
 export function connect(
   note: WriterNote,
   hello: Omit<Hello, "hello">,
   clock: Clock,
   events: LinkEvents,
   isAsking: () => boolean,
-): Promise<Link | "silent" | undefined> {
+): Promise<Link | "silent" | "absent" | undefined> {
   return new Promise((resolve, reject) => {
     const socket: Socket = createConnection(note.socket as string);
     let state: "new" | "open" | "over" = "new";
@@ -45,15 +45,15 @@ export function connect(
     let look: Timer | undefined;
     const welcomeBy = clock.after(welcomeWithinMs, () => end("silent"));
 
-    function end(how: "gone" | "silent" | "closed"): void {
+    function end(how: "gone" | "absent" | "silent" | "closed"): void {
       if (state === "over") return;
       const before = state;
       state = "over";
       welcomeBy.cancel();
       look?.cancel();
       socket.destroy();
-      if (before === "new") resolve(how === "silent" ? "silent" : undefined);
-      else if (how !== "closed") events.ended(how);
+      if (before === "new") resolve(how === "silent" || how === "absent" ? how : undefined);
+      else if (how !== "closed") events.ended(how === "silent" ? "silent" : "gone");
     }
     /** So that its jobs go back at once. */
     function sayGoodbye(): void {
@@ -113,7 +113,7 @@ export function connect(
         end("gone"); // it is no writer of ours
       }
     });
-    socket.on("error", () => end("gone"));
+    socket.on("error", ({ code }: NodeJS.ErrnoException) => end(code === "ENOENT" ? "absent" : "gone"));
     socket.on("close", () => end("gone"));
     socket.write(Buffer.from(note.secret ?? "", "hex"));
     send({ ...hello, hello: wireVersion });

@@ -1,9 +1,10 @@
 /** Several processes on one file: what they see of each other, and what becomes of it when one ends, however it ends (FINDINGS F18, F19). */
 import assert from "node:assert/strict";
-import { existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync } from "node:fs";
 import { createConnection, createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
 import { sleep, systemClock, systemRandom, uuidv7Ids } from "../kernel/index.ts";
@@ -13,7 +14,8 @@ import { frameOf } from "./frames.ts";
 import { openSqlite } from "./index.ts";
 import { beginTerm } from "./ownership.ts";
 import { checkLedger, inside, startMember, withFleet, type Fleet, type MemberProcess } from "./testing/fleet.ts";
-import { readNote, writeNote } from "./writer-note.ts";
+import { readTerm } from "./term.ts";
+import { readNote, withSocket, writeNote } from "./writer-note.ts";
 
 const ids = uuidv7Ids(systemClock, systemRandom);
 const bytes = (text: string) => new TextEncoder().encode(text);
@@ -377,18 +379,115 @@ test("what a killed writer left behind keeps nobody out: its socket, its note, i
     assert.equal(existsSync(`${path}-writer`), false);
   }));
 
-test("the note and the socket are for this user only, and a name that would be too long is replaced", () =>
+test("the note and the socket are for this user only; the socket lies beside the file, and where its name would be too long, in a directory for temporary files", () =>
   inDirectory(async (path) => {
     const store = await openSqlite({ path });
     const note = readNote(path);
     assert.ok(note?.socket !== undefined && note.secret?.length === 64);
+    assert.deepEqual([note.socket, statSync(note.socket).mode & 0o777], [`${path}-socket.${note.term}`, 0o600]);
     assert.equal(statSync(`${path}-writer`).mode & 0o777, 0o600);
-    assert.equal(statSync(dirname(note.socket)).mode & 0o777, 0o700);
-    assert.ok(Buffer.byteLength(note.socket) <= 103);
     await store.close();
-    const { socketFor } = await import("./writer-note.ts");
-    assert.match(socketFor(path, 7, join(tmpdir(), "x".repeat(90))), /^\/tmp\/trestle-\d+\/[0-9a-f]{20}\.7$/);
+    assert.equal(existsSync(note.socket), false);
+
+    const folder = join(dirname(path), "x".repeat(90));
+    mkdirSync(folder);
+    const far = await openSqlite({ path: join(folder, "store.db") });
+    const socket = readNote(join(folder, "store.db"))?.socket as string;
+    assert.match(socket, /trestle-\d+\/[0-9a-f]{20}\.1$/);
+    assert.equal(statSync(dirname(socket)).mode & 0o777, 0o700);
+    await far.close();
+    const { opened } = await withSocket(join(folder, "store.db"), 7, (name) => Promise.resolve(name), join(tmpdir(), "x".repeat(90)));
+    assert.match(opened, /^\/tmp\/trestle-\d+\/[0-9a-f]{20}\.7$/);
   }));
+
+test("processes that have a directory for temporary files each, and come to the file by paths of their own, share it", () =>
+  inDirectory(async (path) => {
+    const own = (name: string) => {
+      mkdirSync(join(dirname(path), name));
+      return { env: { TMPDIR: join(dirname(path), name) } };
+    };
+    const writer = await startMember(path, undefined, own("a"));
+    const other = await startMember(path, undefined, own("b"));
+    const note = readNote(path);
+
+    assert.deepEqual([await other.ask({ do: "commit", name: "one" }), await writer.ask({ do: "commit", name: "two" })], ["applied", "applied"]);
+
+    assert.deepEqual([readNote(path)?.pid, readNote(path)?.term], [writer.pid, note?.term]);
+    // As a container sees it that has the volume somewhere else.
+    assert.ok(note?.socket !== undefined);
+    const elsewhere = join(dirname(path), "elsewhere");
+    mkdirSync(elsewhere);
+    copyFileSync(`${path}-writer`, join(elsewhere, "store.db-writer"));
+    assert.equal(readNote(join(elsewhere, "store.db"))?.socket, join(elsewhere, basename(note.socket)));
+    for (const member of [writer, other]) member.signal("SIGKILL");
+    await Promise.all([writer.gone, other.gone]);
+  }));
+
+test("a held lock whose socket is not to be seen is no stopped writer: who comes hears of it, and the writer goes on", () =>
+  inDirectory(async (path) => {
+    const writer = await startMember(path);
+    const note = readNote(path);
+    assert.ok(note);
+    writeNote(path, { ...note, socket: `${path}.elsewhere` });
+
+    await assert.rejects(openSqlite({ path }), (thrown) => {
+      const { code, message, details } = thrown as { code?: string; message: string; details?: { pid?: number; socket?: string } };
+      assert.deepEqual([code, details?.pid, details?.socket], ["store.in-use", writer.pid, `${path}.elsewhere`], message);
+      return true;
+    });
+
+    assert.equal(await writer.ask({ do: "commit", name: "one" }), "applied");
+    const db = new DatabaseSync(path, { readOnly: true });
+    assert.equal(readTerm(db), note.term, "nobody ended its term");
+    db.close();
+    writer.signal("SIGKILL");
+    await writer.gone;
+  }));
+
+test("a living writer whose socket's name was removed has it again, time after time, and goes on as the writer", () =>
+  inDirectory(async (path) => {
+    const writer = await startMember(path);
+    const note = readNote(path);
+    assert.ok(note?.socket !== undefined);
+    for (let round = 0; round < 3; round++) {
+      rmSync(note.socket);
+      const other = await startMember(path);
+      assert.equal(await other.ask({ do: "commit", name: `n${round}` }), "applied");
+      assert.deepEqual(readNote(path), note);
+      other.signal("SIGKILL");
+      await other.gone;
+    }
+    assert.equal(await writer.ask({ do: "close" }), "closed");
+    assert.equal(existsSync(note.socket), false);
+    writer.signal("SIGKILL");
+    await writer.gone;
+  }));
+
+const namespaces = ["unshare", "--pid", "--fork", "--kill-child"] as const;
+const canUnshare = spawnSync(namespaces[0], [...namespaces.slice(1), "true"]).status === 0;
+
+test(
+  "claims of a process that lives are kept by a writer in another pid namespace, which knows nobody by its process id",
+  { skip: canUnshare ? false : "no right to make a pid namespace (unshare)" },
+  () =>
+    inDirectory(async (path) => {
+      const first = await startMember(path);
+      const holder = await startMember(path);
+      const contained = await startMember(path, undefined, { through: namespaces });
+      await holder.ask({ do: "commit", name: "one" });
+      assert.equal((await holder.ask<unknown[]>({ do: "claim", queue: "ledger", limit: 1, leaseMs: 60_000 })).length, 1);
+      holder.signal("SIGSTOP"); // so that it is the contained one who follows
+      first.signal("SIGKILL");
+      await eventually("the contained process writes", () => readNote(path)?.pid === 1);
+      holder.signal("SIGCONT");
+
+      assert.equal(await contained.ask({ do: "commit", name: "two" }), "applied");
+      assert.deepEqual(await holder.ask({ do: "extend" }), [true]);
+
+      for (const member of [holder, contained]) member.signal("SIGKILL");
+      await Promise.all([holder.gone, contained.gone, first.gone]);
+    }),
+);
 
 test("what strangers send to the socket does no harm: garbage, half frames, huge lengths, silence, a wrong secret", () =>
   inDirectory(async (path) => {

@@ -26,9 +26,10 @@ import { connect, type Link } from "./link.ts";
 import { toFailure, toFault } from "./operation.ts";
 import { beginTerm, inUse, tryOwnership, type Ownership } from "./ownership.ts";
 import { failed, type Answer, type Question } from "./questions.ts";
-import { readTerm, Superseded } from "./term.ts";
+import { isGone, newSession } from "./session.ts";
+import { readTerm, Superseded, termOf } from "./term.ts";
 import { packOperations, replyNumber, unpackOne, unpackOperations, unpackReply } from "./wire.ts";
-import { readNote, removeNote, socketFor, writeNote, type WriterNote } from "./writer-note.ts";
+import { readNote, removeNote, removeSocket, withSocket, writeNote, type WriterNote } from "./writer-note.ts";
 import type { Notice, TransactionEnd } from "./writer.ts";
 
 export interface SeatOptions {
@@ -94,7 +95,7 @@ export class Seat {
 
   constructor(options: SeatOptions) {
     this.#options = options;
-    this.#session = `${process.pid}.${options.random.uint32().toString(36)}${options.random.uint32().toString(36)}`;
+    this.#session = newSession(options.random);
     this.#role = seekingSince(options.clock.monotonicMs(), undefined);
   }
 
@@ -225,15 +226,18 @@ export class Seat {
     // Between its lock and its note, or an older version's.
     if (!note) return { fault: inUse(path), certain: false };
     if (note.socket === undefined) throw inUse(path);
-    const silent = seeking.lostTerm === note.term ? "silent" : await this.#follow(note);
+    const met = seeking.lostTerm === note.term ? "silent" : await this.#follow(note);
     // Once its term could not be ended it may go on at any time: then it is asked again.
     seeking.lostTerm = undefined;
     if (this.#role !== seeking) return undefined;
-    if (silent !== "silent" && clock.monotonicMs() - seeking.lookMs < silenceMs) return { fault: writerStopped(note), certain: false };
+    const fault = met === "absent" ? unreachable(path, note) : writerStopped(note);
+    if (met !== "silent" && clock.monotonicMs() - seeking.lookMs < silenceMs) return { fault, certain: false };
+    // Its lock says that it lives, and no silence of its own that it has stopped: it may be that only this process does not see its socket.
+    if (met === "absent" && termOf(path) === note.term) return { fault, certain: true };
     return this.#supersede(note, seeking);
   }
 
-  async #follow(note: WriterNote): Promise<"silent" | undefined> {
+  async #follow(note: WriterNote): Promise<"silent" | "absent" | undefined> {
     const { durability, clock } = this.#options;
     let following: Role | undefined;
     const link = await connect(
@@ -247,7 +251,7 @@ export class Seat {
       },
       () => this.#pending.length > 0,
     );
-    if (link === undefined || link === "silent") return link;
+    if (link === undefined || typeof link === "string") return link;
     if (this.#role.kind !== "seeking") link.close();
     else {
       following = { kind: "following", link, term: note.term };
@@ -295,15 +299,19 @@ export class Seat {
       const secret = this.#secret();
       let note: WriterNote = { pid: process.pid, term };
       try {
-        const socket = socketFor(path, term);
-        door = await openDoor({ socket, secret, hub, clock, durability, epoch: lane.epoch });
-        note = { ...note, socket, secret: secret.toString("hex") };
+        const { epoch } = lane;
+        const at = await withSocket(path, term, (socket) => openDoor({ socket, secret, hub, clock, durability, epoch }));
+        door = at.opened;
+        note = { ...note, socket: at.socket, secret: secret.toString("hex") };
       } catch (error) {
         note = { ...note, alone: `it could not open a socket (${(error as Error).message})` };
       }
       const written = note;
       // A successor may have written its own by now, which must stay.
-      lane.inTerm(() => writeNote(path, written));
+      lane.inTerm(() => {
+        removeSocket(path);
+        writeNote(path, written);
+      });
       if (this.#role.kind !== "seeking" || hub.isOver) throw inUse(path);
       this.#begin({ kind: "writing", lane, hub, chair, member, door, ownership }, lane.epoch);
       return undefined;
@@ -469,25 +477,21 @@ function timedFlushes(clock: Clock): { readonly seam: (db: DatabaseSync) => Tran
 
 const nothing: Answer = { answer: undefined };
 
-/** A process id that nobody has, or that is ours with another session: its process has ended. */
-function isGone(session: string, own: string): boolean {
-  const pid = Number(session.split(".")[0]);
-  if (session === own) return false;
-  if (!Number.isInteger(pid) || pid <= 0 || pid === process.pid) return true;
-  try {
-    process.kill(pid, 0);
-    return false;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "ESRCH";
-  }
-}
-
 function writerStopped(note: WriterNote): Fault {
   return Fault.create(
     "store.writer-stopped",
     `process ${note.pid}, which writes the store, does not answer, and may be inside a transaction`,
     `Let process ${note.pid} go on (kill -CONT), or end it; the others then go on by themselves. What was on its way may still be applied: the same commit may be submitted again.`,
     { details: { pid: note.pid } },
+  );
+}
+
+function unreachable(path: string, note: WriterNote): Fault {
+  return Fault.create(
+    "store.in-use",
+    `${path} is open in process ${note.pid}, whose socket ${note.socket} is not there: its name was removed, or it lies in a directory that only that process sees under this name`,
+    "Where processes have a directory for temporary files each (systemd's PrivateTmp, containers), give the file a path of at most 80 bytes, so that the socket lies beside it, or set TMPDIR of all of them to one directory they share.",
+    { details: { path, pid: note.pid, socket: note.socket } },
   );
 }
 

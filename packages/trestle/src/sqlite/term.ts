@@ -3,7 +3,7 @@
  * transactions reads it again, under SQLite's own write lock, and does nothing in another's term (FINDINGS F18). So there are
  * never two writers, whatever sockets, locks and process ids say: those only decide when somebody tries.
  */
-import type { DatabaseSync } from "node:sqlite";
+import { DatabaseSync } from "node:sqlite";
 import { prepare, type Prepared } from "./statements.ts";
 
 /** Another process writes now: the transaction was rolled back before anything was done in it. */
@@ -19,6 +19,16 @@ export function readTerm(db: DatabaseSync): number {
   let reader = readers.get(db);
   if (!reader) readers.set(db, (reader = prepare(db, "select value from trestle_meta where name = 'term'")));
   return Number(reader.get()?.[0] ?? 0);
+}
+
+/** The term of a file, for whoever has it not open. */
+export function termOf(path: string): number {
+  const db = new DatabaseSync(path, { readOnly: true, timeout: settledWithinMs });
+  try {
+    return readTerm(db);
+  } finally {
+    db.close();
+  }
 }
 
 export const isTerm = (db: DatabaseSync, term: number): boolean => readTerm(db) === term;

@@ -1,17 +1,20 @@
 /**
  * Where the writer of a file can be found: `<file>-writer`, written by whoever became the writer, readable by this user only. It
  * names the socket and the secret that opens it. A note may be old; whether its writer lives is for lock and socket to say.
+ *
+ * The socket lies beside the file, where everybody sees it who sees the file, whatever `/tmp` they have and by whatever path they came; where
+ * its name would be too long for one, or the file system has no sockets, in a directory for temporary files.
  */
 import { chmodSync, lstatSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createHash } from "node:crypto";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { Fault } from "../kernel/index.ts";
 
 export interface WriterNote {
   readonly pid: number;
   readonly term: number;
-  /** Absent: it writes alone, and takes nobody in. */
+  /** In the note without a directory when it lies beside the file. Absent: it writes alone, and takes nobody in. */
   readonly socket?: string | undefined;
   /** 32 bytes, hex. */
   readonly secret?: string | undefined;
@@ -36,7 +39,8 @@ export function readNote(path: string): WriterNote | undefined {
   try {
     const note = JSON.parse(text) as Partial<WriterNote> | null;
     if (typeof note?.pid !== "number" || typeof note.term !== "number") return undefined;
-    return { pid: note.pid, term: note.term, socket: textOf(note.socket), secret: textOf(note.secret), alone: textOf(note.alone) };
+    const socket = textOf(note.socket);
+    return { pid: note.pid, term: note.term, socket: socket && resolve(dirname(path), socket), secret: textOf(note.secret), alone: textOf(note.alone) };
   } catch {
     return undefined;
   }
@@ -65,18 +69,49 @@ export function removeNote(path: string): void {
   rmSync(noteOf(path), { force: true });
 }
 
+/** What a writer that was killed leaves behind. */
+export function removeSocket(path: string): void {
+  try {
+    const socket = readNote(path)?.socket;
+    if (socket !== undefined && lstatSync(socket).isSocket()) rmSync(socket);
+  } catch {
+    // It is gone already, or not this user's to remove.
+  }
+}
+
 /** `sun_path` of macOS, without its NUL; Linux has four more. */
 const socketBytesMax = 103;
 
 /**
- * The name of the socket of one term, in a directory that only this user may enter. A throw says why there can be none. A new name for
+ * The socket of one term, by the first name that `open` can give it; answers what it opened, and the name as the note has it. A throw says why there can be none. A new name for
  * each term: whoever was superseded removes his own when he closes it, and never his successor's.
  */
-export function socketFor(path: string, term: number, directory = tmpdir()): string {
-  const user = process.getuid?.();
-  if (user === undefined) throw new Error("this system has no sockets in the file system");
+export async function withSocket<T>(
+  path: string,
+  term: number,
+  open: (socket: string) => Promise<T>,
+  directory = tmpdir(),
+): Promise<{ readonly opened: T; readonly socket: string }> {
+  if (process.getuid === undefined) throw new Error("this system has no sockets in the file system");
+  const beside = `${path}-socket.${term}`;
+  if (fits(beside)) {
+    try {
+      rmSync(beside, { force: true });
+      return { opened: await open(beside), socket: basename(beside) };
+    } catch {
+      // A file system without sockets, or a path by which nothing can be bound.
+    }
+  }
+  const socket = temporarySocket(path, term, directory, process.getuid());
+  return { opened: await open(socket), socket };
+}
+
+const fits = (socket: string): boolean => Buffer.byteLength(socket) <= socketBytesMax;
+
+/** In a directory that only this user may enter. */
+function temporarySocket(path: string, term: number, directory: string, user: number): string {
   const name = join(`trestle-${user}`, `${createHash("sha256").update(path).digest("hex").slice(0, 20)}.${term}`);
-  const socket = [directory, "/tmp"].map((parent) => join(parent, name)).find((full) => Buffer.byteLength(full) <= socketBytesMax);
+  const socket = [directory, "/tmp"].map((parent) => join(parent, name)).find(fits);
   if (socket === undefined) throw new Error(`the name of a socket in ${directory} would be longer than ${socketBytesMax} bytes`);
   const room = join(socket, "..");
   mkdirSync(room, { recursive: true, mode: 0o700 });

@@ -90,8 +90,18 @@ export async function startedFleet(size: number): Promise<Fleet & { end(): Promi
   }
 }
 
-export async function startMember(path: string, onTold: (name: string, answer: string) => void = () => undefined): Promise<MemberProcess> {
-  const child = fork(fileURLToPath(new URL("./member.ts", import.meta.url)), [path], { execArgv: [], stdio: ["ignore", "inherit", "inherit", "ipc"] });
+/** `through`: a command that starts it, by the rest of its arguments. */
+export async function startMember(
+  path: string,
+  onTold: (name: string, answer: string) => void = () => undefined,
+  { through: [starter = process.execPath, ...starts] = [], env = {} }: { readonly through?: readonly string[]; readonly env?: Record<string, string> } = {},
+): Promise<MemberProcess> {
+  const child = fork(fileURLToPath(new URL("./member.ts", import.meta.url)), [path], {
+    execPath: starter,
+    execArgv: starter === process.execPath ? [] : [...starts, process.execPath],
+    env: { ...process.env, ...env },
+    stdio: ["ignore", "inherit", "inherit", "ipc"],
+  });
   const waiting = new Map<number, { readonly resolve: (answer: never) => void; readonly reject: (error: Error) => void }>();
   let asked = 0;
   const gone = new Promise<void>((resolve) => child.once("exit", () => resolve()));
