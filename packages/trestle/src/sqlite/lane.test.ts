@@ -8,7 +8,7 @@ import { seededRandom, uuidv7Ids, virtualClock } from "../kernel/index.ts";
 import { commitIdRetentionMs, type Claims, type Commit, type CommitOutcome, type Expectation, type Write } from "../store/index.ts";
 import { openForWriting } from "./connection.ts";
 import { openLane, type Lane, type LaneOptions } from "./lane.ts";
-import { tailsMax } from "./log-part.ts";
+import { tailsMax } from "./lane-state.ts";
 import { isFailure, type Operation, type Result } from "./operation.ts";
 import { raiseTerm, Superseded } from "./term.ts";
 

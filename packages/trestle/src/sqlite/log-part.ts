@@ -14,29 +14,18 @@ export const headRow = "select version, n from trestle_heads where stream = ?";
 const insert = "insert into trestle_events (position, stream, version, n, at, id, type, data, meta) values (?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const scratch = new Uint8Array(16);
 
-/**
- * Tails that are remembered: nobody else writes streams while the lane's term lasts, and a stream that is written is mostly written again. A look
- * into the index costs 1 µs of the 8 that an append's statements cost, one into this map 0.2 (`npm run bench -- log-peers`).
- */
-export const tailsMax = 2_048;
-
 /** The version of its last event, and the number of the commit that wrote it, where that is known; still known when retention has removed it. */
 export interface Tail {
   version: number;
   n: number | undefined;
 }
 
-function remember(state: LaneState, stream: StoreKey, tail: Tail): Tail {
-  const { tails } = state;
-  if (tails.size >= tailsMax && !tails.has(stream)) tails.delete(tails.keys().next().value as StoreKey);
-  tails.set(stream, tail);
-  return tail;
-}
-
 function looked(state: LaneState, stream: StoreKey, text: string): Tail {
   const row = (state.sql(text).get(stream) ?? (state.hasHeads ? state.sql(headRow).get(stream) : undefined)) as
     readonly [version: number, n?: number] | undefined;
-  return remember(state, stream, row ? { version: row[0], n: row[1] } : { version: 0, n: 0 });
+  const tail: Tail = row ? { version: row[0], n: row[1] } : { version: 0, n: 0 };
+  state.tails.set(stream, tail);
+  return tail;
 }
 
 export function streamVersion(state: LaneState, stream: StoreKey): number {
