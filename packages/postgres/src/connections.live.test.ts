@@ -101,6 +101,24 @@ test("a schema of a newer format is refused", { skip }, async () => {
   await assert.rejects(postgres.open(store.schema), (fault) => Fault.is(fault, "store.newer-format"));
 });
 
+test("a store of an older format gets the functions of this one, and a process that was there before goes on", { skip }, async () => {
+  const before = await postgres.open();
+  await before.commit(commitOf([append("s", "x")]));
+  const session = await postgres.session(before.schema);
+  await session.query(
+    `update store set format = 1; create or replace function flush_v1() returns uuid language plpgsql as 'begin raise exception ''of format 1''; end'`,
+  );
+
+  const opened = await postgres.open(before.schema);
+  const outcomes = [await opened.commit(commitOf([append("s", "y")])), await before.commit(commitOf([append("s", "z")]))];
+
+  assert.deepEqual(
+    outcomes.map((outcome) => outcome.ok && outcome.n),
+    [2, 3],
+  );
+  assert.deepEqual((await session.query<{ format: number }>("select format from store")).rows, [{ format: 2 }]);
+});
+
 test("eight processes that open a store at once make its schema once", { skip }, async () => {
   const url = postgres.server.url;
   const stores = await Promise.all(Array.from({ length: 8 }, () => openPostgres({ url, schema: "raced" })));

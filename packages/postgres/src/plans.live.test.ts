@@ -120,15 +120,25 @@ for (const claimed of [0, 1, 10_000_000]) {
       await sweep.round();
       await store.resolve((await store.read.commits({ after: { epoch: 1, n: 0 }, limit: 1 }))[0]?.id as string);
     }
-    // The function carries its settings with it, into a session that has none.
+    // The function carries its settings with it, into a session that has none. Here its commits are apart, and all hold.
     const bare = await postgres.session(first.schema);
     for (let round = 0; round < 8; round++)
       await bare.query(batchCall(first.schema), [
-        ...encodeBatch([commitOf([put(`bare${round}`, "x"), append("bare", "x")], [{ kind: "record", key: `old${round}`, version: 0 }])], {
-          nowMs: null,
-          inside: false,
-          inDoubt: () => false,
-        }).parameters,
+        ...encodeBatch(
+          [
+            commitOf(
+              [
+                put(`bare${round}`, "x"),
+                put("again", "x"),
+                append("bare", "x"),
+                enqueue("x"),
+                { kind: "token", key: `bare${round}`, value: bytes("x"), keepForMs: 1_000 },
+              ],
+              [{ kind: "record", key: `old${round}`, version: 0 }],
+            ),
+          ],
+          { nowMs: null, inside: false, inDoubt: () => false },
+        ).parameters,
       ]);
     await sweep.stop();
     await Promise.all([store.close(), side.close(), bare.end(), stager.end()]);

@@ -1,17 +1,16 @@
 /**
- * Trestle's own tables and functions, as numbered files that are applied once, in order, and only forward. Functions carry the
- * version of their contract in their names, so that processes of two versions can share a store while they are deployed. A store of a newer
- * format is refused at open, never guessed at.
+ * Trestle's own tables and functions. What a format adds to the tables of the one before is applied once, in order, and only forward; with each format all
+ * functions are made anew. They carry the version of their contract in their names, so that processes of two versions can share a store while
+ * they are deployed: what a name takes and answers stays, and another contract has another name. A store of a newer format is refused at open, never guessed at.
  */
 import { readFile } from "node:fs/promises";
 import { Fault } from "trestle/kernel";
 import { commitFault } from "./lane.ts";
 import { wasRolledBack, type Pool, type Session } from "./sessions.ts";
 
-/** Format 1 is the first list, and so on. */
-const formats: readonly (readonly string[])[] = [
-  ["tables", "parts", "jobs", "claims", "queue-reads", "commit-batch", "flush", "reads", "hint", "user-sql", "staged", "sweep", "pin"],
-];
+/** The tables of format 1 are the first list, and so on. Format 2 has other functions. */
+const formats: readonly (readonly string[])[] = [["tables", "job-tables"], []];
+const functions = ["parts", "jobs", "claims", "queue-reads", "commit-batch", "flush", "reads", "hint", "user-sql", "staged", "sweep", "pin"];
 
 const attemptsMax = 5;
 
@@ -76,11 +75,13 @@ async function upgrade(session: Session, schema: string): Promise<void> {
     await session.script(
       `${rows[0] && (rows[0] as { found: unknown }).found === null ? `create schema "${schema}"; ` : ""}set local search_path = "${schema}", pg_temp`,
     );
-    for (let format = await formatOf(session, schema); format < formats.length; format++) {
-      const texts = await Promise.all((formats[format] ?? []).map((name) => readFile(new URL(`./sql/${name}.sql`, import.meta.url), "utf8")));
+    const format = await formatOf(session, schema);
+    if (format < formats.length) {
+      const files = [...formats.slice(format).flat(), ...functions];
+      const texts = await Promise.all(files.map((name) => readFile(new URL(`./sql/${name}.sql`, import.meta.url), "utf8")));
       await session.script(texts.join("\n"));
       await session.script(
-        `insert into store (format, epoch, system, home) select ${format + 1}, 1, c.system_identifier, current_home() from pg_control_system() c on conflict (one) do update set format = excluded.format`,
+        `insert into store (format, epoch, system, home) select ${formats.length}, 1, c.system_identifier, current_home() from pg_control_system() c on conflict (one) do update set format = excluded.format`,
       );
     }
     await session.script("commit");

@@ -2,7 +2,7 @@
 
 -- Claims that end without their holder: their jobs are ready again at their places, and those that were cancelled are gone. Answers the queues
 -- that have work.
-create function hand_back(p_tids tid[], p_base bigint, out queues text[]) language plpgsql volatile as $$
+create or replace function hand_back(p_tids tid[], p_base bigint, out queues text[]) language plpgsql volatile as $$
 declare
   v_queue text[]; v_key text[]; v_line bigint[];
 begin
@@ -16,7 +16,7 @@ begin
 end $$;
 
 -- Leases that have run out: their jobs are ready again at their places, and those that were cancelled are gone. At most 1,000; the rest follows.
-create function take_back(p_now bigint, p_base bigint, out queues text[]) language plpgsql volatile as $$
+create or replace function take_back(p_now bigint, p_base bigint, out queues text[]) language plpgsql volatile as $$
 declare
   v_mark bigint := coalesce(mark_of(3, '', '', 0), 0);
   v_tids tid[];
@@ -39,7 +39,7 @@ end $$;
 
 -- Hands out up to `p_most` ready jobs of a share, best first, and answers where their rows are now. One that is too late to start is dead
 -- instead; then it stops (`expired`), because what waited behind it may come before what is next. `more` says whether another one is ready.
-create function take_jobs(p_queue text, p_share text, p_most integer, p_counted boolean, p_now bigint, p_epoch integer, p_n bigint, p_until bigint, p_holder text, p_keep_dead bigint,
+create or replace function take_jobs(p_queue text, p_share text, p_most integer, p_counted boolean, p_now bigint, p_epoch integer, p_n bigint, p_until bigint, p_holder text, p_keep_dead bigint,
   out taken tid[], out expired integer, out more boolean) language plpgsql volatile as $$
 declare
   v_at record; v_tids tid[]; v_late boolean[]; v_count integer; v_first integer; v_end integer; v_rows tid[]; v_tid tid;
@@ -101,7 +101,7 @@ begin
 end $$;
 
 -- The first share after this one (null: of all) that has a ready job.
-create function next_share(p_queue text, p_after text) returns text language plpgsql volatile as $$
+create or replace function next_share(p_queue text, p_after text) returns text language plpgsql volatile as $$
 declare
   v_share text := p_after; v_priority bigint; v_mark bigint;
 begin
@@ -125,14 +125,14 @@ begin
 end $$;
 
 -- What a limit leaves: its concurrency less what is held, and what its rate lets go by now (GCRA, ITU-T I.371). Null: no end.
-create function room_of(p_places integer, p_every double precision, p_next double precision, p_now bigint) returns integer language sql immutable as $$
+create or replace function room_of(p_places integer, p_every double precision, p_next double precision, p_now bigint) returns integer language sql immutable as $$
   select least(p_places, case when p_every is not null then case when p_now < p_next then 0 else least(floor((p_now - p_next) / p_every) + 1, 512)::integer end end)
 $$;
 -- When the rate lets the next one go; null where something else is in the way, or nothing.
-create function opens_at(p_places integer, p_every double precision, p_next double precision, p_now bigint) returns bigint language sql immutable as $$
+create or replace function opens_at(p_places integer, p_every double precision, p_next double precision, p_now bigint) returns bigint language sql immutable as $$
   select case when p_every is not null and coalesce(p_places, 1) > 0 and p_next > p_now then ceil(p_next)::bigint end
 $$;
-create function next_of_rate(p_queue text, p_share text, p_slack double precision, p_now bigint) returns double precision language plpgsql volatile as $$
+create or replace function next_of_rate(p_queue text, p_share text, p_slack double precision, p_now bigint) returns double precision language plpgsql volatile as $$
 begin
   return greatest((select m.at_ms from job_mark m where m.kind = 6 and m.queue = p_queue and m.share = p_share and m.priority = 0
     order by m.kind, m.queue, m.share, m.priority, m.turn desc limit 1), p_now - p_slack);
@@ -141,7 +141,7 @@ end $$;
 -- A claim on a queue with groups, or under limits. Shares take turns in the order of their names, nobody's first, each as many jobs per turn as its
 -- weight says: deficit round robin (Shreedhar, Varghese 1995) with jobs of one size. It costs by what it takes and by the shares that
 -- are at their limit, never by what waits. The loop is that of trestle/src/sqlite/turns-part.ts, and told there.
-create function claim_by_turns(p_queue text, p_policy jsonb, p_wanted integer, p_now bigint, p_epoch integer, p_n bigint, p_until bigint, p_holder text,
+create or replace function claim_by_turns(p_queue text, p_policy jsonb, p_wanted integer, p_now bigint, p_epoch integer, p_n bigint, p_until bigint, p_holder text,
   out taken tid[], out expired integer, out opens_at_ms bigint) language plpgsql volatile as $$
 declare
   v_group jsonb := p_policy -> 'perGroup';
@@ -259,7 +259,7 @@ end $$;
 --
 -- Answers a row for each job, in order of asking and hand-out, then for each asking a row without id: when asking again may give more, and
 -- what holds for all.
-create function claim_jobs_v1(p_now bigint, p_most integer, p_request integer[], p_queue text[], p_limit integer[], p_lease_ms bigint[], p_holder text[], p_policy text[])
+create or replace function claim_jobs_v1(p_now bigint, p_most integer, p_request integer[], p_queue text[], p_limit integer[], p_lease_ms bigint[], p_holder text[], p_policy text[])
 returns table (asking integer, id uuid, hint text, key text, attempt integer, again boolean, sent_at_ms bigint, payload bytea, next_due_at_ms bigint, back text[], now_ms bigint, epoch integer, n bigint, head bigint, life uuid)
 language plpgsql volatile as $$
 declare
@@ -331,7 +331,7 @@ begin
 end $$;
 
 -- Removes what was kept for a time that is over, at most 1,000 of a kind, once a second: it rides on whatever batch comes.
-create function tidy_jobs(p_now bigint) returns void language plpgsql volatile as $$
+create or replace function tidy_jobs(p_now bigint) returns void language plpgsql volatile as $$
 declare
   v_mark bigint := coalesce(mark_of(7, '', '', 0), 0); v_tids tid[];
 begin
@@ -352,7 +352,7 @@ begin
 end $$;
 
 -- Claims that still hold last `p_lease_ms` from now; answers where their rows are now. What is not answered is over, or was cancelled.
-create function extend_jobs_v1(p_now bigint, p_id uuid[], p_hint tid[], p_epoch integer[], p_n bigint[], p_lease_ms bigint[])
+create or replace function extend_jobs_v1(p_now bigint, p_id uuid[], p_hint tid[], p_epoch integer[], p_n bigint[], p_lease_ms bigint[])
 returns table (claim integer, hint text, life uuid) language plpgsql volatile as $$
 declare
   v_now bigint; v_life uuid; v_found record;
@@ -372,7 +372,7 @@ end $$;
 
 -- For a heartbeat, which has a connection of its own: the claims of a holder of which less than two thirds are left last `p_lease_ms` from now. Looked for
 -- before the lane is taken, since there is mostly none.
-create function keep_jobs_v1(p_now bigint, p_holder text, p_lease_ms bigint) returns void language plpgsql volatile as $$
+create or replace function keep_jobs_v1(p_now bigint, p_holder text, p_lease_ms bigint) returns void language plpgsql volatile as $$
 declare
   v_now bigint := store_now(p_now); v_tids tid[];
 begin
@@ -387,7 +387,7 @@ end $$;
 
 -- For a heartbeat: takes back what the holder has claimed, at most 1,000; `more` says whether that was all. It has a commit number as claims have, since others
 -- hear of work by it.
-create function release_jobs_v1(p_now bigint, p_holder text) returns table (epoch integer, n bigint, queues text[], more boolean, life uuid) language plpgsql volatile as $$
+create or replace function release_jobs_v1(p_now bigint, p_holder text) returns table (epoch integer, n bigint, queues text[], more boolean, life uuid) language plpgsql volatile as $$
 declare
   v_now bigint; v_life uuid; v_epoch integer; v_n bigint; v_tids tid[]; v_queues text[];
 begin

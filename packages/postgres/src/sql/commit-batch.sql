@@ -14,8 +14,12 @@
 -- commit_pkey, commit_number, event_pkey). Hash and merge joins and sequential scans are switched off on the function, because with
 -- fresh or missing statistics the planner prefers to read whole tables (1.7 times slower measured, and worse as they grow).
 --
--- What it costs is executor work, not waiting: so few statements, and arrays are read by subscript (`p_x[i]`). unnest() of ten arrays
--- makes a stored row of each element first, which was a third of each insert.
+-- What it costs is executor work, not waiting: so few statements, each of which costs 10 to 60 µs before its first row, and arrays are read by
+-- subscript (`p_x[i]`). unnest() of ten arrays makes a stored row of each element first, which was a third of each insert; so does any set in FROM, and
+-- where it counts generate_series() stands in a select list.
+--
+-- Two ways through it: commits that are apart, and all hold, are judged by one statement and applied by one for each table; all others go one after the
+-- other through the loop behind it.
 --
 -- A *slot* is one key that the batch touches. The judge works on slots only, in memory:
 --   version  0 absent, > 0 the stored version, < 0 staged by that commit of this batch (a stream's version is counted on, never < 0)
@@ -34,7 +38,7 @@
 --   10 put (bytes `number`, `length`; `until`; index entries `p_entries[ref]`)    11 remove    12 token (as put)    13 append `number` events, the first of them `p_event_…[ref]`
 --   14 trim the stream up to version `number`
 --   20 add  21 max  22 min  23 union  with `p_merge_text[ref]`, and bounds `p_merge_low`, `p_merge_high` for add    24 set-once (as put)
-create function commit_batch_v1(
+create or replace function commit_batch_v1(
   -- an array without elements is null
   -- the store's clock when a test brings one; when the oldest id of the batch was minted; the batch is one commit inside a transaction of its caller's, and a refusal undoes that transaction
   p_now bigint, p_inside boolean,
@@ -69,13 +73,15 @@ declare
   v_version bigint[]; v_writer integer[]; v_creator integer[]; v_source integer[]; v_merged text[];
   w_version bigint[]; w_writer integer[]; w_creator integer[]; w_source integer[]; w_merged text[];
   v_status integer[]; v_number bigint[]; v_fresh bigint[]; v_epochs integer[]; v_failed integer[] := '{}'; v_stopped integer[] := '{}'; v_standing text[] := '{}';
-  v_commits integer := coalesce(cardinality(p_id), 0); v_slots integer := coalesce(cardinality(p_slot_key), 0); v_updates boolean; v_first_n bigint; v_old boolean; v_all boolean; v_home text; v_trimmed boolean; v_tidied bigint; v_set text;
+  v_commits integer := coalesce(cardinality(p_id), 0); v_slots integer := coalesce(cardinality(p_slot_key), 0); v_updates boolean; v_first_n bigint; v_old boolean; v_all boolean; v_moved boolean; v_home text; v_trimmed boolean; v_tidied bigint; v_set text;
   v_op integer := 0; v_first integer; v_kind integer; v_slot integer;
   v_refused integer; v_holds boolean; v_current text; v_next text; v_number_now numeric; v_by numeric; v_merging boolean;
   v_claim_tid tid[]; v_claim_epoch integer[]; v_claim_n bigint[]; v_gave record; v_gave_commit integer[] := '{}'; v_gave_queue text[] := '{}'; v_gave_keys text[] := '{}';
 begin
-  if current_setting('transaction_isolation') <> 'read committed' then perform require_read_committed(); end if;
-  if pg_is_in_recovery() then raise exception 'the server is a standby' using errcode = '25006'; end if;
+  if current_setting('transaction_isolation') <> 'read committed' or pg_is_in_recovery() then
+    perform require_read_committed();
+    raise exception 'the server is a standby' using errcode = '25006';
+  end if;
   v_set := set_config('synchronous_commit', 'off', true);
 
   -- lock
@@ -83,31 +89,105 @@ begin
 
   -- load: from here on each statement sees everything that was committed before the lane was ours
   v_now := store_now(p_now);
-  v_old := p_oldest_ms < v_now - p_retention_ms;
-  select s.epoch, s.home, coalesce((select c.n from commit c where c.n is not null order by c.n desc limit 1), 0),
+  select s.epoch, s.epoch = 0 or s.home <> timeline() || '/' || (select d.oid from pg_database d where d.datname = current_database()),
+      p_oldest_ms < v_now - p_retention_ms, coalesce((select c.n from commit c where c.n is not null order by c.n desc limit 1), 0),
       greatest((select e.position from event e order by e.position desc limit 1), s.head_position), s.head_position > 0,
       (select l.id from life l where l.one),
-      (select m.mark from job_mark m where m.kind = 7 and m.queue = '' and m.share = '' and m.priority = 0 order by m.kind, m.queue, m.share, m.priority, m.turn desc limit 1)
-    into v_epoch, v_home, v_n, v_position, v_trimmed, v_life, v_tidied from store s;
+      (select m.mark from job_mark m where m.kind = 7 and m.queue = '' and m.share = '' and m.priority = 0 order by m.kind, m.queue, m.share, m.priority, m.turn desc limit 1),
+      p_apart and p_entries is null and p_pause_commit is null and not exists (select from (select unnest(p_id) as id offset 0) x where exists (select from commit c where c.id = x.id))
+    into v_epoch, v_moved, v_old, v_n, v_position, v_trimmed, v_life, v_tidied, v_all from store s;
   if v_life is null then v_life := mark_life(); end if;
-  if v_epoch = 0 or v_home <> current_home() then v_epoch := current_epoch(); end if;
-  v_known := array(select (select coalesce(c.n, 0) from commit c where c.id = x.id) from unnest(p_id) with ordinality x (id, i) order by x.i);
-  if cardinality(p_older) > 0 then
-    v_older := array(select (select c.n from commit c where c.id = x.id) from unnest(p_older) with ordinality x (id, i) order by x.i);
-  end if;
+  if v_moved then v_epoch := current_epoch(); end if;
   -- an expired record is loaded as its negative version; where nothing was ever trimmed, no stream has a row of its own
   v_stored := array(
-    select coalesce(case p_slot_kind[x.i]
-        when 1 then (select case when r.expires_at_ms is null or r.expires_at_ms > v_now then r.version else -r.version end from record r where r.key = x.key order by r.version desc limit 1)
-        when 2 then (select case when t.keep_until_ms > v_now then t.version end from token t where t.key = x.key)
-        when 3 then coalesce((select e.version from event e where e.stream = x.key order by e.version desc limit 1), case when v_trimmed then (select h.version from stream_head h where h.stream = x.key) end)
+    select coalesce(case p_slot_kind[i]
+        when 1 then (select case when r.expires_at_ms is null or r.expires_at_ms > v_now then r.version else -r.version end from record r where r.key = p_slot_key[i] order by r.version desc limit 1)
+        when 2 then (select case when t.keep_until_ms > v_now then t.version end from token t where t.key = p_slot_key[i])
+        when 3 then coalesce((select e.version from event e where e.stream = p_slot_key[i] order by e.version desc limit 1), case when v_trimmed then (select h.version from stream_head h where h.stream = p_slot_key[i]) end)
       end, 0)
-    from unnest(p_slot_key) with ordinality x (key, i) order by x.i);
+    from (select generate_series(1, v_slots) as i) x);
   v_version := v_stored;
   if 0 > any (v_stored) then
     for v_at in 1 .. cardinality(v_stored) loop
       if v_stored[v_at] < 0 then v_version[v_at] := 0; v_stored[v_at] := -v_stored[v_at]; end if;
     end loop;
+  end if;
+  v_updates := 0 < any (v_stored);
+  if p_claim_id is not null then
+    select f.tids, f.epochs, f.ns into v_claim_tid, v_claim_epoch, v_claim_n from find_claims(p_claim_id, p_claim_hint) f;
+  end if;
+  if v_updates and v_all then
+    v_all := not exists (
+      select from unnest(p_slot_kind, p_slot_key, p_slot_writer, v_stored) x (kind, key, writer, stored) join record r on r.key = x.key and r.version = x.stored
+      where x.kind = 1 and x.writer > 0 and x.stored > 0 and r.entries is not null);
+  end if;
+
+  -- Apart, and everything that they expect holds: that is what one after the other would come to. Commit i has number v_n + i.
+  if v_all and not v_old and not exists (
+    select from (select generate_series(1, cardinality(p_op_kind)) as i) x where case p_op_kind[i]
+      when 1 then v_version[p_op_slot[i]] <> p_op_number[i]
+      when 8 then (v_claim_n[p_op_slot[i]] = p_op_number[i] and v_claim_epoch[p_op_slot[i]] = p_op_ref[i]) is not true
+      when 30 then (v_claim_n[p_op_slot[i]] = p_op_number[i] and v_claim_epoch[p_op_slot[i]] = p_op_ref[i]) is not true
+      else false end)
+  then
+    if p_end_commit is null and p_job_shape = 0 and (p_job_commit is null or not exists (
+      -- Each line has its mark, and nothing of its queue is due: apply_jobs would come to the same.
+      select from unnest(p_line_queue, p_line_share, p_line_priority) x (queue, share, priority) where
+        (select m.mark from job_mark m where m.kind = 1 and m.queue = x.queue and m.share = x.share and m.priority = x.priority order by m.kind, m.queue, m.share, m.priority, m.turn desc limit 1) is null
+        or (select d.mark > v_now + 1 or d.mark > 0 and d.mark < v_now - 10000
+            or (select j.due_at_ms from job j where j.queue = x.queue and j.state in (3, 7) and j.due_at_ms >= d.mark and j.due_at_ms <= v_now order by j.queue, j.due_at_ms limit 1) is not null
+          from (select coalesce((select m.mark from job_mark m where m.kind = 2 and m.queue = x.queue and m.share = '' and m.priority = 0 order by m.kind, m.queue, m.share, m.priority, m.turn desc limit 1), 0) as mark offset 0) d)))
+    then
+      if p_job_commit is not null then
+        insert into job (id, queue, state, share, priority, seq, place, rank, line, due_at_ms, sent_at_ms, until_ms, payload)
+          select p_job_id[i], p_job_queue[i], case when p_job_due[i] > v_now then 7 else 1 end, p_job_share[i], p_job_priority[i], x.place, x.place, x.place, x.place, greatest(p_job_due[i], v_now), v_now, p_job_until[i],
+            substring(p_payload from p_job_from[i] for p_job_length[i])
+          from (select g.i, ((v_n + p_job_commit[g.i]) << 20) + (1 << 19) + g.i as place from (select generate_series(1, cardinality(p_job_id)) as i) g offset 0) x
+          where not exists (select from job j where j.id = p_job_id[i]);
+      end if;
+    else
+      v_gave := apply_jobs(v_now, p_payload, array(select v_n + generate_series(1, v_commits)), v_n + 1, p_line_queue, p_line_share, p_line_priority, p_job_shape,
+        p_job_commit, p_job_at, p_job_id, p_job_queue, p_job_from, p_job_length, p_job_due, p_job_priority, p_job_key, p_job_unique, p_job_share, p_job_until, p_job_replaces,
+        p_end_commit, p_end_at, p_end_id, v_claim_tid, p_end_claim, p_end, p_end_due, p_end_error, p_end_keep, p_end_from, p_end_length);
+      v_gave_commit := v_gave.commits;
+      v_gave_queue := v_gave.queues;
+      for v_at in 1 .. cardinality(v_gave_commit) loop
+        p_keys[v_gave_commit[v_at]] := (p_keys[v_gave_commit[v_at]]::text[] || ('q' || v_gave_queue[v_at]))::text;
+      end loop;
+    end if;
+    insert into commit (id, epoch, n, at_ms, keys) select p_id[i], v_epoch, v_n + i, v_now, p_keys[i]::text[] from (select generate_series(1, v_commits) as i) x;
+    if p_event_commit is not null then
+      insert into event (position, stream, version, n, id, type, data, meta, at_ms)
+        select v_position + i, p_slot_key[p_op_slot[p_event_op[i]]], v_stored[p_op_slot[p_event_op[i]]] + i - p_op_ref[p_event_op[i]] + 1, v_n + p_event_commit[i],
+          p_event_id[i], p_event_type[i], substring(p_payload from p_event_from[i] for p_event_length[i]),
+          case when p_event_meta[i] >= 0 then substring(p_payload from p_event_from[i] + p_event_length[i] for p_event_meta[i]) end, v_now
+        from (select generate_series(1, cardinality(p_event_commit)) as i) x;
+    end if;
+    if 10 = any (p_op_kind) then
+      insert into record (key, version, home, created, expires_at_ms, value)
+        select p_slot_key[i], v_n + p_slot_writer[i], home_of(p_slot_key[i]),
+          case when v_version[i] > 0 then (select r.created from record r where r.key = p_slot_key[i] and r.version = v_version[i]) else v_n + p_slot_writer[i] end,
+          p_op_until[p_slot_source[i]], substring(p_payload from p_op_number[p_slot_source[i]]::integer for p_op_length[p_slot_source[i]])
+        from (select generate_series(1, v_slots) as i) x where p_slot_kind[i] = 1 and p_slot_writer[i] > 0;
+      if v_updates then
+        delete from record r using (select generate_series(1, v_slots) as i offset 0) x
+          where p_slot_kind[i] = 1 and p_slot_writer[i] > 0 and v_stored[i] > 0 and r.key = p_slot_key[i] and r.version = v_stored[i];
+      end if;
+    end if;
+    if 12 = any (p_op_kind) then
+      insert into token (key, value, version, keep_until_ms)
+        select p_slot_key[i], substring(p_payload from p_op_number[p_slot_source[i]]::integer for p_op_length[p_slot_source[i]]), v_n + p_slot_writer[i], v_now + p_op_until[p_slot_source[i]]
+        from (select generate_series(1, v_slots) as i) x where p_slot_kind[i] = 2 and p_slot_writer[i] > 0
+        on conflict (key) do update set value = excluded.value, version = excluded.version, keep_until_ms = excluded.keep_until_ms;
+    end if;
+    if (v_tidied > v_now - 1000 and v_tidied <= v_now + 1) is not true then perform tidy_jobs(v_now); end if;
+    return query select null::integer[], null::integer[], null::bigint[], v_failed, v_stopped, v_standing, v_epoch, v_n + v_commits, v_gave_commit, v_gave_queue, v_life, v_n + 1;
+    return;
+  end if;
+
+  v_known := array(select (select coalesce(c.n, 0) from commit c where c.id = x.id) from unnest(p_id) with ordinality x (id, i) order by x.i);
+  if cardinality(p_older) > 0 then
+    v_older := array(select (select c.n from commit c where c.id = x.id) from unnest(p_older) with ordinality x (id, i) order by x.i);
   end if;
   if p_op_kind && '{4,6}' then
     v_tail := array(
@@ -120,36 +200,16 @@ begin
       select case when p_slot_merges[x.i] then (select convert_from(r.value, 'UTF8') from record r where r.key = x.key order by r.version desc limit 1) end
       from unnest(p_slot_key) with ordinality x (key, i) order by x.i);
   end if;
-  if cardinality(p_claim_id) > 0 then
-    select f.tids, f.epochs, f.ns into v_claim_tid, v_claim_epoch, v_claim_n from find_claims(p_claim_id, p_claim_hint) f;
-  end if;
+  v_status := array_fill(0, array[v_commits]);
+  v_epochs := array_fill(v_epoch, array[v_commits]);
+  v_writer := array_fill(0, array[v_slots]);
+  v_creator := v_writer;
+  v_source := v_writer;
+  v_number := array_fill(0::bigint, array[v_commits]);
+  v_fresh := array_fill(null::bigint, array[v_commits]);
+
   -- judge: exactly as if the commits were applied one after the other
-  -- Commits that are apart are judged at once: when everything that they expect holds, that is what one after the other would come to.
-  v_all := p_apart and not v_old and (0 <= any (v_known)) is not true;
-  if v_all then
-    v_all := not exists (
-      select from generate_series(1, cardinality(p_op_kind)) i where case p_op_kind[i]
-        when 1 then v_version[p_op_slot[i]] <> p_op_number[i]
-        when 8 then (v_claim_n[p_op_slot[i]] = p_op_number[i] and v_claim_epoch[p_op_slot[i]] = p_op_ref[i]) is not true
-        when 30 then (v_claim_n[p_op_slot[i]] = p_op_number[i] and v_claim_epoch[p_op_slot[i]] = p_op_ref[i]) is not true
-        else false end);
-  end if;
-  if v_all then
-    v_fresh := array(select v_n + i from generate_series(1, v_commits) i order by i);
-    v_first_n := v_n + 1;
-    v_n := v_n + v_commits;
-    v_writer := p_slot_writer;
-    v_source := p_slot_source;
-  else
-    v_status := array_fill(0, array[v_commits]);
-    v_epochs := array_fill(v_epoch, array[v_commits]);
-    v_writer := array_fill(0, array[v_slots]);
-    v_creator := v_writer;
-    v_source := v_writer;
-    v_number := array_fill(0::bigint, array[v_commits]);
-    v_fresh := array_fill(null::bigint, array[v_commits]);
-  end if;
-  for v_commit in 1 .. case when v_all then 0 else v_commits end loop
+  for v_commit in 1 .. v_commits loop
     v_first := v_op + 1;
     v_op := p_last[v_commit];
     if v_old and minted_at_ms(p_id[v_commit]) < v_now - p_retention_ms then
@@ -336,7 +396,7 @@ begin
   end if;
   if cardinality(p_event_commit) > 0 then
     insert into event (position, stream, version, n, id, type, data, meta, at_ms)
-      select v_position + case when v_all then i else a_position[y.op] + y.nth end, p_slot_key[p_op_slot[y.op]], case when v_all then v_stored[p_op_slot[y.op]] else a_version[y.op] end + y.nth, v_fresh[p_event_commit[i]],
+      select v_position + a_position[y.op] + y.nth, p_slot_key[p_op_slot[y.op]], a_version[y.op] + y.nth, v_fresh[p_event_commit[i]],
         p_event_id[i], p_event_type[i], substring(p_payload from p_event_from[i] for p_event_length[i]),
         case when p_event_meta[i] >= 0 then substring(p_payload from p_event_from[i] + p_event_length[i] for p_event_meta[i]) end, v_now
       from generate_series(1, cardinality(p_event_commit)) i, lateral (select p_event_op[i] as op, i - p_op_ref[p_event_op[i]] + 1 as nth) y
@@ -346,7 +406,6 @@ begin
     perform trim_streams(p_last, v_fresh, p_op_kind, p_op_slot, p_op_number, p_slot_key);
   end if;
   -- A record: the new version in, the one before it out. Its index entries are touched only when they change.
-  v_updates := 0 < any (v_stored);
   v_listed := coalesce(cardinality(p_entries) > 0, false);
   if v_updates and not v_listed then
     v_listed := exists (
@@ -359,12 +418,10 @@ begin
       case when y.version = 0 then -v_now when y.source > 0 then p_op_until[y.source] when y.creator = 0 then r.expires_at_ms end,
       case when y.version = 0 then null when y.source > 0 then p_entries[nullif(p_op_ref[y.source], 0)] when y.creator = 0 then r.entries end,
       case when y.version = 0 then '' when v_merged[x.i] is null then substring(p_payload from p_op_number[y.source]::integer for p_op_length[y.source]) else convert_to(v_merged[x.i], 'UTF8') end
-    from unnest(p_slot_key) with ordinality x (key, i) cross join lateral (select v_writer[x.i] as writer, v_source[x.i] as source,
-        case when v_all then -1 else v_version[x.i] end as version, case when not v_all then v_creator[x.i] when v_version[x.i] = 0 then v_writer[x.i] else 0 end as creator) y
+    from unnest(p_slot_key) with ordinality x (key, i) cross join lateral (select v_writer[x.i] as writer, v_source[x.i] as source, v_version[x.i] as version, v_creator[x.i] as creator) y
       left join record r on v_updates and r.key = x.key and r.version = nullif(v_stored[x.i], 0)
     where p_slot_kind[x.i] = 1 and y.writer > 0 and (y.version <> 0 or v_stored[x.i] > 0);
   if v_listed then
-    if v_all then v_creator := array(select case when v_version[i] = 0 then v_writer[i] else 0 end from generate_series(1, v_slots) i order by i); end if;
     delete from entry e using unnest(p_slot_kind, p_slot_key, v_writer, v_creator, v_stored) x (kind, key, writer, creator, stored)
         join record before on before.key = x.key and before.version = x.stored
         join record after on after.key = x.key and after.version = v_fresh[x.writer],
@@ -398,11 +455,11 @@ begin
     raise exception 'refused' using errcode = 'TR002', detail = row_to_json(row)::text
       from (select v_status as status, v_epochs as epoch, v_number as number, v_failed as failed, v_stopped as stopped, v_standing as standing, v_epoch as now_epoch, v_n as head, v_gave_commit as gave_commit, v_gave_queue as gave_queue, v_life as life, null as first) row;
   end if;
-  return query select v_status, v_epochs, v_number, v_failed, v_stopped, v_standing, v_epoch, v_n, v_gave_commit, v_gave_queue, v_life, case when v_all then v_first_n end;
+  return query select v_status, v_epochs, v_number, v_failed, v_stopped, v_standing, v_epoch, v_n, v_gave_commit, v_gave_queue, v_life, null::bigint;
 end $$;
 
 -- What became of a commit, decided by writing a refusal under its id unless an outcome exists. n is null: it is not, and will never be, applied.
-create function resolve_commit_v1(p_now bigint, p_retention_ms bigint, p_id uuid)
+create or replace function resolve_commit_v1(p_now bigint, p_retention_ms bigint, p_id uuid)
 returns table (epoch integer, n bigint, head bigint, life uuid) language plpgsql volatile as $$
 begin
   perform require_read_committed();

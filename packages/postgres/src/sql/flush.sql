@@ -1,7 +1,7 @@
 -- The flush barrier. A commit like any other, so that it waits for the disk and for the synchronous standbys; what was visible when it
 -- began is durable when it ends, if the life it answers is the one in which it was seen: a server that crashed meanwhile and is back
 -- flushes as well, and what it lost is none the more durable.
-create function flush_v1() returns uuid language plpgsql volatile as $$
+create or replace function flush_v1() returns uuid language plpgsql volatile as $$
 declare
   v_life uuid := this_life();
 begin

@@ -1,4 +1,4 @@
--- Jobs: the tables, and what commits and claims do to them. The order of hand-out is docs/concepts/queue.md (FINDINGS F17), as on SQLite.
+-- Jobs: what commits and claims do to them; the tables are job-tables.sql. The order of hand-out is docs/concepts/queue.md (FINDINGS F17), as on SQLite.
 -- Run inside the store's schema, after parts.sql and before commit-batch.sql. The functions without a version in their names run inside
 -- one that has it, under the lane and its settings.
 --
@@ -16,84 +16,13 @@
 -- States: 1 ready, 2 running, 3 retrying, 4 parked, 5 undetermined, 6 behind, 7 scheduled, 8 dead, 9 done and kept; what enters and leaves each is told in
 -- trestle/src/sqlite/jobs-part.ts. Up to 5 they are heads: at most one job of a key is in one of these.
 
-create table job (
-  id uuid not null,
-  queue text collate "C" not null,
-  state smallint not null,
-  share text collate "C" not null default '',
-  priority bigint not null,
-  -- the order of sending; of joining the lines; of claims (see above); of joining its key
-  seq bigint not null,
-  place bigint not null,
-  rank bigint not null,
-  line bigint not null,
-  due_at_ms bigint not null,
-  sent_at_ms bigint not null,
-  attempt integer not null default 0,
-  -- how often it was handed out
-  claims integer not null default 0,
-  cancelled boolean not null default false,
-  key text collate "C",
-  unique_key text collate "C",
-  -- of its claim: the fence, the end of its lease, who holds it
-  epoch integer,
-  n bigint,
-  lease_until_ms bigint,
-  holder text,
-  error text,
-  -- of one that waits: too late to start it afterwards; of one that has ended: kept until then
-  until_ms bigint,
-  payload bytea not null
-);
--- Payloads are bytes nobody looks into: compressing them would only hold the lane.
-alter table job alter column payload set storage external;
-create unique index job_id on job (id);
-create index job_ready on job (queue, share, priority, rank, place) where state = 1;
--- What counts against limits, oldest claim first.
-create index job_held on job (queue, n, share) where state = 2 and share <> '';
-create index job_until on job (until_ms) where state in (8, 9) and until_ms is not null;
--- "is not null", so that only what asks for leases can use it: a count of what runs could walk it from its beginning otherwise.
-create index job_lease on job (lease_until_ms) where state = 2 and lease_until_ms is not null;
-create index job_due on job (queue, due_at_ms, seq) where state in (3, 7);
-create index job_kept on job (queue, state, id) where state in (4, 5, 8);
-create index job_head on job (queue, key, line desc) where key is not null and state <= 5;
-create index job_behind on job (queue, key, line) where state = 6;
-create index job_joining on job (queue, key, due_at_ms, seq) where key is not null and state = 7;
-create index job_unique on job (queue, unique_key, seq desc) where unique_key is not null and state in (1, 3, 6, 7);
-
--- kind 1: no ready job of this queue, share and priority has a rank below `mark`; without a row there is no ready job at all
--- kind 2: no waiting job of this queue falls due before `mark`
--- kind 3: no lease of a running job ends before `mark` (queue '')
--- kind 4: no counted job of this queue that runs has a claim before number `mark`
--- kind 5: who was served last in this queue (`name`, a share), and how many it may still take in its turn (`mark`)
--- kind 6: when the next job of this queue or share may be handed out under a rate (`at_ms`); `share` '' is the queue
--- kind 7: nothing that was kept for a time is due to go before `mark` (queue '')
--- kind 8: there has been such a queue
--- kind 9: no head of this key (in `share`) has a line below `mark`
-create table job_mark (
-  kind smallint not null,
-  queue text collate "C" not null,
-  share text collate "C" not null default '',
-  priority bigint not null default 0,
-  turn bigint not null,
-  mark bigint not null,
-  name text collate "C",
-  at_ms double precision
-);
-create unique index job_mark_newest on job_mark (kind, queue, share, priority, turn desc);
-create index job_mark_rates on job_mark (at_ms) where kind = 6;
-create index job_mark_keys on job_mark (mark) where kind = 9;
-
--- Nothing of these queues is handed out.
-create table job_paused (queue text collate "C" primary key);
-
-create function mark_of(p_kind integer, p_queue text, p_share text, p_priority bigint) returns bigint language plpgsql volatile as $$
+create or replace function mark_of(p_kind integer, p_queue text, p_share text, p_priority bigint) returns bigint language plpgsql volatile as $$
 begin
   return (select m.mark from job_mark m where m.kind = p_kind and m.queue = p_queue and m.share = p_share and m.priority = p_priority
     order by m.kind, m.queue, m.share, m.priority, m.turn desc limit 1);
 end $$;
 
-create function move_mark(p_kind integer, p_queue text, p_share text, p_priority bigint, p_mark bigint, p_name text default null, p_at_ms double precision default null)
+create or replace function move_mark(p_kind integer, p_queue text, p_share text, p_priority bigint, p_mark bigint, p_name text default null, p_at_ms double precision default null)
 returns void language plpgsql volatile as $$
 declare
   v_tid tid; v_turn bigint;
@@ -105,7 +34,7 @@ begin
 end $$;
 
 -- The next priority of a share after this one, and its mark.
-create function next_priority(p_queue text, p_share text, p_after bigint, out priority bigint, out mark bigint) language plpgsql volatile as $$
+create or replace function next_priority(p_queue text, p_share text, p_after bigint, out priority bigint, out mark bigint) language plpgsql volatile as $$
 begin
   select m.priority, m.mark into priority, mark from job_mark m where m.kind = 1 and m.queue = p_queue and m.share = p_share and m.priority > p_after
     order by m.kind, m.queue, m.share, m.priority, m.turn desc limit 1;
@@ -113,7 +42,7 @@ end $$;
 
 -- Jobs of these queues, shares and priorities, each named once or so, are about to be ready: each has a mark from here on. `p_base` is below
 -- the places of this batch.
-create function line_up(p_queue text[], p_share text[], p_priority bigint[], p_base bigint) returns void language plpgsql volatile as $$
+create or replace function line_up(p_queue text[], p_share text[], p_priority bigint[], p_base bigint) returns void language plpgsql volatile as $$
 declare
   v_mark bigint;
 begin
@@ -128,7 +57,7 @@ begin
 end $$;
 
 -- The same for the lines of these rows.
-create function line_up_rows(p_tid tid[], p_base bigint) returns void language plpgsql volatile as $$
+create or replace function line_up_rows(p_tid tid[], p_base bigint) returns void language plpgsql volatile as $$
 declare
   v_queue text[]; v_share text[]; v_priority bigint[];
 begin
@@ -138,7 +67,7 @@ begin
 end $$;
 
 -- The line of a key's head, or null when it has none.
-create function head_of(p_queue text, p_key text) returns bigint language plpgsql volatile as $$
+create or replace function head_of(p_queue text, p_key text) returns bigint language plpgsql volatile as $$
 declare
   v_from bigint := coalesce(mark_of(9, p_queue, p_key, 0), 0);
 begin
@@ -147,7 +76,7 @@ end $$;
 
 -- Lets jobs of these queues join that have fallen due, in order of due time; at most 1,000 of a queue, the rest follows in the next
 -- batch. Answers how many places it gave, from `p_place` on, and the queues in which more is due.
-create function join_due(p_queues text[], p_now bigint, p_place bigint, out places integer, out backlog text[]) language plpgsql volatile as $$
+create or replace function join_due(p_queues text[], p_now bigint, p_place bigint, out places integer, out backlog text[]) language plpgsql volatile as $$
 declare
   v_queue text; v_mark bigint; v_moved integer;
 begin
@@ -174,7 +103,7 @@ begin
 end $$;
 
 -- These jobs of one queue, which were scheduled or wait for a retry, join in this order.
-create function join_jobs(p_tid tid[], p_place bigint) returns integer language plpgsql volatile as $$
+create or replace function join_jobs(p_tid tid[], p_place bigint) returns integer language plpgsql volatile as $$
 begin
   perform line_up_rows(p_tid, p_place);
   update job j set place = p_place + m.i, rank = p_place + m.i, line = case when j.state = 7 then p_place + m.i else j.line end,
@@ -188,7 +117,7 @@ begin
 end $$;
 
 -- These jobs, which have waited in their lines, are ready: at their places, or at the mark where claims have passed those. Answers their queues.
-create function make_ready(p_tid tid[], p_base bigint) returns text[] language plpgsql volatile as $$
+create or replace function make_ready(p_tid tid[], p_base bigint) returns text[] language plpgsql volatile as $$
 declare
   v_queue text[];
 begin
@@ -203,7 +132,7 @@ begin
 end $$;
 
 -- The head at `line` of each key has gone: the next one behind it is ready. Answers which commit gave work to which queue.
-create function advance(p_base bigint, p_commit integer[], p_queue text[], p_key text[], p_line bigint[], out commits integer[], out queues text[]) language plpgsql volatile as $$
+create or replace function advance(p_base bigint, p_commit integer[], p_queue text[], p_key text[], p_line bigint[], out commits integer[], out queues text[]) language plpgsql volatile as $$
 declare
   v_tid tid[] := array(
     select (select b.ctid from job b where b.queue = x.queue and b.key = x.key and b.state = 6 and b.line > x.line order by b.queue, b.key, b.line limit 1)
@@ -222,7 +151,7 @@ end $$;
 
 -- New jobs, in order; `p_fresh[commit]` is the number of its commit, and null when that was not applied. `p_base` is below all their places.
 -- `p_shape`: see apply_jobs.
-create function enqueue_jobs(p_now bigint, p_payload bytea, p_fresh bigint[], p_base bigint, p_first bigint, p_backlog text[], p_shape integer,
+create or replace function enqueue_jobs(p_now bigint, p_payload bytea, p_fresh bigint[], p_base bigint, p_first bigint, p_backlog text[], p_shape integer,
   p_commit integer[], p_id uuid[], p_queue text[], p_from integer[], p_length integer[], p_due bigint[], p_priority bigint[], p_key text[], p_unique text[], p_share text[], p_until bigint[], p_sent bigint, p_replaces boolean default false)
 returns void language plpgsql volatile as $$
 declare
@@ -269,7 +198,7 @@ begin
 end $$;
 
 -- A job that replaces: the one that waits with its unique key and was never handed out goes. Answers when it was sent, and when the new one is due.
-create function replace_job(p_now bigint, p_base bigint, p_id uuid, p_queue text, p_unique text, p_due bigint, p_at_most_ms bigint, out sent bigint, out due bigint, out known boolean) language plpgsql volatile as $$
+create or replace function replace_job(p_now bigint, p_base bigint, p_id uuid, p_queue text, p_unique text, p_due bigint, p_at_most_ms bigint, out sent bigint, out due bigint, out known boolean) language plpgsql volatile as $$
 declare
   v_tid tid; v_key text; v_line bigint; v_state smallint;
 begin
@@ -289,7 +218,7 @@ begin
 end $$;
 
 -- Ends of claims that hold: 0 done, 1 retry, 2 later, 4 parked, 5 undetermined, 8 dead, 9 done and kept (8 and 9 until `p_keep`). Answers which commit gave work to which queue.
-create function end_jobs(p_now bigint, p_fresh bigint[], p_base bigint, p_first bigint, p_commit integer[], p_tid tid[], p_end integer[], p_due bigint[], p_error text[], p_keep bigint[],
+create or replace function end_jobs(p_now bigint, p_fresh bigint[], p_base bigint, p_first bigint, p_commit integer[], p_tid tid[], p_end integer[], p_due bigint[], p_error text[], p_keep bigint[],
   out commits integer[], out queues text[]) language plpgsql volatile as $$
 declare
   v_commit integer[]; v_queue text[]; v_key text[]; v_line bigint[]; v_share text[];
@@ -343,7 +272,7 @@ begin
 end $$;
 
 -- Waiting jobs are removed; a running one keeps its key, and its holder is told when it extends or ends the claim.
-create function cancel_jobs(v_base bigint, p_commit integer[], p_id uuid[], out commits integer[], out queues text[]) language plpgsql volatile as $$
+create or replace function cancel_jobs(v_base bigint, p_commit integer[], p_id uuid[], out commits integer[], out queues text[]) language plpgsql volatile as $$
 declare
   v_tid tid[] := array(select (select j.ctid from job j where j.id = x.id) from unnest(p_id) with ordinality x (id, i) order by x.i);
   v_commit integer[]; v_queue text[]; v_key text[]; v_line bigint[]; v_more record;
@@ -362,7 +291,7 @@ begin
 end $$;
 
 -- Dead, parked and undetermined jobs wait again, due now, attempts counted from 0: a dead one at the end of its key.
-create function redrive_jobs(p_now bigint, p_payload bytea, p_fresh bigint[], p_base bigint, p_first bigint, p_commit integer[], p_id uuid[], p_from integer[], p_length integer[], out commits integer[], out queues text[]) language plpgsql volatile as $$
+create or replace function redrive_jobs(p_now bigint, p_payload bytea, p_fresh bigint[], p_base bigint, p_first bigint, p_commit integer[], p_id uuid[], p_from integer[], p_length integer[], out commits integer[], out queues text[]) language plpgsql volatile as $$
 begin
   perform line_up_rows(array(select j.ctid from unnest(p_id) x (id) join job j on j.ctid = (select f.ctid from job f where f.id = x.id)), p_base);
   with driven as (
@@ -383,7 +312,7 @@ begin
 end $$;
 
 -- The claims that these jobs and hints are of: where their rows are, and under which fence; null where none holds.
-create function find_claims(p_id uuid[], p_hint tid[], out tids tid[], out epochs integer[], out ns bigint[]) language plpgsql volatile as $$
+create or replace function find_claims(p_id uuid[], p_hint tid[], out tids tid[], out epochs integer[], out ns bigint[]) language plpgsql volatile as $$
 begin
   select array_agg(j.ctid order by x.i), array_agg(j.epoch order by x.i), array_agg(j.n order by x.i) into tids, epochs, ns
   from unnest(p_id) with ordinality x (id, i) left join job j on j.ctid = p_hint[x.i] and j.id = x.id and j.state = 2;
@@ -405,7 +334,7 @@ end $$;
 -- Where order cannot matter, all ends go first and then all new jobs, so that a batch is a handful of statements: an end never
 -- sees a job of its own batch, and leaves the same line whether a job joins before or after it. It can matter where jobs
 -- are cancelled or redriven, and where one that waits again has a unique key: then runs of one kind are applied one after the other.
-create function apply_jobs(p_now bigint, p_payload bytea, p_fresh bigint[], p_first_n bigint,
+create or replace function apply_jobs(p_now bigint, p_payload bytea, p_fresh bigint[], p_first_n bigint,
   -- the lines that new jobs go to, each once; of the new jobs: 1 some have a key or are sent twice, 2 some have a unique value, 3 some replace, 0 none of it
   p_line_queue text[], p_line_share text[], p_line_priority bigint[], p_shape integer,
   p_job_commit integer[], p_job_at integer[], p_job_id uuid[], p_job_queue text[], p_job_from integer[], p_job_length integer[], p_job_due bigint[], p_job_priority bigint[], p_job_key text[], p_job_unique text[],
@@ -485,7 +414,7 @@ begin
 end $$;
 
 -- In order: the last word on a queue stands. An end of a pause is told as work is.
-create function pause_queues(p_fresh bigint[], p_commit integer[], p_queue text[], p_on boolean[], out commits integer[], out queues text[]) language plpgsql volatile as $$
+create or replace function pause_queues(p_fresh bigint[], p_commit integer[], p_queue text[], p_on boolean[], out commits integer[], out queues text[]) language plpgsql volatile as $$
 begin
   commits := '{}';
   queues := '{}';

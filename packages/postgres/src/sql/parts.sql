@@ -2,31 +2,36 @@
 -- A function that the client calls carries the schema and its planner's settings with it: behind a transaction pooler a session has none.
 
 -- The store's clock: the server's, unless a test brings its own.
-create function store_now(p_now bigint) returns bigint language sql volatile as $$
+create or replace function store_now(p_now bigint) returns bigint language sql volatile as $$
   select coalesce(p_now, floor(extract(epoch from clock_timestamp()) * 1000)::bigint)
 $$;
 
 -- The lane of the store in the search_path, until the transaction ends. Waiters get it in the order they came.
-create function lock_lane() returns void language sql volatile as $$
+create or replace function lock_lane() returns void language sql volatile as $$
   select pg_advisory_xact_lock((1953657700::bigint << 32) | 'store'::regclass::oid::bigint)
 $$;
 
 -- A judgement is true only about the newest state, so every statement needs a snapshot of its own.
-create function require_read_committed() returns void language plpgsql volatile as $$
+create or replace function require_read_committed() returns void language plpgsql volatile as $$
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception 'a commit needs READ COMMITTED, not %', upper(current_setting('transaction_isolation')) using errcode = 'TR001';
   end if;
 end $$;
 
--- Timeline and database: another one after a promotion or in a copy. Cheap enough for every batch.
-create function current_home() returns text language sql volatile as $$
-  select substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) || '/' || (select oid from pg_database where datname = current_database())
+-- The timeline of the server. Of one expression, so that it becomes a part of the statement that calls it.
+create or replace function timeline() returns text language sql volatile as $$
+  select substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)
+$$;
+
+-- Timeline and database: another one after a promotion or in a copy. Every batch compares it, in the statement that loads the store's row.
+create or replace function current_home() returns text language sql volatile as $$
+  select timeline() || '/' || (select oid from pg_database where datname = current_database())
 $$;
 
 -- The epoch, a new one when the store has moved to another timeline, cluster or database; 0 while another store is being moved here. Call it with
 -- the lane locked.
-create function current_epoch() returns integer language plpgsql volatile as $$
+create or replace function current_epoch() returns integer language plpgsql volatile as $$
 declare
   v_epoch integer; v_home text; v_now_home text := current_home();
 begin
@@ -39,7 +44,7 @@ begin
 end $$;
 
 -- Which life of the server this is. Null: nothing was committed in it yet, so everything there is survived the end of the one before.
-create function this_life() returns uuid language plpgsql volatile as $$
+create or replace function this_life() returns uuid language plpgsql volatile as $$
 begin
   -- A standby has lost the right to look at an unlogged table, and nothing may rest on what it shows.
   if pg_is_in_recovery() then return null; end if;
@@ -47,7 +52,7 @@ begin
 end $$;
 
 -- The same for whoever commits without waiting for the disk.
-create function mark_life() returns uuid language plpgsql volatile as $$
+create or replace function mark_life() returns uuid language plpgsql volatile as $$
 declare
   v_life uuid := this_life();
 begin
@@ -57,28 +62,28 @@ begin
 end $$;
 
 -- The milliseconds in a UUIDv7: its first 48 bits.
-create function minted_at_ms(p_id uuid) returns bigint language sql immutable strict as $$
+create or replace function minted_at_ms(p_id uuid) returns bigint language sql immutable strict as $$
   select ('x' || translate(left(p_id::text, 13), '-', ''))::bit(48)::bigint
 $$;
 
 -- The component and tenant of a key: up to its second slash.
-create function home_of(p_key text) returns text language sql immutable strict as $$
+create or replace function home_of(p_key text) returns text language sql immutable strict as $$
   select split_part(p_key, '/', 1) || '/' || split_part(p_key, '/', 2) || '/'
 $$;
 
 -- The newest number there is.
-create function newest_commit() returns bigint language sql volatile as $$
+create or replace function newest_commit() returns bigint language sql volatile as $$
   select coalesce((select c.n from commit c where c.n is not null order by c.n desc limit 1), 0)
 $$;
 
 -- The position of the last event, also when retention has removed it.
-create function end_of_log() returns bigint language sql volatile as $$
+create or replace function end_of_log() returns bigint language sql volatile as $$
   select greatest((select e.position from event e order by e.position desc limit 1), s.head_position) from store s
 $$;
 
 -- The operations 14 of the commits that were applied: the one exception to the immutable log. A stream of which nothing is left keeps
 -- its version in a row; there is none for the others.
-create function trim_streams(p_last integer[], p_fresh bigint[], p_op_kind integer[], p_op_slot integer[], p_op_number bigint[], p_slot_key text[]) returns void language plpgsql volatile as $$
+create or replace function trim_streams(p_last integer[], p_fresh bigint[], p_op_kind integer[], p_op_slot integer[], p_op_number bigint[], p_slot_key text[]) returns void language plpgsql volatile as $$
 declare
   v_streams text[]; v_upto bigint[];
 begin
@@ -99,19 +104,19 @@ begin
 end $$;
 
 -- The JSON number that stands, or null when the text is something else.
-create function merge_number(p_standing text) returns numeric language sql immutable strict as $$
+create or replace function merge_number(p_standing text) returns numeric language sql immutable strict as $$
   select case when p_standing ~ '^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?$' then p_standing::numeric end
 $$;
 
 -- Two JSON arrays of strings as one: each member once, in the order of UTF-8 bytes; null when what stands has a member that is no
 -- string. Members stay the JSON tokens they are, so that the bytes come out as JSON.stringify would write them.
-create function merge_union(p_standing text, p_added text) returns text language sql immutable strict as $$
+create or replace function merge_union(p_standing text, p_added text) returns text language sql immutable strict as $$
   select case when bool_and(left(token, 1) = '"') is not false then '[' || coalesce(string_agg(token, ',' order by (token::json #>> '{}') collate "C"), '') || ']' end
   from (select e::text as token from json_array_elements(p_standing::json) e union select e::text from json_array_elements(p_added::json) e) members
 $$;
 
 -- When a store is opened: the cluster too is compared, which costs a read of its control file.
-create function open_store_v1() returns table (epoch integer, head bigint) language plpgsql volatile as $$
+create or replace function open_store_v1() returns table (epoch integer, head bigint) language plpgsql volatile as $$
 declare
   v_system bigint := (select c.system_identifier from pg_control_system() c);
 begin

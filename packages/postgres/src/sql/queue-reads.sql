@@ -1,7 +1,7 @@
 -- What is in queues. Run after jobs.sql. Reads: rows by one statement, so from one snapshot; then a last row that says which commit was the newest when it had read.
 
 -- How many jobs of each state; of all queues that have any, or are paused, when p_queue is null. Waiting are those due and not, blocked by their key and not.
-create function queue_depths_v1(p_now bigint, p_queue text)
+create or replace function queue_depths_v1(p_now bigint, p_queue text)
 returns table (queue text, waiting bigint, running bigint, parked bigint, undetermined bigint, dead bigint, oldest_due_at_ms bigint, paused boolean, now_ms bigint, epoch integer, newest bigint, life uuid)
 language plpgsql volatile as $$
 declare v_now bigint := store_now(p_now);
@@ -41,7 +41,7 @@ begin
 end $$;
 
 -- Groups of a queue that have ready or running jobs, in order of name. Shares are '.' and the name.
-create function list_groups_v1(p_queue text, p_after text, p_limit integer)
+create or replace function list_groups_v1(p_queue text, p_after text, p_limit integer)
 returns table (share text, ready bigint, running bigint, epoch integer, newest bigint, life uuid) language plpgsql volatile as $$
 begin
   return query
@@ -64,7 +64,7 @@ begin
 end $$;
 
 -- Jobs after an id, in order of id. Those kept for a person are few among many, and have an index of their own.
-create function list_jobs_v1(p_queue text, p_states smallint[], p_after uuid, p_limit integer)
+create or replace function list_jobs_v1(p_queue text, p_states smallint[], p_after uuid, p_limit integer)
 returns table (id uuid, queue text, state smallint, key text, share text, attempt integer, due_at_ms bigint, sent_at_ms bigint, error text, payload bytea, epoch integer, newest bigint, life uuid)
 language plpgsql volatile as $$
 begin

@@ -2,7 +2,7 @@
 -- when it had read, and in which life of the server: what it saw is durable when that one is. (In PL/pgSQL each statement has a snapshot of its own; the last row's is the newer.)
 -- Every path is an index from its first row on: record_pkey, record_newest, entry_pkey, entry_newest, token_pkey, event_stream, event_pkey, commit_number.
 
-create function read_records_v1(p_now bigint, p_keys text[])
+create or replace function read_records_v1(p_now bigint, p_keys text[])
 returns table (key text, version bigint, created bigint, expires_at_ms bigint, value bytea, epoch integer, newest bigint, life uuid) language plpgsql volatile as $$
 declare v_now bigint := store_now(p_now);
 begin
@@ -15,7 +15,7 @@ end $$;
 
 -- Rows after (p_created, p_key) in the order asked for. p_home is null when the prefix is shorter than a component and tenant: then
 -- all keys under the prefix are looked at.
-create function list_records_v1(p_now bigint, p_home text, p_prefix text, p_upper text, p_field text, p_value text, p_newest boolean, p_created bigint, p_key text, p_limit integer)
+create or replace function list_records_v1(p_now bigint, p_home text, p_prefix text, p_upper text, p_field text, p_value text, p_newest boolean, p_created bigint, p_key text, p_limit integer)
 returns table (key text, version bigint, created bigint, expires_at_ms bigint, value bytea, epoch integer, newest bigint, life uuid) language plpgsql volatile as $$
 declare v_now bigint := store_now(p_now);
 begin
@@ -55,7 +55,7 @@ begin
   return query select null::text, null::bigint, null::bigint, null::bigint, null::bytea, s.epoch, newest_commit(), this_life() from store s;
 end $$;
 
-create function read_token_v1(p_now bigint, p_key text)
+create or replace function read_token_v1(p_now bigint, p_key text)
 returns table (version bigint, value bytea, epoch integer, newest bigint, life uuid) language plpgsql volatile as $$
 declare v_now bigint := store_now(p_now);
 begin
@@ -63,7 +63,7 @@ begin
   return query select null::bigint, null::bytea, s.epoch, newest_commit(), this_life() from store s;
 end $$;
 
-create function read_stream_v1(p_stream text, p_after bigint, p_before bigint, p_newest boolean, p_limit integer)
+create or replace function read_stream_v1(p_stream text, p_after bigint, p_before bigint, p_newest boolean, p_limit integer)
 returns table ("position" bigint, stream text, version bigint, id uuid, type text, data bytea, meta bytea, at_ms bigint, n bigint, epoch integer, newest bigint, life uuid) language plpgsql volatile as $$
 begin
   if p_newest then
@@ -76,7 +76,7 @@ begin
   return query select null::bigint, null::text, null::bigint, null::uuid, null::text, null::bytea, null::bytea, null::bigint, null::bigint, s.epoch, newest_commit(), this_life() from store s;
 end $$;
 
-create function read_stream_version_v1(p_stream text)
+create or replace function read_stream_version_v1(p_stream text)
 returns table (version bigint, epoch integer, newest bigint, life uuid) language plpgsql volatile as $$
 begin
   return query select coalesce((select e.version from event e where e.stream = p_stream order by e.stream desc, e.version desc limit 1),
@@ -85,7 +85,7 @@ begin
 end $$;
 
 -- The last row's position is the end of the log when the read began, and `n` how far it has looked.
-create function read_log_v1(p_after bigint, p_components text[], p_types text[], p_limit integer, p_scan integer)
+create or replace function read_log_v1(p_after bigint, p_components text[], p_types text[], p_limit integer, p_scan integer)
 returns table ("position" bigint, stream text, version bigint, id uuid, type text, data bytea, meta bytea, at_ms bigint, n bigint, epoch integer, newest bigint, life uuid) language plpgsql volatile as $$
 declare
   v_end bigint := end_of_log();
@@ -104,14 +104,14 @@ begin
 end $$;
 
 -- The last row's at_ms is the newest commit that retention has removed from the feed.
-create function read_commits_v1(p_after bigint, p_limit integer)
+create or replace function read_commits_v1(p_after bigint, p_limit integer)
 returns table (n bigint, id uuid, at_ms bigint, keys text[], epoch integer, newest bigint, life uuid) language plpgsql volatile as $$
 begin
   return query select c.n, c.id, c.at_ms, c.keys, c.epoch, null::bigint, null::uuid from commit c where c.n > p_after and c.id is not null order by c.n limit p_limit;
   return query select null::bigint, null::uuid, s.trimmed_n, null::text[], s.epoch, newest_commit(), this_life() from store s;
 end $$;
 
-create function read_head_v1()
+create or replace function read_head_v1()
 returns table ("position" bigint, epoch integer, newest bigint, life uuid) language plpgsql volatile as $$
 begin
   return query select end_of_log(), s.epoch, newest_commit(), this_life() from store s;

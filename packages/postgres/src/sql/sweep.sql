@@ -1,6 +1,6 @@
 -- What time has made superfluous goes in small steps, beside the lane, by one process at a time. A minute late, so that no batch meets a row
 -- that is being swept. Each walk begins where the last one ended (`p_…_from`): under an old snapshot the rows before it are dead, but still there.
-create function sweep_v1(p_now bigint, p_keep_ms bigint, p_expired_from bigint, p_removed_from bigint, p_tokens_from bigint, p_limit integer)
+create or replace function sweep_v1(p_now bigint, p_keep_ms bigint, p_expired_from bigint, p_removed_from bigint, p_tokens_from bigint, p_limit integer)
 -- busy: another process sweeps. more: there was more of one kind than one step takes. Otherwise all until `upto` is gone.
 returns table (busy boolean, more boolean, swept integer, upto bigint) language plpgsql volatile as $$
 declare
