@@ -252,7 +252,7 @@ export function openLane(options: LaneOptions): Lane {
       case "merge":
         return mergeRecord(state, write.key, write.merge);
       case "token":
-        return void putToken(state, write.key, write.value, write.keepForMs);
+        return void putToken(state, windows, write.key, write.value, write.keepForMs);
       case "append":
         return void appendEvents(state, write.stream, write.events);
       case "trim":

@@ -16,8 +16,9 @@ const classesMs: readonly number[] = [hourMs, 24 * hourMs, 7 * 24 * hourMs, 30 *
 
 export interface TokenWindow {
   readonly table: string;
-  /** The statement that looks for a key in it. */
+  /** The statements that look for a key in it, and that put one there: made once, because a text is hashed and compared whenever it is new. */
   readonly find: string;
+  readonly put: string;
   readonly classMs: number;
   readonly number: number;
 }
@@ -25,12 +26,20 @@ export interface TokenWindow {
 const classOf = (keepForMs: number): number => classesMs.find((ms) => keepForMs <= ms) ?? limits.tokenKeepMsMax;
 const tableOf = (classMs: number, number: number): string => `trestle_tokens_${classMs / hourMs}_${number}`;
 
+const windowOf = (table: string, classMs: number, number: number): TokenWindow => ({
+  table,
+  find: `select n, value from ${table} where key = ?`,
+  put: `insert into ${table} (key, n, value) values (?, ?, ?) on conflict (key) do update set n = excluded.n, value = excluded.value`,
+  classMs,
+  number,
+});
+
 /** The windows that exist, newest first. `sql` is any connection's. */
 export function tokenWindows(sql: (text: string) => Prepared): TokenWindow[] {
   const rows = sql("select name from sqlite_schema where type = 'table' and name like 'trestle\\_tokens\\_%' escape '\\' order by name").all();
   const windows = rows.map(([name]) => {
     const [hours, number] = (name as string).slice("trestle_tokens_".length).split("_");
-    return { table: name as string, find: `select n, value from ${name as string} where key = ?`, classMs: Number(hours) * hourMs, number: Number(number) };
+    return windowOf(name as string, Number(hours) * hourMs, Number(number));
   });
   return windows.sort((a, b) => b.number * b.classMs - a.number * a.classMs);
 }
@@ -54,12 +63,12 @@ export function dropWindows(state: LaneState, windows: readonly TokenWindow[]): 
   return over.length > 0;
 }
 
-export function putToken(state: LaneState, key: StoreKey, value: Uint8Array, keepForMs: number): void {
+/** Into one of the windows that `ensureWindows` has made for this batch. */
+export function putToken(state: LaneState, windows: readonly TokenWindow[], key: StoreKey, value: Uint8Array, keepForMs: number): void {
   const classMs = classOf(keepForMs);
-  const table = tableOf(classMs, Math.floor(state.nowMs / classMs));
-  state
-    .sql(`insert into ${table} (key, n, value) values (?, ?, ?) on conflict (key) do update set n = excluded.n, value = excluded.value`)
-    .run(key, state.n, value);
+  const number = Math.floor(state.nowMs / classMs);
+  const window = windows.find((one) => one.number === number && one.classMs === classMs) as TokenWindow;
+  state.sql(window.put).run(key, state.n, value);
 }
 
 export function findToken(
