@@ -15,28 +15,13 @@ import type { Change } from "../store/index.ts";
 import type { Durability } from "./connection.ts";
 import { FrameReader, frameOf } from "./frames.ts";
 import type { Hub, Member } from "./hub.ts";
-import { failed, type Answer, type Question } from "./questions.ts";
+import { failed, wireVersion, type FromWriter, type Hello, type Question, type ToWriter } from "./questions.ts";
 
-/** Raised when what goes over the socket changes its meaning. */
-export const wireVersion = 2;
 export const secretBytes = 32;
 const helloWithinMs = 2_000;
 /** So soon a socket whose name somebody removed has it again: sooner than those who look for it lose patience. */
 const nameBackWithinMs = 500;
 const unreadBytesMax = 64 * 1_048_576;
-
-export interface Hello {
-  readonly hello: number;
-  readonly session: string;
-  readonly durability: Durability;
-  /** The newest commit a reply to this process told of; absent when it had none yet. */
-  readonly knows?: number | undefined;
-}
-export interface Welcome {
-  readonly welcome: { readonly epoch: number };
-}
-export type ToWriter = Hello | Question | { readonly ping: true } | { readonly bye: true };
-export type FromWriter = Welcome | Answer | { readonly change: Change } | { readonly pong: true };
 
 export interface Door {
   close(): void;
@@ -52,7 +37,7 @@ export interface DoorOptions {
 
 export async function openDoor(options: DoorOptions): Promise<Door> {
   const visitors = new Set<Socket>();
-  /** By session: a process that comes again leaves its old connection. */
+  /** By name: who comes again leaves the old connection. */
   const seats = new Map<string, Seated>();
   /** One that lost its name goes on with whoever had come; closing it before the end would remove the name of the next one. */
   const servers: Server[] = [];
@@ -96,7 +81,7 @@ export async function openDoor(options: DoorOptions): Promise<Door> {
 }
 
 interface Seated {
-  readonly session: string;
+  readonly name: string;
   readonly socket: Socket;
   readonly chair: ReturnType<Hub["join"]>;
 }
@@ -118,14 +103,15 @@ function receive(socket: Socket, { secret, hub, clock, durability, epoch }: Door
       send(socket, failed(refusal));
       return void socket.destroySoon();
     }
-    const before = seats.get(hello.session);
+    // The main thread of a process comes, and its writer thread.
+    const name = `${hello.session}${hello.listens ? "" : " beats"}`;
+    const before = seats.get(name);
     if (before) {
       hub.leave(before.chair, "comes-anew");
       before.socket.destroy();
     }
-    const member = memberOver(socket, hello.session);
-    seated = { session: hello.session, socket, chair: hub.join(member, hello.knows) };
-    seats.set(hello.session, seated);
+    seated = { name, socket, chair: hub.join(memberOver(socket, hello), hello.knows) };
+    seats.set(name, seated);
     timer.cancel();
     send(socket, { welcome: { epoch } });
   });
@@ -145,8 +131,8 @@ function receive(socket: Socket, { secret, hub, clock, durability, epoch }: Door
   return () => {
     timer.cancel();
     if (!seated) return hub.check();
-    if (seats.get(seated.session) !== seated) return;
-    seats.delete(seated.session);
+    if (seats.get(seated.name) !== seated) return;
+    seats.delete(seated.name);
     hub.leave(seated.chair, "ended");
   };
 }
@@ -167,9 +153,10 @@ function refusalOf(hello: Hello, durability: Durability): Fault | undefined {
   return undefined;
 }
 
-function memberOver(socket: Socket, session: string): Member {
+function memberOver(socket: Socket, { session, listens }: Hello): Member {
   return {
     session,
+    listens,
     answer: (answer) => send(socket, answer),
     notice: (change) => send(socket, { change }, noticeFrame(change)),
   };

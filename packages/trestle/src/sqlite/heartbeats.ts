@@ -9,7 +9,7 @@ import type { Notice } from "./writer.ts";
 
 interface Surroundings {
   /** Its answers stay here. */
-  readonly seat: Pick<Seat, "ask" | "inTransaction">;
+  readonly seat: Pick<Seat, "beat">;
   readonly clock: Clock;
   readonly notice: (notice: Notice) => void;
 }
@@ -19,14 +19,13 @@ export function startHeartbeat(options: HeartbeatOptions, { seat, clock, notice 
   const { holder, leaseMs } = options;
   const apply = (operation: Operation, nowMs: number) =>
     new Promise<{ readonly n: number; readonly queues: readonly string[] }>((resolve, reject) =>
-      seat.ask({ ask: "apply", packed: packOperations([operation]), nowMs }, (answer) => {
+      seat.beat({ ask: "apply", packed: packOperations([operation]), nowMs }, (answer) => {
         if ("packed" in answer) resolve(unpackReply(answer.packed, 0));
         else reject("failed" in answer ? thrownOf(answer.failed) : new Error("a batch was not answered as one"));
       }),
     );
   return watch(options, {
     clock,
-    isBusy: () => seat.inTransaction,
     keep: async (nowMs) => void (await apply({ kind: "keep", holder, leaseMs }, nowMs)),
     async release(nowMs) {
       const { n, queues } = await apply({ kind: "release", holder }, nowMs);

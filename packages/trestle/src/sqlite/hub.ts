@@ -38,6 +38,8 @@ export interface Member {
   readonly session: string;
   /** It is the hub's own process. */
   readonly near?: boolean;
+  /** `false`: it does not hear what others change. Default: it does. */
+  readonly listens?: boolean;
   answer(answer: Answer): void;
   notice(change: Change): void;
 }
@@ -83,6 +85,7 @@ export class Hub {
   readonly #chairs: Chair[] = [];
   readonly #chores: (() => void)[] = [];
   #holder: Chair | undefined;
+  #listening = 0;
   #over = false;
   #scheduled = false;
   #turn = 0;
@@ -104,6 +107,7 @@ export class Hub {
     });
     const chair = new Chair(member, limit);
     this.#chairs.push(chair);
+    if (member.listens !== false) this.#listening++;
     if (knows !== undefined) this.#release((session, n) => session === member.session && n > knows);
     return chair;
   }
@@ -116,6 +120,7 @@ export class Hub {
     const at = this.#chairs.indexOf(chair);
     if (at < 0) return;
     this.#chairs.splice(at, 1);
+    if (chair.member.listens !== false) this.#listening--;
     if (this.#over) return;
     chair.line.length = 0;
     if (this.#holder === chair) {
@@ -248,7 +253,7 @@ export class Hub {
     const { results, queues, n } = reply;
     const flushMs = this.#flushedMs() - flushedMs;
     const eachMs = (this.#clock.monotonicMs() - fromMs - flushMs) / Math.max(1, operations.length);
-    const told = this.#chairs.length > 1;
+    const told = this.#listening > 1;
     if (told) this.#tell(n, queues, operations, results);
     let at = 0;
     let queuesTold = told;
@@ -278,7 +283,7 @@ export class Hub {
   }
 
   #notice(change: Change, except?: Chair): void {
-    for (const chair of this.#chairs) if (chair !== except) chair.member.notice(change);
+    for (const chair of this.#chairs) if (chair !== except && chair.member.listens !== false) chair.member.notice(change);
   }
 
   // ---- one at a time ------------------------------------------------------------------------------------------------------

@@ -2,9 +2,8 @@
 import { createConnection, type Socket } from "node:net";
 import type { Clock, Timer } from "../kernel/index.ts";
 import type { Change } from "../store/index.ts";
-import { wireVersion, type FromWriter, type Hello, type ToWriter } from "./door.ts";
 import { FrameReader, frameOf } from "./frames.ts";
-import { thrownOf, type Answer, type Question } from "./questions.ts";
+import { thrownOf, wireVersion, type Answer, type FromWriter, type Hello, type Question, type ToWriter } from "./questions.ts";
 import type { WriterNote } from "./writer-note.ts";
 
 /** A welcome that has not come by then will not come soon. */
@@ -25,7 +24,10 @@ export interface Link {
   readonly epoch: number;
   /** `false` when the question is too large to be sent. */
   ask(question: Question): boolean;
+  /** Says goodbye: what this process holds goes back to its queues. */
   close(): void;
+  /** Ends the connection without a word. */
+  drop(): void;
 }
 
 /** `undefined`: nobody listens there; `absent`: there is no such socket; `silent`: somebody listens, and says nothing. Throws the writer's refusal. */
@@ -38,6 +40,8 @@ export function connect(
 ): Promise<Link | "silent" | "absent" | undefined> {
   return new Promise((resolve, reject) => {
     const socket: Socket = createConnection(note.socket as string);
+    // Whoever waits for an answer keeps its process alive; a connection does not.
+    socket.unref();
     let state: "new" | "open" | "over" = "new";
     let heard = true;
     let unheard = 0;
@@ -95,7 +99,7 @@ export function connect(
           state = "open";
           welcomeBy.cancel();
           lookAround();
-          return resolve({ epoch: said.welcome.epoch, ask, close: sayGoodbye });
+          return resolve({ epoch: said.welcome.epoch, ask, close: sayGoodbye, drop: () => end("closed") });
         }
         state = "over";
         welcomeBy.cancel();

@@ -12,6 +12,7 @@ import type { Change, Store } from "../store/index.ts";
 import { openForWriting } from "./connection.ts";
 import { frameOf } from "./frames.ts";
 import { openSqlite } from "./index.ts";
+import { wireVersion } from "./questions.ts";
 import { beginTerm } from "./ownership.ts";
 import { checkLedger, inside, startMember, withFleet, type Fleet, type MemberProcess } from "./testing/fleet.ts";
 import { readTerm } from "./term.ts";
@@ -141,6 +142,28 @@ test("jobs of a process that ends are free at once under a higher fence; those o
       "the jobs of a process that closes are free",
       async () => (freed.push(...(await a.ask<Claimed>({ do: "claim", queue: "ledger", limit: 3, leaseMs: 60_000 }))), freed.length >= 1),
     );
+  }));
+
+test("[F4] claims of a blocked event loop are kept in whatever process it is, over a change of the writer", () =>
+  withFleet(2, async (fleet) => {
+    const [blocked] = fleet.others() as [MemberProcess];
+    const third = await fleet.start();
+    for (const name of ["one", "two"]) await blocked.ask({ do: "commit", name });
+    await blocked.ask({ do: "heartbeat", leaseMs: 1_500 });
+    assert.equal((await blocked.ask<unknown[]>({ do: "claim", queue: "ledger", limit: 1, leaseMs: 1_500 })).length, 1);
+
+    const free = blocked.ask({ do: "block", ms: 6_000 });
+    await pause(2_500);
+    fleet.writer().signal("SIGKILL");
+    await eventually("another process writes", async () => (await third.ask({ do: "commit", name: "three" })) === "applied");
+    await pause(2_500);
+    const others = await third.ask<{ name: string }[]>({ do: "claim", queue: "ledger", limit: 9, leaseMs: 60_000 });
+    assert.deepEqual(
+      others.map(({ name }) => name),
+      ["two", "three"],
+    );
+    await free;
+    assert.deepEqual(await blocked.ask({ do: "extend" }), [true]);
   }));
 
 test("an orderly exit of the writer hands over in less than 100 ms, and nothing is lost or doubled", () =>
@@ -494,7 +517,7 @@ test("what strangers send to the socket does no harm: garbage, half frames, huge
     const store = await openSqlite({ path });
     const note = readNote(path) as { socket: string; secret: string };
     const secret = Buffer.from(note.secret, "hex");
-    const hello = frameOf({ hello: 2, session: "1.x", durability: "full" }) as Buffer;
+    const hello = frameOf({ hello: wireVersion, session: "1.x", durability: "full", listens: true }) as Buffer;
     const length = (value: number) => {
       const head = Buffer.alloc(4);
       head.writeUInt32BE(value);

@@ -1,6 +1,7 @@
 /** What a process asks of the lane, and what comes back: the same between threads and between processes. */
-import type { SqlResult, Statement } from "../store/index.ts";
+import type { Change, SqlResult, Statement } from "../store/index.ts";
 import { Fault } from "../kernel/index.ts";
+import type { Durability } from "./connection.ts";
 import { toFailure, toFault, type Failure } from "./operation.ts";
 import type { Packed } from "./wire.ts";
 import type { TransactionEnd } from "./writer.ts";
@@ -28,6 +29,24 @@ export interface StatementError {
   readonly message: string;
   readonly errcode: number | undefined;
 }
+
+/** Raised when what goes over the socket changes its meaning. */
+export const wireVersion = 3;
+
+export interface Hello {
+  readonly hello: number;
+  readonly session: string;
+  readonly durability: Durability;
+  /** Hears what others change, and claims. Otherwise it is a thread that keeps claims, and only wants to be there. */
+  readonly listens: boolean;
+  /** The newest commit a reply to this process told of; absent when it had none yet. */
+  readonly knows?: number | undefined;
+}
+export interface Welcome {
+  readonly welcome: { readonly epoch: number };
+}
+export type ToWriter = Hello | Question | { readonly ping: true } | { readonly bye: true };
+export type FromWriter = Welcome | Answer | { readonly change: Change } | { readonly pong: true };
 
 export function failed(error: unknown, question?: Question): Answer {
   const { errcode, message } = error as { errcode?: number; message: string };

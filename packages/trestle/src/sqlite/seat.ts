@@ -1,23 +1,20 @@
 /**
- * A process's place at a store's file, in its writer thread: it writes, or asks the process that does. It keeps every question of its own
- * process until that is answered, so that a change of the writer is a delay and not an error.
+ * A process's place at a store's file, in its writer thread: it finds out who writes, becomes the writer when there is none, and tells the main
+ * thread where to ask (client.ts). Of the process's questions it passes on those to its own lane, and asks those of its heartbeats.
  *
  * States:
  *   seeking    at first, and whenever the writer is lost. Tries the lock, then the socket that the note names, again and again, in a few
- *              milliseconds; each try leads to writing or following. After `patienceMs` questions are answered with what is in the way.
+ *              milliseconds; each try leads to writing or following. After `patienceMs` the main thread hears what is in the way.
  *   writing    got the lock, or ended the term of a writer that does not answer; has raised the term, opened the lane and its door. Left when a
  *              transaction finds another term (superseded), or by `close`.
- *   following  connected to the writer. Left when the connection ends, or the writer is silent.
+ *   following  connected to the writer. Left when the connection ends, or the writer is silent, to this thread or to the main thread.
  *   closed     final.
  *
- * A lost writer and what was asked of it (FINDINGS F6): batches are asked again as they are, of the next writer: commits have ids, the
- * rest may be done twice; jobs claimed by an answer that never came are taken back when this process names the last answer it has
- * heard. An open transaction is gone; the end of one is decided by the id of its commit.
- * Over 400 lines because these states and what each does with a question are one machine.
+ * What heartbeats ask fails while there is no writer, or with the one that is lost: they ask again by themselves.
  */
 import type { DatabaseSync } from "node:sqlite";
 import { Fault, sleep, type Clock, type Random } from "../kernel/index.ts";
-import type { Change, CommitOutcome } from "../store/index.ts";
+import type { Place, ToSeat } from "./client.ts";
 import { openFault, openForWriting, openingWith, type Durability } from "./connection.ts";
 import { openDoor, secretBytes, type Door } from "./door.ts";
 import { Hub, type Member } from "./hub.ts";
@@ -26,39 +23,31 @@ import { connect, type Link } from "./link.ts";
 import { toFailure, toFault } from "./operation.ts";
 import { beginTerm, inUse, tryOwnership, type Ownership } from "./ownership.ts";
 import { failed, type Answer, type Question } from "./questions.ts";
-import { isGone, newSession } from "./session.ts";
+import { isGone } from "./session.ts";
 import { readTerm, Superseded, termOf } from "./term.ts";
-import { packOperations, replyNumber, unpackOne, unpackOperations, unpackReply } from "./wire.ts";
 import { readNote, removeNote, removeSocket, withSocket, writeNote, type WriterNote } from "./writer-note.ts";
-import type { Notice, TransactionEnd } from "./writer.ts";
+import type { Notice } from "./writer.ts";
 
 export interface SeatOptions {
   readonly path: string;
   readonly durability: Durability;
+  readonly session: string;
   readonly clock: Clock;
   readonly random: Random;
-  answer(answer: Answer): void;
-  notice(notice: Notice): void;
+  /** To the main thread: answers and changes from its own lane, and where the writer is. */
+  say(message: Answer | Notice | { readonly place: Place }): void;
 }
+
+type Answered = (answer: Answer) => void;
 
 type Role =
   /** `sinceMs`: callers wait. `lookMs`: so long it is known who should write, and does not answer; `ended`: of the newest term that was found. */
   | { readonly kind: "seeking"; readonly sinceMs: number; lookMs: number; lostTerm: number | undefined; ended: number }
-  | (Office & { readonly kind: "writing"; readonly hub: Hub; readonly chair: ReturnType<Hub["join"]>; readonly member: Member })
+  /** `main`: the main thread's chair, when it has taken it; `beats`: that of the heartbeats. */
+  | (Office & { readonly kind: "writing"; readonly hub: Hub; readonly term: number; main: Chair | undefined; readonly beats: Chair })
   | { readonly kind: "following"; readonly link: Link; readonly term: number }
   | { readonly kind: "closed" };
-
-interface Pending {
-  question: Question;
-  /** Writers it was asked of. */
-  asked: number;
-  /** Known already, and told when its turn comes. */
-  known?: Answer;
-  /** Who hears the answer, if not the main thread. */
-  readonly answered?: (answer: Answer) => void;
-  /** What its answer means, when another question is asked in its place. */
-  readonly meaning?: (answer: Answer) => Answer;
-}
+type Chair = ReturnType<Hub["join"]>;
 
 /** Why a try led nowhere; certain, or perhaps over in a moment. */
 interface InTheWay {
@@ -73,8 +62,6 @@ const patienceMs = 2_000;
 const unsurePatienceMs = 10_000;
 const tryEveryMs = 4;
 const trySlowlyEveryMs = 50;
-/** A question that was with so many writers when they died may be why they did. */
-const writersPerQuestionMax = 5;
 
 /** Another process may be about to open its door, or to let go; any other fault while opening is the caller's to mend. */
 const passing = new Set(["store.in-use", "store.writer-stopped"]);
@@ -83,40 +70,41 @@ const triesUntilAlone = 10;
 
 export class Seat {
   readonly #options: SeatOptions;
-  readonly #session: string;
   #role: Role;
-  #pending: Pending[] = [];
-  #transaction: "none" | "open" | "lost" = "none";
-  #refusing: Fault | undefined;
-  /** The newest commit that a reply told of, and the newest that was heard of at all. */
-  #knows: number | undefined;
-  #heardOf: number | undefined;
-  #epoch = 0;
+  /** Heartbeats that wait for an answer, in the order of their questions. */
+  #beating: Answered[] = [];
 
   constructor(options: SeatOptions) {
     this.#options = options;
-    this.#session = newSession(options.random);
     this.#role = seekingSince(options.clock.monotonicMs(), undefined);
   }
 
-  /** Resolves with the epoch when there is a writer, this process or another. Rejects with what keeps it from the store. */
-  async open(): Promise<number> {
+  /** Resolves when there is a writer, this process or another. Rejects with what keeps it from the store. */
+  async open(): Promise<void> {
     await this.#seek(true);
-    return this.#epoch;
   }
 
-  /** `answered` hears the answer, instead of the main thread. */
-  ask(question: Question, answered?: (answer: Answer) => void): void {
-    const pending: Pending = { question, asked: 0, ...(answered && { answered }) };
-    this.#pending.push(pending);
-    if (this.#role.kind === "seeking" && this.#refusing) pending.known = question.ask === "abandon" ? nothing : failed(this.#refusing);
-    this.#send(pending);
-    this.#flush();
+  /** From the main thread. One that took no chair in this term asks nobody: it hears that the term was lost, and asks again. */
+  ask(question: Question | ToSeat): void {
+    const role = this.#role;
+    if (question.ask === "silent") {
+      if (role.kind !== "following" || role.term !== question.term) return;
+      role.link.drop();
+      return this.#lost(role.term);
+    }
+    if (role.kind !== "writing") return;
+    if (question.ask === "join") {
+      if (role.term === question.term) role.main = role.hub.join(this.#member({ near: true, answer: this.#options.say }), question.knows);
+    } else if (role.main) role.hub.ask(role.main, question);
   }
 
-  /** An interactive transaction is open, or about to be: nothing else may be asked. */
-  get inTransaction(): boolean {
-    return this.#transaction === "open" || this.#pending.some(({ question }) => question.ask === "begin");
+  /** From a heartbeat. */
+  beat(question: Question, answered: Answered): void {
+    const role = this.#role;
+    if (role.kind !== "writing" && role.kind !== "following") return answered(nobodyWrites());
+    this.#beating.push(answered);
+    if (role.kind === "writing") role.hub.ask(role.beats, question);
+    else role.link.ask(question);
   }
 
   close(): void {
@@ -125,60 +113,18 @@ export class Seat {
     if (role.kind === "following") role.link.close();
     if (role.kind !== "writing") return;
     try {
-      role.hub.close(role.member);
+      role.hub.close(role.beats.member);
     } finally {
       leaveOffice(this.#options.path, role);
     }
   }
 
-  // ---- questions --------------------------------------------------------------------------------------------------------
-
-  #send(pending: Pending): void {
-    if (pending.known) return;
-    const { question } = pending;
-    if (this.#transaction === "lost") {
-      if (question.ask === "execute" || question.ask === "end") pending.known = failed(transactionLost());
-      else if (question.ask !== "apply") this.#transaction = "none"; // heartbeats go on beside it
-      if (question.ask === "abandon") pending.known = nothing;
-      if (pending.known) return;
-    }
-    const role = this.#role;
-    if (role.kind === "writing") {
-      pending.asked++;
-      role.hub.ask(role.chair, question);
-    } else if (role.kind === "following") {
-      pending.asked++;
-      if (!role.link.ask(question))
-        pending.known = failed(Fault.create("commit.too-large", "what was to be sent to the writer has more than 64 MiB", "Split the work."));
-    }
+  #member({ near, answer }: { readonly near: boolean; readonly answer: (answer: Answer) => void }): Member {
+    return { session: this.#options.session, near, listens: near, answer, notice: (change) => this.#options.say({ change }) };
   }
 
-  /** What is known already goes out when nothing before it waits. */
-  #flush(): void {
-    for (let first = this.#pending[0]; first?.known; first = this.#pending[0]) {
-      this.#pending.shift();
-      (first.answered ?? this.#options.answer)(first.known);
-    }
-  }
-
-  #answered(answer: Answer): void {
-    const pending = this.#pending.find(({ known }) => !known);
-    if (!pending) return;
-    const { ask } = pending.question;
-    if ("packed" in answer) this.#heard((this.#knows = replyNumber(answer.packed)));
-    if (ask === "begin" && "answer" in answer) this.#transaction = "open";
-    if (ask === "end" || ask === "abandon") this.#transaction = "none";
-    pending.known = pending.meaning ? pending.meaning(answer) : answer;
-    this.#flush();
-  }
-
-  #heard(n: number): void {
-    if (n > (this.#heardOf ?? 0)) this.#heardOf = n;
-  }
-
-  #changed(change: Change): void {
-    this.#heard(change.n);
-    this.#options.notice({ change });
+  #beatAnswered(answer: Answer): void {
+    this.#beating.shift()?.(answer);
   }
 
   // ---- finding a writer -------------------------------------------------------------------------------------------------
@@ -198,7 +144,7 @@ export class Seat {
       if (this.#role.kind !== "seeking") return;
       if (met && clock.monotonicMs() - this.#role.sinceMs >= (met.certain ? patienceMs : unsurePatienceMs)) {
         if (opening) throw met.fault;
-        this.#complain(met.fault);
+        this.#options.say({ place: { at: "nowhere", refused: toFailure(met.fault) } });
       }
       await sleep(clock, (tries < 50 ? tryEveryMs : trySlowlyEveryMs) * (0.5 + random.next()));
     }
@@ -238,24 +184,24 @@ export class Seat {
   }
 
   async #follow(note: WriterNote): Promise<"silent" | "absent" | undefined> {
-    const { durability, clock } = this.#options;
+    const { session, durability, clock } = this.#options;
     let following: Role | undefined;
     const link = await connect(
       note,
-      { session: this.#session, durability, knows: this.#knows },
+      { session, durability, listens: false },
       clock,
       {
-        answer: (answer) => this.#role === following && this.#answered(answer),
-        change: (change) => this.#role === following && this.#changed(change),
+        answer: (answer) => this.#role === following && this.#beatAnswered(answer),
+        change: () => undefined,
         ended: (how) => this.#role === following && this.#lost(how === "silent" ? note.term : undefined),
       },
-      () => this.#pending.length > 0,
+      () => this.#beating.length > 0,
     );
     if (link === undefined || typeof link === "string") return link;
     if (this.#role.kind !== "seeking") link.close();
     else {
-      following = { kind: "following", link, term: note.term };
-      this.#begin(following, link.epoch);
+      this.#role = following = { kind: "following", link, term: note.term };
+      this.#options.say({ place: { at: "there", note } });
     }
     return undefined;
   }
@@ -279,22 +225,15 @@ export class Seat {
 
   /** Begins a term, after the one that is to be `ended` if that is given, and writes. */
   async #takeOffice(ended: number | undefined): Promise<undefined> {
-    const { path, durability, clock } = this.#options;
+    const { path, session, durability, clock } = this.#options;
     let lane: Lane | undefined;
     let door: Door | undefined;
     const { db, term, ownership } = this.#elected(ended);
     try {
       const flushes = timedFlushes(clock);
       lane = openLane({ open: openingWith(db, () => openForWriting(path, durability)), seam: flushes.seam, term, keepsClaims: true });
-      const session = this.#session;
       const hub = new Hub({ lane, clock, superseded: () => this.#superseded(), isGone: (of) => isGone(of, session), flushedMs: flushes.tookMs });
-      const member: Member = {
-        session,
-        near: true,
-        answer: (answer) => this.#answered(answer),
-        notice: (change) => this.#changed(change),
-      };
-      const chair = hub.join(member, this.#knows);
+      const beats = hub.join(this.#member({ near: false, answer: (answer) => this.#beatAnswered(answer) }));
       hub.expect();
       const secret = this.#secret();
       let note: WriterNote = { pid: process.pid, term };
@@ -313,7 +252,8 @@ export class Seat {
         writeNote(path, written);
       });
       if (this.#role.kind !== "seeking" || hub.isOver) throw inUse(path);
-      this.#begin({ kind: "writing", lane, hub, chair, member, door, ownership }, lane.epoch);
+      this.#role = { kind: "writing", lane, hub, term, main: undefined, beats, door, ownership };
+      this.#options.say({ place: { at: "here", term, epoch: lane.epoch } });
       return undefined;
     } catch (error) {
       if (lane) leaveOffice(path, { lane, door, ownership });
@@ -346,16 +286,6 @@ export class Seat {
     return Buffer.from(words.buffer);
   }
 
-  /** There is a writer again: it is asked everything that waits. */
-  #begin(role: Role, epoch: number): void {
-    this.#role = role;
-    this.#epoch = epoch;
-    this.#refusing = undefined;
-    if (this.#heardOf !== undefined) this.#options.notice({ missedSince: this.#heardOf });
-    for (const pending of this.#pending.filter(({ known }) => !known)) this.#send(pending);
-    this.#flush();
-  }
-
   // ---- losing one -------------------------------------------------------------------------------------------------------
 
   #superseded(): void {
@@ -368,47 +298,9 @@ export class Seat {
   /** `silentTerm`: the writer is there and does not answer. */
   #lost(silentTerm: number | undefined): void {
     this.#role = seekingSince(this.#options.clock.monotonicMs(), silentTerm);
-    const open = this.#transaction === "open";
-    if (open) this.#transaction = "lost";
-    this.#pending = this.#pending.map((pending) => (pending.known || pending.asked === 0 ? pending : this.#afterLoss(pending)));
-    this.#flush();
+    for (const answered of this.#beating.splice(0)) answered(nobodyWrites());
+    this.#options.say({ place: { at: "nowhere" } });
     void this.#seek(false);
-  }
-
-  #afterLoss(pending: Pending): Pending {
-    const { question } = pending;
-    switch (question.ask) {
-      case "execute":
-        return { ...pending, known: failed(transactionLost()) };
-      case "abandon":
-        this.#transaction = "none";
-        return { ...pending, known: nothing };
-      case "end": {
-        this.#transaction = "none";
-        if (!question.commit) return { ...pending, known: failed(unknownEnd()) };
-        const resolve = packOperations([{ kind: "resolve", id: unpackOne(question.commit).id }]);
-        return { question: { ask: "apply", packed: resolve, nowMs: this.#options.clock.wallMs() }, asked: 0, meaning: (answer) => this.#endOf(answer) };
-      }
-      default:
-        return pending.asked >= writersPerQuestionMax ? { ...pending, known: failed(unknownBatch()) } : pending;
-    }
-  }
-
-  /** What became of a transaction's commit, as its end would have answered. */
-  #endOf(answer: Answer): Answer {
-    if (!("packed" in answer)) return answer;
-    const { results, n } = unpackReply(answer.packed, this.#epoch);
-    const outcome = results[0] as CommitOutcome;
-    return outcome.ok ? { answer: { outcome, queues: [], n } satisfies TransactionEnd } : failed(transactionLost());
-  }
-
-  /** Callers have waited long enough. What was asked may still be done: its answer will find nobody. */
-  #complain(fault: Fault): void {
-    this.#refusing = fault;
-    this.#transaction = this.#transaction === "open" ? "lost" : this.#transaction;
-    for (const pending of this.#pending)
-      pending.known ??= pending.question.ask === "abandon" ? nothing : failed(pending.asked > 0 ? afterAsking(pending.question, fault) : fault);
-    this.#flush();
   }
 }
 
@@ -475,7 +367,8 @@ function timedFlushes(clock: Clock): { readonly seam: (db: DatabaseSync) => Tran
   };
 }
 
-const nothing: Answer = { answer: undefined };
+/** For heartbeats alone. */
+const nobodyWrites = (): Answer => failed(new Error("nobody writes the store just now"));
 
 function writerStopped(note: WriterNote): Fault {
   return Fault.create(
@@ -494,39 +387,3 @@ function unreachable(path: string, note: WriterNote): Fault {
     { details: { path, pid: note.pid, socket: note.socket } },
   );
 }
-
-function transactionLost(): Fault {
-  return Fault.create(
-    "transaction.lost",
-    "the process that wrote the store ended during this transaction; nothing of it was applied",
-    "Do the transaction again.",
-  );
-}
-
-/** What a lost writer was asked may have been applied, and a fault that says otherwise would be a lie. `store.writer-stopped` says so itself. */
-function afterAsking(question: Question, fault: Fault): Fault {
-  const hasCommit = question.ask === "apply" && unpackOperations(question.packed).some(({ kind }) => kind === "commit");
-  if (!hasCommit || fault.code === "store.writer-stopped") return fault;
-  return Fault.create(
-    "commit.unknown",
-    `the process that wrote the store was lost with this commit, and no other could follow: ${fault.message}`,
-    fault.remedy,
-    {
-      cause: fault,
-      details: { ...fault.details, because: fault.code },
-    },
-  );
-}
-
-const unknownEnd = () =>
-  Fault.create(
-    "commit.unknown",
-    "the process that wrote the store ended while this transaction did; it carried no commit by whose id that could be found out",
-    "Look at what it wrote, or give it a commit.",
-  );
-const unknownBatch = () =>
-  Fault.create(
-    "commit.unknown",
-    `${writersPerQuestionMax} writers ended while they had this commit`,
-    "See why they ended. Ask again with `resolve`, or submit the same commit again.",
-  );

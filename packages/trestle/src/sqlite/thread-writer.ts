@@ -1,48 +1,51 @@
-/** The lane in a worker thread, seen from the main thread. */
-import { Fault } from "../kernel/index.ts";
+/** The lane in a worker thread, of this process or of another one, seen from the main thread: the thread finds out which, and `client.ts` asks it. */
+import { Fault, systemClock, systemRandom } from "../kernel/index.ts";
 import type { SqlResult } from "../store/index.ts";
-import { packOne, packOperations, unpackReply, type Packed } from "./wire.ts";
 import { takeThread } from "./ahead.ts";
+import { Client } from "./client.ts";
 import type { Durability } from "./connection.ts";
+import { toFault } from "./operation.ts";
 import { Pace } from "./pace.ts";
-import { thrownOf } from "./questions.ts";
+import { thrownOf, type Answer, type Question } from "./questions.ts";
+import { newSession } from "./session.ts";
+import { packOne, packOperations, unpackReply } from "./wire.ts";
 import type { FromThread, ToThread } from "./writer-thread.ts";
 import type { Notice, TransactionEnd, Writer } from "./writer.ts";
 
-interface Pending {
-  readonly resolve: (answer: never) => void;
-  readonly reject: (error: unknown) => void;
-}
-
 /** Opens the file in a thread, in the one that waits for this if there is one; rejects with what kept the file from being opened. */
-export async function threadWriter(file: { readonly path: string; readonly durability: Durability }): Promise<Writer> {
+export async function threadWriter({ path, durability }: { readonly path: string; readonly durability: Durability }): Promise<Writer> {
   const worker = takeThread();
-  // Answers come in the order of the questions.
-  const pending: Pending[] = [];
   let epoch = 0;
   let gone: unknown;
-  let closed = false;
+  let closing: Promise<void> | undefined;
   let heartbeats = 0;
   const pace = new Pace();
-
   let noticed: (notice: Notice) => void = () => undefined;
+  const opened = Promise.withResolvers<void>();
+  const closed = Promise.withResolvers<void>();
+
+  const tell = (message: ToThread) => void (gone === undefined && worker.postMessage(message));
+  const session = newSession(systemRandom);
+  const client = new Client({
+    session,
+    durability,
+    clock: systemClock,
+    random: systemRandom,
+    tell,
+    notice: (notice) => noticed(notice),
+    begun(of) {
+      epoch = of;
+      opened.resolve();
+    },
+  });
 
   worker.on("message", (message: FromThread) => {
-    if ("change" in message || "missedSince" in message) return noticed(message);
-    const waiting = pending.shift();
-    if (!waiting) return; // told already that the thread had ended
-    const { resolve, reject } = waiting;
-    if ("failed" in message) reject(thrownOf(message.failed));
-    else if ("answer" in message) resolve(message.answer as never);
-    else if ("opened" in message) resolve(message.opened as never);
-    else if ("closed" in message) resolve(undefined as never);
-    else {
-      const reply = unpackReply(message.packed, epoch);
-      pace.learn(message, reply.results.length);
-      resolve(reply as never);
-    }
-    // An idle store keeps no process alive; one that owes an answer does.
-    if (pending.length === 0) worker.unref();
+    if ("place" in message) client.found(message.place);
+    else if ("change" in message) client.changed(message.change);
+    else if ("missedSince" in message) noticed(message);
+    else if ("unopened" in message) opened.reject(toFault(message.unopened));
+    else if ("closed" in message) closed[message.why ? "reject" : "resolve"](message.why && (toFault(message.why) as never));
+    else client.answered(message);
   });
   const lose = (cause: unknown) => {
     if (gone !== undefined) return;
@@ -54,51 +57,62 @@ export async function threadWriter(file: { readonly path: string; readonly durab
       "Open the store again, and submit the same commits again.",
       { cause },
     );
-    for (const { reject } of pending.splice(0)) reject(fault);
+    opened.reject(fault);
+    closed.resolve();
+    client.fail(fault);
   };
   worker.on("error", lose);
   worker.on("exit", (code) => lose(new Error(`exit code ${code}`)));
 
-  const waits = <T>() => new Promise<T>((resolve, reject) => void pending.push({ resolve: resolve as (answer: never) => void, reject }));
-  function ask<T>(question: ToThread, transfer: ArrayBuffer[] = []): Promise<T> {
+  function ask<T>(question: Question, meaning: (answer: Answer & { readonly failed?: never }) => T): Promise<T> {
     if (gone !== undefined)
       return Promise.reject(Fault.create("store.closed", `the writer thread has ended: ${(gone as Error).message}`, "Open the store again.", { cause: gone }));
     worker.ref();
-    const answer = waits<T>();
-    worker.postMessage(question, transfer);
-    return answer;
+    return new Promise<T>((resolve, reject) =>
+      client.ask(question, (answer) => {
+        // An idle store keeps no process alive; one that is owed an answer does.
+        if (!client.isAsking) worker.unref();
+        if ("failed" in answer) reject(thrownOf(answer.failed));
+        else resolve(meaning(answer as Answer & { readonly failed?: never }));
+      }),
+    );
   }
-  const packedTransfer = (packed: Packed | undefined): ArrayBuffer[] => (packed ? [packed.bytes] : []);
+  const answerOf = <T>(answer: Answer): T => (answer as { readonly answer: unknown }).answer as T;
 
-  epoch = await ask<number>({ ask: "open", ...file });
+  tell({ ask: "open", path, durability, session });
+  await opened.promise;
+  worker.unref();
   return {
     epoch,
     batchesInFlightMax: 4,
     followersMin: () => pace.followersMin,
-    apply(operations, nowMs) {
-      const packed = packOperations(operations);
-      return ask({ ask: "apply", packed, nowMs }, [packed.bytes]);
-    },
-    begin: (nowMs, withinMs) => ask({ ask: "begin", nowMs, withinMs }),
-    execute: (statement) => ask<SqlResult>({ ask: "execute", statement }),
-    end(commit) {
-      const packed = commit && packOne(commit);
-      return ask<TransactionEnd>({ ask: "end", commit: packed }, packedTransfer(packed));
-    },
-    abandon: () => (gone === undefined ? ask({ ask: "abandon" }) : undefined),
+    apply: (operations, nowMs) =>
+      ask({ ask: "apply", packed: packOperations(operations), nowMs }, (answer) => {
+        if (!("packed" in answer)) throw new Error("a batch was not answered as one");
+        const reply = unpackReply(answer.packed, epoch);
+        pace.learn(answer, reply.results.length);
+        return reply;
+      }),
+    begin: (nowMs, withinMs) => ask({ ask: "begin", nowMs, withinMs }, () => undefined),
+    execute: (statement) => ask({ ask: "execute", statement }, answerOf<SqlResult>),
+    end: (commit) => ask({ ask: "end", commit: commit && packOne(commit) }, answerOf<TransactionEnd>),
+    abandon: () => (gone === undefined ? ask({ ask: "abandon" }, () => undefined) : undefined),
     notices: (listener) => void (noticed = listener),
     heartbeat(options) {
       const id = ++heartbeats;
       // Not answered. A thread that is gone says so to whoever claims.
-      const tell = (message: ToThread) => void (gone === undefined && !closed && worker.postMessage(message));
-      tell({ ask: "heartbeat", id, options });
-      return () => tell({ ask: "stopHeartbeat", id });
+      if (!closing) tell({ ask: "heartbeat", id, options });
+      return () => void (closing || tell({ ask: "stopHeartbeat", id }));
     },
-    async close() {
-      if (closed) return;
-      closed = true;
-      if (gone === undefined) await ask({ ask: "close" });
-      await worker.terminate();
+    close() {
+      closing ??= (async () => {
+        client.close();
+        worker.ref();
+        tell({ ask: "close" });
+        if (gone === undefined) await closed.promise;
+        await worker.terminate();
+      })();
+      return closing;
     },
   };
 }

@@ -20,8 +20,6 @@ export interface HeartbeatOptions {
 
 export interface HeartbeatSurroundings {
   readonly clock: Clock;
-  /** The store cannot be asked now; it is tried again in a moment. */
-  readonly isBusy?: () => boolean;
   /** Extends the holder's claims of which less than two thirds are left. `nowMs`: the holder's clock. */
   readonly keep: (nowMs: number) => Promise<void>;
   /** Takes back what the holder has claimed, and tells whoever waits for work. */
@@ -30,7 +28,6 @@ export interface HeartbeatSurroundings {
 
 /** Looks this many times in a lease. */
 const looksPerLease = 6;
-const busyMs = 20;
 
 /** The holder's side. `start` begins to watch, and answers how to stop. */
 export function beating(
@@ -50,7 +47,7 @@ export function beating(
 }
 
 /** The thread's side. Answers how to stop. */
-export function watch({ leaseMs, blockedMsMax, lastBeat }: HeartbeatOptions, { clock, isBusy, keep, release }: HeartbeatSurroundings): () => void {
+export function watch({ leaseMs, blockedMsMax, lastBeat }: HeartbeatOptions, { clock, keep, release }: HeartbeatSurroundings): () => void {
   const beats = new BigInt64Array(lastBeat);
   const everyMs = Math.min(leaseMs, blockedMsMax) / looksPerLease;
   let seen = Atomics.load(beats, 0);
@@ -60,7 +57,6 @@ export function watch({ leaseMs, blockedMsMax, lastBeat }: HeartbeatOptions, { c
   let timer: Timer;
 
   function look(): void {
-    if (isBusy?.()) return next(busyMs);
     const beat = Atomics.load(beats, 0);
     if (beat !== seen) {
       seen = beat;

@@ -14,6 +14,8 @@ export type Request =
   | { readonly do: "transaction"; readonly name: string; readonly holdMs: number; readonly withinMs: number; readonly commits: boolean }
   | { readonly do: "claim"; readonly queue: string; readonly limit: number; readonly leaseMs: number }
   | { readonly do: "extend" }
+  /** From now on its thread keeps what it claims. */
+  | { readonly do: "heartbeat"; readonly leaseMs: number }
   | { readonly do: "finish" }
   | { readonly do: "heard"; readonly since: number }
   | { readonly do: "read"; readonly key: string }
@@ -87,6 +89,9 @@ async function does(request: Request): Promise<unknown> {
     case "claim":
       held = (await store.claim({ holder: "member", leaseMs: request.leaseMs, queues: [{ queue: request.queue, limit: request.limit }] })).jobs;
       return held.map(({ payload, fence }) => ({ name: new TextDecoder().decode(payload), fence: fence.n }));
+    case "heartbeat":
+      store.heartbeat("member", { leaseMs: request.leaseMs, blockedMsMax: 60_000 });
+      return "beats";
     case "extend":
       return store.extend(held, 30_000);
     case "finish":

@@ -1,0 +1,102 @@
+/** What a process asks while the writer changes: the writer thread's part is played here. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { systemClock, systemRandom, uuidv7Ids, Fault } from "../kernel/index.ts";
+import { Client, type ToSeat } from "./client.ts";
+import { toFailure } from "./operation.ts";
+import type { Answer, Question } from "./questions.ts";
+import { packOne, packOperations, packReply, unpackOperations } from "./wire.ts";
+import type { Notice } from "./writer.ts";
+
+const ids = uuidv7Ids(systemClock, systemRandom);
+
+function asking() {
+  const told: (Question | ToSeat)[] = [];
+  const notices: Notice[] = [];
+  const answers: (readonly [name: string, answer: Answer])[] = [];
+  const client = new Client({
+    session: "1.0.a",
+    durability: "full",
+    clock: systemClock,
+    random: systemRandom,
+    tell: (message) => void told.push(message),
+    notice: (notice) => void notices.push(notice),
+    begun: () => undefined,
+  });
+  const ask = (name: string, question: Question) => client.ask(question, (answer) => void answers.push([name, answer]));
+  return {
+    client,
+    notices,
+    told: () => told.splice(0).map((message) => (message.ask === "join" ? `join ${message.term} knows ${message.knows}` : message.ask)),
+    answers: () => answers.splice(0).map(([name, answer]) => ("failed" in answer ? `${name} ${(answer.failed as { code?: string }).code}` : name)),
+    last: () => told.at(-1) as Question & { ask: "apply" },
+    ask,
+    apply: (name: string) =>
+      ask(name, { ask: "apply", nowMs: 1, packed: packOperations([{ kind: "commit", commit: { id: ids.next(), expects: [], writes: [] } }]) }),
+    here: (term: number) => client.found({ at: "here", term, epoch: 1 }),
+    reply: (n: number, outcome: Parameters<typeof packReply>[0]["results"][number] = { ok: true, epoch: 1, n }) =>
+      client.answered({ packed: packReply({ results: [outcome], queues: [], n }, 1), tookMs: 1, flushMs: 1 }),
+  };
+}
+
+test("what was asked of a lost writer is asked of the next one, in its order, after it was told what this process knows", () => {
+  const all = asking();
+  all.apply("before");
+  assert.deepEqual(all.told(), []);
+
+  all.here(1);
+  all.reply(7);
+  all.apply("first");
+  all.apply("second");
+  all.client.found({ at: "nowhere" });
+  all.apply("third");
+  assert.deepEqual(all.told(), ["join 1 knows undefined", "apply", "apply", "apply"]);
+  all.here(2);
+
+  assert.deepEqual(all.told(), ["join 2 knows 7", "apply", "apply", "apply"]);
+  for (const n of [8, 9, 10]) all.reply(n);
+  assert.deepEqual(all.answers(), ["before", "first", "second", "third"]);
+  assert.deepEqual(all.notices, [{ missedSince: 7 }]);
+});
+
+test("a transaction that was open is lost with its writer; the end of one is decided by the id of its commit", () => {
+  const all = asking();
+  const commit = { id: ids.next(), expects: [], writes: [] };
+  all.here(1);
+  all.ask("begin", { ask: "begin", nowMs: 1, withinMs: 250 });
+  all.client.answered({ answer: undefined });
+  all.ask("execute", { ask: "execute", statement: { text: "select 1", parameters: [] } });
+  all.client.found({ at: "nowhere" });
+  all.ask("end", { ask: "end", commit: undefined });
+  all.ask("abandon", { ask: "abandon" });
+  assert.deepEqual(all.answers(), ["begin", "execute transaction.lost", "end transaction.lost", "abandon"]);
+
+  all.here(2);
+  all.ask("begin", { ask: "begin", nowMs: 1, withinMs: 250 });
+  all.client.answered({ answer: undefined });
+  all.ask("end", { ask: "end", commit: packOne(commit) });
+  all.client.found({ at: "nowhere" });
+  all.here(3);
+  assert.deepEqual(unpackOperations(all.last().packed), [{ kind: "resolve", id: commit.id }]);
+  all.reply(4);
+
+  assert.deepEqual(all.answers(), ["begin", "end"]);
+});
+
+test("where no writer can be had callers hear why, and those whose commit was with a lost one that nobody knows; later ones are asked again", () => {
+  const all = asking();
+  const refused = toFailure(Fault.create("store.in-use", "somebody has it", "Wait."));
+  all.here(1);
+  all.apply("asked");
+  all.client.found({ at: "nowhere" });
+  all.apply("waits");
+  all.client.found({ at: "nowhere", refused });
+  all.apply("comes later");
+  assert.deepEqual(all.answers(), ["asked commit.unknown", "waits store.in-use", "comes later store.in-use"]);
+
+  all.here(2);
+  all.apply("again");
+  all.reply(3);
+
+  assert.deepEqual(all.answers(), ["again"]);
+});
