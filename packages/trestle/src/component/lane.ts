@@ -8,7 +8,7 @@
  * a circle, or lasts longer than `turnWaitMsMax`, is simply not made. Where other processes fight for the key as well, its
  * holder also queues for it in the store (store-turns.ts), and those behind it wait as long as that may take.
  */
-import { Fault, type Clock, type Ids } from "../kernel/index.ts";
+import { Fault, PassingMap, type Clock, type Ids } from "../kernel/index.ts";
 import type { Commit, CommitId, CommitOutcome, Store, StoreKey } from "../store/index.ts";
 import { KeptFolds, type Fold } from "./kept-folds.ts";
 import { StoreTurns } from "./store-turns.ts";
@@ -54,12 +54,12 @@ interface Turn {
 export class Lane {
   readonly #store: Store;
   readonly #clock: Clock;
-  readonly #records = new Map<StoreKey, StagedRecord>();
-  readonly #streams = new Map<StoreKey, StagedStream>();
+  readonly #records = new PassingMap<StoreKey, StagedRecord>();
+  readonly #streams = new PassingMap<StoreKey, StagedStream>();
   /** A replay folds old versions too: to chain on one of these would rest on a commit that is bound to fall, so tails are told apart. */
   readonly #folds = new KeptFolds(foldsMax);
   readonly #contended = new Map<StoreKey, number>();
-  readonly #turns = new Map<StoreKey, Turn>();
+  readonly #turns = new PassingMap<StoreKey, Turn>();
 
   /** Turns between processes; without it, there are none. */
   readonly between: StoreTurns | undefined;
@@ -269,7 +269,7 @@ export class Lane {
 }
 
 /** Forgets what was staged; when it fell, also what was staged on it since, so that nobody builds on a ruin any more. */
-function forget<S extends Staged>(all: Map<StoreKey, S>, own: ReadonlyMap<StoreKey, S>, applied: boolean): void {
+function forget<S extends Staged>(all: PassingMap<StoreKey, S>, own: ReadonlyMap<StoreKey, S>, applied: boolean): void {
   for (const [key, staged] of own) {
     const top = all.get(key);
     if (top && (top === staged || (!applied && top.chain === staged.chain))) all.delete(key);

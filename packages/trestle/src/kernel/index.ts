@@ -20,6 +20,7 @@ export { durationMs, integerWithin, numberWithin, ratePerSecond, shareOf, sizeBy
 export type { Bytes, Cron, Duration, Instant, Percent, Rate } from "./quantity.ts";
 export { seededRandom, systemRandom } from "./random.ts";
 export type { Random } from "./random.ts";
+export { PassingMap } from "./passing-map.ts";
 export { RecentMap } from "./recent-map.ts";
 export { linkSignals } from "./signals.ts";
 export type { LinkedSignal } from "./signals.ts";

@@ -12,7 +12,7 @@
  * Over 400 lines because claiming, keeping and ending are one machine over what the node holds.
  */
 import { decodeJournal, journalKey, type Component, type Journal, type NodeServices } from "../component/index.ts";
-import { emptyContext, Fault, inContext, type Timer } from "../kernel/index.ts";
+import { emptyContext, Fault, inContext, PassingMap, type Timer } from "../kernel/index.ts";
 import { limits, type Claim, type ClaimedJob, type Claims, type Heartbeat, type QueueClaim, type QueuePolicy } from "../store/index.ts";
 
 /** Who works on the jobs of one queue. */
@@ -70,7 +70,7 @@ interface Held extends LeaseEnds {
 export class Dispatcher {
   readonly #node: NodeServices;
   readonly #claimants = new Map<string, Claimant>();
-  readonly #held = new Map<string, Held>();
+  readonly #held = new PassingMap<string, Held>();
   /** Queues that may have work for us. */
   readonly #wanting = new Set<Claimant>();
   #state: "open" | "draining" | "closed" = "open";
@@ -84,7 +84,7 @@ export class Dispatcher {
   #turn = 0;
   /** Jobs sent from here in this turn of the loop. */
   readonly #sent = new Map<Claimant, number>();
-  readonly #beside = new Set<Promise<unknown>>();
+  readonly #beside: Promise<unknown>[] = [];
   #draining: Promise<void> | undefined;
   #looking: Promise<boolean> | undefined;
 
@@ -229,9 +229,9 @@ export class Dispatcher {
       if (limit > 0) queues.push(claimOf(claimant, limit));
     }
     this.#sent.clear();
-    if (queues.length === 0 || this.#state !== "open" || this.#beside.size === claimsBesideMax) return;
-    const asking = this.#ask(queues, []).finally(() => this.#beside.delete(asking));
-    this.#beside.add(asking);
+    if (queues.length === 0 || this.#state !== "open" || this.#beside.length === claimsBesideMax) return;
+    const asking = this.#ask(queues, []).finally(() => this.#beside.splice(this.#beside.indexOf(asking), 1));
+    this.#beside.push(asking);
   }
 
   /** Claims and hands out. `undefined` when the store could not be asked; then `again` are looked at a moment later. */
@@ -396,7 +396,7 @@ export class Dispatcher {
 
   async #look(): Promise<boolean> {
     if (this.#state !== "open") return this.#held.size === 0;
-    if (this.#held.size > 0 || this.#claiming || this.#beside.size > 0) return false;
+    if (this.#held.size > 0 || this.#claiming || this.#beside.length > 0) return false;
     for (const claimant of this.#claimants.values()) this.#wanting.add(claimant);
     const asking = (this.#claiming = this.#claim().finally(() => {
       this.#claiming = undefined;

@@ -1,5 +1,6 @@
 /** What a service keeps on one node: what is running, by key, and the buckets of its limits. Gone with the node. */
 import type { Component, NodeServices } from "../component/index.ts";
+import { PassingMap } from "../kernel/index.ts";
 import { TokenBuckets } from "./limit.ts";
 import type { Operation } from "./operation.ts";
 
@@ -30,7 +31,7 @@ export function stateOf(component: Component, node: NodeServices): ServiceState 
 }
 
 export class ServiceState {
-  readonly running = new Map<string, RunningKey>();
+  readonly running = new PassingMap<string, RunningKey>();
   /** Open streams. They end with the node's draining, so nobody waits for them. */
   streams = 0;
   readonly #buckets = new Map<Operation, TokenBuckets>();
