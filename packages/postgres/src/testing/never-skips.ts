@@ -8,7 +8,9 @@
  * Two ways to do it wrong are here too, to show that the attack finds them: `sequence` (a position drawn from a sequence by each writer's own
  * transaction) and `uncapped` (a subscriber that reads what is visible and not yet durable).
  *
- *     npm run never-skips -- --events 1000000 --pause-ms 30000 --kills 20      the full size; the defaults are those of the test
+ * The full size; the defaults are those of the test:
+ *
+ *     npm run never-skips -- --events 1000000 --per-second 150 --pause-ms 30000 --calm-ms 70000 --kills 20 --kill-every-ms 20000
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
@@ -27,6 +29,8 @@ export interface Attack {
   readonly pauseMs?: number;
   /** Default 2, after the calm. */
   readonly kills?: number;
+  /** From one to the next, on average; default 500. */
+  readonly killEveryMs?: number;
   /** Nothing is killed for so long from the start on, and latencies are taken; default 2,500. */
   readonly calmMs?: number;
   /** Commits a second that each of the 16 writers starts, on time whatever happens; default 20. */
@@ -59,7 +63,7 @@ interface Seen {
 type Event = { readonly position: number; readonly id: string };
 
 export async function attack(options: Attack): Promise<AttackReport> {
-  const { seed, events = 3_000, pauseMs = 400, kills = 2, calmMs = 2_500, perSecond = 20, way = "trestle" } = options;
+  const { seed, events = 3_000, pauseMs = 400, kills = 2, killEveryMs = 500, calmMs = 2_500, perSecond = 20, way = "trestle" } = options;
   const random = seededRandom(`attack ${seed}`);
   // Slow flushes widen the time between visible and durable.
   await using server = await postgres({ connections: 200, flushDelayMs: 20, settings: { wal_writer_delay: "10s" } });
@@ -137,7 +141,7 @@ export async function attack(options: Attack): Promise<AttackReport> {
   while (Date.now() < calmUntilMs) await sleep(50);
   let killed = 0;
   for (; killed < kills; killed++) {
-    await sleep(300 + random.next() * 400);
+    await sleep(killEveryMs * (0.6 + random.next() * 0.8));
     await server.kill();
     await server.start();
   }
@@ -203,6 +207,7 @@ if (import.meta.main) {
       events: { type: "string", default: "3000" },
       "pause-ms": { type: "string", default: "400" },
       kills: { type: "string", default: "2" },
+      "kill-every-ms": { type: "string", default: "500" },
       "calm-ms": { type: "string", default: "2500" },
       "per-second": { type: "string", default: "20" },
       seed: { type: "string", default: String(Date.now() % 1_000_000) },
@@ -214,6 +219,7 @@ if (import.meta.main) {
     events: Number(values.events),
     pauseMs: Number(values["pause-ms"]),
     kills: Number(values.kills),
+    killEveryMs: Number(values["kill-every-ms"]),
     calmMs: Number(values["calm-ms"]),
     perSecond: Number(values["per-second"]),
     way: values.way as NonNullable<Attack["way"]>,
