@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Fault } from "../kernel/index.ts";
-import { labelled, processPlan } from "./processes.ts";
+import { labelled, processFlags, processPlan } from "./processes.ts";
 import { metricsOfAll, observedByAll } from "./whole.ts";
 
 test("a plan of processes is a number, or roles with numbers; anything else is refused by name", () => {
@@ -82,4 +82,12 @@ test("what was seen by all processes adds up; of quantiles the worst is shown", 
     seen.edges.map(({ from, to, total }) => `${from}>${to} ${total}`),
     ["a>b 3", "b>c 1"],
   );
+});
+
+test("a process is started with a small young generation, unless this one was told of another, by its arguments or NODE_OPTIONS", () => {
+  assert.deepEqual(processFlags(["--no-warnings"]), ["--no-warnings", "--max-semi-space-size=8"]);
+  assert.deepEqual(processFlags(["--max-semi-space-size=32"]), ["--max-semi-space-size=32"]);
+  assert.deepEqual(processFlags(["--max_semi_space_size=32"]), ["--max_semi_space_size=32"]);
+  assert.deepEqual(processFlags([], "--max-old-space-size=256 --min-semi-space-size=16"), []);
+  assert.deepEqual(processFlags([], "--max-old-space-size=256"), ["--max-semi-space-size=8"]);
 });

@@ -66,6 +66,16 @@ export interface SuperviseOptions {
   readonly error?: (line: string) => void;
 }
 
+/**
+ * What Node is told of a process beside what it was told of this one. Each process keeps two halves of a young generation per thread, filled before
+ * it looks what of it is garbage: half their size is a third less memory before 150,000 jobs (340 to 230 MB), at the same rate (`npm run bench -- memory`). A bound on
+ * the heap itself would save more, and end a process that needs more: that is for whoever knows the app. Who has said how large the young generation is, is heard.
+ */
+export function processFlags(given: readonly string[], nodeOptions = ""): readonly string[] {
+  const said = [...given, ...nodeOptions.split(/\s+/)].some((flag) => /^--(max|min)[-_]semi[-_]space[-_]size/.test(flag));
+  return said ? given : [...given, "--max-semi-space-size=8"];
+}
+
 const killAfterMs = 20_000;
 const tellWithinMs = 1_000;
 const pauseMsLeast = 100;
@@ -120,7 +130,7 @@ class Supervisor {
 
   async run(): Promise<number> {
     this.#cluster = (await import("node:cluster")).default;
-    this.#cluster.setupPrimary({ silent: true });
+    this.#cluster.setupPrimary({ silent: true, execArgv: [...processFlags(process.execArgv, process.env["NODE_OPTIONS"])] });
     const signals = (["SIGTERM", "SIGINT"] as const).map((signal) => [signal, () => this.#signalled(signal)] as const);
     for (const [signal, listener] of signals) process.on(signal, listener);
     const ended = new Promise<number>((resolve) => (this.#end = resolve));

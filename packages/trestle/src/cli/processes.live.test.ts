@@ -1,5 +1,6 @@
 /** `trestle start --processes`: real processes behind one port. */
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { sleep, systemClock } from "../kernel/index.ts";
 import { bookshopFile, place } from "./testing/run.ts";
@@ -35,6 +36,8 @@ test("processes by role share one port and one store; each says who it is and sh
     processes.map(({ name }) => name),
     ["web.1", "web.2", "worker.1"],
   );
+
+  if (process.platform === "linux") for (const { pid } of processes) assert.match(readFileSync(`/proc/${pid}/cmdline`, "utf8"), /\0--max-semi-space-size=8\0/);
 
   const answered = new Set<string>();
   for (let i = 0; i < 20; i++) answered.add((await json<{ process: string }>(`${url}/_trestle/health/ready`)).process);
