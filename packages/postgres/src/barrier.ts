@@ -1,6 +1,7 @@
 /**
  * The flush barrier: what was visible before a synchronous commit began is durable when it ends. Batches commit without waiting for
- * the disk, so that the lane is never held over a flush (FINDINGS F1); an outcome, or anything read, is handed out after a barrier only.
+ * the disk, so that the lane is never held over a flush (FINDINGS F1); an outcome, or anything read, is handed out after a flush only. Batches and claims bring
+ * their own (lane.ts); here waits who reads, resolves, or commits beside the lane.
  *
  * States: idle → flushing (one at a time in a process; whoever comes meanwhile is carried by the next) → idle. A failed flush
  * fails everyone it carried: they cannot know whether what they saw will survive.
@@ -25,6 +26,8 @@ export interface FlushBarrier {
   pass(sight: Sight): Promise<void>;
   /** The same for everything that was visible in that life, whether it has a number or not. */
   all(life: Life): Promise<void>;
+  /** What was seen has been flushed already, in the life that the flush told. Throws when that was another one. */
+  passed(sight: Sight, flushedIn: Life): void;
 }
 
 export function flushBarrier(flush: () => Promise<Life>): FlushBarrier {
@@ -38,6 +41,11 @@ export function flushBarrier(flush: () => Promise<Life>): FlushBarrier {
     else if (epoch === durable.epoch) durable.n = Math.max(durable.n, n);
   }
 
+  function passed({ epoch, n, life }: Sight, flushedIn: Life): void {
+    if (life !== null && life !== flushedIn) throw new Error("the server crashed between showing it and flushing it");
+    reached(epoch, n);
+  }
+
   async function run(): Promise<void> {
     flushing = true;
     while (waiting.length > 0) {
@@ -46,12 +54,12 @@ export function flushBarrier(flush: () => Promise<Life>): FlushBarrier {
       try {
         const life = await flush();
         for (const one of carried) {
-          if (one.life !== null && one.life !== life) {
-            one.reject(new Error("the server crashed between showing it and flushing it"));
-            continue;
+          try {
+            passed(one, life);
+            one.resolve();
+          } catch (error) {
+            one.reject(error);
           }
-          reached(one.epoch, one.n);
-          one.resolve();
         }
       } catch (error) {
         for (const one of carried) one.reject(error);
@@ -68,5 +76,6 @@ export function flushBarrier(flush: () => Promise<Life>): FlushBarrier {
   return {
     pass: (sight) => (sight.epoch === durable.epoch && sight.n <= durable.n ? Promise.resolve() : next(sight)),
     all: (life) => next({ epoch: 0, n: 0, life }),
+    passed,
   };
 }

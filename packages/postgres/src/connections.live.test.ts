@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { postgres as startPostgres } from "@trestle/testing";
+import { faultProxy, postgres as startPostgres } from "@trestle/testing";
 import { Fault, systemClock, systemRandom, withContext } from "trestle/kernel";
 import { openPostgres } from "./index.ts";
 import { openPool } from "./sessions.ts";
@@ -117,6 +117,24 @@ test("a store of an older format gets the functions of this one, and a process t
     [2, 3],
   );
   assert.deepEqual((await session.query<{ format: number }>("select format from store")).rows, [{ format: 2 }]);
+});
+
+test("an outcome takes one round trip and a flush, not two: the flush is on its way before the batch is answered", { skip }, async () => {
+  await using network = await faultProxy({ to: postgres.server.url });
+  const store = await openPostgres({ url: network.url, schema: "far" });
+  const commit = () => store.commit(commitOf([append("s", "x")]));
+  await commit();
+
+  network.latency({ ms: 60 });
+  const tookMs: number[] = [];
+  for (let i = 0; i < 3; i++) {
+    const fromMs = performance.now();
+    await commit();
+    tookMs.push(performance.now() - fromMs);
+  }
+
+  assert.ok(Math.min(...tookMs) >= 120 && Math.min(...tookMs) < 220, `${tookMs.map(Math.round).join(", ")} ms`);
+  await store.close();
 });
 
 test("eight processes that open a store at once make its schema once", { skip }, async () => {

@@ -86,9 +86,9 @@ async function examine(session: Session, schema: string): Promise<readonly Findi
   const left = facts.connections - Number(facts.used);
   found.push({
     name: "connections",
-    status: left >= 12 ? "ok" : "warn",
-    reason: `${left} of ${facts.connections} are free; a process takes up to 12`,
-    ...(left < 12 && { fix: "Raise max_connections, or put a pooler between." }),
+    status: left >= 13 ? "ok" : "warn",
+    reason: `${left} of ${facts.connections} are free; a process takes up to 13`,
+    ...(left < 13 && { fix: "Raise max_connections, or put a pooler between." }),
   });
   if (session.pooled) found.push({ name: "pooler", status: "ok", reason: "there is one between: notices come by polling, every 100 ms" });
   if (session.pooled && facts.isolation !== "read committed")

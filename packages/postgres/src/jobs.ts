@@ -22,10 +22,10 @@ import {
   type Reader,
   type Store,
 } from "trestle/store";
-import type { FlushBarrier } from "./barrier.ts";
+import type { FlushBarrier, Life } from "./barrier.ts";
 import { array, parameter } from "./arguments.ts";
 import { groupOf, shareOf, type ClaimHints } from "./job-batch.ts";
-import { commitFault, type Applied, type Lane } from "./lane.ts";
+import { commitFault, type Applied, type Ask, type Lane } from "./lane.ts";
 import { wasRolledBack, type Pool } from "./sessions.ts";
 
 export interface JobsOptions {
@@ -134,13 +134,14 @@ export function jobsPart(options: JobsOptions): JobsPart {
   let extending: Extending[] = [];
 
   /** All who ask at this moment, in one call. */
-  async function claimAll(pool: Pool): Promise<void> {
+  async function claimAll(ask: Ask): Promise<void> {
     const asked = asking;
     asking = [];
     const entries = asked.flatMap(({ request }, at) => request.queues.map(({ queue, limit, policy }) => ({ queue, limit, policy, at, request })));
     let rows: readonly ClaimCells[];
+    let durable: Promise<Life>;
     try {
-      rows = await pool.query<ClaimCells>({
+      const call = ask<ClaimCells>({
         name: "claim",
         text: texts.claim,
         values: [
@@ -172,22 +173,25 @@ export function jobsPart(options: JobsOptions): JobsPart {
           ),
         ].map(parameter),
       });
+      durable = call.durable;
+      rows = await call.visible;
     } catch (error) {
       for (const one of asked) one.reject(toldFault(error, "claim"));
       return;
     }
-    void handOut(asked, entries, rows);
+    void handOut(asked, entries, rows, durable);
   }
 
   async function handOut(
     asked: readonly Asking[],
     entries: readonly { readonly at: number; readonly queue: string; readonly request: ClaimRequest }[],
     rows: readonly ClaimCells[],
+    durable: Promise<Life>,
   ): Promise<void> {
     const last = rows.at(-1);
     const { now_ms, epoch, n, head, back } = last ?? { now_ms: "0", epoch: 0, n: null, head: "0", back: null };
     try {
-      if (last) await barrier.pass({ epoch, n: Number(head), life: last.life });
+      if (last) barrier.passed({ epoch, n: Number(head), life: last.life }, await durable);
     } catch (error) {
       // Whoever acted on one of these could share its fence with somebody after a crash. If they are still claimed, their leases end.
       for (const one of asked) one.reject(toldFault(error, "claim"));
@@ -218,12 +222,12 @@ export function jobsPart(options: JobsOptions): JobsPart {
     asked.forEach((one, at) => one.resolve(answers[at] as Claims));
   }
 
-  async function extendAll(pool: Pool): Promise<void> {
+  async function extendAll(ask: Ask): Promise<void> {
     const asked = extending;
     extending = [];
     const all = asked.flatMap(({ claims, leaseMs }, at) => claims.map((claim) => ({ claim, leaseMs, at })));
     try {
-      const rows = await pool.query<{ claim: number; hint: string; life: string }>({
+      const { visible, durable } = ask<{ claim: number; hint: string; life: string }>({
         name: "extend",
         text: texts.extend,
         values: [
@@ -235,6 +239,7 @@ export function jobsPart(options: JobsOptions): JobsPart {
           all.map(({ leaseMs }) => Math.ceil(leaseMs)),
         ],
       });
+      const rows = await visible;
       const extended = new Set<number>();
       for (const row of rows) {
         extended.add(row.claim - 1);
@@ -243,10 +248,12 @@ export function jobsPart(options: JobsOptions): JobsPart {
       let next = 0;
       const answers = asked.map(({ claims }) => claims.map(() => extended.has(next++)));
       // It has no number of its own. Not awaited: the lane goes on meanwhile.
-      void barrier.all(rows[0]?.life ?? null).then(
-        () => asked.forEach((one, at) => one.resolve(answers[at] as boolean[])),
-        (error: unknown) => asked.forEach((one) => one.reject(toldFault(error, "extend"))),
-      );
+      void durable
+        .then((life) => barrier.passed({ epoch: 0, n: 0, life: rows[0]?.life ?? null }, life))
+        .then(
+          () => asked.forEach((one, at) => one.resolve(answers[at] as boolean[])),
+          (error: unknown) => asked.forEach((one) => one.reject(toldFault(error, "extend"))),
+        );
     } catch (error) {
       for (const one of asked) one.reject(toldFault(error, "extend"));
     }

@@ -1,36 +1,39 @@
 /**
  * The lane: how commits of this process become batches, and how each caller learns its one outcome.
  *
- * A commit's way: *waiting* (for the batch in flight) → *sent* (with all that waited, up to 512 or 4 MiB) → *visible* (the
- * function answered; the next batch leaves) → *durable* (a flush barrier passed) → its caller hears the outcome.
+ * A commit's way: *waiting* (for the batch in flight) → *sent* (with all that waited, up to 512 or 4 MiB, and a flush behind them) → *visible* (the
+ * function answered; the next batch leaves over another connection) → *durable* (the flush was answered) → its caller hears the outcome.
  *
  * From *sent*, by what came back instead of an answer:
  * - the server rolled the batch back: it is sent again one by one under the same ids, so that only the commit at fault fails;
- * - the connection was lost, or the barrier failed: nobody knows. The ids are *in doubt*, and the same batch is sent again under them
+ * - the connection was lost, or the flush failed: nobody knows. The ids are *in doubt*, and the same batch is sent again under them
  *   until the server is back. Being applied twice is impossible, an acceptance stands, and a refusal of an id in doubt is written down, so that
  *   the first sending cannot overturn it when it arrives late (FINDINGS F6). Only when the server stays away does the caller hear
  *   `commit.unknown`.
  */
 import { emptyContext, Fault, inContext, type Clock } from "trestle/kernel";
 import { checkCommit, checkId, commitIdRetentionMs, limits, type Commit, type CommitId, type CommitOutcome } from "trestle/store";
-import type { FlushBarrier } from "./barrier.ts";
+import type { FlushBarrier, Life } from "./barrier.ts";
 import { batchCall, batchEncoder, encodeBatch, type BatchEncoder, type BatchRow, type EncodedBatch, type InternalCommit } from "./batch.ts";
 import type { ClaimHints } from "./job-batch.ts";
-import { wasRolledBack, type Pool } from "./sessions.ts";
+import { wasRolledBack, type Pool, type Query } from "./sessions.ts";
 
 export interface Lane {
   commit(commit: InternalCommit): Promise<CommitOutcome>;
   resolve(id: CommitId): Promise<CommitOutcome>;
-  /** Does something else on the lane's connection, behind the commits that were submitted before. `work` settles its own callers. */
-  run(work: (lane: Pool) => Promise<void>): void;
+  /** Does something else in the lane, behind the commits that were submitted before: `work` resolves when it is visible, and settles its own callers. */
+  run(work: (ask: Ask) => Promise<void>): void;
   stats(): { readonly commits: number; readonly refused: number; readonly batches: number; readonly waiting: number };
   /** Resolves when nothing is on its way. */
   idle(): Promise<void>;
 }
 
+/** A call in the lane, and the flush behind it: what it answered, which others see from then on, and when it is durable, in which life of the server. */
+export type Ask = <Row extends object>(query: Query) => { readonly visible: Promise<readonly Row[]>; readonly durable: Promise<Life> };
+
 export interface LaneOptions {
   readonly schema: string;
-  /** One connection: its batches follow each other. */
+  /** Its batches follow each other: one is sent when the one before is visible, over another connection while that one flushes. */
   readonly lane: Pool;
   /** For `resolve`, which waits for the lane, and so for nothing that a batch needs. */
   readonly side: Pool;
@@ -71,10 +74,11 @@ const sendingsMax = 5;
 export function openLane(options: LaneOptions): Lane {
   const { schema, lane, side, barrier, hints, clock, nowMs } = options;
   const call = batchCall(schema);
+  const flush = `select "${schema}".flush_v1() as life`;
   let forming: Forming[] = [];
   let waiting = 0;
   // Work beside commits, and how many commits were submitted before it; `gone` have left `waiting`.
-  let beside: { readonly after: number; readonly work: (lane: Pool) => Promise<void> }[] = [];
+  let beside: { readonly after: number; readonly work: (ask: Ask) => Promise<void> }[] = [];
   let submitted = 0;
   let gone = 0;
   let scheduled = false;
@@ -92,15 +96,37 @@ export function openLane(options: LaneOptions): Lane {
 
   async function send(batch: readonly Waiting[], sending = 1, encoded = encode(batch)): Promise<void> {
     if (sending === 1) counts.batches++;
+    const { visible, durable } = ask<BatchRow>({ name: "commit", text: call, values: encoded.parameters });
     let row: BatchRow;
     try {
-      row = (await lane.query<BatchRow>({ name: "commit", text: call, values: encoded.parameters }))[0] as BatchRow;
+      row = (await visible)[0] as BatchRow;
     } catch (error) {
       return rejected(batch, error, sending);
     }
     // Not awaited: the next batch leaves while this one reaches the disk.
-    void release(batch, encoded, row, sending);
+    void release(batch, encoded, row, durable, sending);
   }
+
+  /**
+   * The call, and its flush right behind it on one connection: a transaction each, so the lane is free before the flush begins, and the server goes on without
+   * being asked again. A pooler may hand the second one to the server on another connection, too early.
+   */
+  const ask: Ask = <Row extends object>(query: Query) => {
+    const visible = Promise.withResolvers<readonly Row[]>();
+    const durable = Promise.withResolvers<Life>();
+    durable.promise.catch(() => undefined); // nobody asks when nothing became visible
+    const lost = (error: unknown) => (visible.reject(error), durable.reject(error));
+    void lane
+      .use(async (session) => {
+        const applied = session.query<Row>(query);
+        const flushing = () => session.query<{ life: Life }>({ name: "flush", text: flush });
+        const flushed = session.pooled ? applied.then(flushing) : flushing();
+        applied.then(({ rows }) => visible.resolve(rows), lost);
+        await flushed.then(({ rows }) => durable.resolve(rows[0]?.life ?? null), lost);
+      })
+      .catch(lost);
+    return { visible: visible.promise, durable: durable.promise };
+  };
 
   async function rejected(batch: readonly Waiting[], error: unknown, sending: number): Promise<void> {
     if (Fault.is(error)) {
@@ -126,13 +152,11 @@ export function openLane(options: LaneOptions): Lane {
     }
   }
 
-  async function release(batch: readonly Waiting[], encoded: EncodedBatch, row: BatchRow, sending: number): Promise<void> {
+  async function release(batch: readonly Waiting[], encoded: EncodedBatch, row: BatchRow, durable: Promise<Life>, sending: number): Promise<void> {
     const head = Number(row.head);
     try {
-      // Up to the head, not to the newest of these: a refusal too may rest on a commit that is not durable yet.
-      await barrier.pass({ epoch: row.now_epoch, n: head, life: row.life });
-      // A refusal that was written down for an id in doubt has no number.
-      if (batch.some(({ commit }) => inDoubt.has(commit.id))) await barrier.all(row.life);
+      // Up to the head, not to the newest of these: a refusal too may rest on a commit that was not durable yet.
+      barrier.passed({ epoch: row.now_epoch, n: head, life: row.life }, await durable);
     } catch (error) {
       // It was visible, and may be gone with the server.
       for (const one of batch) doubt(one.commit.id);
@@ -165,7 +189,7 @@ export function openLane(options: LaneOptions): Lane {
       if (beside[0] && beside[0].after <= gone) {
         const ready = beside;
         beside = ready.filter(({ after }) => after > gone);
-        for (const { after, work } of ready) if (after <= gone) await work(lane);
+        for (const { after, work } of ready) if (after <= gone) await work(ask);
         continue;
       }
       const { commits, encoder } = forming.shift() as Forming;

@@ -1,7 +1,7 @@
 /**
  * A store on PostgreSQL: its parts, put together.
  *
- * Connections of one process, each opened when it is first needed: one for the lane, one for the flush barrier, up to four for
+ * Connections of one process, each opened when it is first needed: two for the lane, one for the flush barrier, up to four for
  * reads, two for what runs beside the lane (claims, resolving, sweeping), two for the user's own tables, one that listens once somebody asked for
  * change notices, and one in the thread that keeps the claims of who works on jobs.
  */
@@ -72,7 +72,7 @@ export async function openPostgres(options: PostgresOptions): Promise<Store> {
   const answerWithinMs = integerWithin(options.answerWithinMs ?? 30_000, "answerWithinMs", { least: 1_000, most: 600_000 });
   const pool = (name: string, size: number) => openPool({ url, name: `trestle ${name}`, size, answerWithinMs, clock, random });
   const pools = {
-    lane: pool("lane", 1),
+    lane: pool("lane", 2),
     flush: pool("flush", 1),
     read: pool("read", 4),
     side: pool("side", 2),

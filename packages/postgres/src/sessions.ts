@@ -28,12 +28,12 @@ export interface Answer<Row extends object> {
   readonly rowCount: number | null;
 }
 
-/** One connection, used by one caller at a time. */
+/** One connection, used by one caller at a time; what it asks before it has an answer is sent behind, and done in order. */
 export interface Session {
   query<Row extends object>(query: Query): Promise<Answer<Row>>;
   /** Several statements in one message, without parameters: one transaction unless they say otherwise. */
   script(text: string, options?: { readonly unbounded?: boolean }): Promise<readonly Answer<Record<string, unknown>>[]>;
-  /** Another process is between: `set`, `listen` and advisory locks of the session do not work. */
+  /** Another process is between: `set`, `listen` and advisory locks of the session do not work, nor is a query sent before the one before was answered. */
   readonly pooled: boolean;
   /** Ends it without a word, so that the server rolls back. */
   destroy(): void;
@@ -201,6 +201,7 @@ async function openSession({ url, name, answerWithinMs }: PoolOptions, clock: Cl
     connectionTimeoutMillis: reachMsMax,
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,
+    pipeline: true,
     stream: () => socket,
   });
   const ended: (() => void)[] = [];

@@ -37,6 +37,8 @@ export interface Attack {
   readonly perSecond?: number;
   /** How positions are given, and how subscribers read. Default `trestle`. */
   readonly way?: "trestle" | "sequence" | "uncapped";
+  /** How much longer each flush takes: it is the time between visible and durable. Default 20. */
+  readonly flushMs?: number;
 }
 
 export interface AttackReport {
@@ -63,10 +65,9 @@ interface Seen {
 type Event = { readonly position: number; readonly id: string };
 
 export async function attack(options: Attack): Promise<AttackReport> {
-  const { seed, events = 3_000, pauseMs = 400, kills = 2, killEveryMs = 500, calmMs = 2_500, perSecond = 20, way = "trestle" } = options;
+  const { seed, events = 3_000, pauseMs = 400, kills = 2, killEveryMs = 500, calmMs = 2_500, perSecond = 20, way = "trestle", flushMs = 20 } = options;
   const random = seededRandom(`attack ${seed}`);
-  // Slow flushes widen the time between visible and durable.
-  await using server = await postgres({ connections: 200, flushDelayMs: 20, settings: { wal_writer_delay: "10s" } });
+  await using server = await postgres({ connections: 200, flushDelayMs: flushMs, settings: { wal_writer_delay: "10s" } });
   const first = await openPostgres({ url: server.url });
   const administrator = async () => {
     const client = new pg.Client({ connectionString: server.url });
