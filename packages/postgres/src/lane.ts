@@ -11,7 +11,7 @@
  *   the first sending cannot overturn it when it arrives late (FINDINGS F6). Only when the server stays away does the caller hear
  *   `commit.unknown`.
  */
-import { emptyContext, Fault, inContext, type Clock } from "trestle/kernel";
+import { emptyContext, Fault, inContext, PassingMap, type Clock } from "trestle/kernel";
 import { checkCommit, checkId, commitIdRetentionMs, limits, type Commit, type CommitId, type CommitOutcome } from "trestle/store";
 import type { FlushBarrier, Life } from "./barrier.ts";
 import { batchCall, batchEncoder, encodeBatch, type BatchEncoder, type BatchRow, type EncodedBatch, type InternalCommit } from "./batch.ts";
@@ -84,7 +84,7 @@ export function openLane(options: LaneOptions): Lane {
   let scheduled = false;
   let busy = false;
   let idle: (() => void) | undefined;
-  const pending = new Map<CommitId, Promise<CommitOutcome>>();
+  const pending = new PassingMap<CommitId, Promise<CommitOutcome>>();
   const inDoubt = new Set<CommitId>();
   const counts = { commits: 0, refused: 0, batches: 0 };
 
