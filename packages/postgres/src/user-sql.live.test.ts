@@ -165,6 +165,30 @@ test("[F19] a transaction whose connection is cut is lost whole, and says so", {
   assert.deepEqual(await store.read.rows(sql(`select a from ${name}`)), []);
 });
 
+test("[F19] a callback that throws while statements of it are under way leaves nothing of them behind, and both connections are usable", { skip }, async () => {
+  const store = await postgres.open();
+  const name = await tableIn(store, "a integer");
+  const insert = (a: number) => sql(`insert into ${name} values ($1)`, a);
+  const no = new Error("no");
+
+  for (let round = 0; round < 10; round++) {
+    const thrown = store.transaction(async (connection) => {
+      if (round % 2 === 1) await connection.execute(sql("select 1")); // beside the first savepoint, and beside the others
+      void connection.execute(insert(1)).catch(() => undefined);
+      throw no;
+    });
+    await assert.rejects(thrown, (error) => error === no);
+    const failed = store.transaction(async (connection) => ({
+      result: await Promise.all([connection.execute(sql("select 1 / 0")), connection.execute(insert(2)), connection.execute(insert(3))]),
+    }));
+    await assert.rejects(failed, rejectsWith("sql.failed"));
+  }
+  await Promise.all([4, 5].map((a) => store.transaction(async (connection) => ({ result: await connection.execute(insert(a)) }))));
+
+  const rows = await store.read.rows(sql(`select a from ${name} order by a`));
+  assert.deepEqual(rows, [{ a: 4 }, { a: 5 }]);
+});
+
 test("a migration that four processes start at once is applied once", { skip }, async () => {
   const first = await postgres.open();
   const stores = [first, ...(await Promise.all([1, 2, 3].map(() => postgres.open(first.schema))))];

@@ -187,12 +187,16 @@ export function userSql(options: UserSqlOptions): UserSql {
       });
       let turn: Promise<unknown> = Promise.resolve();
       let kept = false;
-      const one = async (statement: Statement): Promise<SqlResult> => {
+      const goesOn = () => {
         if (ended) throw Fault.create("transaction.ended", "this transaction has ended", "Use its connection only inside its callback.");
+      };
+      const one = async (statement: Statement): Promise<SqlResult> => {
+        goesOn();
         checkUserText(statement.text, schema);
         try {
           await session.script(kept ? "release savepoint trestle_one; savepoint trestle_one" : "savepoint trestle_one");
           kept = true;
+          goesOn();
           const { rows: found, command, rowCount } = await run(session, statement);
           return { rows: found, changes: /^(INSERT|UPDATE|DELETE|MERGE)$/.test(command) ? (rowCount ?? 0) : 0, lastInsertRowid: undefined };
         } catch (error) {
@@ -227,6 +231,8 @@ export function userSql(options: UserSqlOptions): UserSql {
         return result;
       } catch (error) {
         ended = true;
+        // A statement that is under way, of a callback that did not wait for it, must not come behind the rollback: there it would be a transaction of its own.
+        await Promise.race([turn, expired]).catch(() => undefined);
         timer.cancel();
         await undo(session);
         throw error;
