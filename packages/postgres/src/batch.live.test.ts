@@ -105,6 +105,34 @@ test("[F3] a commit that PostgreSQL itself cannot apply fails alone: the rest of
   assert.deepEqual(await store.commit(commits[3] as never), outcomes[3], "the same id answers its first outcome");
 });
 
+for (const [where, poisoned, sendingsMax] of [
+  ["first", [0], 17],
+  ["last", [255], 17],
+  ["in the middle", [100], 17],
+  ["twice", [100, 101], 33],
+] as const)
+  test(`[F3] the one commit of 256 that PostgreSQL cannot apply, ${where}, is found by halves, and the others keep their order`, { skip }, async () => {
+    const store = await postgres.open();
+    await store.commit({ id: newId(), expects: [], writes: [{ kind: "put", key: "no-json", value: Uint8Array.of(0xff, 0xfe) }] });
+    const bad = new Set<number>(poisoned);
+    const { batches } = store.stats();
+
+    const outcomes = await Promise.all(
+      Array.from({ length: 256 }, (_, i) =>
+        store.commit(bad.has(i) ? commitOf([{ kind: "merge", key: "no-json", merge: { kind: "add", amount: 1 } }]) : commitOf([append("all", String(i))])),
+      ),
+    );
+
+    const sendings = store.stats().batches - batches;
+    assert.ok(sendings <= sendingsMax, `${sendings} sendings`);
+    outcomes.forEach((outcome, i) => assert.equal(outcome.ok || outcome.refused, bad.has(i) ? "statement" : true));
+    const events = await store.read.stream("all", { after: 0, limit: 256 });
+    assert.deepEqual(
+      events.map((event) => Number(event.data)),
+      outcomes.map((_, i) => i).filter((i) => !bad.has(i)),
+    );
+  });
+
 test("[F3] what PostgreSQL cannot hold as text is a fault of its caller before it reaches a batch", { skip }, async () => {
   const store = await postgres.open();
 

@@ -5,7 +5,8 @@
  * function answered; the next batch leaves over another connection) → *durable* (the flush was answered) → its caller hears the outcome.
  *
  * From *sent*, by what came back instead of an answer:
- * - the server rolled the batch back: it is sent again one by one under the same ids, so that only the commit at fault fails;
+ * - the server rolled the batch back: it is sent again in two halves under the same ids, and so on until only the commit at fault fails. Of n commits one costs
+ *   2 log2 n sendings; n of them, each with its flush, would keep everybody else waiting;
  * - the connection was lost, or the flush failed: nobody knows. The ids are *in doubt*, and the same batch is sent again under them
  *   until the server is back. Being applied twice is impossible, an acceptance stands, and a refusal of an id in doubt is written down, so that
  *   the first sending cannot overturn it when it arrives late (FINDINGS F6). Only when the server stays away does the caller hear
@@ -143,7 +144,9 @@ export function openLane(options: LaneOptions): Lane {
     } else if (isPassing(error.code) && sending < sendingsMax) {
       return send(batch, sending + 1);
     } else if (batch.length > 1 && error.code !== "55P03") {
-      for (const one of batch) await send([one]);
+      const half = Math.ceil(batch.length / 2);
+      await send(batch.slice(0, half));
+      await send(batch.slice(half));
     } else if (batch.length === 1 && error.code.startsWith("22")) {
       // Data exceptions: the bytes of a merge were not what it needs. Its own fault, and nothing of it was applied.
       batch[0]?.resolve({ ok: false, refused: "statement", message: error.message });
