@@ -10,7 +10,7 @@ export class RecentMap<K, V> {
 
   /** Between half of `max` and `max` entries are kept. */
   constructor(max: number) {
-    this.#generationMax = Math.ceil(max / 2);
+    this.#generationMax = Math.max(1, Math.floor(max / 2));
   }
 
   get size(): number {

@@ -1,11 +1,18 @@
 /** What a process asks while the writer changes: the writer thread's part is played here. */
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
-import { systemClock, systemRandom, uuidv7Ids, Fault } from "../kernel/index.ts";
+import { sleep, systemClock, systemRandom, uuidv7Ids, Fault } from "../kernel/index.ts";
 import { Client, type ToSeat } from "./client.ts";
+import { frameOf } from "./frames.ts";
+import { connect } from "./link.ts";
 import { toFailure } from "./operation.ts";
-import type { Answer, Question } from "./questions.ts";
+import type { Answer, FromWriter, Question } from "./questions.ts";
 import { packOne, packOperations, packReply, unpackOperations } from "./wire.ts";
+import type { WriterNote } from "./writer-note.ts";
 import type { Notice } from "./writer.ts";
 
 const ids = uuidv7Ids(systemClock, systemRandom);
@@ -13,6 +20,7 @@ const ids = uuidv7Ids(systemClock, systemRandom);
 function asking() {
   const told: (Question | ToSeat)[] = [];
   const notices: Notice[] = [];
+  const refusals: string[] = [];
   const answers: (readonly [name: string, answer: Answer])[] = [];
   const client = new Client({
     session: "1.0.a",
@@ -22,12 +30,15 @@ function asking() {
     tell: (message) => void told.push(message),
     notice: (notice) => void notices.push(notice),
     begun: () => undefined,
+    refused: (fault) => void refusals.push(fault.code),
   });
   const ask = (name: string, question: Question) => client.ask(question, (answer) => void answers.push([name, answer]));
   return {
     client,
     notices,
-    told: () => told.splice(0).map((message) => (message.ask === "join" ? `join ${message.term} knows ${message.knows}` : message.ask)),
+    refusals,
+    told: () =>
+      told.splice(0).map((message) => (message.ask === "join" ? `join ${message.term} knows ${message.knows}, heard of ${message.heardOf}` : message.ask)),
     answers: () => answers.splice(0).map(([name, answer]) => ("failed" in answer ? `${name} ${(answer.failed as { code?: string }).code}` : name)),
     last: () => told.at(-1) as Question & { ask: "apply" },
     ask,
@@ -50,13 +61,12 @@ test("what was asked of a lost writer is asked of the next one, in its order, af
   all.apply("second");
   all.client.found({ at: "nowhere" });
   all.apply("third");
-  assert.deepEqual(all.told(), ["join 1 knows undefined", "apply", "apply", "apply"]);
+  assert.deepEqual(all.told(), ["join 1 knows undefined, heard of undefined", "apply", "apply", "apply"]);
   all.here(2);
 
-  assert.deepEqual(all.told(), ["join 2 knows 7", "apply", "apply", "apply"]);
+  assert.deepEqual(all.told(), ["join 2 knows 7, heard of 7", "apply", "apply", "apply"]);
   for (const n of [8, 9, 10]) all.reply(n);
   assert.deepEqual(all.answers(), ["before", "first", "second", "third"]);
-  assert.deepEqual(all.notices, [{ missedSince: 7 }]);
 });
 
 test("a transaction that was open is lost with its writer; the end of one is decided by the id of its commit", () => {
@@ -93,10 +103,82 @@ test("where no writer can be had callers hear why, and those whose commit was wi
   all.client.found({ at: "nowhere", refused });
   all.apply("comes later");
   assert.deepEqual(all.answers(), ["asked commit.unknown", "waits store.in-use", "comes later store.in-use"]);
+  assert.deepEqual(all.refusals, ["store.in-use"]);
 
   all.here(2);
   all.apply("again");
   all.reply(3);
 
   assert.deepEqual(all.answers(), ["again"]);
+});
+
+test("where no writer can follow one that was lost with the end of a transaction, nobody knows what became of it", () => {
+  const all = asking();
+  all.here(1);
+  all.ask("begin", { ask: "begin", nowMs: 1, withinMs: 250 });
+  all.client.answered({ answer: undefined });
+  all.ask("end", { ask: "end", commit: packOne({ id: ids.next(), expects: [], writes: [] }) });
+  all.client.found({ at: "nowhere" });
+  all.client.found({ at: "nowhere", refused: toFailure(Fault.create("store.in-use", "somebody has it", "Wait.")) });
+
+  assert.deepEqual(all.answers(), ["begin", "end commit.unknown"]);
+});
+
+// ---- the writer of another process ----------------------------------------------------------------------------------------
+
+const secret = "ab".repeat(32);
+
+/** Takes whoever comes in, and says this with the welcome. */
+async function writerElsewhere(...withWelcome: readonly FromWriter[]): Promise<AsyncDisposable & { readonly note: WriterNote }> {
+  const directory = mkdtempSync(join(tmpdir(), "trestle-client-"));
+  const socket = join(directory, "s");
+  const server = createServer((visitor) => {
+    visitor.on("error", () => undefined);
+    visitor.once("data", () => visitor.write(Buffer.concat([{ welcome: { epoch: 1 } }, ...withWelcome].map((message) => frameOf(message) as Buffer))));
+  });
+  await new Promise<void>((resolve) => void server.listen(socket, resolve));
+  return {
+    note: { pid: 1, term: 2, socket, secret },
+    async [Symbol.asyncDispose]() {
+      server.close();
+      rmSync(directory, { recursive: true });
+    },
+  };
+}
+
+test("a change that comes with the welcome does not hide those that came before it and were missed", async () => {
+  await using writer = await writerElsewhere({ change: { n: 120, keys: [], queues: [] } });
+  const all = asking();
+  all.here(1);
+  all.client.changed({ n: 100, keys: [], queues: [] });
+  all.client.found({ at: "nowhere" });
+  all.client.found({ at: "there", note: writer.note });
+  while (all.notices.length < 2) await sleep(systemClock, 5);
+
+  assert.deepEqual(all.notices.at(-1), { missedSince: 100 });
+  all.client.close();
+});
+
+test("a process that is busy while it is welcomed does not take the writer for stopped", async () => {
+  await using writer = await writerElsewhere();
+  const connecting = connect(
+    writer.note,
+    { session: "1.0.a", durability: "full", listens: true },
+    systemClock,
+    { answer() {}, change() {}, ended() {} },
+    () => true,
+  );
+  for (const untilMs = systemClock.monotonicMs() + 1_300; systemClock.monotonicMs() < untilMs;);
+
+  const link = await connecting;
+  assert.ok(typeof link === "object", String(link));
+  link.drop();
+});
+
+test("a socket that this process cannot reach is no sign of a writer that has gone", async () => {
+  const note = { pid: 1, term: 2, socket: join(tmpdir(), "x".repeat(200)), secret };
+  assert.equal(
+    await connect(note, { session: "1.0.a", durability: "full", listens: true }, systemClock, { answer() {}, change() {}, ended() {} }, () => true),
+    "absent",
+  );
 });

@@ -40,21 +40,25 @@ export interface ClientOptions {
   notice(notice: Notice): void;
   /** There is a writer, perhaps another one than before. */
   begun(epoch: number): void;
+  /** Callers hear this fault until there is one. */
+  refused(fault: Fault): void;
 }
 /** What the main thread says to its seat, beside questions. Not answered. */
 export type ToSeat =
-  /** Takes its chair at the writer of this term. `knows`: it has heard of no claim of its own beyond this commit. */
-  | { readonly ask: "join"; readonly term: number; readonly knows: number | undefined }
+  /** Takes its chair at the writer of this term. `knows`: it has heard of no claim of its own beyond this commit; `heardOf`: of no change beyond that one. */
+  | { readonly ask: "join"; readonly term: number; readonly knows: number | undefined; readonly heardOf: number | undefined }
   /** The writer of this term does not answer, though its end of the connection is there. */
   | { readonly ask: "silent"; readonly term: number };
 
 type State =
-  { readonly at: "nowhere" } | { readonly at: "here" } | { readonly at: "there"; readonly note: WriterNote; link: Link | undefined; connecting: boolean };
+  | { readonly at: "nowhere" }
+  | { readonly at: "here" }
+  | { readonly at: "there"; readonly note: WriterNote; link: Link | undefined; connecting: boolean; sinceMs: number };
 
 interface Pending {
   readonly question: Question;
   readonly answered: (answer: Answer) => void;
-  /** Writers it was asked of. */
+  /** How often it was asked. */
   asked: number;
   /** Known already, and told when its turn comes. */
   known?: Answer;
@@ -62,10 +66,11 @@ interface Pending {
   readonly meaning?: (answer: Answer) => Answer;
 }
 
-/** A question that was with so many writers when they died may be why they did. */
-const writersPerQuestionMax = 5;
-/** A connection that could not be made is tried again, unless another writer is named before. */
+/** A question that was asked so often, and each time the writer was lost, may be why it was. */
+const askedMax = 5;
+/** A connection that could not be made is tried again, unless another writer is named before; callers hear of it after a time. */
 const connectAgainMs = 10;
+const patienceMs = 2_000;
 
 export class Client {
   readonly #options: ClientOptions;
@@ -112,12 +117,13 @@ export class Client {
       case "here":
         this.#leave();
         this.#state = { at: "here" };
-        this.#options.tell({ ask: "join", term: place.term, knows: this.#knows });
+        // What it has missed it is told of from its chair: what is committed before it sits there, it would not hear.
+        this.#options.tell({ ask: "join", term: place.term, knows: this.#knows, heardOf: this.#heardOf });
         return this.#begin(place.epoch);
       case "there":
         if (state.at === "there" && state.note.term === place.note.term) return state.link || state.connecting ? undefined : void this.#connect(state);
         this.#leave();
-        this.#state = { at: "there", note: place.note, link: undefined, connecting: false };
+        this.#state = { at: "there", note: place.note, link: undefined, connecting: false, sinceMs: this.#options.clock.monotonicMs() };
         return void this.#connect(this.#state);
       case "nowhere":
         // A connection of its own may live while the thread looks for another writer; it says itself when it ends.
@@ -156,7 +162,8 @@ export class Client {
         clock,
         {
           answer: (answer) => isMine() && this.#take(answer),
-          change: (change) => isMine() && this.#hear(change),
+          // One that comes with the welcome is not heard before those that were missed.
+          change: (change) => isMine() && there.link !== undefined && this.#hear(change),
           ended: (how) => isMine() && this.#lost(there, how === "silent"),
         },
         () => this.isAsking,
@@ -168,8 +175,10 @@ export class Client {
     if (this.#state !== there) return typeof link === "object" ? link.drop() : undefined;
     if (typeof link === "object") {
       there.link = link;
+      if (this.#heardOf !== undefined) this.#options.notice({ missedSince: this.#heardOf });
       return this.#begin(link.epoch);
     }
+    if (link !== "silent" && clock.monotonicMs() - there.sinceMs >= patienceMs) this.#complain(unreachable(note));
     if (link === "silent") this.#options.tell({ ask: "silent", term: note.term });
     else clock.after(connectAgainMs * (0.5 + random.next()), () => void (this.#state === there && !there.link && !there.connecting && this.#connect(there)));
   }
@@ -177,6 +186,7 @@ export class Client {
   /** The connection has ended. Unless the writer is only silent, it may take this process in again. */
   #lost(there: State & { at: "there" }, silent: boolean): void {
     there.link = undefined;
+    there.sinceMs = this.#options.clock.monotonicMs();
     this.#afterLosses();
     if (silent) this.#options.tell({ ask: "silent", term: there.note.term });
     else void this.#connect(there);
@@ -195,7 +205,6 @@ export class Client {
     this.#epoch = epoch;
     this.#refusing = undefined;
     this.#options.begun(epoch);
-    if (this.#heardOf !== undefined) this.#options.notice({ missedSince: this.#heardOf });
     for (const pending of this.#pending.filter(({ known }) => !known)) this.#send(pending);
     this.#flush();
   }
@@ -279,7 +288,7 @@ export class Client {
         };
       }
       default:
-        return pending.asked >= writersPerQuestionMax ? { ...pending, known: failed(unknownBatch()) } : pending;
+        return pending.asked >= askedMax ? { ...pending, known: failed(unknownBatch()) } : pending;
     }
   }
 
@@ -296,12 +305,22 @@ export class Client {
     this.#refusing = fault;
     this.#transaction = this.#transaction === "open" ? "lost" : this.#transaction;
     for (const pending of this.#pending)
-      pending.known ??= pending.question.ask === "abandon" ? nothing : failed(pending.asked > 0 ? afterAsking(pending.question, fault) : fault);
+      pending.known ??= pending.question.ask === "abandon" ? nothing : failed(mayBeDone(pending) ? unknownAfter(fault) : fault);
     this.#flush();
+    this.#options.refused(fault);
   }
 }
 
 const nothing: Answer = { answer: undefined };
+
+function unreachable({ pid, socket }: WriterNote): Fault {
+  return Fault.create(
+    "store.in-use",
+    `process ${pid} writes the store, and its socket ${socket} takes no connection of this process`,
+    "See whether this process may open more files and connections, and whether that process answers others.",
+    { details: { pid, socket } },
+  );
+}
 
 function transactionLost(): Fault {
   return Fault.create(
@@ -312,9 +331,12 @@ function transactionLost(): Fault {
 }
 
 /** What a lost writer was asked may have been applied, and a fault that says otherwise would be a lie. `store.writer-stopped` says so itself. */
-function afterAsking(question: Question, fault: Fault): Fault {
-  const hasCommit = question.ask === "apply" && unpackOperations(question.packed).some(({ kind }) => kind === "commit");
-  if (!hasCommit || fault.code === "store.writer-stopped") return fault;
+function mayBeDone({ question, asked, meaning }: Pending): boolean {
+  if (meaning) return true; // the end of a transaction
+  return asked > 0 && question.ask === "apply" && unpackOperations(question.packed).some(({ kind }) => kind === "commit");
+}
+function unknownAfter(fault: Fault): Fault {
+  if (fault.code === "store.writer-stopped") return fault;
   return Fault.create(
     "commit.unknown",
     `the process that wrote the store was lost with this commit, and no other could follow: ${fault.message}`,
@@ -335,6 +357,6 @@ const unknownEnd = () =>
 const unknownBatch = () =>
   Fault.create(
     "commit.unknown",
-    `${writersPerQuestionMax} writers ended while they had this commit`,
-    "See why they ended. Ask again with `resolve`, or submit the same commit again.",
+    `the writer was lost ${askedMax} times while it had this commit`,
+    "See why it was. Ask again with `resolve`, or submit the same commit again.",
   );

@@ -181,7 +181,13 @@ function listening(server: Server, path: string): Promise<void> {
     server.once("error", reject);
     server.listen(path, () => {
       server.off("error", reject);
-      chmodSync(path, 0o600);
+      try {
+        chmodSync(path, 0o600);
+      } catch (error) {
+        // Some shared mounts bind sockets, and know no mode of theirs.
+        server.close();
+        return reject(error as Error);
+      }
       server.on("error", () => undefined); // out of file descriptors for a moment: whoever came, comes again
       resolve();
     });

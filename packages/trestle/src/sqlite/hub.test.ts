@@ -131,6 +131,20 @@ test("everybody hears of what the others changed, once, and before the answers t
   assert.ok(answer && "packed" in answer && unpackReply(answer.packed, 1).told, "the engine need not tell it again");
 });
 
+test("what is asked by one who does not listen is told to the only one who does", async () => {
+  const all = rig();
+  const listens = all.join("1.a", undefined, true);
+  const beats = all.hub.join({ session: "2.b", listens: false, answer: () => undefined, notice: () => undefined });
+
+  all.hub.ask(beats, { ask: "apply", packed: packOperations([all.commit("told")]), nowMs: all.clock.wallMs() });
+  await all.settle();
+
+  assert.deepEqual(
+    listens.notices.map(({ keys }) => keys),
+    [["a//told"]],
+  );
+});
+
 test("[F19] batches and transactions take turns, and a transaction of one who has gone is rolled back at once", async () => {
   const all = rig();
   const [a, b] = [all.join("1.a"), all.join("2.b")];

@@ -253,7 +253,8 @@ export class Hub {
     const { results, queues, n } = reply;
     const flushMs = this.#flushedMs() - flushedMs;
     const eachMs = (this.#clock.monotonicMs() - fromMs - flushMs) / Math.max(1, operations.length);
-    const told = this.#listening > 1;
+    // Who asks hears of it by the answer, if he listens.
+    const told = this.#listening > (shares.some(({ chair }) => chair.member.listens === false) ? 0 : 1);
     if (told) this.#tell(n, queues, operations, results);
     let at = 0;
     let queuesTold = told;

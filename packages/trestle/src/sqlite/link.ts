@@ -6,12 +6,12 @@ import { FrameReader, frameOf } from "./frames.ts";
 import { thrownOf, wireVersion, type Answer, type FromWriter, type Hello, type Question, type ToWriter } from "./questions.ts";
 import type { WriterNote } from "./writer-note.ts";
 
-/** A welcome that has not come by then will not come soon. */
-const welcomeWithinMs = 1_000;
-/** A writer that is asked something is asked now and then whether it lives; so often unheard, it is taken for stopped. */
+/** A writer that owes a welcome or an answer is asked now and then whether it lives; so often unheard, it is taken for stopped. */
 const lookEveryMs = 250;
 const lookIdlyEveryMs = 1_000;
 const unheardMax = 4;
+/** Of a socket that somebody had, whose process has gone, or takes nobody in any more (its backlog is full: it was stopped long ago). */
+const nobodyThere: ReadonlySet<string | undefined> = new Set(["ECONNREFUSED", "ECONNRESET", "EPIPE", "EAGAIN"]);
 
 export interface LinkEvents {
   answer(answer: Answer): void;
@@ -30,7 +30,7 @@ export interface Link {
   drop(): void;
 }
 
-/** `undefined`: nobody listens there; `absent`: there is no such socket; `silent`: somebody listens, and says nothing. Throws the writer's refusal. */
+/** `undefined`: nobody listens there; `absent`: this process cannot reach such a socket; `silent`: somebody listens, and says nothing. Throws the writer's refusal. */
 export function connect(
   note: WriterNote,
   hello: Omit<Hello, "hello">,
@@ -47,13 +47,11 @@ export function connect(
     let unheard = 0;
     let idly = false;
     let look: Timer | undefined;
-    const welcomeBy = clock.after(welcomeWithinMs, () => end("silent"));
 
     function end(how: "gone" | "absent" | "silent" | "closed"): void {
       if (state === "over") return;
       const before = state;
       state = "over";
-      welcomeBy.cancel();
       look?.cancel();
       socket.destroy();
       if (before === "new") resolve(how === "silent" || how === "absent" ? how : undefined);
@@ -71,7 +69,10 @@ export function connect(
       if (frame) socket.write(frame);
       return frame !== undefined;
     }
-    // Looks are counted, not time: a process that was stopped itself would take everybody for silent when it goes on.
+    // Looks are counted, not time: a process that was stopped or busy itself would take everybody for silent when it goes on.
+    function lookForWelcome(): void {
+      look = clock.after(lookEveryMs, () => (++unheard >= unheardMax ? end("silent") : lookForWelcome()));
+    }
     function lookAround(): void {
       idly = !isAsking();
       look = clock.after(idly ? lookIdlyEveryMs : lookEveryMs, () => {
@@ -97,12 +98,13 @@ export function connect(
       if (state === "new") {
         if (typeof said === "object" && said !== null && "welcome" in said) {
           state = "open";
-          welcomeBy.cancel();
+          look?.cancel();
+          unheard = 0;
           lookAround();
           return resolve({ epoch: said.welcome.epoch, ask, close: sayGoodbye, drop: () => end("closed") });
         }
         state = "over";
-        welcomeBy.cancel();
+        look?.cancel();
         socket.destroy();
         return "failed" in said ? reject(thrownOf(said.failed)) : resolve(undefined);
       }
@@ -117,9 +119,11 @@ export function connect(
         end("gone"); // it is no writer of ours
       }
     });
-    socket.on("error", ({ code }: NodeJS.ErrnoException) => end(code === "ENOENT" ? "absent" : "gone"));
+    // Whatever else is in the way is this process's own: too many open files, a path that is too long from here.
+    socket.on("error", ({ code }: NodeJS.ErrnoException) => end(state === "new" && !nobodyThere.has(code) ? "absent" : "gone"));
     socket.on("close", () => end("gone"));
     socket.write(Buffer.from(note.secret ?? "", "hex"));
     send({ ...hello, hello: wireVersion });
+    lookForWelcome();
   });
 }

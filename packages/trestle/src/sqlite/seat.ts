@@ -25,7 +25,7 @@ import { beginTerm, inUse, tryOwnership, type Ownership } from "./ownership.ts";
 import { failed, type Answer, type Question } from "./questions.ts";
 import { isGone } from "./session.ts";
 import { readTerm, Superseded, termOf } from "./term.ts";
-import { readNote, removeNote, removeSocket, withSocket, writeNote, type WriterNote } from "./writer-note.ts";
+import { readNote, removeNote, removeSockets, withSocket, writeNote, type WriterNote } from "./writer-note.ts";
 import type { Notice } from "./writer.ts";
 
 export interface SeatOptions {
@@ -43,8 +43,8 @@ type Answered = (answer: Answer) => void;
 type Role =
   /** `sinceMs`: callers wait. `lookMs`: so long it is known who should write, and does not answer; `ended`: of the newest term that was found. */
   | { readonly kind: "seeking"; readonly sinceMs: number; lookMs: number; lostTerm: number | undefined; ended: number }
-  /** `main`: the main thread's chair, when it has taken it; `beats`: that of the heartbeats. */
-  | (Office & { readonly kind: "writing"; readonly hub: Hub; readonly term: number; main: Chair | undefined; readonly beats: Chair })
+  /** `since`: the newest commit when its term began; `main`: the main thread's chair, when it has taken it; `beats`: that of the heartbeats. */
+  | (Office & { readonly kind: "writing"; readonly hub: Hub; readonly term: number; readonly since: number; main: Chair | undefined; readonly beats: Chair })
   | { readonly kind: "following"; readonly link: Link; readonly term: number }
   | { readonly kind: "closed" };
 type Chair = ReturnType<Hub["join"]>;
@@ -94,7 +94,10 @@ export class Seat {
     }
     if (role.kind !== "writing") return;
     if (question.ask === "join") {
-      if (role.term === question.term) role.main = role.hub.join(this.#member({ near: true, answer: this.#options.say }), question.knows);
+      if (role.term !== question.term) return;
+      role.main = role.hub.join(this.#member({ near: true, answer: this.#options.say }), question.knows);
+      const missedSince = question.heardOf ?? role.since;
+      if (missedSince < role.lane.n) this.#options.say({ missedSince });
     } else if (role.main) role.hub.ask(role.main, question);
   }
 
@@ -245,14 +248,14 @@ export class Seat {
       } catch (error) {
         note = { ...note, alone: `it could not open a socket (${(error as Error).message})` };
       }
-      const written = note;
+      const [written, since] = [note, lane.n];
       // A successor may have written its own by now, which must stay.
       lane.inTerm(() => {
-        removeSocket(path);
+        removeSockets(path, written.socket);
         writeNote(path, written);
       });
       if (this.#role.kind !== "seeking" || hub.isOver) throw inUse(path);
-      this.#role = { kind: "writing", lane, hub, term, main: undefined, beats, door, ownership };
+      this.#role = { kind: "writing", lane, hub, term, since, main: undefined, beats, door, ownership };
       this.#options.say({ place: { at: "here", term, epoch: lane.epoch } });
       return undefined;
     } catch (error) {

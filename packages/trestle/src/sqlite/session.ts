@@ -3,14 +3,14 @@
  * mean something within one namespace only: of a process in another one (a container's) nobody here can tell by its id whether it lives.
  */
 import { readlinkSync } from "node:fs";
-import type { Random } from "../kernel/index.ts";
+import { systemRandom, type Random } from "../kernel/index.ts";
 
-/** The number of this process's pid namespace; empty where there is none, or none to be read. */
+/** The number of this process's pid namespace; empty where the system has none. On Linux without a readable /proc, a name that nobody else has. */
 const namespace = (() => {
   try {
     return /\d+/.exec(readlinkSync("/proc/self/ns/pid"))?.[0] ?? "";
   } catch {
-    return "";
+    return process.platform === "linux" ? `unread-${process.pid}-${systemRandom.uint32()}` : "";
   }
 })();
 

@@ -37,6 +37,7 @@ export async function threadWriter({ path, durability }: { readonly path: string
       epoch = of;
       opened.resolve();
     },
+    refused: (fault) => opened.reject(fault),
   });
 
   worker.on("message", (message: FromThread) => {
@@ -80,7 +81,15 @@ export async function threadWriter({ path, durability }: { readonly path: string
   const answerOf = <T>(answer: Answer): T => (answer as { readonly answer: unknown }).answer as T;
 
   tell({ ask: "open", path, durability, session });
-  await opened.promise;
+  try {
+    await opened.promise;
+  } catch (error) {
+    // The thread may have found a writer that the main thread cannot reach.
+    client.close();
+    tell({ ask: "close" });
+    await closed.promise.catch(() => undefined);
+    throw error;
+  }
   worker.unref();
   return {
     epoch,

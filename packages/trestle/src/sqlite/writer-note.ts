@@ -5,7 +5,7 @@
  * The socket lies beside the file, where everybody sees it who sees the file, whatever `/tmp` they have and by whatever path they came; where
  * its name would be too long for one, or the file system has no sockets, in a directory for temporary files.
  */
-import { chmodSync, lstatSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createHash } from "node:crypto";
 import { tmpdir } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
@@ -69,13 +69,16 @@ export function removeNote(path: string): void {
   rmSync(noteOf(path), { force: true });
 }
 
-/** What a writer that was killed leaves behind. */
-export function removeSocket(path: string): void {
+/** Those beside the file that killed writers left behind. For the writer alone, and within its term. */
+export function removeSockets(path: string, own: string | undefined): void {
   try {
-    const socket = readNote(path)?.socket;
-    if (socket !== undefined && lstatSync(socket).isSocket()) rmSync(socket);
+    for (const name of readdirSync(dirname(path))) {
+      if (!name.startsWith(`${basename(path)}-socket.`) || name === own) continue;
+      const socket = join(dirname(path), name);
+      if (lstatSync(socket).isSocket()) rmSync(socket);
+    }
   } catch {
-    // It is gone already, or not this user's to remove.
+    // Not this user's to look at, or to remove.
   }
 }
 
