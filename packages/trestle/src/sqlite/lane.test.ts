@@ -666,3 +666,87 @@ test("[F6] a transaction whose COMMIT fails on the disk is refused for good, as 
     { seam },
   );
 });
+
+for (const [what, committed] of [
+  ["never reached the file", false],
+  ["was durable all the same", true],
+] as const) {
+  test(`[F6] a transaction of SQL alone, whose COMMIT fails on I/O and ${what}: its id in the file decides what its caller hears`, () => {
+    let fails = false;
+    const seam: LaneOptions["seam"] = (db) => ({
+      begin: () => db.exec("begin immediate"),
+      commit() {
+        if (!fails) return db.exec("commit");
+        fails = false;
+        if (committed) db.exec("commit");
+        throw Object.assign(new Error("disk I/O error"), { errcode: 1034 });
+      },
+      rollback: () => db.exec("rollback"),
+    });
+    withLane(
+      (lane) => {
+        migrate(lane, "create table u (x)");
+        const commit = commitOf([]);
+        fails = true;
+        lane.begin(clock.wallMs());
+        lane.execute({ text: "insert into u values (1)", parameters: [] });
+
+        if (committed) assert.deepEqual(lane.end(commit).outcome, { ok: true, epoch: 1, n: 1 });
+        else
+          assert.throws(
+            () => lane.end(commit),
+            (fault: { code?: string }) => fault.code === "store.io-error",
+          );
+
+        assert.equal(lane.db.prepare("select count(*) c from u").get()?.["c"], committed ? 1 : 0);
+        assert.deepEqual(lane.apply([{ kind: "resolve", id: commit.id }], clock.wallMs()).results.map(told), [committed ? "applied" : "resolved"]);
+      },
+      { seam },
+    );
+  });
+}
+
+test("[F6] a transaction whose only writes are SQL is known by its commit's id, also to the next lane on the file; a refused one leaves no row", () => {
+  withFile("sql-alone", (path) => {
+    let lane = openLane({ open: () => openForWriting(path, "full") });
+    migrate(lane, "create table u (x)");
+    const transaction = (commit: Commit) => {
+      lane.begin(clock.wallMs());
+      lane.execute({ text: "insert into u values (1)", parameters: [] });
+      return lane.end(commit).outcome;
+    };
+    const resolve = (commit: Commit) => lane.apply([{ kind: "resolve", id: commit.id }], clock.wallMs()).results[0];
+    const [before, alone, stale] = [commitOf([put("a//1")]), commitOf([]), commitOf([], [{ kind: "record", key: "a//1", version: 9 }])];
+    apply(lane, [before]);
+
+    assert.deepEqual(transaction(stale), { ok: false, refused: "conflict", keys: ["a//1"] });
+    assert.deepEqual(transaction(alone), { ok: true, epoch: 1, n: 2 });
+    assert.deepEqual(resolve(alone), { ok: true, epoch: 1, n: 2 });
+    lane.close();
+    lane = openLane({ open: () => openForWriting(path, "full") });
+
+    assert.deepEqual(resolve(alone), { ok: true, epoch: 1, n: 2 });
+    assert.deepEqual([told(resolve(stale) as Result), lane.n, lane.db.prepare("select count(*) c from u").get()?.["c"]], ["resolved", 2, 1]);
+    const unchanged: Expectation = { kind: "unchanged", prefix: "a//", since: 1 };
+    assert.deepEqual(apply(lane, [commitOf([put("b//1")], [unchanged])]), ["applied"], "its row names no key");
+    assert.equal(lane.n, 3);
+    lane.close();
+  });
+});
+
+test("[F6] a transaction under an id that was applied before is refused, and what it did is undone", () => {
+  withLane((lane) => {
+    migrate(lane, "create table u (x)");
+    const commit = commitOf([]);
+    const transaction = () => {
+      lane.begin(clock.wallMs());
+      lane.execute({ text: "insert into u values (1)", parameters: [] });
+      lane.end(commit);
+    };
+    transaction();
+
+    assert.throws(transaction, (fault: { code?: string }) => fault.code === "transaction.refused");
+
+    assert.deepEqual([lane.db.isTransaction, lane.n, lane.db.prepare("select count(*) c from u").get()?.["c"]], [false, 1, 1]);
+  });
+});

@@ -73,7 +73,10 @@ export interface Lane {
   /** An interactive transaction: between `begin` and `end` nothing else may be applied. */
   begin(nowMs: number): void;
   execute(statement: Statement): SqlResult;
-  /** Commits, with what `commit` adds; a refusal of it rolls everything back. `undefined`: there was no commit to judge. */
+  /**
+   * Commits, with what `commit` adds; a refusal of it rolls everything back, and so does an id that was applied before (`transaction.refused`).
+   * `undefined`: there was no commit to judge.
+   */
   end(commit: Commit | undefined): { readonly outcome: CommitOutcome | undefined; readonly queues: readonly string[]; readonly n: number };
   abandon(): void;
   /** Takes back the claims that `over` names; answers the queues that have work again. */
@@ -178,11 +181,12 @@ export function openLane(options: LaneOptions): Lane {
 
   // ---- one commit ---------------------------------------------------------------------------------------------------
 
-  function applyCommit(commit: Commit): CommitOutcome {
+  /** `beside`: what stands beside it in the storage transaction counts on its row, also when it writes nothing itself. */
+  function applyCommit(commit: Commit, beside = false): CommitOutcome {
     const id = idBytes(commit.id, idScratch);
     if (msOfId(id) < state.nowMs - commitIdRetentionMs) return resolved;
     if (resolvedIds > 0 && sql(findResolved).get(id)) return resolved;
-    if (commit.writes.length === 0) return judge(commit.expects, state.n + 1) ?? { ok: true, epoch: state.epoch, n: state.n };
+    if (commit.writes.length === 0 && !beside) return judge(commit.expects, state.n + 1) ?? { ok: true, epoch: state.epoch, n: state.n };
 
     // The row comes first: when the id is there already, this is the same commit, whatever its expectations say now.
     const n = state.n + 1;
@@ -296,7 +300,7 @@ export function openLane(options: LaneOptions): Lane {
     return outcome;
   }
 
-  function stepInSavepoint(commit: Commit): CommitOutcome | Failure {
+  function stepInSavepoint(commit: Commit, beside = false): CommitOutcome | Failure {
     const { n, position } = state;
     const takeBack = () => {
       try {
@@ -312,7 +316,7 @@ export function openLane(options: LaneOptions): Lane {
     sql("savepoint one").run();
     let outcome: CommitOutcome;
     try {
-      outcome = applyCommit(commit);
+      outcome = applyCommit(commit, beside);
       if (outcome.ok) {
         sql("release one").run();
         return outcome;
@@ -619,12 +623,18 @@ export function openLane(options: LaneOptions): Lane {
         );
       const keepForMs = commit?.writes.flatMap((write) => (write.kind === "token" ? [write.keepForMs] : [])) ?? [];
       if (keepForMs.length && ensureWindows(state, windows, keepForMs)) windows = tokenWindows(sql);
-      const outcome = commit && stepInSavepoint(commit);
+      // Its id stands for the statements before it too: whoever does not hear the answer asks by it what became of them (FINDINGS F6).
+      const before = state.n;
+      const outcome = commit && stepInSavepoint(commit, true);
       if (outcome && "failure" in outcome)
         throw Fault.create(outcome.code as "store.failed", outcome.message, outcome.remedy, { details: outcome.details ?? {} });
       if (outcome && !outcome.ok) {
         this.abandon();
         return { outcome, queues: [], n: state.n };
+      }
+      if (outcome && outcome.n <= before) {
+        this.abandon();
+        throw Fault.create("transaction.refused", "this commit was applied before", "Give each transaction a commit of its own.");
       }
       try {
         seam.commit();
