@@ -303,7 +303,7 @@ function isPassing(code: string): boolean {
   return code === "40P01" || code === "40001";
 }
 
-function unknownOutcome(id: CommitId, cause: unknown): Fault {
+export function unknownOutcome(id: CommitId, cause: unknown): Fault {
   return Fault.create(
     "commit.unknown",
     `The connection was lost before the outcome of commit ${id} arrived, and the server did not come back: ${(cause as Error).message}`,

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { faultProxy } from "@trestle/testing";
 import { Fault } from "trestle/kernel";
 import { rowsDigest, type SqlValue, type Statement, type Store } from "trestle/store";
 import { commitOf, fixture, newId, put } from "./testing/fixture.ts";
@@ -188,6 +189,42 @@ test("[F19] a callback that throws while statements of it are under way leaves n
   const rows = await store.read.rows(sql(`select a from ${name} order by a`));
   assert.deepEqual(rows, [{ a: 4 }, { a: 5 }]);
 });
+
+for (const away of [false, true]) {
+  const told = away ? "and the server stays away hears that nobody knows" : "asks by its commit's id, and hears that it was committed";
+  test(`[F6] a transaction of SQL alone that is cut off at COMMIT ${told}`, { skip }, async () => {
+    const { schema } = await postgres.open();
+    await using network = await faultProxy({ to: postgres.server.url });
+    const store = await postgres.open(schema, { url: network.url });
+    const name = await tableIn(store, "a integer");
+    const [holder, watcher] = [await postgres.session(schema), await postgres.session(schema)];
+    const waiting = "select from pg_stat_activity where application_name = $1 and wait_event_type = 'Lock'";
+    const waits = async (who: string) => {
+      while ((await watcher.query(waiting, [`trestle ${who}`])).rowCount === 0) await sleep(5);
+    };
+    const commit = commitOf([]);
+    await holder.query("begin");
+    await holder.query("select lock_lane()");
+
+    const answer = store
+      .transaction(async (connection) => {
+        await connection.execute(sql(`insert into ${name} values (1)`));
+        return { result: "done", commit };
+      }, 5_000)
+      .catch((error: unknown) => error);
+    await waits("tables");
+    if (away) await network.refuse();
+    network.reset();
+    if (!away) await waits("side");
+    else assert.ok(Fault.is(await answer, "commit.unknown"), String(await answer));
+    await holder.query("rollback"); // now it commits, and nobody is there to hear of it
+    await network.heal();
+
+    if (!away) assert.equal(await answer, "done");
+    assert.equal((await store.resolve(commit.id)).ok, true);
+    assert.deepEqual(await store.read.rows(sql(`select a from ${name}`)), [{ a: 1 }]);
+  });
+}
 
 test("a migration that four processes start at once is applied once", { skip }, async () => {
   const first = await postgres.open();

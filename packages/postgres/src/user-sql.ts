@@ -27,7 +27,7 @@ import {
 import { literal } from "./arguments.ts";
 import type { FlushBarrier } from "./barrier.ts";
 import { encodeBatch, refusedInside, type BatchRow } from "./batch.ts";
-import type { Applied } from "./lane.ts";
+import { unknownOutcome, type Applied } from "./lane.ts";
 import { wasRolledBack, type Answer, type Pool, type Session } from "./sessions.ts";
 import { checkUserText, deniedFault } from "./statement-text.ts";
 
@@ -251,7 +251,10 @@ export function userSql(options: UserSqlOptions): UserSql {
       if (Fault.is(error)) throw error;
       const fault = sqlFault(error, "COMMIT");
       if (fault) throw fault;
-      const outcome = await options.resolve(commit.id);
+      // Whatever keeps the answer away, COMMIT was sent.
+      const outcome = await options.resolve(commit.id).catch((cause: unknown) => {
+        throw unknownOutcome(commit.id, cause);
+      });
       if (outcome.ok) return outcome;
       throw lostTransaction(error);
     }

@@ -273,7 +273,9 @@ export const transactionCases: readonly Case<StoreSubject>[] = [
       await insert("first", []);
 
       await assert.rejects(insert("again", []), (thrown) => Fault.is(thrown, "transaction.refused"));
-      await assert.rejects(insert("and again", [{ kind: "put", key: freshKey(subject), value: bytes("x") }]), (thrown) => Fault.is(thrown, "transaction.refused"));
+      await assert.rejects(insert("and again", [{ kind: "put", key: freshKey(subject), value: bytes("x") }]), (thrown) =>
+        Fault.is(thrown, "transaction.refused"),
+      );
 
       assert.deepEqual(await labels(subject, name), ["first"]);
       assert.equal((await subject.store.resolve(id)).ok, true);
