@@ -49,6 +49,47 @@ test("who listens hears again after all sessions were cut, and of what was commi
   await until("after");
 });
 
+test(
+  "while flushes stand still commits wait for the lane, longer than for other connections; who waited in vain is told that a flush is what is slow",
+  { skip, timeout: 60_000 },
+  async () => {
+    const times = 20; // as fast as the wall's
+    const clock = {
+      ...systemClock,
+      monotonicMs: () => systemClock.monotonicMs() * times,
+      after: (delayMs: number, task: () => void) => systemClock.after(delayMs / times, task),
+    };
+    await using server = await startPostgres();
+    const store = await openPostgres({ url: server.url, clock });
+    await Promise.all(["a", "b"].map((key) => store.commit(commitOf([put(key, "x")]))));
+    const standStill = async (still: boolean) => {
+      await server.configure({ synchronous_standby_names: still ? "nobody" : "" });
+      await sleep(200);
+    };
+    const stalled: Promise<unknown>[] = [];
+    const commit = () => stalled.push(store.commit(commitOf([append("s", "x")])).catch((fault: unknown) => fault));
+
+    await standStill(true);
+    for (let i = 0; i < 5; i++) await sleep(20, commit());
+    await sleep(25_000 / times);
+    await standStill(false);
+    const outcomes = await Promise.all(stalled.splice(0));
+
+    await standStill(true);
+    let told: unknown;
+    for (const from = performance.now(); told === undefined && performance.now() - from < 20_000; await sleep(20)) {
+      commit();
+      void stalled.at(-1)?.then((outcome) => Fault.is(outcome) && (told ??= outcome));
+    }
+    await standStill(false);
+    await Promise.all(stalled);
+
+    for (const outcome of outcomes) assert.equal((outcome as { ok?: boolean }).ok, true, String(outcome));
+    assert.match(String(told), /wait for their flush/);
+    await store.close();
+  },
+);
+
 test("a caller in a hurry does not bound the wait of the batch it is in", { skip }, async () => {
   const server = await startPostgres();
   const store = await openPostgres({ url: server.url });

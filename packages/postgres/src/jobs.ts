@@ -1,8 +1,8 @@
 /**
  * Jobs beside commits: claims, extensions, and the reads of queues. The other half is sql/jobs.sql; what commits do to jobs is in job-batch.ts.
  *
- * Claims and extensions are operations of the lane: they go over its connection, behind the commits that were submitted before
- * them, and all that wait at that moment share one call. They are answered like commits, after a flush barrier (FINDINGS F1): a claim
+ * Claims and extensions are operations of the lane: they go over its two connections, behind the commits that were submitted before
+ * them, and all that wait at that moment share one call. They are answered like commits, after the flush behind their call (FINDINGS F1): a claim
  * that a crash could take back would leave its holder with a fence that is given out again.
  *
  * Guarantees: `queue.fifo-per-key`, `queue.finishes-with-effect`, `queue.redelivers-after-crash`.

@@ -1,9 +1,10 @@
 /**
  * A store on PostgreSQL: its parts, put together.
  *
- * Connections of one process, each opened when it is first needed: two for the lane, one for the flush barrier, up to four for
- * reads, two for what runs beside the lane (claims, resolving, sweeping), two for the user's own tables, one that listens once somebody asked for
- * change notices, and one in the thread that keeps the claims of who works on jobs.
+ * Connections of one process, each opened when it is first needed: two for the lane (commits and claims, and the flush behind each batch of them),
+ * one for the flush barrier, up to four for reads, two for what runs beside the lane (resolving, sweeping, hints, what others
+ * staged), two for the user's own tables, one that listens once somebody asked for change notices, and one in the thread that keeps
+ * the claims of who works on jobs.
  */
 import { Fault, integerWithin, systemClock, systemRandom, uuidv7Ids, type Clock, type Random } from "trestle/kernel";
 import type { Store } from "trestle/store";
@@ -17,7 +18,7 @@ import { openMover } from "./staged.ts";
 import { openSweep } from "./sweep.ts";
 import { storeReads } from "./reads.ts";
 import { prepareSchema } from "./schema.ts";
-import { openPool } from "./sessions.ts";
+import { openPool, reachMsMax, type PoolOptions, type WhenBusy } from "./sessions.ts";
 import { placeOf } from "./url.ts";
 import { userSql } from "./user-sql.ts";
 
@@ -37,6 +38,12 @@ export interface PostgresOptions {
   /** For tests: the store's clock instead of the server's. */
   readonly time?: Pick<Clock, "wallMs">;
 }
+
+/** A batch leaves when the one before is visible, so what both connections wait for is the disk. */
+const flushesStandStill: WhenBusy = {
+  holds: "the batches before wait for their flush",
+  remedy: "Look at the server's disk, and at the standbys in synchronous_standby_names: is one away (pg_stat_replication)?",
+};
 
 export const guarantees = [
   "commit.atomic",
@@ -70,9 +77,11 @@ export async function openPostgres(options: PostgresOptions): Promise<Store> {
   const random = options.random ?? systemRandom;
   const nowMs = () => options.time?.wallMs() ?? null;
   const answerWithinMs = integerWithin(options.answerWithinMs ?? 30_000, "answerWithinMs", { least: 1_000, most: 600_000 });
-  const pool = (name: string, size: number) => openPool({ url, name: `trestle ${name}`, size, answerWithinMs, clock, random });
+  const pool = (name: string, size: number, more: Partial<PoolOptions> = {}) =>
+    openPool({ url, name: `trestle ${name}`, size, answerWithinMs, clock, random, ...more });
   const pools = {
-    lane: pool("lane", 2),
+    // Whoever waits for the lane may be one of thousands: not before a flush that stands still was given up, and a connection opened instead.
+    lane: pool("lane", 2, { waitMsMax: answerWithinMs + reachMsMax, whenBusy: flushesStandStill }),
     flush: pool("flush", 1),
     read: pool("read", 4),
     side: pool("side", 2),

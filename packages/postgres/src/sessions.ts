@@ -56,14 +56,22 @@ export interface PoolOptions {
   readonly size: number;
   /** A statement that has no answer by then has none, and its connection is dead. */
   readonly answerWithinMs: number;
+  /** The longest wait for a free or new connection; default 10,000. */
+  readonly waitMsMax?: number;
+  /** What holds the connections when none became free, and what helps then. Default: somebody's statements. */
+  readonly whenBusy?: WhenBusy;
   readonly clock: Clock;
   readonly random: Random;
 }
+export interface WhenBusy {
+  readonly holds: string;
+  readonly remedy: string;
+}
 
-/** The longest wait for a free or new connection. */
-const waitMsMax = 10_000;
+/** Slow statements, or too many at once. */
+const statements: WhenBusy = { holds: "all are in use", remedy: "Send fewer at once, or look for slow statements in pg_stat_activity." };
 /** For as long a server that is not there is asked again before its callers are told. */
-const reachMsMax = 5_000;
+export const reachMsMax = 5_000;
 const backOffMs = { first: 20, most: 1_000 } as const;
 
 interface Opened extends Session {
@@ -76,7 +84,7 @@ interface Waiter {
 }
 
 export function openPool(options: PoolOptions): Pool {
-  const { clock, random, size, name } = options;
+  const { clock, random, size, name, waitMsMax = 10_000, whenBusy = statements } = options;
   const free: Opened[] = [];
   const waiters: Waiter[] = [];
   const all = new Set<Opened>();
@@ -147,7 +155,7 @@ export function openPool(options: PoolOptions): Pool {
     return new Promise((resolve, reject) => {
       const timer: Timer = clock.after(boundMs, () => {
         waiters.splice(waiters.indexOf(waiter), 1);
-        reject(all.size > 0 ? busy(boundMs, size, name) : unreachable(new Error(`no connection within ${Math.round(boundMs)} ms`)));
+        reject(all.size > 0 ? busy(whenBusy, { boundMs, size, name }) : unreachable(new Error(`no connection within ${Math.round(boundMs)} ms`)));
       });
       const waiter: Waiter = {
         give: (given) => (timer.cancel(), resolve(given)),
@@ -300,11 +308,8 @@ function unreachable(cause: unknown): Fault {
   return Fault.create("store.unreachable", `PostgreSQL could not be reached: ${message}`, "Check the URL, the role and that the server runs.", { cause });
 }
 
-function busy(boundMs: number, size: number, name: string): Fault {
-  return Fault.create(
-    "store.overloaded",
-    `no connection of ${size} (${name}) became free within ${Math.round(boundMs)} ms`,
-    "Send fewer at once, or look for slow statements in pg_stat_activity.",
-    { details: { boundMs, size } },
-  );
+function busy({ holds, remedy }: WhenBusy, { boundMs, size, name }: { readonly boundMs: number; readonly size: number; readonly name: string }): Fault {
+  return Fault.create("store.overloaded", `no connection of ${size} (${name}) became free within ${Math.round(boundMs)} ms: ${holds}`, remedy, {
+    details: { boundMs, size },
+  });
 }
