@@ -142,6 +142,21 @@ test("a schema of a newer format is refused", { skip }, async () => {
   await assert.rejects(postgres.open(store.schema), (fault) => Fault.is(fault, "store.newer-format"));
 });
 
+test("a schema that a newer process upgrades while this one waits to do so is refused too", { skip }, async () => {
+  const store = await postgres.open();
+  const newer = await postgres.session(store.schema);
+  await newer.query("update store set format = 1");
+  await newer.query("begin; select pg_advisory_xact_lock(1953657701); update store set format = 99");
+
+  const opened = postgres.open(store.schema).catch((fault: unknown) => fault);
+  const watcher = await postgres.session("public");
+  while ((await watcher.query("select from pg_locks where locktype = 'advisory' and objid = 1953657701 and not granted")).rowCount === 0) await sleep(5);
+  await newer.query("commit");
+
+  assert.ok(Fault.is(await opened, "store.newer-format"));
+  assert.deepEqual((await newer.query<{ format: number }>("select format from store")).rows, [{ format: 99 }]);
+});
+
 test("a store of an older format gets the functions of this one, and a process that was there before goes on", { skip }, async () => {
   const before = await postgres.open();
   await before.commit(commitOf([append("s", "x")]));

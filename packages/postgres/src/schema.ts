@@ -48,25 +48,29 @@ function openSchema(pool: Pool, schema: string): Promise<{ readonly epoch: numbe
 /** Makes or upgrades the schema. Faults with `store.newer-format`, `postgres.schema-not-made`. */
 export async function makeSchema(pool: Pool, schema: string): Promise<void> {
   return pool.use(async (session) => {
-    const format = await formatOf(session, schema);
-    if (format > formats.length)
-      throw Fault.create(
-        "store.newer-format",
-        `the store in schema ${schema} has format ${format}, and this version of @trestle/postgres knows ${formats.length}`,
-        "Use the version that made it, or a newer one.",
-        { details: { format } },
-      );
-    if (format < formats.length) await upgrade(session, schema);
+    if ((await knownFormat(session, schema)) < formats.length) await upgrade(session, schema);
   });
 }
 
-async function formatOf(session: Session, schema: string): Promise<number> {
+/** 0: there is no store yet. Faults with `store.newer-format`. */
+async function knownFormat(session: Session, schema: string): Promise<number> {
   const { rows } = await session.query<{ made: boolean }>({ text: "select to_regclass($1) is not null as made", values: [`"${schema}".store`] });
   if (!rows[0]?.made) return 0;
-  return (await session.query<{ format: number }>({ text: `select format from "${schema}".store` })).rows[0]?.format ?? 0;
+  const format = (await session.query<{ format: number }>({ text: `select format from "${schema}".store` })).rows[0]?.format ?? 0;
+  if (format > formats.length)
+    throw Fault.create(
+      "store.newer-format",
+      `the store in schema ${schema} has format ${format}, and this version of @trestle/postgres knows ${formats.length}`,
+      "Use the version that made it, or a newer one.",
+      { details: { format } },
+    );
+  return format;
 }
 
-/** One transaction. The lock keeps two processes that start together from making the same things. */
+/**
+ * One transaction. The lock keeps two processes that start together from making the same things. Under it the format is looked at again: whoever held
+ * the lock before may have raised it.
+ */
 async function upgrade(session: Session, schema: string): Promise<void> {
   try {
     await session.script("begin isolation level read committed; select pg_advisory_xact_lock(1953657701)");
@@ -75,7 +79,7 @@ async function upgrade(session: Session, schema: string): Promise<void> {
     await session.script(
       `${rows[0] && (rows[0] as { found: unknown }).found === null ? `create schema "${schema}"; ` : ""}set local search_path = "${schema}", pg_temp`,
     );
-    const format = await formatOf(session, schema);
+    const format = await knownFormat(session, schema);
     if (format < formats.length) {
       const files = [...formats.slice(format).flat(), ...functions];
       const texts = await Promise.all(files.map((name) => readFile(new URL(`./sql/${name}.sql`, import.meta.url), "utf8")));
