@@ -124,6 +124,19 @@ test("where no writer can follow one that was lost with the end of a transaction
   assert.deepEqual(all.answers(), ["begin", "end commit.unknown"]);
 });
 
+test("where the next writer cannot tell what became of a transaction's end, nobody knows it", () => {
+  const all = asking();
+  all.here(1);
+  all.ask("begin", { ask: "begin", nowMs: 1, withinMs: 250 });
+  all.client.answered({ answer: undefined });
+  all.ask("end", { ask: "end", commit: packOne({ id: ids.next(), expects: [], writes: [] }) });
+  all.client.found({ at: "nowhere" });
+  all.here(2);
+  all.reply(4, toFailure(Fault.create("store.disk-full", "there is no room", "Free space.")));
+
+  assert.deepEqual(all.answers(), ["begin", "end commit.unknown"]);
+});
+
 // ---- the writer of another process ----------------------------------------------------------------------------------------
 
 const secret = "ab".repeat(32);

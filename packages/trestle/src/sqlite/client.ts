@@ -18,7 +18,7 @@ import { Fault, type Clock, type Random } from "../kernel/index.ts";
 import type { Change, CommitOutcome } from "../store/index.ts";
 import type { Durability } from "./connection.ts";
 import type { Link } from "./link.ts";
-import { toFailure, type Failure } from "./operation.ts";
+import { isFailure, toFailure, toFault, type Failure } from "./operation.ts";
 import { failed, thrownOf, type Answer, type Question } from "./questions.ts";
 import { packOperations, replyNumber, unpackOne, unpackOperations, unpackReply } from "./wire.ts";
 import type { WriterNote } from "./writer-note.ts";
@@ -294,9 +294,11 @@ export class Client {
 
   /** What became of a transaction's commit, as its end would have answered. */
   #endOf(answer: Answer): Answer {
+    if ("failed" in answer) return failed(unknownAfter(thrownOf(answer.failed) as Fault));
     if (!("packed" in answer)) return answer;
     const { results, n } = unpackReply(answer.packed, this.#epoch);
-    const outcome = results[0] as CommitOutcome;
+    const outcome = results[0] as CommitOutcome | Failure;
+    if (isFailure(outcome)) return failed(unknownAfter(toFault(outcome)));
     return outcome.ok ? { answer: { outcome, queues: [], n } satisfies TransactionEnd } : failed(transactionLost());
   }
 
