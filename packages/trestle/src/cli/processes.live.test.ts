@@ -78,3 +78,15 @@ test("a plan that cannot be is refused before anything starts; what keeps the fi
   assert.equal(failing.code, 3);
   assert.match(failing.err, /node\.1 \| store\.not-writable/);
 });
+
+test("a supervisor ends with the last of its processes, also when something of its own would go on", { timeout: 60_000 }, async () => {
+  using here = place();
+  // As node:cluster does, now and then, with a connection that was on its way to a process when that was killed.
+  const goesOn = 'import cluster from "node:cluster"; if (cluster.isPrimary) setInterval(() => undefined, 1_000);';
+  const { child, ended } = await here.start(["start", bookshopFile, "--processes", "web:1", "--port", "0", "--json"], {
+    NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(goesOn)}`,
+  });
+  child.kill("SIGTERM");
+
+  assert.equal((await ended).code, 0);
+});

@@ -86,7 +86,7 @@ async function startHere(given: Given): Promise<ExitCode> {
 }
 
 /** Several processes instead of this one. */
-async function startProcesses(app: App, text: string, roles: readonly string[], given: Given): Promise<ExitCode> {
+async function startProcesses(app: App, text: string, roles: readonly string[], given: Given): Promise<never> {
   const plan = processPlan(text, roles);
   const store = textOption(given, "store") ?? process.env["TRESTLE_STORE"];
   if (given.values["roles"] !== undefined)
@@ -94,7 +94,7 @@ async function startProcesses(app: App, text: string, roles: readonly string[], 
   if (store === "memory:" || store === "sqlite::memory:")
     throw Fault.create("cli.bad-option", "--processes needs a store that processes can share, and memory: is one process's own", "Use sqlite:<path>.");
   const port = numberOption(given, "port", { least: 0, most: 65_535 }) ?? (Number(process.env["PORT"]) || 0);
-  return (await supervise({
+  const code = await supervise({
     plan,
     port,
     onReady(url, processes) {
@@ -106,7 +106,9 @@ async function startProcesses(app: App, text: string, roles: readonly string[], 
         process.stderr.write(`${app.name} is running as ${processes.map(({ name, pid }) => `${name} (${pid})`).join(", ")}. Ctrl-C ends it.\n`);
       }
     },
-  })) as ExitCode;
+  });
+  // Not by running out of work: node:cluster keeps a connection that was on its way to a process when that was killed, and this process with it.
+  process.exit(code);
 }
 
 /** Resolves at the first signal; the second ends the process. Listens from now on, so that a signal while starting is not lost. */
