@@ -23,7 +23,7 @@ export class PassingMap<K, V> {
   }
 
   set(key: K, value: V): void {
-    // Twice as many as are in it: copying costs each entry one other.
+    // Not before it has seen twice what it holds, so that no entry is copied more often than another one comes.
     if (++this.#seen > renewAfter && this.#seen > 2 * this.#entries.size) {
       this.#entries = new Map(this.#entries);
       this.#seen = this.#entries.size + 1;

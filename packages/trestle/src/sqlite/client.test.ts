@@ -112,25 +112,26 @@ test("where no writer can be had callers hear why, and those whose commit was wi
   assert.deepEqual(all.answers(), ["again"]);
 });
 
-test("where no writer can follow one that was lost with the end of a transaction, nobody knows what became of it", () => {
+/** The writer was lost while it ended a transaction. */
+function endingATransaction() {
   const all = asking();
   all.here(1);
   all.ask("begin", { ask: "begin", nowMs: 1, withinMs: 250 });
   all.client.answered({ answer: undefined });
   all.ask("end", { ask: "end", commit: packOne({ id: ids.next(), expects: [], writes: [] }) });
   all.client.found({ at: "nowhere" });
+  return all;
+}
+
+test("where no writer can follow one that was lost with the end of a transaction, nobody knows what became of it", () => {
+  const all = endingATransaction();
   all.client.found({ at: "nowhere", refused: toFailure(Fault.create("store.in-use", "somebody has it", "Wait.")) });
 
   assert.deepEqual(all.answers(), ["begin", "end commit.unknown"]);
 });
 
 test("where the next writer cannot tell what became of a transaction's end, nobody knows it", () => {
-  const all = asking();
-  all.here(1);
-  all.ask("begin", { ask: "begin", nowMs: 1, withinMs: 250 });
-  all.client.answered({ answer: undefined });
-  all.ask("end", { ask: "end", commit: packOne({ id: ids.next(), expects: [], writes: [] }) });
-  all.client.found({ at: "nowhere" });
+  const all = endingATransaction();
   all.here(2);
   all.reply(4, toFailure(Fault.create("store.disk-full", "there is no room", "Free space.")));
 

@@ -178,7 +178,7 @@ export class Client {
       if (this.#heardOf !== undefined) this.#options.notice({ missedSince: this.#heardOf });
       return this.#begin(link.epoch);
     }
-    if (link !== "silent" && clock.monotonicMs() - there.sinceMs >= patienceMs) this.#complain(unreachable(note));
+    if (link !== "silent" && clock.monotonicMs() - there.sinceMs >= patienceMs) this.#complain(takesNoConnection(note));
     if (link === "silent") this.#options.tell({ ask: "silent", term: note.term });
     else clock.after(connectAgainMs * (0.5 + random.next()), () => void (this.#state === there && !there.link && !there.connecting && this.#connect(there)));
   }
@@ -315,7 +315,7 @@ export class Client {
 
 const nothing: Answer = { answer: undefined };
 
-function unreachable({ pid, socket }: WriterNote): Fault {
+function takesNoConnection({ pid, socket }: WriterNote): Fault {
   return Fault.create(
     "store.in-use",
     `process ${pid} writes the store, and its socket ${socket} takes no connection of this process`,

@@ -253,8 +253,8 @@ export class Hub {
     const { results, queues, n } = reply;
     const flushMs = this.#flushedMs() - flushedMs;
     const eachMs = (this.#clock.monotonicMs() - fromMs - flushMs) / Math.max(1, operations.length);
-    // Who asks hears of it by the answer, if he listens.
-    const told = this.#listening > (shares.some(({ chair }) => chair.member.listens === false) ? 0 : 1);
+    // The only one who listens hears of his own batch by its answer.
+    const told = this.#listening > 1 || (this.#listening === 1 && shares.some(({ chair }) => chair.member.listens === false));
     if (told) this.#tell(n, queues, operations, results);
     let at = 0;
     let queuesTold = told;
