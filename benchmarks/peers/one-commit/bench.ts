@@ -13,7 +13,7 @@
  */
 import { fork, type ChildProcess } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -23,6 +23,7 @@ import { parseArgs } from "node:util";
 import { postgres } from "@trestle/testing";
 import { seededRandom } from "trestle/kernel";
 import { runClient } from "../../harness/clients.ts";
+import { keepRow } from "../../harness/kept-rows.ts";
 import { machine } from "../../harness/machine.ts";
 import type { Audit, Where } from "./endpoint.ts";
 
@@ -165,19 +166,13 @@ for (const name of names.filter((one) => values.only === undefined || values.onl
   }
   row["seed"] = values.seed;
   rows.push(row);
-  if (values.into !== undefined) keep(row, values.into);
+  if (values.into !== undefined) {
+    const command = "npm run bench -- one-commit-peers --only <name> --into <this file>, for each name";
+    keepRow(values.into, { subject: "one-commit-peers", command, keys: ["name"], order: names }, row);
+  }
   process.stderr.write(`${JSON.stringify(row)}\n`);
 }
 process.stderr.write(`seed of the kills: ${values.seed}\n`);
 if (values.json) process.stdout.write(`${JSON.stringify({ subject: "one-commit-peers", machine: machine(tmpdir()), rows }, undefined, 2)}\n`);
 else console.table(rows);
 process.exit(rows.some((row) => row["failed"] !== undefined) ? 1 : 0);
-
-/** Takes the place of the row of that name. */
-function keep(row: Row, path: string): void {
-  const before = existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as { readonly rows: readonly Row[] }).rows : [];
-  const all = [...before.filter(({ name }) => name !== row["name"]), row];
-  all.sort((a, b) => names.indexOf(a["name"] as string) - names.indexOf(b["name"] as string));
-  const command = "npm run bench -- one-commit-peers --only <name> --into <this file>, for each name";
-  writeFileSync(path, `${JSON.stringify({ subject: "one-commit-peers", command, machine: machine(tmpdir()), rows: all }, undefined, 2)}\n`);
-}

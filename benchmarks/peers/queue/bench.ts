@@ -8,7 +8,10 @@
  *               worked on; how many took no effect, and how many took it more than once
  *   5 ms        the steady run with each flush of the server 5 ms slower (`commit_delay` with `commit_siblings=0`)
  *
- * `--only name[,name]`, `--setting default|tuned` and `--tables burn,steady,kill,slow` choose. `--json` prints data.
+ * `--only name[,name]`, `--setting default|tuned` and `--tables burn,steady,kill,slow` choose. `--json` prints data. `--into file` puts the columns into that file
+ * beside those that are there: the kill table waits for leases to run out, takes most of an hour and needs no quiet machine, the others do.
+ *
+ * BullMQ's Redis has `appendfsync always`. A slower flush is a setting of PostgreSQL; Redis has none like it, and no row in that table.
  */
 import { fork, type ChildProcess } from "node:child_process";
 import { mkdtempSync, mkdirSync, rmSync } from "node:fs";
@@ -17,8 +20,9 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { postgres, type PostgresServer } from "@trestle/testing";
+import { missing, postgres, redis, type PostgresServer, type Server } from "@trestle/testing";
 import pg from "pg";
+import { keepRow } from "../../harness/kept-rows.ts";
 import { machine } from "../../harness/machine.ts";
 import type { Contender, Servers } from "./contender.ts";
 
@@ -32,6 +36,7 @@ const { values } = parseArgs({
     setting: { type: "string" },
     tables: { type: "string", default: "burn,steady,kill,slow" },
     json: { type: "boolean" },
+    into: { type: "string" },
   },
 });
 const names = ["trestle-postgres", "trestle-sqlite", "graphile-worker", "pg-boss", "bullmq-postgres", "bullmq-redis", "dbos"];
@@ -96,11 +101,12 @@ async function measured(name: string, setting: "default" | "tuned", store: Conte
   const directory = mkdtempSync(join(tmpdir(), "trestle-peers-"));
   let runs = 0;
   /** A database of its own for each run: nobody pays for the dead rows of the run before. */
-  const fresh = async (work: (servers: Servers, server: PostgresServer) => Promise<void>, settings: Readonly<Record<string, string>> = {}) => {
+  const fresh = async (work: (servers: Servers, kept: PostgresServer | Server) => Promise<void>, settings: Readonly<Record<string, string>> = {}) => {
     const scratch = join(directory, String(++runs));
     mkdirSync(scratch);
     await using server = await postgres({ settings: { shared_buffers: "256MB", ...settings } });
-    await work({ postgres: server.url, directory: scratch }, server);
+    await using cache = store === "redis" ? await redis({ appendfsync: "always" }) : undefined;
+    await work({ postgres: server.url, redis: cache?.url, directory: scratch }, cache ?? server);
   };
   const steady = async (servers: Servers, perSec: number, column: string) => {
     const worker = child(name, setting, "work", servers, {});
@@ -129,18 +135,13 @@ async function measured(name: string, setting: "default" | "tuned", store: Conte
     if (tables.has("slow") && store === "postgres")
       await fresh((servers) => steady(servers, 1_000, "1000/s, 5 ms"), { commit_delay: "5000", commit_siblings: "0" });
     if (tables.has("kill")) {
-      await fresh(async (servers, server) => kill(servers, "worker", async (worker) => void worker.process.kill("SIGKILL"), server));
-      if (store === "postgres") {
-        await fresh(async (servers, server) =>
-          kill(
-            servers,
-            "server",
-            async () => {
-              await server.kill();
-              await server.start();
-            },
-            server,
-          ),
+      await fresh(async (servers) => kill(servers, "worker", async (worker) => void worker.process.kill("SIGKILL")));
+      if (store !== "sqlite") {
+        await fresh(async (servers, kept) =>
+          kill(servers, "server", async () => {
+            await kept.kill();
+            await kept.start();
+          }),
         );
       }
     }
@@ -156,10 +157,9 @@ async function measured(name: string, setting: "default" | "tuned", store: Conte
     servers: Servers,
     whom: string,
     strike: (worker: ReturnType<typeof child>) => Promise<void>,
-    server: { readonly url: string },
   ): Promise<void> {
     const count = Number(values["kill-jobs"]);
-    const client = new pg.Client({ connectionString: server.url });
+    const client = new pg.Client({ connectionString: servers.postgres });
     await client.connect();
     await client.query("create table effects (n integer not null)");
     await client.end();
@@ -190,14 +190,19 @@ async function measured(name: string, setting: "default" | "tuned", store: Conte
 const round = (value: number | undefined): number => Math.round((value ?? Number.NaN) * 10) / 10;
 
 for (const name of names.filter((one) => values.only === undefined || values.only.split(",").includes(one))) {
-  if (name === "bullmq-redis") {
-    skipped.push("bullmq-redis: no Redis is started here yet");
+  const contender = ((await import(new URL(`./${name}.ts`, import.meta.url).href)) as { readonly default: Contender }).default;
+  const without = contender.store === "redis" && (await missing("redis", { managed: true }));
+  if (without) {
+    skipped.push(`${name}: ${without}`);
     continue;
   }
-  const contender = ((await import(new URL(`./${name}.ts`, import.meta.url).href)) as { readonly default: Contender }).default;
   for (const setting of contender.settings.filter((one) => values.setting === undefined || one === values.setting)) {
     const row = await measured(name, setting, contender.store);
     rows.push(row);
+    if (values.into !== undefined) {
+      const command = "npm run bench -- queue-peers --tables <some> --into <this file>, for all tables";
+      keepRow(values.into, { subject: "queue-peers", command, keys: ["name", "setting"], order: names }, row);
+    }
     say(JSON.stringify(row));
   }
 }

@@ -1,5 +1,5 @@
 /** What a node offers to kinds: NodeServices, from its parts. */
-import { definitionOf, type Component, type Invocation, type Lane, type NodeServices, type Observer, type StagedEvent } from "../component/index.ts";
+import { definitionOf, type Component, type Invocation, type Lane, type NodeServices, type Observer, type Outside, type StagedEvent } from "../component/index.ts";
 import { boundLog, type Clock, type Ids, type Logger, type Random } from "../kernel/index.ts";
 import type { Store } from "../store/index.ts";
 
@@ -7,6 +7,7 @@ export interface Services extends NodeServices {}
 
 interface Made {
   readonly app: string;
+  readonly name: string;
   readonly components: readonly Component[];
   readonly store: Store;
   readonly lane: Lane;
@@ -18,6 +19,7 @@ interface Made {
   readonly draining: AbortSignal;
   readonly settings: Readonly<Record<string, string>>;
   readonly services: Readonly<Record<string, string>>;
+  readonly outside?: Outside | undefined;
 }
 type Reaction = { react(event: StagedEvent, invocation: Invocation): Promise<void> | void };
 
@@ -38,7 +40,7 @@ export function nodeServices(made: Made): Services {
     const open = definitionOf(component).implements;
     if (open) implementations.set(open, component);
   }
-  const { app, store, lane, clock, random, ids, observer, logger, draining, settings, services } = made;
+  const { app, name, store, lane, clock, random, ids, observer, logger, draining, settings, services, outside } = made;
   return {
     app,
     store,
@@ -48,7 +50,7 @@ export function nodeServices(made: Made): Services {
     ids,
     observer,
     draining,
-    id: `${app}-${process.pid}-${ids.next().slice(-6)}`,
+    id: `${name.replace(" ", "-")}-${ids.next().slice(-6)}`,
     log: (component, { invocation }) => boundLog(logger, { app, component, ...(invocation === undefined ? {} : { invocation }) }),
     setting: (name) => own(settings, name) ?? own(process.env, name),
     local<T>(component: Component, make: () => T): T {
@@ -58,7 +60,8 @@ export function nodeServices(made: Made): Services {
     inCommit: (source) => reactions.get(source) ?? none,
     followers: (source) => made.components.filter((component) => isFollower(component, source)),
     implementation: (open) => implementations.get(open),
-    serviceUrl: (name) => own(services, name),
+    serviceUrl: (service) => own(services, service),
+    outside,
   };
 }
 

@@ -7,7 +7,7 @@
  * Over 400 lines because a node's ways in (commit, staged, transaction, open, fetch) share one life, which starts, drains and stops in order.
  */
 import { readFileSync, unlinkSync, writeFileSync } from "node:fs";
-import type { Component, Handles, Usable, Uses } from "../component/index.ts";
+import type { Component, Handles, Outside, Usable, Uses } from "../component/index.ts";
 import { definitionOf, execute, isRefused, Lane, Invocation, type NodePart, bindUses } from "../component/index.ts";
 import {
   durationMs,
@@ -105,20 +105,34 @@ export async function start(app: App, options: StartOptions = {}): Promise<Node>
   // While the store opens in its thread, this one loads what it will listen and answer with: 60 ms of the way to the first answer.
   const [opened] = await Promise.all([open(where.url), ...(serves ? [import("./server.ts"), import("../service/index.ts")] : [])]);
   const store = followingStore(opened, { clock, open });
-  try {
-    return await RunningNode.start(app, components, options, { store, clock, random, metrics, logger }, where.file);
-  } catch (fault) {
-    await store.close();
-    throw fault;
-  }
+  return startInside(app, options, { store, clock, random, metrics, logger, file: where.file, name: `${app.name} ${process.pid}`, listens: true });
 }
 
-interface Inside {
+/** What a node stands on. Whoever brings it (`start`, the simulator) hands over the store with it. */
+export interface Inside {
   readonly store: Store;
   readonly clock: Clock;
   readonly random: Random;
   readonly metrics: Metrics;
   readonly logger: Logger;
+  /** The store's, when it has one. */
+  readonly file?: string | undefined;
+  /** Whose claims and turns these are, for people. */
+  readonly name: string;
+  /** It may open a socket; else `fetch` is the only way in. */
+  readonly listens: boolean;
+  /** Stands in for what is outside. */
+  readonly outside?: Outside;
+}
+
+/** A node of the app on what it is given, which it closes when it stops or does not start. */
+export async function startInside(app: App, options: StartOptions, inside: Inside): Promise<Node> {
+  try {
+    return await RunningNode.start(app, app.components, options, inside);
+  } catch (fault) {
+    await inside.store.close();
+    throw fault;
+  }
 }
 
 class RunningNode implements Node {
@@ -132,14 +146,13 @@ class RunningNode implements Node {
   readonly #stopping = new AbortController();
   readonly #draining = new AbortController();
   readonly #startedAtMs: number;
-  readonly #file: string | undefined;
   #server: HttpServer | undefined;
   #routes: ((request: ArrivedRequest, peer: Peer) => Promise<Response>) | undefined;
   #operations: Promise<Operations> | undefined;
   #stopped: Promise<void> | undefined;
 
-  static async start(app: App, components: readonly Component[], options: StartOptions, inside: Inside, file: string | undefined): Promise<RunningNode> {
-    const node = new RunningNode(app, components, options, inside, file);
+  static async start(app: App, components: readonly Component[], options: StartOptions, inside: Inside): Promise<RunningNode> {
+    const node = new RunningNode(app, components, options, inside);
     try {
       for (const component of components) checkNeeds(component, inside.store);
       for (const component of components) await definitionOf(component).prepare?.(node.#services);
@@ -153,20 +166,20 @@ class RunningNode implements Node {
     }
   }
 
-  private constructor(app: App, components: readonly Component[], options: StartOptions, inside: Inside, file: string | undefined) {
+  private constructor(app: App, components: readonly Component[], options: StartOptions, inside: Inside) {
     this.#app = app;
     this.#components = components;
     this.#options = options;
     this.#inside = inside;
-    this.#file = file;
     this.#startedAtMs = inside.clock.wallMs();
-    const { store, clock, random, metrics, logger } = inside;
+    const { store, clock, random, metrics, logger, name, outside } = inside;
     const ids = uuidv7Ids(clock, random);
     this.#services = nodeServices({
       app: app.name,
+      name,
       components,
       store,
-      lane: new Lane(store, clock, { ids, holder: `${app.name} ${process.pid}` }),
+      lane: new Lane(store, clock, { ids, holder: inside.name }),
       clock,
       random,
       ids,
@@ -175,6 +188,7 @@ class RunningNode implements Node {
       draining: this.#draining.signal,
       settings: options.settings ?? {},
       services: options.services ?? {},
+      outside,
     });
     this.#parts = components.filter((component) => this.#runs(component)).flatMap((component) => definitionOf(component).part?.(this.#services) ?? []);
     this.#lifecycle = lifecycle(
@@ -311,13 +325,15 @@ class RunningNode implements Node {
       await this.#server?.close();
       await this.#lifecycle.stop();
     } finally {
-      if (this.#file !== undefined && this.#server) removeOwnNote(`${this.#file}.node.json`);
+      if (this.#inside.file !== undefined && this.#server) removeOwnNote(`${this.#inside.file}.node.json`);
       await this.#inside.store.close();
       supervised()?.over();
     }
   }
 
   async #listen(): Promise<void> {
+    const { file, listens } = this.#inside;
+    if (!listens) return;
     // A node without services listens only when it is told where: a worker then has its health, metrics and console too.
     const serves = this.#components.some((component) => this.#serves(component));
     // One port for several processes is for those of them that serve.
@@ -326,9 +342,9 @@ class RunningNode implements Node {
     const port = supervised()?.port ?? this.#options.port ?? portOf(process.env["PORT"] ?? 0, "PORT");
     this.#server = await listen((request, peer) => this.#answer(request, peer), { port, host: this.#options.host ?? process.env["HOST"] ?? "localhost" });
     // Where the CLI finds the node that holds the store.
-    if (this.#file !== undefined)
+    if (file !== undefined)
       writeFileSync(
-        `${this.#file}.node.json`,
+        `${file}.node.json`,
         `${JSON.stringify({ url: this.#server.url, pid: process.pid, startedAt: new Date(this.#startedAtMs).toISOString() })}\n`,
       );
   }

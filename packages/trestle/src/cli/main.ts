@@ -11,6 +11,7 @@ import { graphCommand, runGraph } from "./graph.ts";
 import { moveCommand, runMove } from "./move.ts";
 import { planCommand, runPlan } from "./plan.ts";
 import { queueCommands, runQueue } from "./queue.ts";
+import { runSim, simCommand } from "./sim.ts";
 import { runStart, startCommand } from "./start.ts";
 
 type Run = (given: Given, command: CommandSpec) => Promise<ExitCode>;
@@ -21,6 +22,7 @@ const commands = new Map<CommandSpec, Run>([
   ...queueCommands.map((command) => [command, runQueue] as const),
   [planCommand, runPlan],
   [moveCommand, runMove],
+  [simCommand, runSim],
   [doctorCommand, runDoctor],
 ]);
 

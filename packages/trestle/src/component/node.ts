@@ -32,6 +32,25 @@ export interface NodeServices {
   implementation(open: Component): Component | undefined;
   /** Base URL of a service that another process runs; `undefined` when this app implements it. */
   serviceUrl(name: string): string | undefined;
+  /** Set where something stands in for what is outside of the app: in a simulation. */
+  readonly outside?: Outside | undefined;
+}
+
+/** Stands in for external systems: called in place of an operation's own code. */
+export interface Outside {
+  call(call: OutsideCall): Promise<unknown>;
+  /** What became of the call with this key: its answer, or `undefined`. */
+  lookup(call: OutsideCall): Promise<unknown>;
+}
+export interface OutsideCall {
+  readonly external: string;
+  readonly operation: string;
+  readonly input: unknown;
+  /** Stable over retries and crashes. */
+  readonly key: string;
+  readonly signal: AbortSignal;
+  /** It is a mutation. */
+  readonly changes: boolean;
 }
 
 /** Where the runtime tells what happened, so that the observed graph can be laid over the declared one. */

@@ -75,6 +75,7 @@ export async function fakeNode(
   const observer = makeObserver({ metrics, clock, random });
   const node = nodeServices({
     app: "shop",
+    name: "shop 1",
     components: [],
     store,
     lane: new Lane(store, clock),

@@ -77,14 +77,18 @@ export class Side {
   }
 
   /** A question that changes nothing. Faults: `external.unreachable`, `external.refused`, `external.answer-invalid`, and the policy's. */
-  ask(operation: string, { call, returns }: DeclaredOperation, input: unknown, key: string, signal: AbortSignal | undefined): Promise<unknown> {
-    return this.#observed(operation, async () => this.#parsed(operation, returns, await this.#askWith(operation, (wires) => call(input, wires), key, signal)));
+  ask(operation: string, declaration: DeclaredOperation, input: unknown, key: string, signal: AbortSignal | undefined): Promise<unknown> {
+    const { call } = this.#code(operation, declaration);
+    return this.#observed(operation, async () =>
+      this.#parsed(operation, declaration.returns, await this.#askWith(operation, (wires) => call(input, wires), key, signal)),
+    );
   }
 
   /** A call that may change something. `resumed`: it may have been made already. */
   change(operation: string, declaration: DeclaredOperation, input: unknown, key: string, signal: AbortSignal | undefined, resumed: boolean): Promise<unknown> {
     return this.#observed(operation, async () => {
-      const { call, returns, lookup } = declaration;
+      const { returns } = declaration;
+      const { call, lookup } = this.#code(operation, declaration);
       const known = async () => (lookup ? this.#askWith(operation, (wires) => lookup(input, wires), key, signal) : undefined);
       if (resumed && lookup) {
         const answer = await known().catch((cause: unknown) => {
@@ -104,6 +108,17 @@ export class Side {
       }
       return this.#parsed(operation, returns, answer);
     });
+  }
+
+  /** What is run for an operation: its own code, or what stands in for the system it talks to. */
+  #code(operation: string, { call, lookup, changes }: DeclaredOperation): Pick<DeclaredOperation, "call" | "lookup"> {
+    const { outside } = this.#node;
+    if (!outside) return { call, lookup };
+    const asked = (input: unknown, { key, signal }: Wire) => ({ external: this.#rules.name, operation, input, key, signal, changes });
+    return {
+      call: (input, wires) => outside.call(asked(input, wires)),
+      lookup: lookup && ((input, wires) => outside.lookup(asked(input, wires))),
+    };
   }
 
   /** Whether this fault leaves open if the other side has acted. */

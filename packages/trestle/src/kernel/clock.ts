@@ -53,6 +53,12 @@ export const systemClock: Clock = {
   soon: (task) => void setImmediate(task),
 };
 
+const immediate = setImmediate;
+/** Runs `task` when every promise that can settle has: Node's own immediate, whatever stands in its place by then. */
+export function whenSettled(task: () => void): void {
+  immediate(task);
+}
+
 /** A clock for tests and the simulator. `advance` also lets promises settle between two timers. */
 export interface VirtualClock extends Clock {
   advance(byMs: number): Promise<void>;

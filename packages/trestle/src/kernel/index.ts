@@ -1,6 +1,8 @@
 /** The kernel: time, chance, identity, faults, quantities, context, lifecycle, telemetry. Nothing else in Trestle reads a clock or rolls a die. */
 export { partitionOf } from "./partition.ts";
-export { sleep, systemClock, virtualClock } from "./clock.ts";
+export { always, onAssertion, reachable, sometimes } from "./assertions.ts";
+export type { AssertionListener } from "./assertions.ts";
+export { sleep, systemClock, virtualClock, whenSettled } from "./clock.ts";
 export type { Clock, Timer, VirtualClock } from "./clock.ts";
 export { currentContext, emptyContext, inContext, withContext } from "./context.ts";
 export type { AmbientContext } from "./context.ts";
@@ -8,7 +10,7 @@ export { dateOf, isoTime } from "./date.ts";
 export { deadlineExceeded, remainingMs, withDeadline } from "./deadline.ts";
 export { Fault } from "./fault.ts";
 export type { FaultCode, FaultOptions } from "./fault.ts";
-export { formatUuidv7, mintedAtMs, seriesLength, uuidv7Ids, uuidv7Named, uuidv7Series } from "./ids.ts";
+export { formatUuidv4, formatUuidv7, mintedAtMs, seriesLength, uuidv7Ids, uuidv7Named, uuidv7Series } from "./ids.ts";
 export type { Ids } from "./ids.ts";
 export { lifecycle } from "./lifecycle.ts";
 export type { Lifecycle, LifecycleOptions, LifecycleState, Part } from "./lifecycle.ts";

@@ -33,7 +33,7 @@ export function openMemory(options: SqliteOptions): SqliteStore {
 }
 
 /** The user's SQL on the writing connection, for reads. */
-function queryOnly(db: DatabaseSync, user: UserSql): UserSql {
+export function queryOnly(db: DatabaseSync, user: UserSql): UserSql {
   return {
     ...user,
     run(statement) {

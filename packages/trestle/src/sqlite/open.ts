@@ -43,6 +43,11 @@ export async function moveSource(path: string, store: SqliteStore, clock: Clock)
   return (await import("./move-source.ts")).moveSource(path, store, clock);
 }
 
+/** Disks for simulations. Loaded when there is one: the lane is no part of what an app's main thread needs. */
+export async function memoryDisks(): Promise<typeof import("./memory-disk.ts")> {
+  return import("./memory-disk.ts");
+}
+
 // ---- files ----------------------------------------------------------------------------------------------------------
 
 interface Shared {

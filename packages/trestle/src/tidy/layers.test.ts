@@ -24,6 +24,7 @@ const floors: Readonly<Record<string, number>> = {
   kind: 3,
   app: 4,
   move: 5,
+  simulation: 5,
   console: 5,
   cli: 5,
 };

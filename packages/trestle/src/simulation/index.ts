@@ -1,0 +1,13 @@
+/** The whole app in virtual time, under faults drawn from a seed. */
+export { always, reachable, sometimes } from "../kernel/index.ts";
+export type { Chance } from "./chance.ts";
+export { describeFault, faultKinds } from "./fault-plan.ts";
+export type { FaultKind, FaultPlan, PlannedFault } from "./fault-plan.ts";
+export { model } from "./outside.ts";
+export type { Model, ModelWire } from "./outside.ts";
+export { isSimulation, scenario } from "./scenario.ts";
+export type { LiveUses, Promises, Scenario, Simulation } from "./scenario.ts";
+export type { SeedFailure, SeedResult, TraceLine } from "./seed-run.ts";
+export { search, simulate } from "./simulate.ts";
+export type { Search, SearchOptions } from "./simulate.ts";
+export { timeline } from "./timeline.ts";

@@ -1,0 +1,197 @@
+/**
+ * The network between hosts. A message takes a time drawn for it, so messages overtake each other; while a link is disturbed it may be lost, come
+ * twice, or wait until the disturbance is over.
+ *
+ * `call` is a request and its answer over a connection, as TCP gives them. It ends with the answer, with what the other side threw, or with a
+ * `BrokenCall` that says whether the other side can have acted: `refused` (it never got there) or `lost` (it may have).
+ */
+import { seededRandom, type Random } from "../kernel/index.ts";
+import type { Host, Life, World } from "./world.ts";
+
+export interface Link {
+  /** Lost: this part of the messages, 0 to 1. */
+  drop: number;
+  /** Delivered twice: this part of what may come twice. */
+  duplicate: number;
+  /** Each message takes up to so much longer. */
+  delayMs: number;
+  /** Nothing gets through; whoever waits finds out when its connection is reset. */
+  cut: boolean;
+  /** Nothing gets through, and nothing is lost: it comes when this is over. */
+  clogged: boolean;
+}
+
+export interface NetworkOptions {
+  /** A message takes at least so long and at most so much. Default 0.2 to 2. */
+  readonly latencyMs?: readonly [least: number, most: number];
+  /** After which a connection whose messages are lost is found to be broken. Default 200 to 2,000. */
+  readonly resetMs?: readonly [least: number, most: number];
+}
+
+export class BrokenCall extends Error {
+  readonly how: "refused" | "lost";
+  constructor(how: "refused" | "lost", to: string) {
+    super(how === "refused" ? `${to} could not be reached` : `the connection to ${to} broke before it answered`);
+    this.how = how;
+  }
+}
+
+export interface CallOptions {
+  /** For people and for the trace. */
+  readonly label: string;
+  /** The other side does not mind getting it twice (a proxy or a client may send it again). */
+  readonly mayComeTwice?: boolean;
+  /** The caller does not wait any more: its end of the connection is closed. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+const between = (chance: Random, [least, most]: readonly [number, number]): number => least + chance.next() * (most - least);
+
+const undisturbed: Link = Object.freeze({ drop: 0, duplicate: 0, delayMs: 0, cut: false, clogged: false });
+
+export class Network {
+  readonly #world: World;
+  readonly #latencyMs: readonly [number, number];
+  readonly #resetMs: readonly [number, number];
+  readonly #links = new Map<string, Link>();
+  readonly #chances = new Map<string, Random>();
+  readonly #clogged = new Map<string, (() => void)[]>();
+
+  constructor(world: World, { latencyMs = [0.2, 2], resetMs = [200, 2_000] }: NetworkOptions = {}) {
+    this.#world = world;
+    this.#latencyMs = latencyMs;
+    this.#resetMs = resetMs;
+  }
+
+  /** What disturbs messages from one host to another: one direction only. */
+  disturb(from: string, to: string, change: Partial<Link>): void {
+    const name = `${from} ${to}`;
+    const link: Link = { ...(this.#links.get(name) ?? undisturbed), ...change };
+    this.#links.set(name, link);
+    if (link.clogged) return;
+    for (const send of this.#clogged.get(name)?.splice(0) ?? []) send();
+  }
+
+  /** Every link is as it was at the beginning. */
+  heal(): void {
+    for (const name of [...this.#links.keys()]) {
+      const [from, to] = name.split(" ") as [string, string];
+      this.disturb(from, to, undisturbed);
+    }
+    this.#links.clear();
+  }
+
+  /** One way, at most once. `arrive` runs in the life that the other host then has. */
+  send(from: Host, to: Host, label: string, arrive: (life: Life) => void): void {
+    this.#message(from, to, label, arrive, () => undefined);
+  }
+
+  /** One way, until it has arrived or either life has ended: for what the other side would ask for again. */
+  sendSurely(from: Life, to: Life, label: string, arrive: () => void): void {
+    const again = () => {
+      if (!from.alive || !to.alive) return;
+      this.#message(
+        from.host,
+        to.host,
+        label,
+        (life) => {
+          if (life === to) arrive();
+        },
+        () => void this.#world.at(between(this.#chance(from.host, to.host), this.#resetMs), undefined, `${label} again`, again),
+      );
+    };
+    again();
+  }
+
+  call<T>(from: Life, to: Host, { label, mayComeTwice, signal }: CallOptions, serve: (life: Life, closed: AbortSignal) => Promise<T>): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      const chance = this.#chance(from.host, to);
+      let ended = false;
+      /** In the caller's life, if that is still the one it has. */
+      const end = (settle: () => void) => {
+        if (ended) return;
+        ended = true;
+        stopListening();
+        settle();
+      };
+      const broken = (how: "refused" | "lost", afterMs: number) =>
+        void this.#world.at(afterMs, from, `${label} broke`, () => end(() => reject(new BrokenCall(how, to.name))));
+      const closed = new AbortController();
+      const aborted = () =>
+        end(() => {
+          this.send(from.host, to, `${label} closed`, () => closed.abort());
+          reject(signal?.reason as Error);
+        });
+      const stopListening = () => signal?.removeEventListener("abort", aborted);
+      if (signal?.aborted) return reject(signal.reason as Error);
+      signal?.addEventListener("abort", aborted, { once: true });
+
+      const deliver = () =>
+        this.#message(
+          from.host,
+          to,
+          label,
+          (life) => {
+            // The host may die before it answers: its connections are reset.
+            const stop = life.onEnd(() => broken("lost", between(chance, this.#latencyMs)));
+            const answer = (settle: () => void) => {
+              stop();
+              this.#message(
+                to,
+                from.host,
+                `${label} answered`,
+                (back) => {
+                  if (back === from) end(settle);
+                },
+                () => broken("lost", between(chance, this.#resetMs)),
+              );
+            };
+            serve(life, closed.signal).then(
+              (value) => answer(() => resolve(value)),
+              (error: unknown) => answer(() => reject(error as Error)),
+            );
+          },
+          (why) => (why === "down" ? broken("refused", between(chance, this.#latencyMs)) : broken("lost", between(chance, this.#resetMs))),
+        );
+      deliver();
+      const { duplicate } = this.#link(from.host, to);
+      if (mayComeTwice && duplicate > 0 && chance.next() < duplicate) deliver();
+    });
+  }
+
+  #message(from: Host, to: Host, label: string, arrive: (life: Life) => void, lost: (why: "down" | "dropped") => void): void {
+    const link = this.#link(from, to);
+    if (link.clogged) {
+      const name = `${from.name} ${to.name}`;
+      const waiting = this.#clogged.get(name) ?? [];
+      this.#clogged.set(name, waiting);
+      waiting.push(() => this.#message(from, to, label, arrive, lost));
+      return;
+    }
+    const chance = this.#chance(from, to);
+    if (link.cut || (link.drop > 0 && chance.next() < link.drop)) return lost("dropped");
+    const tookMs = between(chance, this.#latencyMs) + (link.delayMs > 0 ? chance.next() * link.delayMs : 0);
+    const { life } = to;
+    // Where a host is down now, its machine says so at once; one that comes up meanwhile is another process.
+    this.#world.at(tookMs, undefined, `${from.name} > ${to.name}: ${label}`, () => {
+      if (!life || to.life !== life) return lost("down");
+      // It may be paused, and die before it takes this up.
+      const stop = life.onEnd(() => lost("dropped"));
+      this.#world.at(0, life, label, () => {
+        stop();
+        arrive(life);
+      });
+    });
+  }
+
+  #link(from: Host, to: Host): Link {
+    return from === to ? undisturbed : (this.#links.get(`${from.name} ${to.name}`) ?? undisturbed);
+  }
+  /** Each direction of each link draws from its own stream: a fault that is left out changes nothing where it was not. */
+  #chance(from: Host, to: Host): Random {
+    const name = `${from.name} ${to.name}`;
+    let chance = this.#chances.get(name);
+    if (!chance) this.#chances.set(name, (chance = seededRandom(`${this.#world.seed} from ${name}`)));
+    return chance;
+  }
+}

@@ -1,0 +1,53 @@
+/** What a simulation is told: the scenario of an app. */
+import type { App, Live } from "../app/index.ts";
+import type { Usable, Uses } from "../component/index.ts";
+import type { Duration } from "../kernel/index.ts";
+import type { Chance } from "./chance.ts";
+import type { FaultKind } from "./fault-plan.ts";
+import type { Model } from "./outside.ts";
+
+export interface Scenario<K extends Uses> {
+  /** What clients and invariants reach for. */
+  readonly uses: K;
+  /** How many, or which; default 100. Each is a world of its own. */
+  readonly seeds?: number | readonly `0x${string}`[];
+  /** Processes of the app, each with every role; default 3. */
+  readonly nodes?: number;
+  /** How long clients keep going, in virtual time; default 30s. Then the world heals, and `eventually` must hold within ten minutes. */
+  readonly for?: Duration;
+  /** How the systems behave that are not the app's: one `model` for each `external`. */
+  readonly outside?: readonly Model[];
+  /** What may go wrong; default: everything. Each seed draws what of it does, and when. */
+  readonly faults?: { readonly [F in FaultKind]?: boolean };
+  readonly clients: {
+    readonly count: number;
+    /** How often each client does it, spread over `for`; default 5. */
+    readonly times?: number;
+    readonly each: (world: LiveUses<K>, chance: Chance) => Promise<void>;
+  };
+  /** Checked after everything that became durable. */
+  readonly always?: Promises<K>;
+  /** Checked after the world has healed and come to rest. */
+  readonly eventually?: Promises<K>;
+  /** What `start` would be given. */
+  readonly settings?: Readonly<Record<string, string>>;
+}
+
+export type LiveUses<K extends Uses> = { readonly [N in keyof K]: K[N] extends Usable ? Live<K[N]> : never };
+export type Promises<K extends Uses> = { readonly [promise: string]: (world: LiveUses<K>) => boolean | Promise<boolean> };
+
+/** An app with its scenario: what `trestle sim` looks for among a file's exports. */
+export interface Simulation {
+  readonly "~simulation": true;
+  readonly app: App;
+  readonly scenario: Scenario<Uses>;
+}
+
+/** For `export const rushHour = scenario(shop, { … })`, which a test runs with `simulate` and a shell with `trestle sim`. */
+export function scenario<const K extends Uses>(app: App, spec: Scenario<K>): Simulation {
+  return { "~simulation": true, app, scenario: spec as unknown as Scenario<Uses> };
+}
+
+export function isSimulation(value: unknown): value is Simulation {
+  return typeof value === "object" && value !== null && (value as Partial<Simulation>)["~simulation"] === true;
+}

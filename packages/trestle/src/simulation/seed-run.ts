@@ -1,0 +1,391 @@
+/**
+ * One seed: one world, from its first event to its verdict.
+ *
+ * Two phases. *Safety*: clients go on for as long as the scenario says, and what the plan names goes wrong; `always` is checked after everything that
+ * became durable. *Liveness*: everything is mended, every node runs, nobody asks for more; within ten minutes of the world's time what is due has to be
+ * done and `eventually` has to hold.
+ *
+ * Everything that can differ between two runs of a seed comes from the seed: order, delays, faults, ids, and what clients do.
+ */
+import { startInside, type App, type Node } from "../app/index.ts";
+import type { Component } from "../component/index.ts";
+import { Fault, jsonLogger, metricsRegistry, onAssertion, seededRandom, sleep, type Clock } from "../kernel/index.ts";
+import type { memoryDisks, SqliteStore } from "../sqlite/index.ts";
+import type { Store } from "../store/index.ts";
+import { chanceOf } from "./chance.ts";
+import { drawFaultPlan, type FaultKind, type FaultPlan } from "./fault-plan.ts";
+import { carryOut } from "./fault-driver.ts";
+import { Network } from "./network.ts";
+import { outsideOf, type Model } from "./outside.ts";
+import { reachOf } from "./reach.ts";
+import { simulatedFetch } from "./simulated-fetch.ts";
+import { storeHandle } from "./store-handle.ts";
+import { storeHost } from "./store-host.ts";
+import { currentLife, startWallMs, World, type Host, type Life } from "./world.ts";
+
+/** A scenario with everything settled, and the store as it is before the first event. */
+export interface Scene {
+  readonly app: App;
+  readonly uses: Readonly<Record<string, Component>>;
+  readonly nodes: number;
+  readonly forMs: number;
+  readonly outside: readonly Model[];
+  readonly faults: readonly FaultKind[];
+  readonly clients: number;
+  readonly times: number;
+  readonly each: (world: never, chance: ReturnType<typeof chanceOf>) => Promise<void>;
+  readonly always: readonly (readonly [promise: string, holds: (world: never) => unknown])[];
+  readonly eventually: readonly (readonly [promise: string, holds: (world: never) => unknown])[];
+  readonly settings: Readonly<Record<string, string>>;
+  readonly image: Uint8Array;
+  readonly disks: Awaited<ReturnType<typeof memoryDisks>>;
+}
+
+export interface SeedOptions {
+  /** In place of the plan that the seed draws: part of it, when a failure is made smaller. */
+  readonly plan?: FaultPlan;
+  /** At most so many clients, and each at most so often. */
+  readonly clients?: number;
+  readonly times?: number;
+  /** Told of each event; costs time. */
+  readonly onEvent?: (line: TraceLine) => void;
+}
+export interface TraceLine {
+  readonly atMs: number;
+  /** When it was set off: of a message, when it was sent. */
+  readonly sinceMs: number;
+  /** `node-1#2`: the second life of node-1. `""`: the world's own. */
+  readonly life: string;
+  readonly what: string;
+}
+
+export interface SeedResult {
+  readonly seed: string;
+  readonly failure: SeedFailure | undefined;
+  readonly plan: FaultPlan;
+  /** Equal for two runs that went the same way. */
+  readonly hash: string;
+  readonly events: number;
+  readonly virtualMs: number;
+  readonly calls: { readonly answered: number; readonly failed: number };
+  /** Every `sometimes` and `reachable` that was come to, and whether it held. */
+  readonly sometimes: ReadonlyMap<string, boolean>;
+}
+export interface SeedFailure {
+  /** `always` and `eventually`: a promise of the scenario. `client`: a client threw what is no fault. `node`: a node could not start. `uncaught`: nobody caught it. */
+  readonly kind: "always" | "eventually" | "client" | "node" | "uncaught";
+  readonly what: string;
+  readonly atMs: number;
+  readonly error?: unknown;
+}
+
+interface Broken {
+  readonly promise: string;
+  readonly error?: unknown;
+}
+
+/** Within which everything has to come to rest once the world has healed. */
+const restWithinMs = 600_000;
+const restartAfterMs = 300;
+const lookEveryMs = 250;
+/** It has come to rest when nothing was committed for so long: longer than most things that are tried again wait. */
+const restMs = 5_000;
+
+export async function runSeed(scene: Scene, seed: string, options: SeedOptions = {}): Promise<SeedResult> {
+  return new SeedRun(scene, seed, options).result();
+}
+
+/** Whose faults a caller has to expect when machines fail. */
+const weather = /^(external|store|commit|deadline|node|idempotency|transaction|http|service|log|simulation\.broken)\b/;
+
+class SeedRun {
+  readonly #scene: Scene;
+  readonly #seed: string;
+  readonly #options: SeedOptions;
+  readonly #world: World;
+  readonly #network: Network;
+  readonly #plan: FaultPlan;
+  readonly #nodes: Host[] = [];
+  readonly #running = new Map<Life, Node>();
+  #failure: SeedFailure | undefined;
+  #done = false;
+  #healed = false;
+  #inFlight = 0;
+  #answered = 0;
+  #failed = 0;
+  #checking = false;
+  readonly #sometimes = new Map<string, boolean>();
+
+  constructor(scene: Scene, seed: string, options: SeedOptions) {
+    this.#scene = scene;
+    this.#seed = seed;
+    this.#options = options;
+    const { onEvent } = options;
+    this.#world = new World({
+      seed,
+      ...(onEvent && { onEvent: ({ life, label, sinceUs }, atMs) => onEvent({ atMs, sinceMs: sinceUs / 1_000, life: life?.name ?? "", what: label }) }),
+    });
+    this.#network = new Network(this.#world);
+    const names = (name: string, count: number) => Array.from({ length: count }, (_, at) => `${name}-${at + 1}`);
+    const plan = drawFaultPlan(chanceOf(seededRandom(`${seed} faults`)), {
+      kinds: scene.faults,
+      nodes: names("node", scene.nodes),
+      clients: names("client", scene.clients),
+      withinMs: scene.forMs,
+    });
+    this.#plan = options.plan ?? plan;
+  }
+
+  async result(): Promise<SeedResult> {
+    const { clients, times } = { ...this.#scene, ...this.#options };
+    const at = storeHost(this.#world, this.#scene.disks, { image: this.#scene.image });
+    const uncaught = (error: unknown): void => this.#fail("uncaught", messageOf(error), error);
+    process.on("unhandledRejection", uncaught);
+    const unlisten = onAssertion({
+      always: (promise, holds, details) => {
+        if (!holds) this.#fail("always", details === undefined ? promise : `${promise} ${JSON.stringify(details)}`);
+      },
+      sometimes: (what, holds) => void this.#sometimes.set(what, holds || this.#sometimes.get(what) === true),
+    });
+    try {
+      at.boot();
+      await this.#world.run(() => at.store !== undefined);
+      const observer = await this.#observer(() => at.store);
+      if (this.#scene.always.length > 0) at.onDurable(() => this.#checkAlways(observer, at.store as SqliteStore | undefined));
+      const outside = outsideOf(this.#world, this.#network, this.#scene.outside);
+      const start = (host: Host): void =>
+        void host.boot((life) => {
+          life.fetch = simulatedFetch(life, { network: this.#network, find: (url) => this.#find(url) });
+          void this.#start(life, () => storeHandle(life, { network: this.#network, at }), outside);
+        });
+      for (let n = 1; n <= this.#scene.nodes; n++) {
+        const host = this.#world.host(`node-${n}`);
+        this.#nodes.push(host);
+        this.#world.at(5, undefined, `start ${host.name}`, () => start(host));
+      }
+      for (let n = 1; n <= Math.min(clients, this.#scene.clients); n++) this.#startClient(n, Math.min(times, this.#scene.times), observer);
+      const heal = carryOut(this.#plan, { world: this.#world, network: this.#network, at, start });
+      const judge = this.#world.host("judge");
+      judge.boot((life) => void this.#judge(life, heal, observer, () => at.store as Store));
+      await this.#world.run(() => this.#done || this.#failure !== undefined);
+      if (!this.#done && !this.#failure) this.#fail("eventually", "nothing is left that could happen, and not everything has ended");
+    } catch (error) {
+      this.#fail("uncaught", messageOf(error), error);
+    } finally {
+      process.off("unhandledRejection", uncaught);
+      unlisten();
+      for (const host of this.#world.hosts.values()) host.crash();
+      at.close();
+    }
+    return {
+      seed: this.#seed,
+      failure: this.#failure,
+      plan: this.#plan,
+      hash: this.#world.hash,
+      events: this.#world.happened,
+      virtualMs: this.#world.nowMs,
+      calls: { answered: this.#answered, failed: this.#failed },
+      sometimes: this.#sometimes,
+    };
+  }
+
+  #fail(kind: SeedFailure["kind"], what: string, error?: unknown): void {
+    this.#failure ??= { kind, what, atMs: this.#world.nowMs, ...(error !== undefined && { error }) };
+  }
+
+  // ---- nodes ----------------------------------------------------------------------------------------------------------
+
+  /** As a supervisor would: again and again, as long as it is the weather that keeps it from starting. */
+  async #start(life: Life, store: () => Store, outside: ReturnType<typeof outsideOf>): Promise<void> {
+    for (;;) {
+      try {
+        const node = await startInside(
+          this.#scene.app,
+          { settings: this.#scene.settings, roles: undefined as never },
+          {
+            store: store(),
+            clock: life.clock,
+            random: life.random,
+            metrics: metricsRegistry(),
+            logger: this.#logger(life),
+            name: life.name,
+            listens: false,
+            outside,
+          },
+        );
+        this.#running.set(life, node);
+        life.onEnd(() => this.#running.delete(life));
+        return;
+      } catch (error) {
+        if (!isWeather(error)) return this.#fail("node", `${life.name} could not start: ${messageOf(error)}`, error);
+      }
+      await sleep(life.clock, restartAfterMs);
+    }
+  }
+
+  #logger(life: Life) {
+    const { onEvent } = this.#options;
+    const write = onEvent ? (line: string) => onEvent({ atMs: this.#world.nowMs, sinceMs: this.#world.nowMs, life: life.name, what: `log ${line.trimEnd()}` }) : () => undefined;
+    return jsonLogger({ clock: life.clock, write, level: onEvent ? "info" : "error" });
+  }
+
+  /**
+   * A node that runs nothing and looks straight at the store, at no cost of time: for promises, and for the clients' typed calls. The world stands still
+   * while it looks, so what it read stands together.
+   */
+  #observer(store: () => Store | undefined): Promise<Node> {
+    const there = (): Store => {
+      const open = store();
+      if (!open) throw Fault.create("store.unreachable", "the store is down", "Look again when it is up.");
+      return open;
+    };
+    const world = this.#world;
+    const clock: Clock = {
+      wallMs: () => startWallMs + world.nowMs,
+      monotonicMs: () => world.nowMs,
+      after: () => ({ cancel: () => undefined }),
+      soon: (task) => void Promise.resolve().then(task),
+    };
+    const looks = new Proxy({} as Store["read"], { get: (_target, name) => (...given: readonly unknown[]) => (there().read as never as Record<PropertyKey, (...all: readonly unknown[]) => unknown>)[name]?.(...given) });
+    const random = seededRandom(`${this.#seed} observer`);
+    return startInside(
+      this.#scene.app,
+      { settings: this.#scene.settings, roles: [], services: this.#servicesByUrl() },
+      { store: lookingStore(looks, () => there()), clock, random, metrics: metricsRegistry(), logger: jsonLogger({ clock, write: () => undefined, level: "error" }), name: "observer", listens: false },
+    );
+  }
+
+  #servicesByUrl(): Record<string, `http://${string}`> {
+    return Object.fromEntries(this.#scene.app.components.filter(({ kind }) => kind === "service").map(({ name }) => [name, `http://${name}.app` as const]));
+  }
+
+  /** A balancer that knows no health: any node, up or down. */
+  #find(url: URL) {
+    if (!url.hostname.endsWith(".app")) return undefined;
+    const host = this.#nodes[Math.floor((currentLife()?.random.next() ?? 0) * this.#nodes.length)] as Host;
+    return {
+      host,
+      answer: async (life: Life, request: Request) =>
+        (await this.#running.get(life)?.fetch(request)) ?? new Response("starting", { status: 503, headers: { "retry-after": "1" } }),
+    };
+  }
+
+  // ---- clients --------------------------------------------------------------------------------------------------------
+
+  #startClient(n: number, times: number, observer: Node): void {
+    const host = this.#world.host(`client-${n}`);
+    const { forMs, each } = this.#scene;
+    host.boot((life) => {
+      life.fetch = simulatedFetch(life, { network: this.#network, find: (url) => this.#find(url) });
+      const chance = chanceOf(life.random);
+      const reach = reachOf(this.#scene.uses, { life, network: this.#network, observer, chance, nodes: this.#nodes, running: this.#running });
+      void (async () => {
+        for (let time = 0; time < times && !this.#healed; time++) {
+          await sleep(life.clock, (chance.next() * 2 * forMs) / (times + 1));
+          if (this.#healed) return;
+          this.#inFlight++;
+          try {
+            await each(reach as never, chance);
+            this.#answered++;
+            this.#world.note("answered");
+          } catch (error) {
+            if (!isWeather(error)) this.#fail("client", `client ${n}: ${messageOf(error)}`, error);
+            this.#failed++;
+            this.#world.note("failed");
+          } finally {
+            this.#inFlight--;
+          }
+        }
+      })();
+    });
+  }
+
+  // ---- verdicts -------------------------------------------------------------------------------------------------------
+
+  #checkAlways(observer: Node, store: SqliteStore | undefined): void {
+    // An open transaction is seen by its own connection only; what it commits is looked at when it is durable.
+    if (this.#checking || !store || store.whenNoTransaction() !== undefined) return;
+    this.#checking = true;
+    this.#world.hold(
+      this.#broken(this.#scene.always, observer).then((broken) => {
+        this.#checking = false;
+        if (broken !== undefined) this.#fail("always", broken.promise, broken.error);
+      }),
+    );
+  }
+
+  async #broken(promises: Scene["always"], observer: Node): Promise<Broken | undefined> {
+    const open = Object.fromEntries(Object.entries(this.#scene.uses).map(([name, component]) => [name, observer.open(component as never)]));
+    for (const [promise, holds] of promises) {
+      try {
+        if (!(await holds(open as never))) return { promise };
+      } catch (error) {
+        return { promise, error };
+      }
+    }
+    return undefined;
+  }
+
+  async #judge(life: Life, heal: () => void, observer: Node, store: () => Store): Promise<void> {
+    await sleep(life.clock, this.#scene.forMs);
+    this.#healed = true;
+    heal();
+    const untilMs = this.#world.nowMs + restWithinMs;
+    let broken: Broken | undefined;
+    for (let [restedSinceMs, head] = [this.#world.nowMs, -1]; ; ) {
+      await sleep(life.clock, lookEveryMs);
+      const { n } = await store().read.head();
+      if (n !== head || this.#inFlight > 0) [restedSinceMs, head] = [this.#world.nowMs, n];
+      const isOver = this.#world.nowMs > untilMs;
+      if (this.#world.nowMs - restedSinceMs >= restMs || isOver) {
+        broken = await this.#broken(this.#scene.eventually, observer);
+        if (!broken && this.#inFlight === 0) return void (this.#done = true);
+      }
+      if (!isOver) continue;
+      const stuck = `after ${restWithinMs / 60_000} minutes without faults ${this.#inFlight} calls of clients are not answered`;
+      return this.#fail("eventually", broken?.promise ?? stuck, broken?.error);
+    }
+  }
+}
+
+/** For looks only: a commit that writes nothing is true by itself, since the world stands still. */
+function lookingStore(read: Store["read"], there: () => Store): Store {
+  const refuse = (): never => {
+    throw Fault.create("simulation.promise-writes", "a promise of a scenario wrote to the store", "Promises only look; let a client do it.");
+  };
+  return {
+    engine: "memory",
+    dialect: "sqlite",
+    get guarantees() {
+      return there().guarantees;
+    },
+    get epoch() {
+      return there().epoch;
+    },
+    read,
+    async commit({ writes }) {
+      if (writes.length > 0) refuse();
+      const { epoch, n } = await read.head();
+      return { ok: true, epoch, n };
+    },
+    resolve: refuse,
+    claim: refuse,
+    extend: refuse,
+    heartbeat: () => undefined,
+    transaction: refuse,
+    onChange: () => () => undefined,
+    migrate: () => Promise.resolve(),
+    backup: refuse,
+    stats: () => ({ commits: 0, refused: 0, batches: 0, waiting: 0 }),
+    close: () => Promise.resolve(),
+  };
+}
+
+function isWeather(error: unknown): boolean {
+  if (Fault.is(error)) return weather.test(error.code);
+  return error instanceof TypeError && error.message === "fetch failed";
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

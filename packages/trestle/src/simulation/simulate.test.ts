@@ -1,0 +1,145 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { z } from "zod";
+import { app } from "../app/index.ts";
+import type { Handles } from "../component/index.ts";
+import { Fault } from "../kernel/index.ts";
+import { records } from "../records/index.ts";
+import { post, service } from "../service/index.ts";
+import { search, simulate, sometimes, type Scenario } from "./index.ts";
+
+const Amount = z.object({ id: z.string(), cents: z.int() });
+const sums = records("sums", { key: z.string(), value: z.object({ cents: z.int() }) });
+const payments = records("payments", { key: z.string(), value: z.object({ cents: z.int() }) });
+
+/** A till that keeps a sum, and each payment by its id: where one payment counts twice, the two differ. */
+const uses = { sums, payments };
+async function enter({ id, cents }: z.infer<typeof Amount>, held: Handles<typeof uses, "write">) {
+  const sum = (await held.sums.get("all")) ?? { cents: 0 };
+  held.sums.put("all", { cents: sum.cents + cents });
+  held.payments.put(id, { cents });
+  return {};
+}
+const surely = service("surely", { uses }, { pay: post("/payments", { body: Amount, idempotent: true }, ({ body }, uses) => enter(body, uses)) });
+const plainly = service("plainly", { uses }, { pay: post("/payments", { body: Amount }, ({ body }, uses) => enter(body, uses)) });
+
+const booksAgree = async ({ sums, payments }: { sums: any; payments: any }) => {
+  const { items } = await payments.list({ limit: 1_000 });
+  return ((await sums.get("all"))?.cents ?? 0) === items.reduce((sum: number, { cents }: { cents: number }) => sum + cents, 0);
+};
+
+const sure: Scenario<{ surely: typeof surely; sums: typeof sums; payments: typeof payments }> = {
+  uses: { surely, sums, payments },
+  seeds: 40,
+  clients: {
+    count: 4,
+    each: async ({ surely }, chance) => {
+      const answer = await surely.pay({ body: { id: chance.id(), cents: chance.integer(1, 100) } });
+      sometimes("a payment was taken", answer.ok);
+    },
+  },
+  always: { "the sum is that of the payments": booksAgree },
+  eventually: { "the sum is that of the payments": booksAgree },
+};
+
+test("an app that keeps its promises keeps them whatever crashes, is cut off, lost, repeated or late", async () => {
+  const found = await search(app("till", [surely, sums, payments]), sure);
+
+  assert.equal(found.broken, undefined, found.broken?.message);
+  assert.equal(found.seeds, 40);
+});
+
+test("a client that pays again when it hears nothing pays twice at a route without a key: the seed is found, made smaller, and breaks again", async () => {
+  const careless: Scenario<{ plainly: typeof plainly; sums: typeof sums; payments: typeof payments }> = {
+    uses: { plainly, sums, payments },
+    seeds: 200,
+    nodes: 2,
+    for: "5s",
+    clients: {
+      count: 4,
+      each: async ({ plainly }, chance) => {
+        const body = { id: chance.id(), cents: chance.integer(1, 100) };
+        for (let tries = 0; ; tries++) {
+          try {
+            await plainly.pay({ body });
+            return;
+          } catch (fault) {
+            if (tries === 5) throw fault;
+          }
+        }
+      },
+    },
+    eventually: { "the sum is that of the payments": booksAgree },
+  };
+  const till = app("till", [plainly, sums, payments]);
+
+  const fault = await simulate(till, careless).then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  );
+
+  assert.ok(Fault.is(fault, "simulation.promise-broken"), String(fault));
+  const { seed, plan, clients } = fault.details as { seed: `0x${string}`; plan: readonly unknown[]; clients: number };
+  assert.match(fault.message, /the sum is that of the payments/);
+  assert.ok(plan.length <= 2, `the plan that is left has ${plan.length} faults`);
+  assert.ok(clients <= 4);
+  await assert.rejects(simulate(till, { ...careless, seeds: [seed] }), (again) => Fault.is(again, "simulation.promise-broken"));
+});
+
+const { now } = Date;
+const hasty = service("hasty", { uses }, {
+  pay: post("/payments", { body: Amount, idempotent: true }, async ({ body }, uses) => {
+    // A clock that was kept before the simulation began.
+    if (Math.floor(now() * 1_000) % 2 === 0 || performance.timeOrigin + now() === 0) await new Promise((resolve) => setTimeout(resolve, now() % 7));
+    return enter(body, uses);
+  }),
+});
+
+test("an app that asks a clock behind the simulation's back is told so, with the event where two runs went apart", async () => {
+  const fault = await simulate(app("hasty", [hasty, sums, payments]), {
+    uses: { hasty, sums, payments },
+    seeds: 5,
+    faults: {},
+    clients: { count: 4, each: async ({ hasty }, chance) => void (await hasty.pay({ body: { id: chance.id(), cents: 1 } })) },
+  }).then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  );
+
+  assert.ok(Fault.is(fault, "simulation.nondeterministic"), String(fault));
+  assert.match(fault.message, /at event \d+/);
+});
+
+test("what would reach outside of the process is refused, and says what to do instead", async () => {
+  const reaching = service("reaching", {}, {
+    pay: post("/payments", { body: Amount, idempotent: true }, async () => {
+      await (await import("node:fs/promises")).readFile("/etc/hostname");
+      return {};
+    }),
+  });
+
+  const { broken } = await search(app("reaching", [reaching]), {
+    uses: { reaching },
+    seeds: 1,
+    faults: {},
+    clients: {
+      count: 1,
+      each: async ({ reaching }, chance) => {
+        const answer = await reaching.pay({ body: { id: chance.id(), cents: 1 } }).catch((fault: unknown) => fault);
+        throw new Error(String(answer));
+      },
+    },
+  });
+
+  assert.match(String(broken?.message), /500|outside-world/);
+});
+
+test("an external without a model is named before anything runs", async () => {
+  const { external, mutation } = await import("../external/index.ts");
+  const bank = external("bank", {}, { charge: mutation({ input: Amount, returns: z.object({}) }, (input, wire) => wire.post("/", input)) });
+
+  await assert.rejects(
+    simulate(app("modelless", [bank, sums]), { uses: { sums }, clients: { count: 1, each: () => Promise.resolve() } }),
+    (fault) => Fault.is(fault, "simulation.no-model") && /"bank"/.test(fault.message),
+  );
+});

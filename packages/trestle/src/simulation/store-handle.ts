@@ -1,0 +1,146 @@
+/**
+ * The store as a node has it: every operation is a call over the network to the host of the store.
+ *
+ * What a broken connection means is the port's to say. A read is asked again. A commit whose answer was lost has an unknown outcome: the
+ * handle submits it again under its id, as an engine's client does, or tells `commit.unknown`; the world's chance decides which, so that both are
+ * met. What cannot be asked again (a claim whose answer was lost) ends with its lease.
+ */
+import { Fault, sleep } from "../kernel/index.ts";
+import type { Change, Commit, CommitOutcome, Reader, SqlConnection, Store } from "../store/index.ts";
+import { BrokenCall, type Network } from "./network.ts";
+import type { StoreHost } from "./store-host.ts";
+import type { Life } from "./world.ts";
+
+export interface StoreHandleOptions {
+  readonly network: Network;
+  readonly at: StoreHost;
+  /** This part of the commits whose answer was lost is told as `commit.unknown` at once. Default 0.5. */
+  readonly unknownShare?: number;
+}
+
+/** Between two tries, doubled up to ten times as much. */
+const retryMs = 20;
+/** After so many tries the fault is the caller's. */
+const triesMax = 12;
+
+const readerMethods = ["records", "list", "token", "stream", "streamVersion", "log", "commits", "head", "queue", "queues", "jobs", "groups", "rows"] as const;
+
+export function storeHandle(life: Life, { network, at, unknownShare = 0.5 }: StoreHandleOptions): Store {
+  const known = at.store;
+  if (!known) throw Fault.create("store.unreachable", "the store's host is down", "Boot it first.");
+  const { engine, dialect, guarantees, epoch } = known;
+  const listeners = new Set<(change: Change) => void>();
+  let waiting = 0;
+  let closed = false;
+
+  const there = (): Store => {
+    const { store } = at;
+    if (!store) throw Fault.create("store.unreachable", "the store is opening", "Try again in a moment.");
+    return store;
+  };
+  const call = <T>(label: string, ask: (store: Store) => Promise<T>, mayComeTwice = false): Promise<T> => {
+    if (closed) return Promise.reject(Fault.create("store.closed", "the store is closed", "Start the node again, or stop using it before it closes."));
+    return network.call(life, at.host, { label, mayComeTwice }, async () => ask(there()));
+  };
+  /** Asked again as long as the connection breaks: safe for whoever asks the same thing. */
+  async function surely<T>(label: string, ask: (store: Store) => Promise<T>, mayComeTwice = false): Promise<T> {
+    for (let tries = 1, waitMs = retryMs; ; tries++, waitMs = Math.min(10 * retryMs, waitMs * 2)) {
+      try {
+        return await call(label, ask, mayComeTwice);
+      } catch (error) {
+        if (!(error instanceof BrokenCall) && !Fault.is(error, "store.unreachable")) throw error;
+        if (tries === triesMax) throw unreachable(error);
+      }
+      await sleep(life.clock, waitMs);
+    }
+  }
+
+  async function commit(commit: Commit): Promise<CommitOutcome> {
+    waiting++;
+    try {
+      return await call("commit", (store) => store.commit(commit), true);
+    } catch (error) {
+      if (!(error instanceof BrokenCall)) throw error;
+      if (error.how === "lost" && life.random.next() < unknownShare) {
+        throw Fault.create("commit.unknown", "the connection broke before the store answered", "Ask again with `resolve`, or submit the same commit again.", {
+          cause: error,
+        });
+      }
+      return await surely("commit again", (store) => store.commit(commit), true).catch((later: unknown) => {
+        throw Fault.is(later, "store.unreachable")
+          ? Fault.create("commit.unknown", "the store did not answer", "Ask again with `resolve`, or submit the same commit again.", { cause: later })
+          : later;
+      });
+    } finally {
+      waiting--;
+    }
+  }
+
+  const read = Object.fromEntries(
+    readerMethods.map((method) => [
+      method,
+      (...given: readonly unknown[]) => surely(method, (store) => (store.read[method] as (...all: readonly unknown[]) => Promise<unknown>)(...given)),
+    ]),
+  ) as unknown as Reader;
+
+  function subscribe(server: Life, store: Store): void {
+    store.onChange((change) => {
+      if (!closed) network.sendSurely(server, life, "notice", () => tell(change));
+    });
+  }
+  function tell(change: Change): void {
+    for (const listener of listeners) listener(change);
+  }
+  at.onOpen((server, store) => {
+    if (!life.alive || closed) return;
+    subscribe(server, store);
+    // What became durable while nobody told: everybody looks again.
+    network.sendSurely(server, life, "catch up", () => void catchUp().catch(() => undefined));
+  });
+  async function catchUp(): Promise<void> {
+    const [head, queues] = await Promise.all([read.head(), read.queues()]);
+    tell({ n: head.n, keys: [], queues: queues.map(({ queue }) => queue) });
+  }
+  subscribe(at.host.life as Life, known);
+
+  return {
+    engine,
+    dialect,
+    guarantees,
+    epoch,
+    read,
+    commit,
+    resolve: (id) => surely("resolve", (store) => store.resolve(id), true),
+    claim: (request) => call("claim", (store) => store.claim(request)).catch(asUnreachable),
+    extend: (claims, leaseMs) => surely("extend", (store) => store.extend(claims, leaseMs)),
+    heartbeat: () => undefined,
+    transaction: (work, withinMs) =>
+      call("transaction", (store) =>
+        store.transaction((connection) => {
+          const execute: SqlConnection["execute"] = (statement) => call("statement", () => connection.execute(statement));
+          return life.run(() => work({ execute }));
+        }, withinMs),
+      ).catch(asUnreachable),
+    onChange(listener) {
+      const own = (change: Change) => listener(change);
+      listeners.add(own);
+      return () => void listeners.delete(own);
+    },
+    migrate: (component, files) => surely("migrate", (store) => store.migrate(component, files)),
+    backup: (path) => call("backup", (store) => store.backup(path)),
+    stats: () => ({ commits: 0, refused: 0, batches: 0, ...at.store?.stats(), waiting }),
+    close: () => {
+      closed = true;
+      listeners.clear();
+      return Promise.resolve();
+    },
+  };
+}
+
+function asUnreachable(error: unknown): never {
+  throw error instanceof BrokenCall ? unreachable(error) : error;
+}
+
+function unreachable(cause: unknown): Fault {
+  return Fault.create("store.unreachable", "the store did not answer", "Read the cause; what was lost with the connection ends by itself.", { cause });
+}

@@ -1,0 +1,90 @@
+/**
+ * The host that has the store: the real engine on a disk that can lose its power. Its process and its disk fail apart: a process that is killed leaves
+ * what was written to the operating system, a power loss decides anew about what was not flushed.
+ */
+import { currentLife, type Host, type Life, type World } from "./world.ts";
+import type { Store } from "../store/index.ts";
+import type { memoryDisks } from "../sqlite/index.ts";
+
+type Disks = Awaited<ReturnType<typeof memoryDisks>>;
+
+export interface StoreHostOptions {
+  /** The store at the beginning, as `MemoryDisk.image` made it. */
+  readonly image?: Uint8Array;
+  /** A flush takes at least so long and at most so much. Default 0.5 to 4. */
+  readonly flushMs?: readonly [least: number, most: number];
+}
+
+export interface StoreHost {
+  readonly host: Host;
+  readonly disk: InstanceType<Disks["MemoryDisk"]>;
+  /** Of its present life. */
+  readonly store: Store | undefined;
+  /** So much longer takes each flush. */
+  slowByMs: number;
+  boot(): void;
+  /** Ends its process; `power`: that of its machine too. */
+  crash(how: "process" | "power"): void;
+  /** Called in each new life, when its store is open. */
+  onOpen(listener: (life: Life, store: Store) => void): void;
+  /** Called whenever something became durable. */
+  onDurable(listener: () => void): void;
+  close(): void;
+}
+
+export function storeHost(world: World, { MemoryDisk, openOnMemoryDisk }: Disks, { image, flushMs = [0.5, 4] }: StoreHostOptions = {}): StoreHost {
+  const host = world.host("store");
+  const disk = new MemoryDisk(image);
+  const opened: ((life: Life, store: Store) => void)[] = [];
+  const durable: (() => void)[] = [];
+  let store: Store | undefined;
+
+  const self: StoreHost = {
+    host,
+    disk,
+    get store() {
+      return host.life && store;
+    },
+    slowByMs: 0,
+    boot() {
+      host.boot((life) => {
+        const moment = (label: string, afterMs: number) =>
+          new Promise<void>((resolve) => {
+            // A life that ended reaches nobody: its disk goes on without it.
+            world.at(afterMs, life, label, resolve);
+          });
+        const chance = life.random;
+        store = openOnMemoryDisk(disk, {
+          clock: life.clock,
+          timing: {
+            write: () => moment("write", 0.01),
+            flush: async () => {
+              await moment("flush", flushMs[0] + chance.next() * (flushMs[1] - flushMs[0]) + self.slowByMs);
+              // The engine flushes when this resolves, and tells whoever waits; whoever looks at the world looks after that.
+              world.at(0, undefined, "durable", () => {
+                for (const listener of durable) listener();
+              });
+            },
+          },
+        });
+        for (const listener of opened) listener(life, store);
+      });
+    },
+    crash(how) {
+      host.crash();
+      store = undefined;
+      disk.losePower(how === "process" || host.order.next() < 0.5);
+    },
+    onOpen: (listener) => void opened.push(listener),
+    onDurable: (listener) => void durable.push(listener),
+    close: () => disk.close(),
+  };
+  return self;
+}
+
+/** The life whose code this is; a handle is used by nobody else. */
+export function ownLife(): Life {
+  const life = currentLife();
+  if (!life) throw new Error("this is the code of a host, and runs on none");
+  return life;
+}

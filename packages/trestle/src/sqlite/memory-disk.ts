@@ -1,0 +1,138 @@
+/**
+ * A disk in memory that can lose its power, for simulations (FINDINGS F14). A flush makes what was written durable; until then a power loss may take it
+ * back. SQLite has no such disk, so `durable` is a savepoint around everything: a batch is a savepoint inside it, a flush releases the outer one and
+ * begins the next, and a power loss rolls back to it.
+ *
+ * States of what is written: *written* (its batch has ended), *durable* (flushed). Where the power goes while something is written, the disk may have
+ * got it or not, all of it or nothing: SQLite's log has checksums, so a torn end counts as nothing.
+ */
+import { DatabaseSync } from "node:sqlite";
+import { Fault, type Clock } from "../kernel/index.ts";
+import { openForWriting } from "./connection.ts";
+import { engineStore, type SqliteStore } from "./engine.ts";
+import { openLane, type TransactionSeam } from "./lane.ts";
+import { queryOnly } from "./open-inline.ts";
+import type { BatchReply } from "./operation.ts";
+import { sqliteProfile } from "./profile.ts";
+import { openReader } from "./reader.ts";
+import { transactionLimit, type Writer } from "./writer.ts";
+
+/** SQLite's code for a full disk. */
+const diskFull = 13;
+
+export class MemoryDisk {
+  readonly db: DatabaseSync;
+  /** While it is, no batch ends: `store.disk-full`. */
+  full = false;
+  #inBatch = false;
+
+  /** `image`: a store as `image()` made it; left out, a new one. */
+  constructor(image?: Uint8Array) {
+    if (image === undefined) this.db = openForWriting(":memory:", "full");
+    else {
+      this.db = new DatabaseSync(":memory:", { enableForeignKeyConstraints: true });
+      this.db.deserialize(image);
+      this.db.exec("pragma journal_mode = memory; pragma trusted_schema = 0");
+    }
+    this.db.exec("savepoint durable");
+  }
+
+  /** Everything that is durable, as bytes. */
+  image(): Uint8Array {
+    this.db.exec("release durable");
+    try {
+      return this.db.serialize();
+    } finally {
+      this.db.exec("savepoint durable");
+    }
+  }
+
+  flush(): void {
+    // `on conflict rollback` in a user's statement ends every savepoint.
+    if (this.db.isTransaction) this.db.exec("release durable");
+    this.db.exec("savepoint durable");
+  }
+
+  /** What was written and not flushed is kept whole, or lost. An open batch is lost in any case. */
+  losePower(keeps: boolean): void {
+    if (this.#inBatch) this.#rollback();
+    if (this.db.isTransaction) this.db.exec(keeps ? "release durable" : "rollback to durable; release durable");
+    this.db.exec("savepoint durable");
+  }
+
+  readonly seam = (): TransactionSeam => ({
+    begin: () => {
+      if (!this.db.isTransaction) this.db.exec("savepoint durable");
+      this.db.exec("savepoint batch");
+      this.#inBatch = true;
+    },
+    commit: () => {
+      if (this.full) throw Object.assign(new Error("database or disk is full"), { errcode: diskFull });
+      this.db.exec("release batch");
+      this.#inBatch = false;
+    },
+    rollback: () => this.#rollback(),
+  });
+
+  #rollback(): void {
+    if (!this.#inBatch) return;
+    this.#inBatch = false;
+    if (this.db.isTransaction) this.db.exec("rollback to batch; release batch");
+  }
+
+  close(): void {
+    this.db.close();
+  }
+}
+
+/** When things happen on a disk. Both resolve when it has come to that. */
+export interface DiskTiming {
+  /** The next batch may be written. */
+  write(): Promise<void>;
+  /** What was written is flushed. */
+  flush(): Promise<void>;
+}
+
+/**
+ * The store on such a disk, as one process has it open. After a power loss, or the end of that process, it is opened again. Claims are kept: those
+ * who hold them may be alive.
+ */
+export function openOnMemoryDisk(disk: MemoryDisk, { clock, timing }: { readonly clock: Clock; readonly timing: DiskTiming }): SqliteStore {
+  const lane = openLane({ open: () => disk.db, seam: disk.seam, keepsClaims: true });
+  const limit = transactionLimit(lane, clock);
+  let flushing: Promise<void> | undefined;
+  const flushed = (): Promise<void> =>
+    (flushing = timing.flush().then(() => {
+      disk.flush();
+      flushing = undefined;
+    }));
+  const writer: Writer = {
+    epoch: lane.epoch,
+    batchesInFlightMax: 1,
+    followersMin: () => Infinity,
+    async apply(operations, nowMs): Promise<BatchReply> {
+      await timing.write();
+      const reply = lane.apply(operations, nowMs);
+      await flushed();
+      return reply;
+    },
+    ...limit,
+    async end(commit) {
+      const end = limit.end(commit);
+      await flushed();
+      return end;
+    },
+    close: () => undefined,
+  };
+  const store: SqliteStore = engineStore({
+    engine: "memory",
+    guarantees: new Set(sqliteProfile("a disk", "full", true).guarantees),
+    writer,
+    // Inline, what was written and not flushed is seen by its own connection only: nobody else may see it yet.
+    reader: openReader({ db: lane.db, clock, epoch: lane.epoch, user: queryOnly(lane.db, lane.user), whenReadable: () => flushing ?? store.whenNoTransaction() }),
+    clock,
+    backup: () => Promise.reject(Fault.create("store.no-backup", "a simulated store has no file to copy", "Run backups against a real store.")),
+    beforeClose: () => undefined,
+  });
+  return store;
+}
