@@ -8,7 +8,12 @@ export type KeptRow = Readonly<Record<string, string | number>>;
 /** Puts `row` where the row is that has the same `keys`; its columns go over those that are there. `order` is that of the first key's values. */
 export function keepRow(
   path: string,
-  { subject, command, keys, order }: { readonly subject: string; readonly command: string; readonly keys: readonly [string, ...string[]]; readonly order: readonly string[] },
+  {
+    subject,
+    command,
+    keys,
+    order,
+  }: { readonly subject: string; readonly command: string; readonly keys: readonly [string, ...string[]]; readonly order: readonly string[] },
   row: KeptRow,
 ): void {
   const rows = existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as { readonly rows: readonly KeptRow[] }).rows : [];

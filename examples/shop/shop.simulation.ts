@@ -35,8 +35,14 @@ export const busyDay = scenario(shopApp, {
   eventually: {
     "no order is left half done": async ({ orderList }) => {
       const { items } = await orderList.list({ limit: 1_000 });
-      sometimes("an order is cancelled", items.some(({ status }) => status === "cancelled"));
-      sometimes("an order is shipped", items.some(({ status }) => status === "shipped"));
+      sometimes(
+        "an order is cancelled",
+        items.some(({ status }) => status === "cancelled"),
+      );
+      sometimes(
+        "an order is shipped",
+        items.some(({ status }) => status === "shipped"),
+      );
       return items.every(({ status }) => status === "shipped" || status === "cancelled");
     },
     "the stock is what the orders left of it": async ({ orderList, stock }) => {

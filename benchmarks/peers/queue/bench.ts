@@ -153,11 +153,7 @@ async function measured(name: string, setting: "default" | "tuned", store: Conte
   }
   return row;
 
-  async function kill(
-    servers: Servers,
-    whom: string,
-    strike: (worker: ReturnType<typeof child>) => Promise<void>,
-  ): Promise<void> {
+  async function kill(servers: Servers, whom: string, strike: (worker: ReturnType<typeof child>) => Promise<void>): Promise<void> {
     const count = Number(values["kill-jobs"]);
     const client = new pg.Client({ connectionString: servers.postgres });
     await client.connect();

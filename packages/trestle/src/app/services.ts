@@ -1,5 +1,14 @@
 /** What a node offers to kinds: NodeServices, from its parts. */
-import { definitionOf, type Component, type Invocation, type Lane, type NodeServices, type Observer, type Outside, type StagedEvent } from "../component/index.ts";
+import {
+  definitionOf,
+  type Component,
+  type Invocation,
+  type Lane,
+  type NodeServices,
+  type Observer,
+  type Outside,
+  type StagedEvent,
+} from "../component/index.ts";
 import { boundLog, type Clock, type Ids, type Logger, type Random } from "../kernel/index.ts";
 import type { Store } from "../store/index.ts";
 

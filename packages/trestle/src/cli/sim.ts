@@ -36,7 +36,8 @@ interface Tally {
 
 export async function runSim(given: Given): Promise<ExitCode> {
   const path = resolve(given.positionals[0] as string);
-  if (!existsSync(path)) throw Fault.create("cli.no-such-file", `<file.ts> must be a file, and there is none at ${path}`, "Name the file that exports your scenarios.");
+  if (!existsSync(path))
+    throw Fault.create("cli.no-such-file", `<file.ts> must be a file, and there is none at ${path}`, "Name the file that exports your scenarios.");
   const { isSimulation } = await import("../simulation/index.ts");
   const exported = Object.entries((await import(pathToFileURL(path).href)) as Readonly<Record<string, unknown>>).filter(([, value]) => isSimulation(value));
   const only = textOption(given, "only");
@@ -48,7 +49,8 @@ export async function runSim(given: Given): Promise<ExitCode> {
       "Write `export const busy = scenario(app, { … })`, with `scenario` from trestle/simulation.",
     );
   const one = textOption(given, "seed");
-  if (one !== undefined && !/^0x[0-9a-f]+$/i.test(one)) throw Fault.create("cli.bad-option", `--seed must look like 0x2a, got ${JSON.stringify(one)}`, "Take it from the report of the run that failed.");
+  if (one !== undefined && !/^0x[0-9a-f]+$/i.test(one))
+    throw Fault.create("cli.bad-option", `--seed must look like 0x2a, got ${JSON.stringify(one)}`, "Take it from the report of the run that failed.");
   const seeds = integerWithin(Number(textOption(given, "seeds") ?? 1_000), "--seeds", { least: 1, most: 100_000_000 });
   const workers = one === undefined ? integerWithin(Number(textOption(given, "workers") ?? availableParallelism()), "--workers", { least: 1, most: 256 }) : 1;
   const out = resolve(textOption(given, "out") ?? join(".trestle", "simulation"));
@@ -63,7 +65,13 @@ export async function runSim(given: Given): Promise<ExitCode> {
     const seconds = (systemClock.monotonicMs() - startedMs) / 1_000;
     failed ||= broken !== undefined;
     const files = broken?.page === undefined ? undefined : kept(out, name, broken);
-    scenarios.push({ name, ...tally, seconds, sometimes: Object.fromEntries(tally.sometimes), broken: broken && { code: broken.code, message: broken.message, ...broken.details, ...files } });
+    scenarios.push({
+      name,
+      ...tally,
+      seconds,
+      sometimes: Object.fromEntries(tally.sometimes),
+      broken: broken && { code: broken.code, message: broken.message, ...broken.details, ...files },
+    });
     if (!given.values["json"]) process.stdout.write(told(name, tally, seconds, broken, files));
   }
   if (given.values["json"]) process.stdout.write(`${JSON.stringify({ version: 1, scenarios }, undefined, 2)}\n`);
@@ -73,16 +81,23 @@ export async function runSim(given: Given): Promise<ExitCode> {
 type Broken = Extract<SimTold, { readonly broken: unknown }>["broken"];
 
 /** Every worker takes each so-manieth seed; the first broken promise stops them all. */
-function searched({ path, name, seeds, workers }: { readonly path: string; readonly name: string; readonly seeds: number | readonly string[]; readonly workers: number }, tally: Tally): Promise<Broken | undefined> {
+function searched(
+  { path, name, seeds, workers }: { readonly path: string; readonly name: string; readonly seeds: number | readonly string[]; readonly workers: number },
+  tally: Tally,
+): Promise<Broken | undefined> {
   return new Promise((resolvePromise, reject) => {
     const running = new Set<ChildProcess>();
     let broken: Broken | undefined;
     for (let worker = 0; worker < workers; worker++) {
       const asked: SimAsked = { path, name, seeds, first: worker, step: workers };
-      const child = fork(fileURLToPath(new URL(import.meta.url.endsWith(".js") ? "./sim-worker.js" : "./sim-worker.ts", import.meta.url)), [JSON.stringify(asked)], {
-        stdio: ["ignore", "inherit", "inherit", "ipc"],
-        execArgv: [...process.execArgv, "--disable-warning=ExperimentalWarning"],
-      });
+      const child = fork(
+        fileURLToPath(new URL(import.meta.url.endsWith(".js") ? "./sim-worker.js" : "./sim-worker.ts", import.meta.url)),
+        [JSON.stringify(asked)],
+        {
+          stdio: ["ignore", "inherit", "inherit", "ipc"],
+          execArgv: [...process.execArgv, "--disable-warning=ExperimentalWarning"],
+        },
+      );
       running.add(child);
       child.on("message", (message: SimTold) => {
         if ("broken" in message) {
@@ -97,7 +112,10 @@ function searched({ path, name, seeds, workers }: { readonly path: string; reado
       });
       child.on("exit", (code, signal) => {
         running.delete(child);
-        if (code !== 0 && !broken) reject(Fault.create("cli.worker-ended", `a worker of the simulation ended with ${signal ?? code}`, "Its own words are above; run it with --workers 1."));
+        if (code !== 0 && !broken)
+          reject(
+            Fault.create("cli.worker-ended", `a worker of the simulation ended with ${signal ?? code}`, "Its own words are above; run it with --workers 1."),
+          );
         else if (running.size === 0) resolvePromise(broken);
       });
     }
@@ -132,11 +150,19 @@ function kept(out: string, name: string, { page, trace, details }: Broken): { re
   return { page: `${base}.html`, trace: `${base}.jsonl` };
 }
 
-function told(name: string, tally: Tally, seconds: number, broken: Broken | undefined, files: { readonly page: string; readonly trace: string } | undefined): string {
+function told(
+  name: string,
+  tally: Tally,
+  seconds: number,
+  broken: Broken | undefined,
+  files: { readonly page: string; readonly trace: string } | undefined,
+): string {
   const never = [...tally.sometimes].filter(([, held]) => !held).map(([what]) => what);
   return [
     `${name}: ${tally.seeds} seeds in ${seconds.toFixed(1)} s (${Math.round(tally.seeds / seconds)}/s), ${(tally.virtualMs / 3_600_000).toFixed(1)} hours of the world, ${tally.events} events`,
-    ...(tally.sometimes.size > 0 ? [`  sometimes: ${tally.sometimes.size - never.length} of ${tally.sometimes.size} seen${never.length > 0 ? `; never: ${never.join(", ")}` : ""}`] : []),
+    ...(tally.sometimes.size > 0
+      ? [`  sometimes: ${tally.sometimes.size - never.length} of ${tally.sometimes.size} seen${never.length > 0 ? `; never: ${never.join(", ")}` : ""}`]
+      : []),
     broken ? `  BROKEN ${broken.message}\n  ${broken.remedy}` : "  every promise held",
     ...(files ? [`  page:  ${files.page}`, `  trace: ${files.trace}`] : []),
     "",

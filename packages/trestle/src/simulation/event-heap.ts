@@ -15,8 +15,7 @@ export interface WorldEvent {
   task: (() => void) | undefined;
 }
 
-const before = (a: WorldEvent, b: WorldEvent): boolean =>
-  a.atUs !== b.atUs ? a.atUs < b.atUs : a.tie !== b.tie ? a.tie < b.tie : a.order < b.order;
+const before = (a: WorldEvent, b: WorldEvent): boolean => (a.atUs !== b.atUs ? a.atUs < b.atUs : a.tie !== b.tie ? a.tie < b.tie : a.order < b.order);
 
 export class EventHeap {
   readonly #heap: WorldEvent[] = [];

@@ -31,7 +31,7 @@ export function carryOut(plan: FaultPlan, { world, network, at, start }: Stage):
   }
   return () => {
     over = true;
-    for (const end of [...ends]) end();
+    for (const end of ends) end();
     network.heal();
   };
 

@@ -74,7 +74,7 @@ export class Network {
 
   /** Every link is as it was at the beginning. */
   heal(): void {
-    for (const name of [...this.#links.keys()]) {
+    for (const name of this.#links.keys()) {
       const [from, to] = name.split(" ") as [string, string];
       this.disturb(from, to, undisturbed);
     }

@@ -67,16 +67,15 @@ export function outsideOf(world: World, network: Network, models: readonly Model
   async function ask(call: OutsideCall, label: string, answer: (one: Running) => unknown): Promise<unknown> {
     const one = there(call.external);
     try {
-      return await network.call(
-        currentLife() as Life,
-        one.host,
-        { label: `${call.external}.${label}`, mayComeTwice: true, signal: call.signal },
-        async () => structuredClone(await answer(one)),
+      return await network.call(currentLife() as Life, one.host, { label: `${call.external}.${label}`, mayComeTwice: true, signal: call.signal }, async () =>
+        structuredClone(await answer(one)),
       );
     } catch (error) {
       if (!(error instanceof BrokenCall)) throw error;
       throw error.how === "refused"
-        ? Fault.create("external.unreachable", `external "${call.external}" cannot be reached`, "Check that it runs and that its url is right.", { cause: error })
+        ? Fault.create("external.unreachable", `external "${call.external}" cannot be reached`, "Check that it runs and that its url is right.", {
+            cause: error,
+          })
         : Fault.create(
             "external.outcome-unknown",
             `external "${call.external}" did not answer ${call.operation}; it may have acted on it`,

@@ -26,7 +26,10 @@ export function reachOf(uses: Readonly<Record<string, Component>>, options: Reac
   const { life, observer } = options;
   life.fetch = patient(life, life.fetch);
   return Object.fromEntries(
-    Object.entries(uses).map(([name, component]) => [name, component.kind === "service" ? observer.open(component as never) : inSomeNode(component, [], options)]),
+    Object.entries(uses).map(([name, component]) => [
+      name,
+      component.kind === "service" ? observer.open(component as never) : inSomeNode(component, [], options),
+    ]),
   );
 }
 

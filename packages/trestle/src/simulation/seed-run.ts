@@ -15,6 +15,7 @@ import type { Store } from "../store/index.ts";
 import { chanceOf } from "./chance.ts";
 import { drawFaultPlan, type FaultKind, type FaultPlan } from "./fault-plan.ts";
 import { carryOut } from "./fault-driver.ts";
+import { lookingStore } from "./looking-store.ts";
 import { Network } from "./network.ts";
 import { outsideOf, type Model } from "./outside.ts";
 import { reachOf } from "./reach.ts";
@@ -225,7 +226,9 @@ class SeedRun {
 
   #logger(life: Life) {
     const { onEvent } = this.#options;
-    const write = onEvent ? (line: string) => onEvent({ atMs: this.#world.nowMs, sinceMs: this.#world.nowMs, life: life.name, what: `log ${line.trimEnd()}` }) : () => undefined;
+    const write = onEvent
+      ? (line: string) => onEvent({ atMs: this.#world.nowMs, sinceMs: this.#world.nowMs, life: life.name, what: `log ${line.trimEnd()}` })
+      : () => undefined;
     return jsonLogger({ clock: life.clock, write, level: onEvent ? "info" : "error" });
   }
 
@@ -246,12 +249,19 @@ class SeedRun {
       after: () => ({ cancel: () => undefined }),
       soon: (task) => void Promise.resolve().then(task),
     };
-    const looks = new Proxy({} as Store["read"], { get: (_target, name) => (...given: readonly unknown[]) => (there().read as never as Record<PropertyKey, (...all: readonly unknown[]) => unknown>)[name]?.(...given) });
     const random = seededRandom(`${this.#seed} observer`);
     return startInside(
       this.#scene.app,
       { settings: this.#scene.settings, roles: [], services: this.#servicesByUrl() },
-      { store: lookingStore(looks, () => there()), clock, random, metrics: metricsRegistry(), logger: jsonLogger({ clock, write: () => undefined, level: "error" }), name: "observer", listens: false },
+      {
+        store: lookingStore(there),
+        clock,
+        random,
+        metrics: metricsRegistry(),
+        logger: jsonLogger({ clock, write: () => undefined, level: "error" }),
+        name: "observer",
+        listens: false,
+      },
     );
   }
 
@@ -332,7 +342,7 @@ class SeedRun {
     heal();
     const untilMs = this.#world.nowMs + restWithinMs;
     let broken: Broken | undefined;
-    for (let [restedSinceMs, head] = [this.#world.nowMs, -1]; ; ) {
+    for (let [restedSinceMs, head] = [this.#world.nowMs, -1]; ;) {
       await sleep(life.clock, lookEveryMs);
       const { n } = await store().read.head();
       if (n !== head || this.#inFlight > 0) [restedSinceMs, head] = [this.#world.nowMs, n];
@@ -346,39 +356,6 @@ class SeedRun {
       return this.#fail("eventually", broken?.promise ?? stuck, broken?.error);
     }
   }
-}
-
-/** For looks only: a commit that writes nothing is true by itself, since the world stands still. */
-function lookingStore(read: Store["read"], there: () => Store): Store {
-  const refuse = (): never => {
-    throw Fault.create("simulation.promise-writes", "a promise of a scenario wrote to the store", "Promises only look; let a client do it.");
-  };
-  return {
-    engine: "memory",
-    dialect: "sqlite",
-    get guarantees() {
-      return there().guarantees;
-    },
-    get epoch() {
-      return there().epoch;
-    },
-    read,
-    async commit({ writes }) {
-      if (writes.length > 0) refuse();
-      const { epoch, n } = await read.head();
-      return { ok: true, epoch, n };
-    },
-    resolve: refuse,
-    claim: refuse,
-    extend: refuse,
-    heartbeat: () => undefined,
-    transaction: refuse,
-    onChange: () => () => undefined,
-    migrate: () => Promise.resolve(),
-    backup: refuse,
-    stats: () => ({ commits: 0, refused: 0, batches: 0, waiting: 0 }),
-    close: () => Promise.resolve(),
-  };
 }
 
 function isWeather(error: unknown): boolean {

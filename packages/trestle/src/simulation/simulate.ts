@@ -86,7 +86,11 @@ export async function sceneOf<K extends Uses>(app: App, scenario: Scenario<K>): 
   const externals = app.components.filter(({ kind }) => kind === "external").map(({ name }) => name);
   const lacking = externals.filter((name) => !outside.some((one) => nameOfModel(one) === name));
   if (lacking.length > 0)
-    throw Fault.create("simulation.no-model", `the simulation has no model of external ${lacking.map((name) => JSON.stringify(name)).join(", ")}`, "Add `model(…)` of it to `outside`.");
+    throw Fault.create(
+      "simulation.no-model",
+      `the simulation has no model of external ${lacking.map((name) => JSON.stringify(name)).join(", ")}`,
+      "Add `model(…)` of it to `outside`.",
+    );
   const disks = await memoryDisks();
   return {
     app,
@@ -136,7 +140,11 @@ const same = (a: TraceLine, b: TraceLine | undefined): boolean => b !== undefine
 /** At most so many runs are spent on it. */
 const shrinkRunsMax = 200;
 
-async function shrink(scene: Scene, seed: string, failed: SeedResult): Promise<{ readonly smallest: SeedResult; readonly clients: number; readonly times: number }> {
+async function shrink(
+  scene: Scene,
+  seed: string,
+  failed: SeedResult,
+): Promise<{ readonly smallest: SeedResult; readonly clients: number; readonly times: number }> {
   let runs = 0;
   let best = failed;
   let [clients, times] = [scene.clients, scene.times];
@@ -147,7 +155,7 @@ async function shrink(scene: Scene, seed: string, failed: SeedResult): Promise<{
     best = result;
     return true;
   };
-  for (let parts = 2; best.plan.length > 0 && parts <= Math.max(2, best.plan.length); ) {
+  for (let parts = 2; best.plan.length > 0 && parts <= Math.max(2, best.plan.length);) {
     const size = Math.ceil(best.plan.length / parts);
     let smaller = false;
     for (let from = 0; from < best.plan.length; from += size) {
@@ -168,7 +176,9 @@ async function shrink(scene: Scene, seed: string, failed: SeedResult): Promise<{
 
 function report(app: App, { seed, failure, plan }: SeedResult, clients: number, times: number): Fault {
   const { kind, what, atMs, error } = failure as NonNullable<SeedResult["failure"]>;
-  const said = { always: "does not always hold", eventually: "does not hold in the end", client: "", node: "", uncaught: "was thrown and nobody caught it" }[kind];
+  const said = { always: "does not always hold", eventually: "does not hold in the end", client: "", node: "", uncaught: "was thrown and nobody caught it" }[
+    kind
+  ];
   const needed = plan.length === 0 ? "without any fault" : `with ${plan.map(describeFault).join("; ")}`;
   return Fault.create(
     "simulation.promise-broken",

@@ -45,7 +45,9 @@ export function timeline(app: string, result: SeedResult, lines: readonly TraceL
       parts.push(`<text class="time" x="${timeWidth - 12}" y="${y + 4}">${seconds(line.atMs)}</text>`);
     }
     if (kind === "fault") {
-      parts.push(`<g class="fault"><rect x="${timeWidth}" y="${y - 9}" width="${width - timeWidth}" height="18"/><text x="${timeWidth + 8}" y="${y + 4}">${escaped(text)}</text></g>`);
+      parts.push(
+        `<g class="fault"><rect x="${timeWidth}" y="${y - 9}" width="${width - timeWidth}" height="18"/><text x="${timeWidth + 8}" y="${y + 4}">${escaped(text)}</text></g>`,
+      );
     } else if (kind === "message" && from !== undefined && to !== undefined) {
       const sentAt = rows.findIndex((other) => other.line.atMs >= line.sinceMs);
       const [x1, x2] = [xOf(from), xOf(to)];
@@ -62,9 +64,17 @@ export function timeline(app: string, result: SeedResult, lines: readonly TraceL
   const { failure } = result;
   if (failure) {
     const y = yOf(rows.length);
-    parts.push(`<g class="broken"><rect x="0" y="${y - 12}" width="${width}" height="26"/><text x="12" y="${y + 5}">${seconds(failure.atMs)} ${escaped(failure.what)}</text></g>`);
+    parts.push(
+      `<g class="broken"><rect x="0" y="${y - 12}" width="${width}" height="26"/><text x="12" y="${y + 5}">${seconds(failure.atMs)} ${escaped(failure.what)}</text></g>`,
+    );
   }
-  return page(app, result, rows.length, lines.length, `<svg width="${width}" height="${height}" role="img" aria-label="Events by host and time">${parts.join("\n")}</svg>`);
+  return page(
+    app,
+    result,
+    rows.length,
+    lines.length,
+    `<svg width="${width}" height="${height}" role="img" aria-label="Events by host and time">${parts.join("\n")}</svg>`,
+  );
 }
 
 function rowsOf(lines: readonly TraceLine[]): Row[] {

@@ -54,7 +54,13 @@ export function virtualGlobals(current: () => Surroundings | undefined): () => v
   replaceTime(replace, current);
   replaceTimers(replace, current);
   replaceChance(replace, current);
-  replace(globalThis, "fetch", (real: typeof fetch) => (...given: Parameters<typeof fetch>) => (current()?.fetch ?? real)(...given));
+  replace(
+    globalThis,
+    "fetch",
+    (real: typeof fetch) =>
+      (...given: Parameters<typeof fetch>) =>
+        (current()?.fetch ?? real)(...given),
+  );
   forbidOutside(replace, current);
   syncBuiltinESMExports();
   return () => {
@@ -79,10 +85,13 @@ function replaceTime(replace: Replace, current: Current): void {
     });
   });
   const perform = Object.getPrototypeOf(performance) as typeof performance;
-  replace(perform, "now", (real: () => number) =>
-    function (this: unknown) {
-      return current()?.clock.monotonicMs() ?? real.call(performance);
-    },
+  replace(
+    perform,
+    "now",
+    (real: () => number) =>
+      function (this: unknown) {
+        return current()?.clock.monotonicMs() ?? real.call(performance);
+      },
   );
   replace(process, "uptime", (real: () => number) => () => {
     const here = current();
@@ -136,26 +145,32 @@ class VirtualTimer {
 function replaceTimers(replace: Replace, current: Current): void {
   type Callback = (...given: readonly unknown[]) => void;
   const least = (ms: unknown): number => (Number(ms) >= 1 && Number(ms) <= 2_147_483_647 ? Number(ms) : 1);
-  const timeout = (real: Callback) => (task: Callback, ms?: unknown, ...given: readonly unknown[]) => {
-    const here = current();
-    return here ? new VirtualTimer(() => here.clock.after(least(ms), () => task(...given))) : real(task, ms, ...given);
-  };
-  const interval = (real: Callback) => (task: Callback, ms?: unknown, ...given: readonly unknown[]) => {
-    const here = current();
-    if (!here) return real(task, ms, ...given);
-    return new VirtualTimer(() => {
-      const again = () => {
-        timer = here.clock.after(least(ms), again);
-        task(...given);
-      };
-      let timer = here.clock.after(least(ms), again);
-      return { cancel: () => timer.cancel() };
-    });
-  };
-  const immediate = (real: Callback) => (task: Callback, ...given: readonly unknown[]) => {
-    const here = current();
-    return here ? new VirtualTimer(() => here.clock.after(0, () => task(...given))) : real(task, ...given);
-  };
+  const timeout =
+    (real: Callback) =>
+    (task: Callback, ms?: unknown, ...given: readonly unknown[]) => {
+      const here = current();
+      return here ? new VirtualTimer(() => here.clock.after(least(ms), () => task(...given))) : real(task, ms, ...given);
+    };
+  const interval =
+    (real: Callback) =>
+    (task: Callback, ms?: unknown, ...given: readonly unknown[]) => {
+      const here = current();
+      if (!here) return real(task, ms, ...given);
+      return new VirtualTimer(() => {
+        const again = () => {
+          timer = here.clock.after(least(ms), again);
+          task(...given);
+        };
+        let timer = here.clock.after(least(ms), again);
+        return { cancel: () => timer.cancel() };
+      });
+    };
+  const immediate =
+    (real: Callback) =>
+    (task: Callback, ...given: readonly unknown[]) => {
+      const here = current();
+      return here ? new VirtualTimer(() => here.clock.after(0, () => task(...given))) : real(task, ...given);
+    };
   const clear = (real: (timer: unknown) => void) => (timer: unknown) => (timer instanceof VirtualTimer ? void timer.close() : real(timer));
   for (const target of [globalThis, timers] as const) {
     replace(target, "setTimeout", timeout);
@@ -166,7 +181,8 @@ function replaceTimers(replace: Replace, current: Current): void {
   const waiting = (here: Surroundings, ms: number, value: unknown, options?: { readonly signal?: AbortSignal }) =>
     new Promise<unknown>((resolve, reject) => {
       const signal = options?.signal;
-      const refuse = () => reject(Object.assign(new Error("The operation was aborted"), { name: "AbortError", code: "ABORT_ERR", cause: signal?.reason as unknown }));
+      const refuse = () =>
+        reject(Object.assign(new Error("The operation was aborted"), { name: "AbortError", code: "ABORT_ERR", cause: signal?.reason as unknown }));
       if (signal?.aborted) return refuse();
       const timer = here.clock.after(ms, () => resolve(value));
       signal?.addEventListener("abort", () => (timer.cancel(), refuse()), { once: true });
@@ -208,13 +224,16 @@ function replaceChance(replace: Replace, current: Current): void {
     };
   const web = Object.getPrototypeOf(globalThis.crypto) as object;
   replace(web, "randomUUID", uuid);
-  replace(web, "getRandomValues", (real: (view: ArrayBufferView) => ArrayBufferView) =>
-    function (this: unknown, view: ArrayBufferView) {
-      const here = current();
-      if (!here) return real.call(this, view);
-      fill(here.random, bytesOf(view));
-      return view;
-    },
+  replace(
+    web,
+    "getRandomValues",
+    (real: (view: ArrayBufferView) => ArrayBufferView) =>
+      function (this: unknown, view: ArrayBufferView) {
+        const here = current();
+        if (!here) return real.call(this, view);
+        fill(here.random, bytesOf(view));
+        return view;
+      },
   );
   replace(nodeCrypto, "randomUUID", uuid);
   replace(nodeCrypto, "randomBytes", (real: (size: number, told?: unknown) => unknown) => (size: number, told?: (error: null, bytes: Buffer) => void) => {
@@ -225,14 +244,19 @@ function replaceChance(replace: Replace, current: Current): void {
     if (!told) return bytes;
     return void here.clock.soon(() => told(null, bytes));
   });
-  replace(nodeCrypto, "randomFillSync", (real: (...given: readonly unknown[]) => unknown) => (view: ArrayBufferView | ArrayBuffer, ...rest: readonly number[]) => {
-    const here = current();
-    if (!here) return real(view, ...rest);
-    const [offset = 0, size] = rest;
-    const bytes = bytesOf(view);
-    fill(here.random, bytes.subarray(offset, size === undefined ? undefined : offset + size));
-    return view;
-  });
+  replace(
+    nodeCrypto,
+    "randomFillSync",
+    (real: (...given: readonly unknown[]) => unknown) =>
+      (view: ArrayBufferView | ArrayBuffer, ...rest: readonly number[]) => {
+        const here = current();
+        if (!here) return real(view, ...rest);
+        const [offset = 0, size] = rest;
+        const bytes = bytesOf(view);
+        fill(here.random, bytes.subarray(offset, size === undefined ? undefined : offset + size));
+        return view;
+      },
+  );
   replace(nodeCrypto, "randomInt", (real: (...given: readonly unknown[]) => unknown) => (...given: readonly unknown[]) => {
     const here = current();
     if (!here) return real(...given);
@@ -259,9 +283,14 @@ function forbidOutside(replace: Replace, current: Current): void {
         if (typeof real !== "function") return real;
         const check = (): void => {
           if (!current()) return;
-          throw Fault.create("simulation.outside-world", `${module}.${name} was called inside a simulation, which has no such thing`, remedies[kind] as string, {
-            details: { module, name },
-          });
+          throw Fault.create(
+            "simulation.outside-world",
+            `${module}.${name} was called inside a simulation, which has no such thing`,
+            remedies[kind] as string,
+            {
+              details: { module, name },
+            },
+          );
         };
         return new Proxy(real as (...given: readonly unknown[]) => unknown, {
           apply: (called, self, given) => (check(), Reflect.apply(called, self, given) as unknown),
@@ -286,7 +315,19 @@ function forbidOutside(replace: Replace, current: Current): void {
   forbid(childProcess, "child_process", ["spawn", "spawnSync", "exec", "execSync", "execFile", "execFileSync", "fork"], "process");
   forbid(workerThreads, "worker_threads", ["Worker"], "thread");
   forbid(Atomics, "Atomics", ["wait", "waitAsync"], "thread");
-  const readsAtOnce = ["readFileSync", "readdirSync", "existsSync", "statSync", "lstatSync", "realpathSync", "accessSync", "openSync", "readSync", "closeSync", "fstatSync"];
+  const readsAtOnce = [
+    "readFileSync",
+    "readdirSync",
+    "existsSync",
+    "statSync",
+    "lstatSync",
+    "realpathSync",
+    "accessSync",
+    "openSync",
+    "readSync",
+    "closeSync",
+    "fstatSync",
+  ];
   forbid(fs, "fs", functionsOf(fs, readsAtOnce), "fs");
   forbid(fsPromises, "fs/promises", functionsOf(fsPromises, []), "fs");
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { sleep } from "../kernel/index.ts";
-import { Network, BrokenCall } from "./network.ts";
+import { Network, type BrokenCall } from "./network.ts";
 import { World, type Life } from "./world.ts";
 
 const over = (world: World, ms: number) => {

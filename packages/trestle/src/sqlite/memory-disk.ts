@@ -129,7 +129,13 @@ export function openOnMemoryDisk(disk: MemoryDisk, { clock, timing }: { readonly
     guarantees: new Set(sqliteProfile("a disk", "full", true).guarantees),
     writer,
     // Inline, what was written and not flushed is seen by its own connection only: nobody else may see it yet.
-    reader: openReader({ db: lane.db, clock, epoch: lane.epoch, user: queryOnly(lane.db, lane.user), whenReadable: () => flushing ?? store.whenNoTransaction() }),
+    reader: openReader({
+      db: lane.db,
+      clock,
+      epoch: lane.epoch,
+      user: queryOnly(lane.db, lane.user),
+      whenReadable: () => flushing ?? store.whenNoTransaction(),
+    }),
     clock,
     backup: () => Promise.reject(Fault.create("store.no-backup", "a simulated store has no file to copy", "Run backups against a real store.")),
     beforeClose: () => undefined,
