@@ -13,6 +13,7 @@ const floors: Readonly<Record<string, number>> = {
   conformance: 1,
   component: 2,
   resilience: 2,
+  coordination: 2,
   records: 3,
   events: 3,
   messaging: 3,
