@@ -1,0 +1,24 @@
+/** History checkers: what a recorded history proves or refutes. Each answers with a `Checked`. */
+export type { Anomaly, Isolation } from "./anomalies.ts";
+export { checkConservation, checkConvergence } from "./books.ts";
+export type { ConservationOptions, ConvergenceOptions } from "./books.ts";
+export { checkCausal } from "./causality.ts";
+export type { CausalOptions } from "./causality.ts";
+export { allOf } from "./checked.ts";
+export type { Checked, Problem, Verdict } from "./checked.ts";
+export { checkDelivery } from "./delivery.ts";
+export type { DeliveryCall, DeliveryPromise } from "./delivery.ts";
+export { checkClock } from "./happens-before.ts";
+export type { ClockCall, ClockOptions } from "./happens-before.ts";
+export { historyFromJsonLines, historyToJsonLines, recordHistory } from "./history.ts";
+export type { Answering, History, HistoryRecorder, Operation } from "./history.ts";
+export { checkLinearizable } from "./linearizability.ts";
+export { checkListAppend } from "./list-append.ts";
+export type { ListAppendOptions, MicroOperation, Transaction, Value } from "./list-append.ts";
+export type { Decision, Specification } from "./specification.ts";
+export { counter, fifoQueue, lease, mutex, register, set } from "./specifications.ts";
+export type { CounterCall, LeaseCall, LeaseState, Member, MutexCall, QueueCall, RegisterCall, SetCall } from "./specifications.ts";
+export type { SearchBounds } from "./order-search.ts";
+export { checkSequential } from "./sequential.ts";
+export { checkMonotonic, checkSessions, checkStaleness } from "./versions.ts";
+export type { SessionGuarantee, Versioned, VersionedCall, VersionedHistory } from "./versions.ts";
