@@ -260,6 +260,25 @@ export const transactionCases: readonly Case<StoreSubject>[] = [
     },
   },
   {
+    name: "[F6] a transaction that names no commit stands in the feed under an id of its own",
+    guarantee: "commit.once-per-id",
+    async run(subject) {
+      const name = await table(subject);
+      const { store } = subject;
+      const before = await store.read.head();
+
+      await store.transaction(async (connection) => ({ result: await connection.execute(sql(subject, `insert into ${name} (label) values ('a')`)) }));
+
+      const { epoch, n } = await store.read.head();
+      const rows = await store.read.commits({ after: before, limit: 10 });
+      assert.deepEqual(
+        rows.map((row) => [row.n, row.wrote]),
+        [[n, []]],
+      );
+      assert.deepEqual(await store.resolve(rows[0]?.id as string), { ok: true, epoch, n });
+    },
+  },
+  {
     name: "[F6] a transaction under the id of one that was committed is refused, and leaves nothing",
     guarantee: "commit.once-per-id",
     async run(subject) {

@@ -56,6 +56,7 @@ export function storeHost(world: World, { MemoryDisk, openOnMemoryDisk }: Disks,
         const chance = life.random;
         store = openOnMemoryDisk(disk, {
           clock: life.clock,
+          ids: life.ids,
           timing: {
             write: () => moment("write", 0.01),
             flush: async () => {

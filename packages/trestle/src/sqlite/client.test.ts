@@ -77,7 +77,7 @@ test("a transaction that was open is lost with its writer; the end of one is dec
   all.client.answered({ answer: undefined });
   all.ask("execute", { ask: "execute", statement: { text: "select 1", parameters: [] } });
   all.client.found({ at: "nowhere" });
-  all.ask("end", { ask: "end", commit: undefined });
+  all.ask("end", { ask: "end", commit: packOne(commit) });
   all.ask("abandon", { ask: "abandon" });
   assert.deepEqual(all.answers(), ["begin", "execute transaction.lost", "end transaction.lost", "abandon"]);
 

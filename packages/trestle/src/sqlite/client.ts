@@ -277,7 +277,6 @@ export class Client {
         return { ...pending, known: nothing };
       case "end": {
         this.#transaction = "none";
-        if (!question.commit) return { ...pending, known: failed(unknownEnd()) };
         const resolve = packOperations([{ kind: "resolve", id: unpackOne(question.commit).id }]);
         const { answered } = pending;
         return {
@@ -350,12 +349,6 @@ function unknownAfter(fault: Fault): Fault {
   );
 }
 
-const unknownEnd = () =>
-  Fault.create(
-    "commit.unknown",
-    "the process that wrote the store ended while this transaction did; it carried no commit by whose id that could be found out",
-    "Look at what it wrote, or give it a commit.",
-  );
 const unknownBatch = () =>
   Fault.create(
     "commit.unknown",

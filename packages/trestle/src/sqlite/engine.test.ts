@@ -1,5 +1,8 @@
 import assert from "node:assert/strict";
 import { AsyncLocalStorage } from "node:async_hooks";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { currentContext, Fault, systemClock, systemRandom, uuidv7Ids, virtualClock, withContext, type Clock } from "../kernel/index.ts";
 import type { Reader, Store, Write } from "../store/index.ts";
@@ -48,6 +51,7 @@ test("a burst begins to leave as soon as it is worth a flush, and what follows a
     },
     reader: {} as Reader,
     clock: systemClock,
+    ids,
     backup: () => Promise.resolve(),
     beforeClose: () => undefined,
   });
@@ -147,6 +151,53 @@ test("a transaction's work runs in the context of its caller, not of whoever fre
 
   assert.deepEqual(seen, ["one", "two"]);
   await store.close();
+});
+
+test("[F6] a transaction that names no commit has one of its own: where COMMIT meets an I/O error its caller hears the truth, or the id to ask by", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "trestle-engine-"));
+  try {
+    let failures = 0;
+    let reaches = false;
+    const store = await openSqlite({
+      path: join(directory, "store.db"),
+      seam: (db) => ({
+        begin: () => db.exec("begin immediate"),
+        commit() {
+          if (failures === 0 || reaches) db.exec("commit");
+          if (failures === 0) return;
+          failures--;
+          throw Object.assign(new Error("disk I/O error"), { errcode: 1034 });
+        },
+        rollback: () => db.exec("rollback"),
+      }),
+    });
+    await store.migrate("t", [{ name: "1.sql", text: "create table u (x)" }]);
+    const insert = async (x: number, failing: { readonly failures: number; readonly reaches: boolean }) => {
+      const before = await store.read.head();
+      ({ failures, reaches } = failing);
+      const result = await store
+        .transaction(async (connection) => ({ result: (await connection.execute(sql(`insert into u values (${x})`))).changes }))
+        .catch((fault: Fault) => fault);
+      const [row] = await store.read.commits({ after: { epoch: store.epoch, n: before.n }, limit: 1 });
+      return { result, row, isThere: (await store.read.rows(sql(`select x from u where x = ${x}`))).length > 0 };
+    };
+
+    const durable = await insert(1, { failures: 1, reaches: true });
+    assert.deepEqual([durable.result, durable.isThere, durable.row?.wrote], [1, true, []]);
+    assert.deepEqual(await store.resolve(durable.row?.id as string), { ok: true, epoch: 1, n: durable.row?.n });
+
+    const refused = await insert(2, { failures: 1, reaches: false });
+    assert.deepEqual([(refused.result as Fault).code, refused.isThere, refused.row], ["store.io-error", false, undefined]);
+
+    const unknown = await insert(3, { failures: 2, reaches: false });
+    const { code, details, message } = unknown.result as Fault;
+    assert.equal(code, "commit.unknown");
+    assert.match(message, new RegExp(details["id"] as string));
+    assert.deepEqual([await store.resolve(details["id"] as string), unknown.isThere], [{ ok: false, refused: "resolved" }, false]);
+    await store.close();
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
 });
 
 test("in memory a read that was left behind by a transaction waits for the next one like any other", async () => {

@@ -5,10 +5,11 @@
  * A burst of callers becomes one batch: the first of them asks the clock for a moment "after everything that is ready now".
  * While a batch is with the writer the next one collects. An interactive transaction is a batch of one (FINDINGS F19): it starts when nothing is on
  * its way, so that nobody hears of an earlier commit while it is open, and what comes after it waits.
+ * Over 400 lines because batches and transactions take turns in one line of waiting.
  */
 import { AsyncLocalStorage } from "node:async_hooks";
 import { createHash } from "node:crypto";
-import { Fault, type Clock, type Timer } from "../kernel/index.ts";
+import { Fault, type Clock, type Ids, type Timer } from "../kernel/index.ts";
 import {
   beating,
   checkAbove0,
@@ -25,7 +26,7 @@ import {
   type StoreStats,
 } from "../store/index.ts";
 import { isFailure, toFault, type BatchReply, type MoveStep, type Operation, type Result } from "./operation.ts";
-import { overran, type Writer } from "./writer.ts";
+import { overran, type TransactionEnd, type Writer } from "./writer.ts";
 
 export interface EngineOptions {
   readonly engine: "sqlite" | "memory";
@@ -33,6 +34,8 @@ export interface EngineOptions {
   readonly writer: Writer;
   readonly reader: Reader;
   readonly clock: Clock;
+  /** Of transactions that name no commit. */
+  readonly ids: Ids;
   readonly backup: (path: string) => Promise<void>;
   /** Connections of the main thread: before the writer's, which as the last one folds the log into the file. */
   readonly beforeClose: () => void;
@@ -66,7 +69,7 @@ const toldAtOnceMax = 16;
 const idleTendMs = 60_000;
 
 export function engineStore(options: EngineOptions): SqliteStore {
-  const { writer, clock } = options;
+  const { writer, clock, ids } = options;
   const waiting: (Waiting | WaitingTransaction)[] = [];
   const listeners = new Set<(change: Change) => void>();
   /** Batches whose callers have not all been told, in their order. */
@@ -298,12 +301,13 @@ export function engineStore(options: EngineOptions): SqliteStore {
           },
         };
         try {
-          const { result, commit } = await Promise.race([asTheCaller(() => within.run(own, () => work(connection))), expired]);
+          const { result, commit: given } = await Promise.race([asTheCaller(() => within.run(own, () => work(connection))), expired]);
           ended = true;
           timer.cancel();
-          if (commit) checkCommit(commit);
-          const end = await writer.end(commit);
-          if (end.outcome && !end.outcome.ok) {
+          const commit = given ?? { id: ids.next(), expects: [], writes: [] };
+          checkCommit(commit);
+          const end = await endOf(commit);
+          if (!end.outcome.ok) {
             stats.refused++;
             const { refused } = end.outcome;
             throw Fault.create(
@@ -313,10 +317,10 @@ export function engineStore(options: EngineOptions): SqliteStore {
               { details: { outcome: end.outcome } },
             );
           }
-          if (commit) stats.commits++;
+          stats.commits++;
           stats.batches++;
           const keys = new Set<string>();
-          if (commit) addKeys(keys, commit);
+          addKeys(keys, commit);
           notify({ n: end.n, keys: [...keys], queues: end.queues });
           resolve(result);
         } catch (error) {
@@ -329,6 +333,22 @@ export function engineStore(options: EngineOptions): SqliteStore {
       waiting.push({ start });
       schedule();
     });
+  }
+
+  /** Ends a transaction. Where nobody knows what became of it, the fault names its commit's id, which may have been minted here. */
+  async function endOf(commit: Commit): Promise<TransactionEnd> {
+    try {
+      return await writer.end(commit);
+    } catch (error) {
+      if (!Fault.is(error, "commit.unknown")) throw error;
+      const { id } = commit;
+      throw Fault.create(
+        "commit.unknown",
+        `the outcome of commit ${id}, with which a transaction ended, is not known: ${error.message}`,
+        "Ask `resolve` with the id whether it was applied; run the transaction again if it was not.",
+        { cause: error, details: { ...error.details, id } },
+      );
+    }
   }
 
   const store: SqliteStore = {

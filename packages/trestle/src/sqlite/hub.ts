@@ -312,12 +312,12 @@ export class Hub {
       case "execute":
         return limit.execute(question.statement);
       case "end": {
-        const commit = question.commit && unpackOne(question.commit);
+        const commit = unpackOne(question.commit);
         const end = limit.end(commit);
         this.#holder = undefined;
         const keys = new Set<string>();
-        if (commit) addKeys(keys, commit);
-        if (end.outcome?.ok !== false) this.#notice({ n: end.n, keys: [...keys], queues: end.queues }, chair);
+        addKeys(keys, commit);
+        if (end.outcome.ok) this.#notice({ n: end.n, keys: [...keys], queues: end.queues }, chair);
         return end;
       }
       case "abandon":

@@ -667,6 +667,34 @@ test("[F6] a transaction whose COMMIT fails on the disk is refused for good, as 
   );
 });
 
+test("[F5] a transaction whose COMMIT finds the disk full left nothing, and its id may be used again", () => {
+  let fullFor = 0;
+  withLane(
+    (lane) => {
+      const commit = commitOf([put("a//1")]);
+      fullFor = 2; // nothing can be written meanwhile, a refusal neither
+      lane.begin(clock.wallMs());
+      assert.throws(
+        () => lane.end(commit),
+        (fault: { code?: string }) => fault.code === "store.disk-full",
+      );
+      lane.abandon();
+      fullFor = 0;
+      assert.deepEqual([has(lane, "a//1"), apply(lane, [commit]), has(lane, "a//1")], [false, ["applied"], true]);
+    },
+    {
+      seam: (db) => ({
+        begin: () => db.exec("begin immediate"),
+        commit() {
+          if (fullFor-- > 0) throw Object.assign(new Error("database or disk is full"), { errcode: 13 });
+          db.exec("commit");
+        },
+        rollback: () => db.exec("rollback"),
+      }),
+    },
+  );
+});
+
 for (const [what, committed] of [
   ["never reached the file", false],
   ["was durable all the same", true],

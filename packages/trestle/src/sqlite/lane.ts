@@ -73,11 +73,8 @@ export interface Lane {
   /** An interactive transaction: between `begin` and `end` nothing else may be applied. */
   begin(nowMs: number): void;
   execute(statement: Statement): SqlResult;
-  /**
-   * Commits, with what `commit` adds; a refusal of it rolls everything back, and so does an id that was applied before (`transaction.refused`).
-   * `undefined`: there was no commit to judge.
-   */
-  end(commit: Commit | undefined): { readonly outcome: CommitOutcome | undefined; readonly queues: readonly string[]; readonly n: number };
+  /** Commits, with what `commit` adds; a refusal of it rolls everything back, and so does an id that was applied before (`transaction.refused`). */
+  end(commit: Commit): { readonly outcome: CommitOutcome; readonly queues: readonly string[]; readonly n: number };
   abandon(): void;
   /** Takes back the claims that `over` names; answers the queues that have work again. */
   release(over: (holder: string, n: number) => boolean, nowMs: number): readonly string[];
@@ -449,12 +446,10 @@ export function openLane(options: LaneOptions): Lane {
     try {
       seam.commit();
     } catch (error) {
-      // A deferred constraint, or a full disk: SQLite writes the frame that makes a transaction count last, so without room there is none.
-      const code = (error as { errcode?: number }).errcode;
-      if (code === 787 || code === 13) {
+      if (leavesNothing(error)) {
         forget();
         if (!alone) return singly();
-        results[from] = code === 13 ? toFailure(error) : { ok: false, refused: "statement", message: (error as Error).message };
+        results[from] = isFull(error) ? toFailure(error) : { ok: false, refused: "statement", message: (error as Error).message };
         return;
       }
       afterFailedCommit(operations, results, from, to, lastTry, error);
@@ -621,32 +616,29 @@ export function openLane(options: LaneOptions): Lane {
           "a statement ended this transaction; nothing of it was applied",
           "Do not use INSERT OR ROLLBACK or RAISE(ROLLBACK) inside a transaction.",
         );
-      const keepForMs = commit?.writes.flatMap((write) => (write.kind === "token" ? [write.keepForMs] : [])) ?? [];
+      const keepForMs = commit.writes.flatMap((write) => (write.kind === "token" ? [write.keepForMs] : []));
       if (keepForMs.length && ensureWindows(state, windows, keepForMs)) windows = tokenWindows(sql);
       // Its id stands for the statements before it too: whoever does not hear the answer asks by it what became of them (FINDINGS F6).
       const before = state.n;
-      const outcome = commit && stepInSavepoint(commit, true);
-      if (outcome && "failure" in outcome)
-        throw Fault.create(outcome.code as "store.failed", outcome.message, outcome.remedy, { details: outcome.details ?? {} });
-      if (outcome && !outcome.ok) {
+      const outcome = stepInSavepoint(commit, true);
+      if ("failure" in outcome) throw toFault(outcome);
+      if (!outcome.ok) {
         this.abandon();
         return { outcome, queues: [], n: state.n };
       }
-      if (outcome && outcome.n <= before) {
+      if (outcome.n <= before) {
         this.abandon();
         throw Fault.create("transaction.refused", "this commit was applied before", "Give each transaction a commit of its own.");
       }
       try {
         seam.commit();
       } catch (error) {
-        if (commit && ((error as { errcode?: number }).errcode ?? 0) !== 787) {
-          if (db.isTransaction) seam.rollback();
-          reopen();
-          const known = outcomeOf(commit.id);
-          if (known) return { outcome: known, queues: [...state.queues], n: state.n };
-          throw toFault(refuseForGood(commit.id, error));
-        }
-        throw error;
+        if (leavesNothing(error)) throw toFault(toFailure(error));
+        if (db.isTransaction) seam.rollback();
+        reopen();
+        const known = outcomeOf(commit.id);
+        if (known) return { outcome: known, queues: [...state.queues], n: state.n };
+        throw toFault(refuseForGood(commit.id, error));
       }
       lookForDeferredKeys();
       return { outcome, queues: [...state.queues], n: state.n };
@@ -692,6 +684,10 @@ function claimsFrom(operations: readonly Operation[], from: number, to: number):
   }
   return requests;
 }
+
+/** Of an error at COMMIT: a deferred constraint, or a full disk. SQLite writes the frame that makes a transaction count last, so without room there is none. */
+const leavesNothing = (error: unknown): boolean => isFull(error) || (error as { errcode?: number }).errcode === 787;
+const isFull = (error: unknown): boolean => (error as { errcode?: number }).errcode === 13;
 
 function unknownOutcome(cause: unknown): Failure {
   return {

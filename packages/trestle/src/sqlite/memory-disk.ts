@@ -7,7 +7,7 @@
  * got it or not, all of it or nothing: SQLite's log has checksums, so a torn end counts as nothing.
  */
 import { DatabaseSync } from "node:sqlite";
-import { Fault, type Clock } from "../kernel/index.ts";
+import { Fault, type Clock, type Ids } from "../kernel/index.ts";
 import { openForWriting } from "./connection.ts";
 import { engineStore, type SqliteStore } from "./engine.ts";
 import { openLane, type TransactionSeam } from "./lane.ts";
@@ -97,7 +97,10 @@ export interface DiskTiming {
  * The store on such a disk, as one process has it open. After a power loss, or the end of that process, it is opened again. Claims are kept: those
  * who hold them may be alive.
  */
-export function openOnMemoryDisk(disk: MemoryDisk, { clock, timing }: { readonly clock: Clock; readonly timing: DiskTiming }): SqliteStore {
+export function openOnMemoryDisk(
+  disk: MemoryDisk,
+  { clock, ids, timing }: { readonly clock: Clock; readonly ids: Ids; readonly timing: DiskTiming },
+): SqliteStore {
   const lane = openLane({ open: () => disk.db, seam: disk.seam, keepsClaims: true });
   const limit = transactionLimit(lane, clock);
   let flushing: Promise<void> | undefined;
@@ -137,6 +140,7 @@ export function openOnMemoryDisk(disk: MemoryDisk, { clock, timing }: { readonly
       whenReadable: () => flushing ?? store.whenNoTransaction(),
     }),
     clock,
+    ids,
     backup: () => Promise.reject(Fault.create("store.no-backup", "a simulated store has no file to copy", "Run backups against a real store.")),
     beforeClose: () => undefined,
   });

@@ -3,7 +3,7 @@
  * none of it on the main thread: the writer's modules are 8 ms of a start.
  */
 import type { DatabaseSync } from "node:sqlite";
-import { systemClock, type Clock } from "../kernel/index.ts";
+import { systemClock, systemRandom, uuidv7Ids, type Clock } from "../kernel/index.ts";
 import { backupInto } from "./backup.ts";
 import { openForWriting, openingWith, type Durability } from "./connection.ts";
 import { engineStore, type SqliteStore } from "./engine.ts";
@@ -26,6 +26,7 @@ export function openMemory(options: SqliteOptions): SqliteStore {
     writer,
     reader: openReader({ db, clock, epoch: writer.epoch, user: queryOnly(db, user), whenReadable: () => store.whenNoTransaction() }),
     clock,
+    ids: uuidv7Ids(clock, options.random ?? systemRandom),
     backup: (path) => backupInto(db, path),
     beforeClose: () => undefined,
   });

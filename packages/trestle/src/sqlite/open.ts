@@ -2,7 +2,7 @@
 import { closeSync, existsSync, openSync, readSync, realpathSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import type { DatabaseSync } from "node:sqlite";
-import { Fault, systemClock, type Clock } from "../kernel/index.ts";
+import { Fault, systemClock, systemRandom, uuidv7Ids, type Clock, type Random } from "../kernel/index.ts";
 import type { MoveSource, Store } from "../store/index.ts";
 import { openForReading, type Durability } from "./connection.ts";
 import { engineStore, type SqliteStore } from "./engine.ts";
@@ -17,6 +17,8 @@ export interface SqliteOptions {
   readonly path: string;
   /** Default: the machine's. The store's clock is `clock.wallMs()` of the process that owns the file. */
   readonly clock?: Clock;
+  /** For ids that the store mints itself. Default: the machine's. */
+  readonly random?: Random;
   /** `full` (default): an acknowledged commit survives a power loss. `normal`: it survives a crash of the process only, and `commit.durable` is not among the guarantees. */
   readonly durability?: Durability;
   /** The lane on the caller's thread instead of one of its own: for one-shot commands. Default: in a thread, and inline for `:memory:`. */
@@ -112,6 +114,7 @@ async function openFile(path: string, durability: Durability, options: SqliteOpt
     writer,
     reader: openReader({ db, clock, epoch: writer.epoch }),
     clock,
+    ids: uuidv7Ids(clock, options.random ?? systemRandom),
     backup: async (target) => (await import("./backup.ts")).backupFile(path, target),
     beforeClose: () => db.close(),
   });

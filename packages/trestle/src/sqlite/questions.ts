@@ -10,7 +10,7 @@ export type Question =
   | { readonly ask: "apply"; readonly packed: Packed; readonly nowMs: number }
   | { readonly ask: "begin"; readonly nowMs: number; readonly withinMs: number }
   | { readonly ask: "execute"; readonly statement: Statement }
-  | { readonly ask: "end"; readonly commit: Packed | undefined }
+  | { readonly ask: "end"; readonly commit: Packed }
   | { readonly ask: "abandon" };
 
 /** One answer per question, in their order. */
@@ -31,7 +31,7 @@ export interface StatementError {
 }
 
 /** Raised when what goes over the socket changes its meaning. */
-export const wireVersion = 3;
+export const wireVersion = 4;
 
 export interface Hello {
   readonly hello: number;

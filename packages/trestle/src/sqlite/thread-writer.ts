@@ -104,7 +104,7 @@ export async function threadWriter({ path, durability }: { readonly path: string
       }),
     begin: (nowMs, withinMs) => ask({ ask: "begin", nowMs, withinMs }, () => undefined),
     execute: (statement) => ask({ ask: "execute", statement }, answerOf<SqlResult>),
-    end: (commit) => ask({ ask: "end", commit: commit && packOne(commit) }, answerOf<TransactionEnd>),
+    end: (commit) => ask({ ask: "end", commit: packOne(commit) }, answerOf<TransactionEnd>),
     abandon: () => (gone === undefined ? ask({ ask: "abandon" }, () => undefined) : undefined),
     notices: (listener) => void (noticed = listener),
     heartbeat(options) {

@@ -20,7 +20,7 @@ export function parseStoreUrl(url: string): Pick<SqliteOptions, "path"> & { read
 }
 
 export async function openStore(url: string, options: { readonly clock?: Clock; readonly random?: Random } = {}): Promise<Store> {
-  return openSqlite({ ...parseStoreUrl(url), ...(options.clock && { clock: options.clock }) });
+  return openSqlite({ ...parseStoreUrl(url), ...options });
 }
 
 function notAUrl(url: string, why: string): Fault {

@@ -6,7 +6,7 @@ import type { Lane } from "./lane.ts";
 import type { BatchReply, Operation } from "./operation.ts";
 
 export interface TransactionEnd {
-  readonly outcome: CommitOutcome | undefined;
+  readonly outcome: CommitOutcome;
   readonly queues: readonly string[];
   readonly n: number;
 }
@@ -21,7 +21,7 @@ export interface Writer {
   /** Begins an interactive transaction, which is rolled back after `withinMs`, whatever its caller does. */
   begin(nowMs: number, withinMs: number): void | Promise<void>;
   execute(statement: Statement): SqlResult | Promise<SqlResult>;
-  end(commit: Commit | undefined): TransactionEnd | Promise<TransactionEnd>;
+  end(commit: Commit): TransactionEnd | Promise<TransactionEnd>;
   abandon(): void | Promise<void>;
   /** What other processes changed; and, after a time without word from them, from which commit on it is not known. */
   readonly notices?: (listener: (notice: Notice) => void) => void;
@@ -59,7 +59,7 @@ export function transactionLimit(lane: Lane, clock: Clock, onOver: () => void = 
       insist();
       return lane.execute(statement);
     },
-    end(commit: Commit | undefined): TransactionEnd {
+    end(commit: Commit): TransactionEnd {
       insist();
       close();
       try {

@@ -46,7 +46,8 @@ export interface Store {
 
   /**
    * An interactive transaction, alone in the lane: a batch of one (FINDINGS F19). The commit that `work` answers is applied at its
-   * end, in the same storage transaction. Reads made in `work` answer what is durable. Rolled back with `transaction.overran` after `withinMs` (default 250).
+   * end, in the same storage transaction; where it answers none, one without writes, whose id the store mints (FINDINGS F6). Reads made in `work` answer what is
+   * durable. Rolled back with `transaction.overran` after `withinMs` (default 250).
    */
   transaction<T>(work: (connection: SqlConnection) => Promise<{ readonly result: T; readonly commit?: Commit }>, withinMs?: number): Promise<T>;
 
