@@ -667,6 +667,69 @@ test("[F6] a transaction whose COMMIT fails on the disk is refused for good, as 
   );
 });
 
+/** A seam over the file whose parts fail while they are named. */
+function failing(fails: ReadonlySet<"commit" | "rollback">): NonNullable<LaneOptions["seam"]> {
+  const or = (name: "commit" | "rollback", run: () => void) => () => {
+    if (fails.has(name)) throw Object.assign(new Error("disk I/O error"), { errcode: 10 });
+    run();
+  };
+  return (db) => ({
+    begin: () => db.exec("begin immediate"),
+    commit: or("commit", () => db.exec("commit")),
+    rollback: or("rollback", () => db.exec("rollback")),
+  });
+}
+
+test("[F6] where COMMIT fails on I/O and the file cannot be opened again, nobody knows what became of a transaction until it can", () => {
+  withFile("reopened", (path) => {
+    const fails = new Set<"commit" | "rollback">();
+    let gone = false;
+    const open = () => {
+      if (gone) throw Object.assign(new Error("unable to open database file"), { errcode: 14 });
+      return openForWriting(path, "full");
+    };
+    const lane = openLane({ open, seam: failing(fails) });
+    const commit = commitOf([put("a//1")]);
+    lane.begin(clock.wallMs());
+    fails.add("commit");
+    gone = true;
+
+    assert.throws(
+      () => lane.end(commit),
+      (fault: { code?: string }) => fault.code === "commit.unknown",
+    );
+    lane.abandon();
+    assert.notEqual(apply(lane, [commit])[0], "applied");
+
+    fails.clear();
+    gone = false;
+    assert.deepEqual(apply(lane, [commit]), ["applied"]);
+    lane.close();
+  });
+});
+
+test("[F5] what a batch has committed before the file was lost to it stays told as committed", () => {
+  withFile("lost", (path) => {
+    const fails = new Set<"commit" | "rollback">(["rollback"]);
+    let gone = false;
+    const open = () => {
+      if (gone) throw Object.assign(new Error("unable to open database file"), { errcode: 14 });
+      return openForWriting(path, "full");
+    };
+    const lane = openLane({ open, seam: failing(fails) });
+    gone = true;
+
+    const wrong: Operation = { kind: "migrate", component: "t", name: "1.sql", text: "create nonsense", digest: "1" };
+    const { results } = lane.apply([operation(commitOf([put("a//1")])), wrong, operation(commitOf([put("a//2")]))], clock.wallMs());
+
+    assert.deepEqual(results.map(told), ["applied", "sql.migration-failed", "store.failed"]);
+    fails.clear();
+    gone = false;
+    assert.deepEqual([apply(lane, [commitOf([put("a//3")])]), has(lane, "a//1"), has(lane, "a//2")], [["applied"], true, false]);
+    lane.close();
+  });
+});
+
 test("[F5] a transaction whose COMMIT finds the disk full left nothing, and its id may be used again", () => {
   let fullFor = 0;
   withLane(

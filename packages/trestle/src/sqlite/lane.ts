@@ -422,6 +422,7 @@ export function openLane(options: LaneOptions): Lane {
     };
     const alone = to - from === 1;
     try {
+      if (broken) reopen();
       seam.begin();
       openBatch(operations, from, to);
       let held: Fence | undefined;
@@ -480,7 +481,11 @@ export function openLane(options: LaneOptions): Lane {
       if (db.isTransaction) seam.rollback();
       reload();
     } catch {
-      reopen();
+      try {
+        reopen();
+      } catch {
+        // It stays `broken`, and is opened before whatever comes next, which hears of it where that fails too.
+      }
     }
   }
 
@@ -634,9 +639,14 @@ export function openLane(options: LaneOptions): Lane {
         seam.commit();
       } catch (error) {
         if (leavesNothing(error)) throw toFault(toFailure(error));
-        if (db.isTransaction) seam.rollback();
-        reopen();
-        const known = outcomeOf(commit.id);
+        let known: CommitOutcome | undefined;
+        try {
+          if (db.isTransaction) seam.rollback();
+          reopen();
+          known = outcomeOf(commit.id);
+        } catch (cause) {
+          throw toFault(unknownOutcome(cause));
+        }
         if (known) return { outcome: known, queues: [...state.queues], n: state.n };
         throw toFault(refuseForGood(commit.id, error));
       }
