@@ -2,9 +2,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { seededRandom, uuidv7Ids, virtualClock } from "../kernel/index.ts";
-import type { Change, Claims, CommitOutcome } from "../store/index.ts";
+import type { Change, ClaimedJob, Claims, CommitOutcome } from "../store/index.ts";
 import { openForWriting } from "./connection.ts";
 import { comeBackWithinMs, Hub, type Member } from "./hub.ts";
+import { stepRows } from "./jobs-part.ts";
 import { openLane } from "./lane.ts";
 import type { Operation } from "./operation.ts";
 import type { Answer } from "./questions.ts";
@@ -222,6 +223,71 @@ test("jobs of a process that is gone are free at once under a higher fence, thos
   );
   const [again] = await claim(all, other);
   assert.ok(again && again.id === job.id && again.fence.n > job.fence.n && again.again);
+});
+
+test("[F17] thousands of claims of a process that is gone come back in parts, between what the living ask: none is handed out twice, each key in its order", async () => {
+  const all = rig();
+  const gone = all.join("1.gone");
+  await all.settle();
+  const keys = 2_500;
+  const places = new Map<string, { readonly key: number; readonly place: number }>();
+  const send = (key: number, place: number): Operation => {
+    const id = all.ids.next();
+    places.set(id, { key, place });
+    return {
+      kind: "commit",
+      commit: {
+        id: all.ids.next(),
+        expects: [],
+        writes: [{ kind: "enqueue", job: { id, queue: "q", payload: new Uint8Array(), priority: 1, key: `k${key}` } }],
+      },
+    };
+  };
+  for (const place of [0, 1]) gone.apply(Array.from({ length: keys }, (_, key) => send(key, place)));
+  const claim500: Operation = { kind: "claim", request: { holder: "h", leaseMs: 30_000, queues: [{ queue: "q", limit: 500 }] } };
+  gone.apply(Array.from({ length: 5 }, () => claim500));
+  await all.settle();
+  const before = new Map(
+    gone.results().flatMap((result) => ("jobs" in (result as object) ? (result as Claims).jobs : []).map((job) => [job.id, job] as const)),
+  );
+  assert.equal(before.size, keys, "the heads of all keys");
+
+  const leftAtAnswers: number[] = [];
+  const handedOut: ClaimedJob[] = [];
+  const lives = all.hub.join({
+    session: "2.lives",
+    notice: () => undefined,
+    answer(answer) {
+      assert.ok("packed" in answer);
+      const [claims] = unpackReply(answer.packed, all.lane.epoch).results.slice(-1) as [Claims];
+      handedOut.push(...claims.jobs);
+      const left = Number(all.db.prepare("select count(*) as n from trestle_jobs where state = 2 and holder like '1.gone/%'").get()?.["n"]);
+      leftAtAnswers.push(left);
+      if (left > 0 || claims.jobs.length > 0) finishAndClaim(claims.jobs);
+    },
+  });
+  const finishAndClaim = (jobs: readonly ClaimedJob[]) => {
+    const finish = jobs.map(({ id, fence }): Operation => ({
+      kind: "commit",
+      commit: { id: all.ids.next(), expects: [], writes: [{ kind: "finish", job: id, fence, end: { kind: "done" } }] },
+    }));
+    all.hub.ask(lives, { ask: "apply", packed: packOperations([...finish, claim500]), nowMs: all.clock.wallMs() });
+  };
+  all.hub.leave(gone.chair, "ended");
+  finishAndClaim([]);
+  await all.settle();
+
+  assert.deepEqual(leftAtAnswers.slice(0, 3), [keys - stepRows, keys - 2 * stepRows, 0]);
+  assert.equal(handedOut.length, 2 * keys);
+  const order = new Map<number, number[]>();
+  for (const { id, attempt, fence } of handedOut) {
+    const { key, place } = places.get(id) as { readonly key: number; readonly place: number };
+    order.set(key, [...(order.get(key) ?? []), place]);
+    assert.equal(attempt, place === 0 ? 2 : 1);
+    assert.ok(fence.n > (before.get(id)?.fence.n ?? 0));
+  }
+  for (const [key, handed] of order) assert.deepEqual(handed, [0, 1], `key ${key}`);
+  assert.equal(order.size, keys);
 });
 
 test("a living process whose connection ended has a moment to come back for its claims, and none when it said goodbye", async () => {

@@ -167,7 +167,8 @@ export class Hub {
   close(leaving: Member): void {
     if (this.#over) return;
     this.#over = true;
-    if (!this.#holder) this.#lane.release((holder) => sessionOf(holder) === leaving.session, this.#clock.wallMs());
+    if (this.#holder) return;
+    for (let more = true; more;) ({ more } = this.#lane.release((holder) => sessionOf(holder) === leaving.session, this.#clock.wallMs()));
   }
 
   // ---- steps ------------------------------------------------------------------------------------------------------------
@@ -209,7 +210,7 @@ export class Hub {
       while (this.#holder === holder && inTransaction(holder.line[0])) this.#alone(holder);
       return;
     }
-    for (let chore = this.#chores.shift(); chore; chore = this.#chores.shift()) {
+    for (const chore of this.#chores.splice(0)) {
       try {
         chore();
       } catch (error) {
@@ -341,17 +342,22 @@ export class Hub {
     this.#schedule();
   }
 
-  /** Of the claims that there are now; it may come to it later, when their holders have made others. */
+  /**
+   * Of the claims that there are now; it may come to it later, when their holders have made others. A part with each step, between what the living
+   * ask: each job is either claimed by whoever is gone or free, and the jobs behind it in its key wait all the same.
+   */
   #release(over: (session: string, n: number) => boolean, madeUpTo = this.#lane.n): void {
     this.#chore(() => {
-      let queues: readonly string[];
+      let released: ReturnType<Lane["release"]>;
       try {
-        queues = this.#lane.release((holder, n) => n <= madeUpTo && over(sessionOf(holder), n), this.#clock.wallMs());
+        released = this.#lane.release((holder, n) => n <= madeUpTo && over(sessionOf(holder), n), this.#clock.wallMs());
       } catch (error) {
         if (error instanceof Superseded) throw error;
         return void this.#clock.after(releaseAgainMs, () => this.#release(over, madeUpTo));
       }
+      const { queues, more } = released;
       if (queues.length > 0) this.#notice({ n: this.#lane.n, keys: [], queues });
+      if (more) this.#release(over, madeUpTo);
     });
   }
 }

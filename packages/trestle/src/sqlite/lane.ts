@@ -32,7 +32,7 @@ import {
   type Version,
   type Write,
 } from "../store/index.ts";
-import { jobsPart, type JobsPart } from "./jobs-part.ts";
+import { jobsPart, stepRows, type JobsPart } from "./jobs-part.ts";
 import { laneState, readHead, setMeta, type LaneState } from "./lane-state.ts";
 import { appendEvents, streamTail, streamVersion, trimStream } from "./log-part.ts";
 import { movedFault, movedTo, moveStep } from "./moving-part.ts";
@@ -76,8 +76,8 @@ export interface Lane {
   /** Commits, with what `commit` adds; a refusal of it rolls everything back, and so does an id that was applied before (`transaction.refused`). */
   end(commit: Commit): { readonly outcome: CommitOutcome; readonly queues: readonly string[]; readonly n: number };
   abandon(): void;
-  /** Takes back the claims that `over` names; answers the queues that have work again. */
-  release(over: (holder: string, n: number) => boolean, nowMs: number): readonly string[];
+  /** Takes back the claims that `over` names, at most `stepRows` of them, and whether there may be more; answers the queues that have work again. */
+  release(over: (holder: string, n: number) => boolean, nowMs: number): { readonly queues: readonly string[]; readonly more: boolean };
   /** Throws `Superseded` when the term is over. */
   check(): void;
   /**
@@ -658,14 +658,16 @@ export function openLane(options: LaneOptions): Lane {
     release(over, nowMs) {
       ready(nowMs);
       seam.begin();
+      let released: number;
       try {
-        if (jobs.release(over) === 0) seam.rollback();
+        released = jobs.release(over, stepRows);
+        if (released === 0) seam.rollback();
         else seam.commit();
       } catch (error) {
         forget();
         throw error;
       }
-      return [...state.queues];
+      return { queues: [...state.queues], more: released === stepRows };
     },
     check,
     inTerm(work) {
