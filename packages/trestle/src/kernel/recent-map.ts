@@ -13,10 +13,6 @@ export class RecentMap<K, V> {
     this.#generationMax = Math.max(1, Math.floor(max / 2));
   }
 
-  get size(): number {
-    return this.#young.size + this.#old.size;
-  }
-
   /** Counts as its use. */
   get(key: K): V | undefined {
     const young = this.#young.get(key);

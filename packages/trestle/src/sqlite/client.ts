@@ -19,7 +19,7 @@ import type { Change, CommitOutcome } from "../store/index.ts";
 import type { Durability } from "./connection.ts";
 import type { Link } from "./link.ts";
 import { isFailure, toFailure, toFault, type Failure } from "./operation.ts";
-import { failed, thrownOf, type Answer, type Question } from "./questions.ts";
+import { failed, patienceMs, thrownOf, type Answer, type Question } from "./questions.ts";
 import { packOperations, replyNumber, unpackOne, unpackOperations, unpackReply } from "./wire.ts";
 import type { WriterNote } from "./writer-note.ts";
 import type { Notice, TransactionEnd } from "./writer.ts";
@@ -68,9 +68,8 @@ interface Pending {
 
 /** A question that was asked so often, and each time the writer was lost, may be why it was. */
 const askedMax = 5;
-/** A connection that could not be made is tried again, unless another writer is named before; callers hear of it after a time. */
+/** A connection that could not be made is tried again, unless another writer is named before; callers hear of it after `patienceMs`. */
 const connectAgainMs = 10;
-const patienceMs = 2_000;
 
 export class Client {
   readonly #options: ClientOptions;

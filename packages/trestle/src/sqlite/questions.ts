@@ -30,6 +30,9 @@ export interface StatementError {
   readonly errcode: number | undefined;
 }
 
+/** So long callers wait for a writer before they hear what is certainly in the way. */
+export const patienceMs = 2_000;
+
 /** Raised when what goes over the socket changes its meaning. */
 export const wireVersion = 4;
 

@@ -22,7 +22,7 @@ import { openLane, type Lane, type TransactionSeam } from "./lane.ts";
 import { connect, type Link } from "./link.ts";
 import { toFailure, toFault } from "./operation.ts";
 import { beginTerm, inUse, tryOwnership, type Ownership } from "./ownership.ts";
-import { failed, type Answer, type Question } from "./questions.ts";
+import { failed, patienceMs, type Answer, type Question } from "./questions.ts";
 import { isGone } from "./session.ts";
 import { readTerm, Superseded, termOf } from "./term.ts";
 import { readNote, removeNote, removeSockets, withSocket, writeNote, type WriterNote } from "./writer-note.ts";
@@ -57,8 +57,7 @@ interface InTheWay {
 
 /** A writer that cannot be reached for so long is superseded if it is outside a transaction. */
 const silenceMs = 1_000;
-/** So long callers wait for a writer before they hear what is certainly in the way; and while others may only be settling who writes. */
-const patienceMs = 2_000;
+/** The same (`patienceMs`) while others may only be settling who writes. */
 const unsurePatienceMs = 10_000;
 const tryEveryMs = 4;
 const trySlowlyEveryMs = 50;
