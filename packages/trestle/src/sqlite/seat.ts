@@ -153,7 +153,6 @@ export class Seat {
   }
 
   #faultOf(error: unknown): Fault {
-    if (error instanceof LaneHeld) return error.fault;
     if (error instanceof Superseded) return inUse(this.#options.path); // before it had opened its door
     const fault = openFault(this.#options.path, error);
     return Fault.is(fault) ? fault : toFault(toFailure(fault));
@@ -165,7 +164,8 @@ export class Seat {
     const free = tryOwnership(path);
     if (free) {
       try {
-        return await this.#takeOffice(undefined);
+        const unelected = await this.#takeOffice(undefined);
+        return unelected && "held" in unelected ? { fault: unelected.held, certain: false } : undefined;
       } finally {
         free.release();
       }
@@ -210,27 +210,24 @@ export class Seat {
 
   /** Ends the term of a writer that does not answer, unless it is inside a transaction: then its commit may still come. */
   async #supersede(note: WriterNote, seeking: Role & { kind: "seeking" }): Promise<InTheWay | undefined> {
-    try {
-      await this.#takeOffice(Math.max(note.term, seeking.ended));
-      return undefined;
-    } catch (error) {
-      if (error instanceof TermOver) {
-        // Somebody else has ended it, and is about to write: unless no note of it comes, as of one that stops right there.
-        if (error.term > seeking.ended) seeking.lookMs = this.#options.clock.monotonicMs();
-        seeking.ended = error.term;
-        return { fault: writerStopped(note), certain: false };
-      }
-      if (error instanceof LaneHeld) return { fault: writerStopped(note), certain: true };
-      throw error;
+    const unelected = await this.#takeOffice(Math.max(note.term, seeking.ended));
+    if (!unelected) return undefined;
+    if ("newer" in unelected) {
+      // Somebody else has ended it, and is about to write: unless no note of it comes, as of one that stops right there.
+      if (unelected.newer > seeking.ended) seeking.lookMs = this.#options.clock.monotonicMs();
+      seeking.ended = unelected.newer;
     }
+    return { fault: writerStopped(note), certain: "held" in unelected };
   }
 
-  /** Begins a term, after the one that is to be `ended` if that is given, and writes. */
-  async #takeOffice(ended: number | undefined): Promise<undefined> {
+  /** Begins a term, after the one that is to be `ended` if that is given, and writes. Answers why there is none. */
+  async #takeOffice(ended: number | undefined): Promise<Unelected | undefined> {
     const { path, session, durability, clock } = this.#options;
     let lane: Lane | undefined;
     let door: Door | undefined;
-    const { db, term, ownership } = this.#elected(ended);
+    const elected = this.#elect(ended);
+    if (!("db" in elected)) return elected;
+    const { db, term, ownership } = elected;
     try {
       const flushes = timedFlushes(clock);
       lane = openLane({ open: openingWith(db, () => openForWriting(path, durability)), seam: flushes.seam, term, keepsClaims: true });
@@ -267,19 +264,21 @@ export class Seat {
     }
   }
 
-  /** Throws `LaneHeld` where the write lock is not to be had, `TermOver` when somebody else has ended that term. */
-  #elected(ended: number | undefined): { readonly db: DatabaseSync; readonly term: number; readonly ownership: Ownership } {
+  #elect(ended: number | undefined): { readonly db: DatabaseSync; readonly term: number; readonly ownership: Ownership } | Unelected {
     const { path, durability } = this.#options;
     let db: DatabaseSync | undefined;
     try {
       db = openForWriting(path, durability);
       const begun = beginTerm(db, path, ended);
-      if (!begun) throw new TermOver(readTerm(db));
-      return { db, ...begun };
+      if (begun) return { db, ...begun };
+      const newer = readTerm(db);
+      db.close();
+      return { newer };
     } catch (error) {
       db?.close();
       const fault = openFault(path, error);
-      throw Fault.is(fault, "store.in-use") ? new LaneHeld(fault) : error;
+      if (Fault.is(fault, "store.in-use")) return { held: fault };
+      throw error;
     }
   }
 
@@ -306,22 +305,8 @@ export class Seat {
   }
 }
 
-/** Somebody stays inside a transaction on the file. */
-class LaneHeld extends Error {
-  readonly fault: Fault;
-  constructor(fault: Fault) {
-    super(fault.message);
-    this.fault = fault;
-  }
-}
-/** It is this one now. */
-class TermOver extends Error {
-  readonly term: number;
-  constructor(term: number) {
-    super(`the term is ${term}`);
-    this.term = term;
-  }
-}
+/** Why a term could not be begun: somebody stays inside a transaction on the file, or has begun a newer one than was to be ended. */
+type Unelected = { readonly held: Fault } | { readonly newer: number };
 
 const seekingSince = (nowMs: number, lostTerm: number | undefined): Role & { kind: "seeking" } => ({
   kind: "seeking",
