@@ -9,10 +9,11 @@ import type { Component, Mode, Uses } from "./component.ts";
 import { WorkContext } from "./work-context.ts";
 import type { Principal } from "./context.ts";
 import { bindUses } from "./handles.ts";
-import { Invocation, type InvocationFrame } from "./invocation.ts";
+import { Invocation } from "./invocation.ts";
 import type { Journal } from "./journal.ts";
 import type { NodeServices } from "./node.ts";
 import { refusalOf } from "./refusal.ts";
+import type { InvocationFrame } from "./run.ts";
 import type { Accepted } from "./schema.ts";
 import { checkTenant } from "./user-key.ts";
 

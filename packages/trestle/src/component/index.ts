@@ -27,7 +27,6 @@ export { historyOf } from "./history.ts";
 export type { HistoryOptions } from "./history.ts";
 export { Invocation } from "./invocation.ts";
 export { checkTenant, keyText, userKey } from "./user-key.ts";
-export type { InvocationFrame, RecoveryPoint, StreamRead } from "./invocation.ts";
 export { decodeJournal, journalKey } from "./journal.ts";
 export type { CallIdentity, Journal } from "./journal.ts";
 export { Lane } from "./lane.ts";
@@ -38,6 +37,9 @@ export type { NodeServices, Observer, Outside, OutsideCall, Span } from "./node.
 export { refusalOf } from "./refusal.ts";
 export { isRefused, refuse } from "./outcome.ts";
 export type { Refused } from "./outcome.ts";
+export type { StreamRead } from "./reading.ts";
+export type { RecoveryPoint } from "./recovery.ts";
+export type { InvocationFrame } from "./run.ts";
 export { indexEntries, listPage } from "./page.ts";
 export type { Page, PageQuery } from "./page.ts";
 export { acceptedAs, parse, parseNow, parseOrFault } from "./schema.ts";

@@ -5,7 +5,7 @@
  * Handlers may make several calls at once. Then the order in which they come back is chance, and the next run must not depend
  * on it: a recovery point is found by its identity, whatever its place; an answer is handed out only when those recovery
  * points have been passed again that were passed before it came (`Segment.open`). While a call is open nothing but calls may
- * be made (invocation.ts), so segments in between are empty and their order does not matter. A failure is handed out last, when
+ * be made (run.ts), so segments in between are empty and their order does not matter. A failure is handed out last, when
  * no other call is under way: `Promise.all` then ends with it, and no branch goes on calling behind a handler that gave up.
  */
 import type { Clock, Fault } from "../kernel/index.ts";
