@@ -203,7 +203,10 @@ export interface SendOptions {
   readonly at?: Instant;
   /** Default `normal`. Orders keys, never the messages of one key. */
   readonly priority?: "high" | "normal" | "low";
-  /** At most one waiting message with this key; a second one is dropped, and its `JobRef` names nothing. */
+  /**
+   * At most one waiting message with this key; a second one is dropped. That is decided in the commit, when `send` has answered: the `JobRef` of a dropped one names
+   * nothing (`cancel` answers `false`, `result` `unknown`). What all senders of a key want to know, the handler keeps in a record under that key.
+   */
   readonly unique?: string;
   /**
    * Handled once nothing more is sent under this key for `wait`, and at the latest `atMost` after the first (default: no limit): the last
