@@ -1,4 +1,6 @@
 /** Real servers, processes and broken networks for tests. */
+export { carryOut } from "./carry-out.ts";
+export type { CarriedOut, LiveHost, LiveLink, LiveTargets } from "./carry-out.ts";
 export { faultProxy } from "./fault-proxy.ts";
 export type { Direction, FaultProxy, FaultProxyOptions, Target } from "./fault-proxy.ts";
 export { freePort } from "./free-port.ts";

@@ -35,11 +35,14 @@ async function work({ path, name, seeds, first, step }: SimAsked): Promise<void>
   const { app, scenario } = ((await import(pathToFileURL(path).href)) as Readonly<Record<string, Simulation>>)[name] as Simulation;
   let sums = { seeds: 0, events: 0, virtualMs: 0, sometimes: new Map<string, boolean>() };
   let toldMs = systemClock.monotonicMs();
-  const tell = (message: SimTold): void => void (process.connected && process.send?.(message));
-  const tellSums = (): void => {
-    tell({ ...sums, sometimes: [...sums.sometimes] });
+  // Disconnecting before a message has left would lose it.
+  const tell = (message: SimTold): Promise<void> =>
+    new Promise((resolve) => (process.connected && process.send ? process.send(message, () => resolve()) : resolve()));
+  const tellSums = (): Promise<void> => {
+    const told = tell({ ...sums, sometimes: [...sums.sometimes] });
     sums = { seeds: 0, events: 0, virtualMs: 0, sometimes: new Map() };
     toldMs = systemClock.monotonicMs();
+    return told;
   };
   const { broken, result, trace } = await search(app, scenario, {
     signal: gone.signal,
@@ -49,16 +52,16 @@ async function work({ path, name, seeds, first, step }: SimAsked): Promise<void>
       sums.events += events;
       sums.virtualMs += virtualMs;
       for (const [what, held] of sometimes) sums.sometimes.set(what, held || sums.sometimes.get(what) === true);
-      if (systemClock.monotonicMs() - toldMs > tellEveryMs) tellSums();
+      if (systemClock.monotonicMs() - toldMs > tellEveryMs) void tellSums();
     },
   });
-  tellSums();
+  await tellSums();
   if (broken) {
     const page = result && trace && timeline(app.name, result, trace);
     const lines = trace?.map((line) => JSON.stringify(line)).join("\n");
-    tell({ broken: { code: broken.code, message: broken.message, remedy: broken.remedy, details: broken.details, page, trace: lines } });
+    await tell({ broken: { code: broken.code, message: broken.message, remedy: broken.remedy, details: broken.details, page, trace: lines } });
   }
-  process.disconnect?.();
+  if (process.connected) process.disconnect();
 }
 
 function* share(seeds: SimAsked["seeds"], first: number, step: number): Generator<string> {

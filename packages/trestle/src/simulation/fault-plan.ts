@@ -9,7 +9,7 @@ import type { Chance } from "./chance.ts";
 export const faultKinds = ["crash", "pause", "partition", "drop", "duplicate", "reorder", "clock-skew", "disk-full", "slow-disk", "unknown-commit"] as const;
 export type FaultKind = (typeof faultKinds)[number];
 
-/** One thing that goes wrong. Hosts are named as in the world: `node-1`, `store`. */
+/** One thing that goes wrong. Hosts are named as in the world: `node-1`, `store`; for a link `*` is any. */
 export type PlannedFault = { readonly atMs: number; readonly forMs: number } & (
   | { readonly kind: "crash"; readonly host: string; /** Of the store's host: its process alone, or its machine. */ readonly how?: "process" | "power" }
   | { readonly kind: "pause"; readonly host: string }
@@ -45,8 +45,12 @@ export function drawFaultPlan(chance: Chance, { kinds, nodes, clients, withinMs 
   const chosen = drawn.length > 0 || kinds.length === 0 ? drawn : [chance.pick(kinds)];
   const plan: PlannedFault[] = [];
   const hosts = [...nodes, "store"];
-  // A node and the store, or a client and a node: what really talks to each other.
+  // Everybody, all that one host says or hears, or one direction between two that really talk to each other.
   const link = (): { readonly from: string; readonly to: string } => {
+    const how = chance.next();
+    if (how < 0.4) return { from: "*", to: "*" };
+    if (how < 0.55) return { from: chance.pick(hosts), to: "*" };
+    if (how < 0.7) return { from: "*", to: chance.pick(hosts) };
     const node = chance.pick(nodes);
     const other = clients.length > 0 && chance.next() < 0.4 ? chance.pick(clients) : "store";
     return chance.next() < 0.5 ? { from: node, to: other } : { from: other, to: node };
@@ -101,6 +105,7 @@ export function drawFaultPlan(chance: Chance, { kinds, nodes, clients, withinMs 
 export function describeFault(fault: PlannedFault): string {
   const seconds = (ms: number) => `${Math.round(ms) / 1_000}s`;
   const lasts = `for ${seconds(fault.forMs)}`;
+  const side = (host: string) => (host === "*" ? "any host" : host);
   const what = (): string => {
     switch (fault.kind) {
       case "crash":
@@ -108,13 +113,13 @@ export function describeFault(fault: PlannedFault): string {
       case "pause":
         return `${fault.host}: stands still ${lasts}`;
       case "partition":
-        return `${fault.from} ${fault.bothWays ? "and" : "to"} ${fault.to}: ${fault.clogged ? "held up" : "cut off"} ${lasts}`;
+        return `${side(fault.from)} ${fault.bothWays ? "and" : "to"} ${side(fault.to)}: ${fault.clogged ? "held up" : "cut off"} ${lasts}`;
       case "drop":
-        return `${fault.from} to ${fault.to}: ${fault.share * 100} % lost ${lasts}`;
+        return `${side(fault.from)} to ${side(fault.to)}: ${fault.share * 100} % lost ${lasts}`;
       case "duplicate":
-        return `${fault.from} to ${fault.to}: ${fault.share * 100} % come twice ${lasts}`;
+        return `${side(fault.from)} to ${side(fault.to)}: ${fault.share * 100} % come twice ${lasts}`;
       case "reorder":
-        return `${fault.from} to ${fault.to}: up to ${fault.delayMs} ms late ${lasts}`;
+        return `${side(fault.from)} to ${side(fault.to)}: up to ${fault.delayMs} ms late ${lasts}`;
       case "clock-skew":
         return fault.drift === 0 ? `${fault.host}: clock set by ${seconds(fault.byMs)}` : `${fault.host}: clock ${fault.drift * 100} % fast ${lasts}`;
       case "disk-full":

@@ -2,7 +2,7 @@
 import { Fault } from "../kernel/index.ts";
 import type { Reader, Store } from "../store/index.ts";
 
-/** For looks only: a commit that writes nothing is true by itself, since the world stands still. */
+/** For looks only. The world stands still meanwhile, so what was read stands together; only what a node kept from before can be old. */
 export function lookingStore(there: () => Store): Store {
   const read = new Proxy({} as Reader, {
     get: (_target, name) => {
@@ -23,8 +23,14 @@ export function lookingStore(there: () => Store): Store {
       return there().epoch;
     },
     read,
-    async commit({ writes }) {
+    async commit({ expects, writes }) {
       if (writes.length > 0) refuse();
+      const keys: string[] = [];
+      for (const expectation of expects) {
+        if (expectation.kind === "record" && ((await read.records([expectation.key]))[0]?.version ?? 0) !== expectation.version) keys.push(expectation.key);
+        if (expectation.kind === "stream" && (await read.streamVersion(expectation.stream)) !== expectation.version) keys.push(expectation.stream);
+      }
+      if (keys.length > 0) return { ok: false, refused: "conflict", keys };
       const { epoch, n } = await read.head();
       return { ok: true, epoch, n };
     },

@@ -47,6 +47,14 @@ export interface CallOptions {
 
 const between = (chance: Random, [least, most]: readonly [number, number]): number => least + chance.next() * (most - least);
 
+const worseOf = (a: Link, b: Link): Link => ({
+  drop: Math.max(a.drop, b.drop),
+  duplicate: Math.max(a.duplicate, b.duplicate),
+  delayMs: Math.max(a.delayMs, b.delayMs),
+  cut: a.cut || b.cut,
+  clogged: a.clogged || b.clogged,
+});
+
 const undisturbed: Link = Object.freeze({ drop: 0, duplicate: 0, delayMs: 0, cut: false, clogged: false });
 
 export class Network {
@@ -63,22 +71,24 @@ export class Network {
     this.#resetMs = resetMs;
   }
 
-  /** What disturbs messages from one host to another: one direction only. */
+  /** What disturbs messages from one host to another, in this direction only. `*` is any host. */
   disturb(from: string, to: string, change: Partial<Link>): void {
     const name = `${from} ${to}`;
-    const link: Link = { ...(this.#links.get(name) ?? undisturbed), ...change };
-    this.#links.set(name, link);
-    if (link.clogged) return;
-    for (const send of this.#clogged.get(name)?.splice(0) ?? []) send();
+    this.#links.set(name, { ...(this.#links.get(name) ?? undisturbed), ...change });
+    if (change.clogged === false) this.#unclog();
+  }
+
+  /** What was held up is sent, and held up again where it still has to be. */
+  #unclog(): void {
+    const held = [...this.#clogged.values()].flat();
+    this.#clogged.clear();
+    for (const send of held) send();
   }
 
   /** Every link is as it was at the beginning. */
   heal(): void {
-    for (const name of this.#links.keys()) {
-      const [from, to] = name.split(" ") as [string, string];
-      this.disturb(from, to, undisturbed);
-    }
     this.#links.clear();
+    this.#unclog();
   }
 
   /** One way, at most once. `arrive` runs in the life that the other host then has. */
@@ -185,7 +195,13 @@ export class Network {
   }
 
   #link(from: Host, to: Host): Link {
-    return from === to ? undisturbed : (this.#links.get(`${from.name} ${to.name}`) ?? undisturbed);
+    if (from === to || this.#links.size === 0) return undisturbed;
+    let link: Link = undisturbed;
+    for (const name of [`${from.name} ${to.name}`, `${from.name} *`, `* ${to.name}`, "* *"]) {
+      const one = this.#links.get(name);
+      if (one) link = link === undisturbed ? one : worseOf(link, one);
+    }
+    return link;
   }
   /** Each direction of each link draws from its own stream: a fault that is left out changes nothing where it was not. */
   #chance(from: Host, to: Host): Random {

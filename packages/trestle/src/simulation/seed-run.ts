@@ -78,6 +78,8 @@ export interface SeedFailure {
   readonly what: string;
   readonly atMs: number;
   readonly error?: unknown;
+  /** What `always` was told. */
+  readonly details?: unknown;
 }
 
 interface Broken {
@@ -91,6 +93,8 @@ const restartAfterMs = 300;
 const lookEveryMs = 250;
 /** It has come to rest when nothing was committed for so long: longer than most things that are tried again wait. */
 const restMs = 5_000;
+/** An app with a schedule never rests: from then on it is looked at all the same. */
+const neverRestsMs = 20_000;
 
 export async function runSeed(scene: Scene, seed: string, options: SeedOptions = {}): Promise<SeedResult> {
   return new SeedRun(scene, seed, options).result();
@@ -106,6 +110,8 @@ class SeedRun {
   readonly #world: World;
   readonly #network: Network;
   readonly #plan: FaultPlan;
+  /** When something goes wrong in this seed, whatever part of its plan is carried out. */
+  readonly #moments: readonly number[];
   readonly #nodes: Host[] = [];
   readonly #running = new Map<Life, Node>();
   #failure: SeedFailure | undefined;
@@ -115,6 +121,9 @@ class SeedRun {
   #answered = 0;
   #failed = 0;
   #checking = false;
+  /** What promises look at, and how many commits there were when they last did. */
+  #open: object | undefined;
+  #looked = { store: undefined as Store | undefined, commits: 0 };
   readonly #sometimes = new Map<string, boolean>();
 
   constructor(scene: Scene, seed: string, options: SeedOptions) {
@@ -135,6 +144,7 @@ class SeedRun {
       withinMs: scene.forMs,
     });
     this.#plan = options.plan ?? plan;
+    this.#moments = plan.flatMap(({ atMs, forMs }) => [atMs, Math.min(scene.forMs, atMs + forMs)]);
   }
 
   async result(): Promise<SeedResult> {
@@ -144,7 +154,7 @@ class SeedRun {
     process.on("unhandledRejection", uncaught);
     const unlisten = onAssertion({
       always: (promise, holds, details) => {
-        if (!holds) this.#fail("always", details === undefined ? promise : `${promise} ${JSON.stringify(details)}`);
+        if (!holds) this.#fail("always", promise, undefined, details);
       },
       sometimes: (what, holds) => void this.#sometimes.set(what, holds || this.#sometimes.get(what) === true),
     });
@@ -190,8 +200,8 @@ class SeedRun {
     };
   }
 
-  #fail(kind: SeedFailure["kind"], what: string, error?: unknown): void {
-    this.#failure ??= { kind, what, atMs: this.#world.nowMs, ...(error !== undefined && { error }) };
+  #fail(kind: SeedFailure["kind"], what: string, error?: unknown, details?: unknown): void {
+    this.#failure ??= { kind, what, atMs: this.#world.nowMs, ...(error !== undefined && { error }), ...(details !== undefined && { details }) };
   }
 
   // ---- nodes ----------------------------------------------------------------------------------------------------------
@@ -289,9 +299,13 @@ class SeedRun {
       life.fetch = simulatedFetch(life, { network: this.#network, find: (url) => this.#find(url) });
       const chance = chanceOf(life.random);
       const reach = reachOf(this.#scene.uses, { life, network: this.#network, observer, chance, nodes: this.#nodes, running: this.#running });
+      // Most requests that nothing happens to show nothing: two of three are asked just before something begins, or ends.
+      const moment = (): number =>
+        this.#moments.length === 0 || chance.next() < 0.33 ? chance.next() * forMs : chance.pick(this.#moments) - chance.next() * 20;
+      const moments = Array.from({ length: times }, moment).sort((a, b) => a - b);
       void (async () => {
-        for (let time = 0; time < times && !this.#healed; time++) {
-          await sleep(life.clock, (chance.next() * 2 * forMs) / (times + 1));
+        for (const atMs of moments) {
+          await sleep(life.clock, atMs - life.clock.monotonicMs());
           if (this.#healed) return;
           this.#inFlight++;
           try {
@@ -315,6 +329,9 @@ class SeedRun {
   #checkAlways(observer: Node, store: SqliteStore | undefined): void {
     // An open transaction is seen by its own connection only; what it commits is looked at when it is durable.
     if (this.#checking || !store || store.whenNoTransaction() !== undefined) return;
+    const { commits } = store.stats();
+    if (this.#looked.store === store && this.#looked.commits === commits) return; // a flush of claims
+    this.#looked = { store, commits };
     this.#checking = true;
     this.#world.hold(
       this.#broken(this.#scene.always, observer).then((broken) => {
@@ -325,7 +342,7 @@ class SeedRun {
   }
 
   async #broken(promises: Scene["always"], observer: Node): Promise<Broken | undefined> {
-    const open = Object.fromEntries(Object.entries(this.#scene.uses).map(([name, component]) => [name, observer.open(component as never)]));
+    const open = (this.#open ??= Object.fromEntries(Object.entries(this.#scene.uses).map(([name, component]) => [name, observer.open(component as never)])));
     for (const [promise, holds] of promises) {
       try {
         if (!(await holds(open as never))) return { promise };
@@ -342,12 +359,16 @@ class SeedRun {
     heal();
     const untilMs = this.#world.nowMs + restWithinMs;
     let broken: Broken | undefined;
+    let lookAnywayAtMs = this.#world.nowMs + neverRestsMs;
     for (let [restedSinceMs, head] = [this.#world.nowMs, -1]; ;) {
       await sleep(life.clock, lookEveryMs);
       const { n } = await store().read.head();
       if (n !== head || this.#inFlight > 0) [restedSinceMs, head] = [this.#world.nowMs, n];
       const isOver = this.#world.nowMs > untilMs;
-      if (this.#world.nowMs - restedSinceMs >= restMs || isOver) {
+      const isRested = this.#world.nowMs - restedSinceMs >= restMs;
+      const isPatient = this.#world.nowMs >= lookAnywayAtMs;
+      if (isRested || isPatient || isOver) {
+        lookAnywayAtMs = this.#world.nowMs + restMs;
         broken = await this.#broken(this.#scene.eventually, observer);
         if (!broken && this.#inFlight === 0) return void (this.#done = true);
       }
@@ -359,7 +380,8 @@ class SeedRun {
 }
 
 function isWeather(error: unknown): boolean {
-  if (Fault.is(error)) return weather.test(error.code);
+  // A node that does not start says why in the cause.
+  if (Fault.is(error)) return weather.test(error.code) || (error.code.startsWith("lifecycle.") && isWeather(error.cause));
   return error instanceof TypeError && error.message === "fetch failed";
 }
 

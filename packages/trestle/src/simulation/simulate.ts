@@ -174,8 +174,14 @@ async function shrink(
   return { smallest: best, clients, times };
 }
 
+/** What a promise threw while it was judged, in a line. */
+function thrown(error: unknown): string {
+  if (error === undefined) return "";
+  return `, for it threw ${error instanceof Error ? `${error.name}: ${error.message}` : String(error)}`;
+}
+
 function report(app: App, { seed, failure, plan }: SeedResult, clients: number, times: number): Fault {
-  const { kind, what, atMs, error } = failure as NonNullable<SeedResult["failure"]>;
+  const { kind, what, atMs, error, details } = failure as NonNullable<SeedResult["failure"]>;
   const said = { always: "does not always hold", eventually: "does not hold in the end", client: "", node: "", uncaught: "was thrown and nobody caught it" }[
     kind
   ];
@@ -183,6 +189,8 @@ function report(app: App, { seed, failure, plan }: SeedResult, clients: number, 
   return Fault.create(
     "simulation.promise-broken",
     `${app.name}: ${JSON.stringify(what)} ${said}`.trimEnd() +
+      (kind === "always" || kind === "eventually" ? thrown(error) : "") +
+      (details === undefined ? "" : ` (${JSON.stringify(details)})`) +
       `\n  seed ${seed}, after ${Math.round(atMs) / 1_000} s of its time, ${needed}, ${clients} ${clients === 1 ? "client" : "clients"} with ${times} calls each`,
     `Run it again with seeds: ["${seed}"].`,
     { details: { seed, kind, promise: what, atMs, plan, clients, times }, ...(error !== undefined && { cause: error }) },

@@ -65,7 +65,7 @@ export function timeline(app: string, result: SeedResult, lines: readonly TraceL
   if (failure) {
     const y = yOf(rows.length);
     parts.push(
-      `<g class="broken"><rect x="0" y="${y - 12}" width="${width}" height="26"/><text x="12" y="${y + 5}">${seconds(failure.atMs)} ${escaped(failure.what)}</text></g>`,
+      `<g class="broken" id="end"><rect x="0" y="${y - 12}" width="${width}" height="26"/><text x="12" y="${y + 5}">${seconds(failure.atMs)} ${escaped(failure.what)}</text></g>`,
     );
   }
   return page(
@@ -128,6 +128,7 @@ body { margin: 0; font: 14px/1.5 system-ui, sans-serif; color: var(--ink); backg
 header { padding: 20px 24px 4px; max-width: 60rem; }
 h1 { font-size: 20px; margin: 0 0 4px; } h2 { font-size: 14px; margin: 12px 0 2px; } p, ul { margin: 0 0 4px; } ul { padding-left: 20px; }
 .drawing { overflow-x: auto; padding: 12px 24px 32px; }
+.what a { color: inherit; }
 .what { color: var(--broken); font-weight: 600; }
 code { font: 13px ui-monospace, monospace; }
 svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
@@ -137,7 +138,7 @@ svg .message text { text-anchor: middle; fill: var(--message); font-size: 11px; 
 svg .fault rect { fill: var(--faultground); } svg .fault text { fill: var(--fault); } svg .broken rect { fill: var(--brokenground); } svg .broken text { fill: var(--broken); font-weight: 600; }
 </style></head><body>
 <header><h1>${escaped(app)}, seed ${escaped(seed)}</h1>
-<p class="what">${escaped(failure?.what ?? "every promise held")}</p>
+<p class="what">${failure ? `<a href="#end">${escaped(failure.what)}</a> does not hold` : "every promise held"}</p>
 <p>${events} events, hash <code>${escaped(hash)}</code>${shown < all ? `; the last ${shown} that say something are drawn` : ""}.</p>
 <h2>What went wrong in the world</h2><ul>${faults}</ul></header>
 <div class="drawing">${drawing}</div></body></html>

@@ -6,7 +6,7 @@
  * States of what is written: *written* (its batch has ended), *durable* (flushed). Where the power goes while something is written, the disk may have
  * got it or not, all of it or nothing: SQLite's log has checksums, so a torn end counts as nothing.
  */
-import { DatabaseSync } from "node:sqlite";
+import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { Fault, type Clock, type Ids } from "../kernel/index.ts";
 import { openForWriting } from "./connection.ts";
 import { engineStore, type SqliteStore } from "./engine.ts";
@@ -25,6 +25,7 @@ export class MemoryDisk {
   /** While it is, no batch ends: `store.disk-full`. */
   full = false;
   #inBatch = false;
+  readonly #statements: Readonly<Record<"begin" | "release" | "batch" | "commit", StatementSync>>;
 
   /** `image`: a store as `image()` made it; left out, a new one. */
   constructor(image?: Uint8Array) {
@@ -34,7 +35,13 @@ export class MemoryDisk {
       this.db.deserialize(image);
       this.db.exec("pragma journal_mode = memory; pragma trusted_schema = 0");
     }
-    this.db.exec("savepoint durable");
+    this.#statements = {
+      begin: this.db.prepare("savepoint durable"),
+      release: this.db.prepare("release durable"),
+      batch: this.db.prepare("savepoint batch"),
+      commit: this.db.prepare("release batch"),
+    };
+    this.#statements.begin.run();
   }
 
   /** Everything that is durable, as bytes. */
@@ -49,8 +56,8 @@ export class MemoryDisk {
 
   flush(): void {
     // `on conflict rollback` in a user's statement ends every savepoint.
-    if (this.db.isTransaction) this.db.exec("release durable");
-    this.db.exec("savepoint durable");
+    if (this.db.isTransaction) this.#statements.release.run();
+    this.#statements.begin.run();
   }
 
   /** What was written and not flushed is kept whole, or lost. An open batch is lost in any case. */
@@ -62,13 +69,13 @@ export class MemoryDisk {
 
   readonly seam = (): TransactionSeam => ({
     begin: () => {
-      if (!this.db.isTransaction) this.db.exec("savepoint durable");
-      this.db.exec("savepoint batch");
+      if (!this.db.isTransaction) this.#statements.begin.run();
+      this.#statements.batch.run();
       this.#inBatch = true;
     },
     commit: () => {
       if (this.full) throw Object.assign(new Error("database or disk is full"), { errcode: diskFull });
-      this.db.exec("release batch");
+      this.#statements.commit.run();
       this.#inBatch = false;
     },
     rollback: () => this.#rollback(),

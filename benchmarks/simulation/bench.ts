@@ -1,0 +1,89 @@
+/**
+ * How many worlds a minute: `npm run bench -- simulation [--seconds 5] [--json] [--check]`. Compares with nothing; one process, so one core.
+ *
+ *   events    ten hosts that do nothing but sleep and wake: events a second, without any store
+ *   seeds     one node, one client, five idempotent requests of which each sends a job: about 200 events and 20 commits a seed, the store copied
+ *             from an image; seeds a second
+ *
+ * `--check` fails below 300,000 events and 500 seeds a second.
+ */
+import { tmpdir } from "node:os";
+import { parseArgs } from "node:util";
+import { app, post, queue, records, service } from "trestle";
+import { sleep } from "trestle/kernel";
+import { scenario, search } from "trestle/simulation";
+import { z } from "zod";
+import { World } from "../../packages/trestle/src/simulation/world.ts";
+import { machine } from "../harness/machine.ts";
+
+const { values } = parseArgs({ options: { seconds: { type: "string", default: "5" }, json: { type: "boolean" }, check: { type: "boolean" } } });
+const forMs = Number(values.seconds) * 1_000;
+
+/** As fast as it gets: V8 has compiled everything after the first second. */
+async function events(): Promise<number> {
+  const world = new World({ seed: "bench" });
+  for (let n = 0; n < 10; n++) {
+    world.host(`host-${n}`).boot((life) => {
+      void (async () => {
+        for (;;) await sleep(life.clock, 1 + life.random.next());
+      })();
+    });
+  }
+  const run = async (ms: number): Promise<number> => {
+    const [fromMs, before] = [performance.now(), world.happened];
+    await world.run(() => performance.now() - fromMs > ms);
+    return (world.happened - before) / ((performance.now() - fromMs) / 1_000);
+  };
+  await run(1_000);
+  return run(forMs);
+}
+
+const done = records("done", { key: z.string(), value: z.int() });
+const work = queue("work", { input: z.object({ id: z.string() }), uses: { done } }, ({ id }, { done }) => void done.put(id, 1));
+const door = service(
+  "door",
+  { uses: { work, done } },
+  {
+    ask: post("/asks", { body: z.object({ id: z.string() }), idempotent: true }, ({ body: { id } }, { work, done }) => {
+      done.put(id, 0);
+      work.send({ id });
+      return {};
+    }),
+  },
+);
+const small = scenario(app("small", [door, work]), {
+  uses: { door, done },
+  nodes: 1,
+  for: "1s",
+  faults: {},
+  clients: { count: 1, times: 5, each: async ({ door }, chance) => void (await door.ask({ body: { id: chance.id() } })) },
+  eventually: { "all is done": async ({ done }) => (await done.list({ limit: 100 })).items.every((times) => times === 1) },
+});
+
+async function seeds(): Promise<{ readonly perSec: number; readonly events: number }> {
+  const run = async (ms: number) => {
+    const over = new AbortController();
+    const fromMs = performance.now();
+    let n = 0;
+    const found = await search(small.app, small.scenario, {
+      seeds: (function* () {
+        while (performance.now() - fromMs < ms) yield `0x${(++n).toString(16)}`;
+      })(),
+      signal: over.signal,
+    });
+    if (found.broken) throw found.broken;
+    return { perSec: found.seeds / ((performance.now() - fromMs) / 1_000), events: found.events / found.seeds };
+  };
+  await run(3_000);
+  return run(forMs);
+}
+
+const eventsPerSec = Math.round(await events());
+const { perSec, events: eventsPerSeed } = await seeds();
+const result = { subject: "simulation", machine: machine(tmpdir()), eventsPerSec, seedsPerSec: Math.round(perSec), eventsPerSeed: Math.round(eventsPerSeed) };
+process.stdout.write(
+  values.json
+    ? `${JSON.stringify(result, undefined, 2)}\n`
+    : `${eventsPerSec} events/s without a store (bar 300000)\n${result.seedsPerSec} seeds/s of ${result.eventsPerSeed} events (bar 500)\n`,
+);
+if (values.check && (eventsPerSec < 300_000 || perSec < 500)) process.exitCode = 1;
