@@ -11,7 +11,7 @@ runCases("disk in memory", 1, () => {
   const { clock, ids } = caseTools();
   const disk = new MemoryDisk();
   const moment = () => new Promise<void>((resolve) => clock.soon(resolve));
-  const store = openOnMemoryDisk(disk, { clock, timing: { write: moment, flush: moment } });
+  const store = openOnMemoryDisk(disk, { clock, ids, timing: { write: moment, flush: moment } });
   return Promise.resolve({
     subject: { store, clock, ids },
     close: async () => {
@@ -31,6 +31,7 @@ function opened(disk = new MemoryDisk()) {
   let flush: (() => void) | undefined;
   const store = openOnMemoryDisk(disk, {
     clock,
+    ids,
     timing: { write: () => Promise.resolve(), flush: () => new Promise((resolve) => (flush = resolve)) },
   });
   const written = async () => {
