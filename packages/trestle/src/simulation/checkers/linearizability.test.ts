@@ -269,6 +269,28 @@ test("forty adds of unknown outcome that do the same are tried one after the oth
   assert.ok(wrong.explored.states < 1_000, `${wrong.explored.states} configurations`);
 });
 
+test("of operations of unknown outcome that led to the same state, those that were not needed are still there", () => {
+  const adds = [1, 2, 3].map((amount, process) => ({ process, call: { kind: "add", amount }, invokedAt: 0, outcome: "unknown" }) as const);
+  const reads = (...results: readonly number[]) =>
+    results.map((result, i) => ({ process: "reader", call: { kind: "read" }, invokedAt: 10 * i + 1, returnedAt: 10 * i + 2, outcome: "ok", result }) as const);
+
+  // 3 is 1 + 2, with 3 left, or 3, with 1 and 2 left.
+  for (const results of [
+    [3, 4, 6],
+    [3, 5, 6],
+    [3, 6],
+    [1, 3, 6],
+    [1, 4, 6],
+  ])
+    assert.equal(checkLinearizable([...adds, ...reads(...results)], counter()).verdict, "ok", `${results}`);
+  for (const results of [
+    [3, 7],
+    [1, 3, 5],
+    [4, 5],
+  ])
+    assert.equal(checkLinearizable([...adds, ...reads(...results)], counter()).verdict, "violation", `${results}`);
+});
+
 test("a violation on one key stands beside another key that was given up", () => {
   const many = Array.from(
     { length: 30 },

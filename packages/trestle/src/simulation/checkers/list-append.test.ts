@@ -77,6 +77,7 @@ test("two that each read what the other one then changes: G2-item, write skew on
 test("two that see two others in different orders (a long fork): G2-item, and with snapshot isolation G-nonadjacent", () => {
   assert.deepEqual(kinds(["ax1", "ay1", "rx1 ry", "rx ry1"]), ["G2-item"]);
   assert.deepEqual(kinds(["ax1", "ay1", "rx1 ry", "rx ry1"], { isolation: "snapshot-isolation" }), ["G-nonadjacent"]);
+  assert.deepEqual(kinds(["ax1", "ay1 az1", "rx1 ry", "rx rz1"], { isolation: "snapshot-isolation" }), ["G-nonadjacent"], "also where nobody ever read y");
 });
 
 test("a transaction that does not find its own appends, or what it had read, is internally inconsistent", () => {

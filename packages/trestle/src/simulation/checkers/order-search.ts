@@ -3,7 +3,7 @@
  * memory of the configurations it was in: J. Wing and C. Gong, "Testing and Verifying Concurrent Objects" (1993), with the memory of
  * G. Lowe, "Testing for linearizability" (2017), as in Porcupine. It serves both orders that are asked for:
  *
- * `real-time`: an operation that had returned before another one was invoked comes before it (linearizability).
+ * `real-time`: an operation that had returned before another one was invoked comes before it (linearizability). All are of one key.
  * `program`: the operations of a process come in its order, and nothing else is asked (sequential consistency).
  *
  * Operations with an answer are divided into chains, in which each follows the one before: per process, or, in real time, per caller of
@@ -91,7 +91,7 @@ export function searchOrder<State, Call, Result>(
   }
   const pending = Int32Array.from(unanswered);
   const chains = realTime ? callers(operations, ends) : sequences(operations);
-  const predecessor = realTime ? sameBefore(operations, pending, specification) : lastBefore(operations, pending);
+  const predecessor = realTime ? sameBefore(operations, pending, specification.effect) : lastBefore(operations, pending);
 
   const columnsOfKeys = new Map<unknown, number>();
   const firstState = chains.length;
@@ -297,21 +297,19 @@ function sequences(operations: History): number[][] {
     .filter((own) => own.length > 0);
 }
 
-/** Of each pending operation, the one before it that would do the same to the same object; -1 when there is none. */
+/** Of each pending operation, the one before it that would do the same; -1 when there is none. */
 function sameBefore<State, Call, Result>(
   operations: History<Call, Result>,
   pending: Int32Array,
-  { effect, key }: Specification<State, Call, Result>,
+  effect: Specification<State, Call, Result>["effect"],
 ): Int32Array {
   const before = new Int32Array(operations.length).fill(-1);
-  if (!effect || pending.length === 0) return before;
-  const at = (place: number) => operations[place] as Operation<Call, Result>;
-  const last = new Map<unknown, Map<unknown, number>>();
-  for (const place of sortBy([...pending], (place) => at(place).invokedAt)) {
-    const name = key ? key(at(place)) : at(place).key;
-    const effects = last.get(name) ?? new Map<unknown, number>();
-    before[place] = effects.get(effect(at(place))) ?? -1;
-    last.set(name, effects.set(effect(at(place)), place));
+  const last = new Map<unknown, number>();
+  for (const place of sortBy([...pending], (place) => (operations[place] as Operation).invokedAt)) {
+    const does = effect?.(operations[place] as Operation<Call, Result>);
+    if (does === undefined) continue;
+    before[place] = last.get(does) ?? -1;
+    last.set(does, place);
   }
   return pending.map((place) => before[place] as number);
 }

@@ -15,7 +15,7 @@ export interface Specification<State = unknown, Call = unknown, Result = unknown
   observes?(operation: Operation<Call, Result>): boolean;
   /**
    * What this operation does if it takes effect, whoever asked for it and whenever: of two with an unknown outcome and the same effect only the one that was asked for first
-   * is tried, and then the other one. Default: each is tried by itself.
+   * is tried, and then the other one. `undefined`: it is tried by itself.
    */
   effect?(operation: Operation<Call, Result>): unknown;
   /** Operations with different keys have nothing to do with each other. Default: their `key`. */

@@ -64,6 +64,12 @@ test("a read may be as old as the bound allows, counted from the answer to the f
     [["stale", [5, 1]]],
   );
   assert.equal(checkStaleness(history, { maxMs: 14 }).problems.length, 2);
+  const [first, second, ...rest] = versioned("a:w1", "a:w2", "a:w3", "b:r1") as [Operation<VersionedCall, Versioned>, Operation<VersionedCall, Versioned>];
+  const late = [first, { ...second, process: "c", returnedAt: 29 }, ...rest]; // version 3 was acknowledged first, at 25
+  assert.deepEqual(
+    checkStaleness(late, { maxMs: 4 }).problems.map(({ operations }) => operations),
+    [[3, 2]],
+  );
   assert.deepEqual(checkStaleness(versioned("a:w1", "b:rx0"), { maxMs: 0 }).problems, [], "another key");
 });
 

@@ -50,7 +50,7 @@ export function withSeeds(file: string, runs: number, run: (random: Random, seed
 /** Times of processes that do one thing after the other; on a scale so small that many fall together. What is to be called and answered is left to the caller. */
 export function randomTimes(
   random: Random,
-  { processes, each, span }: { readonly processes: number; readonly each: number; readonly span: number },
+  { processes, each, span, unknown = 0.2 }: { readonly processes: number; readonly each: number; readonly span: number; readonly unknown?: number },
 ): Operation<undefined>[] {
   const operations: Operation<undefined>[] = [];
   for (let process = 0; process < processes; process++) {
@@ -58,7 +58,7 @@ export function randomTimes(
     for (let i = 1 + below(random, each); i > 0; i--) {
       const invokedAt = moment;
       moment += below(random, span);
-      if (chance(random, 0.2)) operations.push({ process, call: undefined, invokedAt, outcome: "unknown" });
+      if (chance(random, unknown)) operations.push({ process, call: undefined, invokedAt, outcome: "unknown" });
       else operations.push({ process, call: undefined, invokedAt, outcome: "ok", returnedAt: moment });
       moment += below(random, span >> 1);
     }
