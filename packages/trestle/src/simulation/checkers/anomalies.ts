@@ -1,5 +1,5 @@
 /** Cycles in a graph of dependencies between transactions, and what they are called. */
-import { DependencyGraph, numbers } from "./dependency-graph.ts";
+import { DependencyGraph } from "./dependency-graph.ts";
 
 /** Kinds of edges, one bit each. `via` is the second half of an `rw` that goes through a joint. */
 export const dependency = { ww: 1, wr: 2, rw: 4, via: 8, process: 16, realtime: 32 } as const;
@@ -28,10 +28,18 @@ export interface Cycle {
  */
 export function nameCycles(graph: DependencyGraph, isolation: Isolation, order: "none" | "process" | "realtime"): Cycle[] {
   const data = isolation === "read-committed" ? ww | wr : ww | wr | rw | via;
-  return graph.components(data | (order === "none" ? 0 : dependency[order])).flatMap((component) => gravest(graph, component, isolation, order));
+  return graph.components(data | (order === "none" ? 0 : dependency[order])).flatMap((component) => {
+    const found = gravest(graph.part(component), isolation, order);
+    return found ? [{ anomaly: found.anomaly, steps: stepsOf(graph, found.edges) }] : [];
+  });
 }
 
-function gravest(graph: DependencyGraph, component: readonly number[], isolation: Isolation, order: "none" | "process" | "realtime"): Cycle[] {
+/** In a part of the graph, whose labels are the edges of the whole. */
+function gravest(
+  part: DependencyGraph,
+  isolation: Isolation,
+  order: "none" | "process" | "realtime",
+): { readonly anomaly: Cycle["anomaly"]; readonly edges: readonly number[] } | undefined {
   const orders =
     order === "none"
       ? [{ kept: 0, suffix: "" as const }]
@@ -41,34 +49,34 @@ function gravest(graph: DependencyGraph, component: readonly number[], isolation
         ];
   for (const { kept, suffix } of orders) {
     const looks: [Anomaly, () => readonly number[] | undefined][] = [
-      ["G0", () => shortest(graph, component, ww | kept)],
-      ["G1c", () => shortest(graph, component, ww | wr | kept)],
+      ["G0", () => shortest(part, ww | kept)],
+      ["G1c", () => shortest(part, ww | wr | kept)],
     ];
-    if (isolation !== "read-committed") looks.push(["G-single", () => withOneRw(graph, component, ww | wr | kept)]);
-    if (isolation === "snapshot-isolation") looks.push(["G-nonadjacent", () => withoutTwoRwInARow(graph, component, ww | wr | kept)]);
-    if (isolation === "serializable") looks.push(["G2-item", () => shortest(graph, component, ww | wr | rw | via | kept)]);
+    if (isolation !== "read-committed") looks.push(["G-single", () => withOneRw(part, ww | wr | kept)]);
+    if (isolation === "snapshot-isolation") looks.push(["G-nonadjacent", () => withoutTwoRwInARow(part, ww | wr | kept)]);
+    if (isolation === "serializable") looks.push(["G2-item", () => shortest(part, ww | wr | rw | via | kept)]);
     for (const [anomaly, look] of looks) {
       const edges = look();
-      if (edges) return [{ anomaly: `${anomaly}${suffix}`, steps: stepsOf(graph, edges) }];
+      if (edges) return { anomaly: `${anomaly}${suffix}`, edges };
     }
   }
-  return []; // with snapshot isolation: each of its cycles has two `rw` in a row
+  return undefined; // with snapshot isolation: each of its cycles has two `rw` in a row
 }
 
 /** How many edges a search for a short cycle looks at. One that goes through a given node is always found first. */
 const budgetOf = (graph: DependencyGraph) => ({ left: Math.max(5_000_000, 4 * graph.edges) });
 
-function shortest(graph: DependencyGraph, within: readonly number[], kinds: number): readonly number[] | undefined {
+/** Of these searches each answers with labels. */
+function shortest(graph: DependencyGraph, kinds: number): readonly number[] | undefined {
   const budget = budgetOf(graph);
   let best: readonly number[] | undefined;
   let length = Infinity;
-  for (const component of graph.components(kinds, within)) {
-    const nodes = new Set(component);
+  for (const component of graph.components(kinds)) {
     for (const node of component) {
       if (graph.isJoint(node)) continue;
-      const cycle = graph.path(node, node, kinds, (other) => nodes.has(other), budget);
+      const cycle = graph.path(node, node, kinds, budget);
       if (cycle && stepsOf(graph, cycle).length < length) {
-        best = cycle;
+        best = cycle.map((edge) => graph.label(edge));
         length = stepsOf(graph, cycle).length;
       }
       if (length <= 2 || (best && budget.left <= 0)) return best;
@@ -78,46 +86,31 @@ function shortest(graph: DependencyGraph, within: readonly number[], kinds: numb
 }
 
 /** One `rw`, and a way back over the other kinds. */
-function withOneRw(graph: DependencyGraph, component: readonly number[], kinds: number): readonly number[] | undefined {
-  const nodes = new Set(component);
-  const inside = (node: number) => nodes.has(node);
+function withOneRw(graph: DependencyGraph, kinds: number): readonly number[] | undefined {
   const budget = budgetOf(graph);
-  const { starts, order } = graph.index();
   let best: readonly number[] | undefined;
-  for (const node of component) {
-    for (let at = starts[node] as number; at < (starts[node + 1] as number); at++) {
-      const edge = order[at] as number;
-      if (graph.kind(edge) !== rw || !inside(graph.to(edge))) continue;
-      const back = graph.path(graph.to(edge), node, kinds | via, inside, budget);
-      if (back && (best === undefined || stepsOf(graph, [edge, ...back]).length < stepsOf(graph, best).length)) best = [edge, ...back];
-      if (budget.left <= 0) return best;
-    }
+  let length = Infinity;
+  for (let edge = 0; edge < graph.edges && length > 2 && budget.left > 0; edge++) {
+    if (graph.kind(edge) !== rw) continue;
+    const back = graph.path(graph.to(edge), graph.from(edge), kinds | via, budget);
+    if (!back || stepsOf(graph, [edge, ...back]).length >= length) continue;
+    best = [edge, ...back].map((each) => graph.label(each));
+    length = stepsOf(graph, [edge, ...back]).length;
   }
   return best;
 }
 
 /** A closed walk: over a graph that has each node twice, as reached over an `rw`, from where no other one may be taken, and as reached otherwise. */
-function withoutTwoRwInARow(graph: DependencyGraph, component: readonly number[], kinds: number): readonly number[] | undefined {
-  const things = component.filter((node) => !graph.isJoint(node));
-  const walk = new DependencyGraph(2 * things.length); // its labels are edges of the graph
-  const otherwise = new Map(things.map((node, i) => [node, 2 * i]));
-  for (const node of component) {
-    if (!graph.isJoint(node)) continue;
-    otherwise.set(node, walk.joint());
-    walk.joint();
+function withoutTwoRwInARow(graph: DependencyGraph, kinds: number): readonly number[] | undefined {
+  const walk = new DependencyGraph(2 * graph.things);
+  while (walk.nodes < 2 * graph.nodes) walk.joint();
+  for (let edge = 0; edge < graph.edges; edge++) {
+    const [from, to, label] = [2 * graph.from(edge), 2 * graph.to(edge), graph.label(edge)];
+    if (graph.kind(edge) === rw) walk.add(from, to + 1, 1, label);
+    else if (graph.kind(edge) === via) walk.add(from + 1, to + 1, 1, label);
+    else if (graph.kind(edge) & kinds) for (const reached of [0, 1]) walk.add(from + reached, to, 1, label);
   }
-  const { starts, order } = graph.index();
-  for (const [node, here] of otherwise) {
-    for (let at = starts[node] as number; at < (starts[node + 1] as number); at++) {
-      const edge = order[at] as number;
-      const next = otherwise.get(graph.to(edge));
-      if (next === undefined) continue;
-      if (graph.kind(edge) === rw) walk.add(here, next + 1, 1, edge);
-      else if (graph.kind(edge) === via) walk.add(here + 1, next + 1, 1, edge);
-      else if (graph.kind(edge) & kinds) for (const from of [here, here + 1]) walk.add(from, next, 1, edge);
-    }
-  }
-  return shortest(walk, [...numbers(walk.nodes)], 1)?.map((edge) => walk.label(edge));
+  return shortest(walk, 1);
 }
 
 /** Edges as steps between transactions: what leads through joints is one step, of the kind and label of its first edge. */

@@ -106,7 +106,10 @@ class CausalCheck {
         this.#lineOf.set(place, line);
         this.#indexOf.set(place, index);
         const { call, key } = history[place] as Operation<RegisterCall>;
-        if (call.kind === "write") writes.set(key, [...(writes.get(key) ?? []), index]);
+        if (call.kind !== "write") continue;
+        const indexes = writes.get(key);
+        if (indexes) indexes.push(index);
+        else writes.set(key, [index]);
       }
     }
   }
@@ -227,12 +230,12 @@ class CausalCheck {
   }
 
   #cycle(kind: string, graph: DependencyGraph): void {
-    const [component = []] = graph.components(program | readFrom | conflict);
-    const nodes = new Set(component);
-    const paths = component
-      .slice(0, 100)
-      .map((node) => graph.path(node, node, program | readFrom | conflict, (other) => nodes.has(other), { left: Infinity }) ?? []);
-    const shortest = paths.reduce((best, path) => (path.length < best.length ? path : best));
+    const kinds = program | readFrom | conflict;
+    const [component = []] = graph.components(kinds);
+    const part = graph.part(component);
+    // Of a hundred of its operations, the shortest circle through one.
+    const circles = [...component.keys()].slice(0, 100).map((node) => (part.path(node, node, kinds, { left: Infinity }) ?? []).map((edge) => part.label(edge)));
+    const shortest = circles.reduce((best, circle) => (circle.length < best.length ? circle : best));
     const steps = shortest.map((edge) => {
       const [one, other] = [this.#words(graph.from(edge)), this.#words(graph.to(edge))];
       if (graph.kind(edge) === program) return `${one} came before ${other} in its process`;

@@ -6,20 +6,20 @@ import { grown } from "./row-set.ts";
 
 /** Edges carry a kind, one bit, so that a walk may be limited to some kinds; and a label, whose meaning is the builder's. */
 export class DependencyGraph {
-  #from: Int32Array = new Int32Array(1_024);
-  #to: Int32Array = new Int32Array(1_024);
-  #label: Int32Array = new Int32Array(1_024);
-  #kind = new Uint8Array(1_024);
+  #from: Int32Array = new Int32Array(64);
+  #to: Int32Array = new Int32Array(64);
+  #label: Int32Array = new Int32Array(64);
+  #kind = new Uint8Array(64);
   #edges = 0;
   #nodes: number;
-  readonly #things: number;
+  readonly things: number;
   /** By node, where its edges are in `#order`. Built when first asked for. */
   #starts: Int32Array | undefined;
   #order = new Int32Array(0);
 
   /** Nodes 0 to `things` - 1 are things. */
   constructor(things: number) {
-    this.#things = things;
+    this.things = things;
     this.#nodes = things;
   }
 
@@ -36,7 +36,7 @@ export class DependencyGraph {
   }
 
   isJoint(node: number): boolean {
-    return node >= this.#things;
+    return node >= this.things;
   }
 
   add(from: number, to: number, kind: number, label = -1): void {
@@ -87,27 +87,40 @@ export class DependencyGraph {
     return { starts, order };
   }
 
+  /** A graph of these nodes and the edges between them alone; the label of an edge is its number here. */
+  part(nodes: readonly number[]): DependencyGraph {
+    const things = nodes.filter((node) => !this.isJoint(node));
+    const part = new DependencyGraph(things.length);
+    const place = new Map(things.map((node, i) => [node, i]));
+    for (const node of nodes) if (this.isJoint(node)) place.set(node, part.joint());
+    const { starts, order } = this.index();
+    for (const [node, from] of place) {
+      for (let at = starts[node] as number; at < (starts[node + 1] as number); at++) {
+        const edge = order[at] as number;
+        const to = place.get(this.#to[edge] as number);
+        if (to !== undefined) part.add(from, to, this.#kind[edge] as number, edge);
+      }
+    }
+    return part;
+  }
+
   /**
    * Components in which every node reaches every other over edges of these kinds, of more than one node each: R. Tarjan, "Depth-first search and
-   * linear graph algorithms", 1972, with a stack of its own in place of recursion. `within`: only among these nodes.
+   * linear graph algorithms", 1972, with a stack of its own in place of recursion.
    */
-  components(kinds: number, within?: readonly number[]): number[][] {
+  components(kinds: number): number[][] {
     const { starts, order } = this.index();
     const number = new Int32Array(this.#nodes); // when it was reached, from 1; 0 is not yet
     const low = new Int32Array(this.#nodes);
     const closed = new Uint8Array(this.#nodes);
-    if (within) {
-      closed.fill(1);
-      for (const node of within) closed[node] = 0;
-    }
     const cursor = new Int32Array(this.#nodes);
     const path = new Int32Array(this.#nodes);
     const open = new Int32Array(this.#nodes);
     const found: number[][] = [];
     let count = 0;
     let opened = 0;
-    for (const root of within ?? numbers(this.#nodes)) {
-      if (number[root] !== 0 || closed[root]) continue;
+    for (let root = 0; root < this.#nodes; root++) {
+      if (number[root] !== 0) continue;
       let depth = 0;
       path[0] = root;
       number[root] = low[root] = ++count;
@@ -141,10 +154,10 @@ export class DependencyGraph {
   }
 
   /**
-   * The edges of a shortest path over edges of these kinds and inside a component, `undefined` when there is none. What counts is the things on it;
-   * joints cost nothing. `budget.left` goes down by one for each edge looked at, and a search that finds it used up finds nothing.
+   * The edges of a shortest path over edges of these kinds, `undefined` when there is none. What counts is the things on it; joints cost nothing.
+   * `budget.left` goes down by one for each edge looked at, and a search that finds it used up finds nothing.
    */
-  path(from: number, to: number, kinds: number, inside: (node: number) => boolean, budget: { left: number }): number[] | undefined {
+  path(from: number, to: number, kinds: number, budget: { left: number }): number[] | undefined {
     const { starts, order } = this.index();
     const by = new Map<number, number>(); // node → the edge it was reached by
     // Nodes at the distance that is looked at, and those one further.
@@ -156,7 +169,7 @@ export class DependencyGraph {
           if (budget.left-- <= 0) return undefined;
           const edge = order[at] as number;
           const next = this.#to[edge] as number;
-          if (((this.#kind[edge] as number) & kinds) === 0 || !inside(next)) continue;
+          if (((this.#kind[edge] as number) & kinds) === 0) continue;
           if (next === to) {
             const edges = [edge];
             for (let back = node; back !== from; back = this.#from[edges.at(-1) as number] as number) edges.push(by.get(back) as number);
@@ -171,8 +184,4 @@ export class DependencyGraph {
     }
     return undefined;
   }
-}
-
-export function* numbers(count: number): Generator<number> {
-  for (let number = 0; number < count; number++) yield number;
 }

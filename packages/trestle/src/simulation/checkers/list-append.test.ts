@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Fault } from "../../kernel/index.ts";
+import { Fault, systemClock } from "../../kernel/index.ts";
 import { checkListAppend, type ListAppendOptions, type MicroOperation, type Transaction } from "./index.ts";
 
 /**
@@ -140,6 +140,34 @@ test("a value that is appended twice is refused, because reads do not say whose 
     () => checkListAppend(transactions("ax1", "ax1!")),
     (error) => Fault.is(error, "history.appended-twice") && /list x by operation 0 and by operation 1/.test(error.message),
   );
+});
+
+test("ten thousand knots beside each other are looked at one by one, without the whole for each", () => {
+  // Pairs of transactions, of which each misses what the other one appended, or only the first does.
+  const pairs = (crossed: boolean) =>
+    Array.from({ length: 10_000 }, (_, i) => [`x${i}`, `y${i}`] as const).flatMap(([x, y], i): Transaction[] =>
+      [[x, y, []] as const, [y, x, crossed ? [] : [1]] as const].map(([read, append, found], process) => ({
+        process,
+        call: [
+          { kind: "read", key: read },
+          { kind: "append", key: append, value: 1 },
+        ],
+        invokedAt: i,
+        outcome: "ok",
+        returnedAt: i,
+        result: [found, null],
+      })),
+    );
+  const timed = (history: readonly Transaction[]) => {
+    const startMs = systemClock.monotonicMs();
+    return { ...checkListAppend(history), ms: systemClock.monotonicMs() - startMs };
+  };
+
+  const [apart, crossed] = [timed(pairs(false)), timed(pairs(true))];
+
+  assert.deepEqual([apart.verdict, crossed.verdict, crossed.problems.length], ["ok", "violation", 101]);
+  assert.match(crossed.problems.at(-1)?.text ?? "", /and 9900 more/);
+  assert.ok(crossed.ms < 60 * apart.ms, `${crossed.ms} ms with knots, ${apart.ms} without`);
 });
 
 test("a hundred thousand transactions in a row do not overflow a stack", () => {
