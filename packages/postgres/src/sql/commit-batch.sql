@@ -94,7 +94,7 @@ begin
       greatest((select e.position from event e order by e.position desc limit 1), s.head_position), s.head_position > 0,
       (select l.id from life l where l.one),
       (select m.mark from job_mark m where m.kind = 7 and m.queue = '' and m.share = '' and m.priority = 0 order by m.kind, m.queue, m.share, m.priority, m.turn desc limit 1),
-      p_apart and p_entries is null and p_pause_commit is null and not exists (select from (select unnest(p_id) as id offset 0) x where exists (select from commit c where c.id = x.id))
+      p_apart and p_entries is null and p_pause_commit is null and not exists (select from (select unnest(p_id) as id offset 0) x where (select c.id from commit c where c.id = x.id) is not null)
     into v_epoch, v_moved, v_old, v_n, v_position, v_trimmed, v_life, v_tidied, v_all from store s;
   if v_life is null then v_life := mark_life(); end if;
   if v_moved then v_epoch := current_epoch(); end if;
@@ -118,8 +118,8 @@ begin
   end if;
   if v_updates and v_all then
     v_all := not exists (
-      select from unnest(p_slot_kind, p_slot_key, p_slot_writer, v_stored) x (kind, key, writer, stored) join record r on r.key = x.key and r.version = x.stored
-      where x.kind = 1 and x.writer > 0 and x.stored > 0 and r.entries is not null);
+      select from unnest(p_slot_kind, p_slot_key, p_slot_writer, v_stored) x (kind, key, writer, stored)
+      where x.kind = 1 and x.writer > 0 and x.stored > 0 and (select r.entries is not null from record r where r.key = x.key and r.version = x.stored));
   end if;
 
   -- Apart, and everything that they expect holds: that is what one after the other would come to. Commit i has number v_n + i.
@@ -143,7 +143,7 @@ begin
           select p_job_id[i], p_job_queue[i], case when p_job_due[i] > v_now then 7 else 1 end, p_job_share[i], p_job_priority[i], x.place, x.place, x.place, x.place, greatest(p_job_due[i], v_now), v_now, p_job_until[i],
             substring(p_payload from p_job_from[i] for p_job_length[i])
           from (select g.i, ((v_n + p_job_commit[g.i]) << 20) + (1 << 19) + g.i as place from (select generate_series(1, cardinality(p_job_id)) as i) g offset 0) x
-          where not exists (select from job j where j.id = p_job_id[i]);
+          where (select j.id from job j where j.id = p_job_id[i]) is null;
       end if;
     else
       v_gave := apply_jobs(v_now, p_payload, array(select v_n + generate_series(1, v_commits)), v_n + 1, p_line_queue, p_line_share, p_line_priority, p_job_shape,
@@ -170,8 +170,9 @@ begin
           p_op_until[p_slot_source[i]], substring(p_payload from p_op_number[p_slot_source[i]]::integer for p_op_length[p_slot_source[i]])
         from (select generate_series(1, v_slots) as i) x where p_slot_kind[i] = 1 and p_slot_writer[i] > 0;
       if v_updates then
-        delete from record r using (select generate_series(1, v_slots) as i offset 0) x
-          where p_slot_kind[i] = 1 and p_slot_writer[i] > 0 and v_stored[i] > 0 and r.key = p_slot_key[i] and r.version = v_stored[i];
+        delete from record where ctid = any (array(
+          select (select r.ctid from record r where r.key = p_slot_key[i] and r.version = v_stored[i])
+          from (select generate_series(1, v_slots) as i) x where p_slot_kind[i] = 1 and p_slot_writer[i] > 0 and v_stored[i] > 0));
       end if;
     end if;
     if 12 = any (p_op_kind) then
@@ -409,8 +410,8 @@ begin
   v_listed := coalesce(cardinality(p_entries) > 0, false);
   if v_updates and not v_listed then
     v_listed := exists (
-      select from unnest(p_slot_kind, p_slot_key, v_writer, v_stored) x (kind, key, writer, stored) join record r on r.key = x.key and r.version = x.stored
-      where x.kind = 1 and x.writer > 0 and x.stored > 0 and r.entries is not null);
+      select from unnest(p_slot_kind, p_slot_key, v_writer, v_stored) x (kind, key, writer, stored)
+      where x.kind = 1 and x.writer > 0 and x.stored > 0 and (select r.entries is not null from record r where r.key = x.key and r.version = x.stored));
   end if;
   insert into record (key, version, home, created, expires_at_ms, entries, value)
     select x.key, v_fresh[y.writer], home_of(x.key),
@@ -419,26 +420,28 @@ begin
       case when y.version = 0 then null when y.source > 0 then p_entries[nullif(p_op_ref[y.source], 0)] when y.creator = 0 then r.entries end,
       case when y.version = 0 then '' when v_merged[x.i] is null then substring(p_payload from p_op_number[y.source]::integer for p_op_length[y.source]) else convert_to(v_merged[x.i], 'UTF8') end
     from unnest(p_slot_key) with ordinality x (key, i) cross join lateral (select v_writer[x.i] as writer, v_source[x.i] as source, v_version[x.i] as version, v_creator[x.i] as creator) y
-      left join record r on v_updates and r.key = x.key and r.version = nullif(v_stored[x.i], 0)
+      left join lateral (select s.created, s.expires_at_ms, s.entries from record s where v_updates and s.key = x.key and s.version = nullif(v_stored[x.i], 0) offset 0) r on true
     where p_slot_kind[x.i] = 1 and y.writer > 0 and (y.version <> 0 or v_stored[x.i] > 0);
   if v_listed then
-    delete from entry e using unnest(p_slot_kind, p_slot_key, v_writer, v_creator, v_stored) x (kind, key, writer, creator, stored)
-        join record before on before.key = x.key and before.version = x.stored
-        join record after on after.key = x.key and after.version = v_fresh[x.writer],
+    delete from entry where ctid = any (array(
+      select (select e.ctid from entry e where e.home = before.home and e.field = f ->> 0 and e.value = (f -> 1)::text and e.key = x.key)
+      from unnest(p_slot_kind, p_slot_key, v_writer, v_creator, v_stored) x (kind, key, writer, creator, stored)
+        cross join lateral (select r.home, r.entries from record r where r.key = x.key and r.version = x.stored offset 0) before
+        cross join lateral (select r.entries from record r where r.key = x.key and r.version = v_fresh[x.writer] offset 0) after,
         json_array_elements(before.entries::json) f
-      where x.kind = 1 and x.writer > 0 and x.stored > 0 and (x.creator > 0 or after.entries is distinct from before.entries)
-        and e.home = before.home and e.field = f ->> 0 and e.value = (f -> 1)::text and e.key = x.key;
+      where x.kind = 1 and x.writer > 0 and x.stored > 0 and (x.creator > 0 or after.entries is distinct from before.entries)));
     insert into entry (home, field, value, key, created)
       select distinct after.home, f ->> 0, (f -> 1)::text, x.key, after.created
       from unnest(p_slot_kind, p_slot_key, v_writer, v_creator, v_stored) x (kind, key, writer, creator, stored)
-        join record after on after.key = x.key and after.version = v_fresh[x.writer]
-        left join record before on before.key = x.key and before.version = x.stored and x.stored > 0,
+        cross join lateral (select r.home, r.created, r.entries from record r where r.key = x.key and r.version = v_fresh[x.writer] offset 0) after
+        left join lateral (select r.entries from record r where r.key = x.key and r.version = x.stored and x.stored > 0 offset 0) before on true,
         json_array_elements(after.entries::json) f
       where x.kind = 1 and x.writer > 0 and (x.creator > 0 or after.entries is distinct from before.entries);
   end if;
   if v_updates then
-    delete from record r using unnest(p_slot_kind, p_slot_key, v_writer, v_stored) x (kind, key, writer, stored)
-      where r.key = x.key and r.version = x.stored and x.kind = 1 and x.writer > 0 and x.stored > 0;
+    delete from record where ctid = any (array(
+      select (select r.ctid from record r where r.key = x.key and r.version = x.stored)
+      from unnest(p_slot_kind, p_slot_key, v_writer, v_stored) x (kind, key, writer, stored) where x.kind = 1 and x.writer > 0 and x.stored > 0));
   end if;
   if 12 = any (p_op_kind) then
     insert into token (key, value, version, keep_until_ms)

@@ -99,7 +99,9 @@ begin
       join lateral (select t.version, t.n from event t where t.stream = x.stream order by t.version desc limit 1) e on e.version <= x.upto
     on conflict (stream) do update set version = excluded.version, n = excluded.n;
   perform set_config('trestle.maintenance', 'on', true);
-  delete from event e using unnest(v_streams, v_upto) x (stream, upto) where e.stream = x.stream and e.version <= x.upto;
+  delete from event where ctid = any (array(
+    select e.tid from unnest(v_streams, v_upto) x (stream, upto)
+      cross join lateral (select t.ctid as tid from event t where t.stream = x.stream and t.version <= x.upto order by t.version offset 0) e));
   perform set_config('trestle.maintenance', '', true);
 end $$;
 

@@ -18,9 +18,12 @@ begin
     union all
     select * from (select r.key, r.version from record r where r.expires_at_ms > -v_upto and r.expires_at_ms <= -greatest(p_removed_from, 1) order by r.expires_at_ms desc limit p_limit for update skip locked) removed) x;
   if v_keys is not null then
-    delete from entry e using unnest(v_keys, v_versions) x (key, version) join record r on r.key = x.key and r.version = x.version, json_array_elements(r.entries::json) f
-      where e.home = r.home and e.field = f ->> 0 and e.value = (f -> 1)::text and e.key = r.key;
-    delete from record r using unnest(v_keys, v_versions) x (key, version) where r.key = x.key and r.version = x.version;
+    delete from entry where ctid = any (array(
+      select (select e.ctid from entry e where e.home = r.home and e.field = f ->> 0 and e.value = (f -> 1)::text and e.key = x.key)
+      from unnest(v_keys, v_versions) x (key, version)
+        cross join lateral (select s.home, s.entries from record s where s.key = x.key and s.version = x.version offset 0) r, json_array_elements(r.entries::json) f));
+    delete from record where ctid = any (array(
+      select (select r.ctid from record r where r.key = x.key and r.version = x.version) from unnest(v_keys, v_versions) x (key, version)));
     v_swept := cardinality(v_keys);
     v_more := cardinality(v_keys) >= p_limit;
   end if;

@@ -10,9 +10,10 @@
 import { startInside, type App, type Node } from "../app/index.ts";
 import type { Component } from "../component/index.ts";
 import { Fault, jsonLogger, metricsRegistry, onAssertion, seededRandom, sleep, type Clock } from "../kernel/index.ts";
-import type { memoryDisks, SqliteStore } from "../sqlite/index.ts";
+import type { SqliteStore } from "../sqlite/index.ts";
 import type { Store } from "../store/index.ts";
 import { chanceOf } from "./chance.ts";
+import type { DiskShelf } from "./disk-shelf.ts";
 import { drawFaultPlan, type FaultKind, type FaultPlan } from "./fault-plan.ts";
 import { carryOut } from "./fault-driver.ts";
 import { lookingStore } from "./looking-store.ts";
@@ -38,8 +39,7 @@ export interface Scene {
   readonly always: readonly (readonly [promise: string, holds: (world: never) => unknown])[];
   readonly eventually: readonly (readonly [promise: string, holds: (world: never) => unknown])[];
   readonly settings: Readonly<Record<string, string>>;
-  readonly image: Uint8Array;
-  readonly disks: Awaited<ReturnType<typeof memoryDisks>>;
+  readonly disks: DiskShelf;
 }
 
 export interface SeedOptions {
@@ -149,7 +149,8 @@ class SeedRun {
 
   async result(): Promise<SeedResult> {
     const { clients, times } = { ...this.#scene, ...this.#options };
-    const at = storeHost(this.#world, this.#scene.disks, { image: this.#scene.image });
+    const disk = this.#scene.disks.take();
+    const at = storeHost(this.#world, this.#scene.disks.engine, { disk });
     const uncaught = (error: unknown): void => this.#fail("uncaught", messageOf(error), error);
     process.on("unhandledRejection", uncaught);
     const unlisten = onAssertion({
@@ -186,7 +187,7 @@ class SeedRun {
       process.off("unhandledRejection", uncaught);
       unlisten();
       for (const host of this.#world.hosts.values()) host.crash();
-      at.close();
+      this.#scene.disks.putBack(disk);
     }
     return {
       seed: this.#seed,

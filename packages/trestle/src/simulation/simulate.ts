@@ -9,11 +9,11 @@ import type { App } from "../app/index.ts";
 import type { Component, Uses } from "../component/index.ts";
 import { durationMs, Fault, integerWithin } from "../kernel/index.ts";
 import { memoryDisks } from "../sqlite/index.ts";
+import { diskShelf } from "./disk-shelf.ts";
 import { describeFault, faultKinds, type FaultPlan } from "./fault-plan.ts";
 import { nameOfModel } from "./outside.ts";
 import { isSimulation, type Scenario, type Simulation } from "./scenario.ts";
 import { runSeed, type Scene, type SeedOptions, type SeedResult, type TraceLine } from "./seed-run.ts";
-import { firstImage } from "./first-image.ts";
 import { virtualGlobals } from "./virtual-globals.ts";
 import { currentLife } from "./world.ts";
 
@@ -91,7 +91,6 @@ export async function sceneOf<K extends Uses>(app: App, scenario: Scenario<K>): 
       `the simulation has no model of external ${lacking.map((name) => JSON.stringify(name)).join(", ")}`,
       "Add `model(…)` of it to `outside`.",
     );
-  const disks = await memoryDisks();
   return {
     app,
     uses: uses as unknown as Readonly<Record<string, Component>>,
@@ -105,8 +104,7 @@ export async function sceneOf<K extends Uses>(app: App, scenario: Scenario<K>): 
     always: Object.entries(always) as Scene["always"],
     eventually: Object.entries(eventually) as Scene["eventually"],
     settings,
-    image: await firstImage(app, settings, disks),
-    disks,
+    disks: await diskShelf(app, settings, await memoryDisks()),
   };
 }
 

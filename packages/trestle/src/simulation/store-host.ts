@@ -9,8 +9,8 @@ import type { memoryDisks } from "../sqlite/index.ts";
 type Disks = Awaited<ReturnType<typeof memoryDisks>>;
 
 export interface StoreHostOptions {
-  /** The store at the beginning, as `MemoryDisk.image` made it. */
-  readonly image?: Uint8Array;
+  /** With the store as it is at the beginning. It outlives this world. */
+  readonly disk: InstanceType<Disks["MemoryDisk"]>;
   /** A flush takes at least so long and at most so much. Default 0.5 to 4. */
   readonly flushMs?: readonly [least: number, most: number];
 }
@@ -29,12 +29,10 @@ export interface StoreHost {
   onOpen(listener: (life: Life, store: Store) => void): void;
   /** Called whenever something became durable. */
   onDurable(listener: () => void): void;
-  close(): void;
 }
 
-export function storeHost(world: World, { MemoryDisk, openOnMemoryDisk }: Disks, { image, flushMs = [0.5, 4] }: StoreHostOptions = {}): StoreHost {
+export function storeHost(world: World, { openOnMemoryDisk }: Disks, { disk, flushMs = [0.5, 4] }: StoreHostOptions): StoreHost {
   const host = world.host("store");
-  const disk = new MemoryDisk(image);
   const opened: ((life: Life, store: Store) => void)[] = [];
   const durable: (() => void)[] = [];
   let store: Store | undefined;
@@ -78,7 +76,6 @@ export function storeHost(world: World, { MemoryDisk, openOnMemoryDisk }: Disks,
     },
     onOpen: (listener) => void opened.push(listener),
     onDurable: (listener) => void durable.push(listener),
-    close: () => disk.close(),
   };
   return self;
 }

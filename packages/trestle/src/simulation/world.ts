@@ -20,8 +20,8 @@ export interface WorldOptions {
   readonly onEvent?: (event: WorldEvent, nowMs: number) => void;
 }
 
-/** What the hosts' clocks show at the beginning: 2024-01-01T00:00:00Z. */
-export const startWallMs = 1_704_067_200_000;
+/** What the hosts' clocks show at the beginning: 2024-01-01T00:30:00Z. */
+export const startWallMs = 1_704_069_000_000;
 /** Immediates that are set at once: Node runs them in one turn of its loop, with every promise settled in between, in a third of the time of a turn each. */
 const armedMax = 64;
 

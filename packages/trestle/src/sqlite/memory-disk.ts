@@ -25,10 +25,13 @@ export class MemoryDisk {
   /** While it is, no batch ends: `store.disk-full`. */
   full = false;
   #inBatch = false;
+  readonly #fromImage: boolean;
+  #isWhole = true;
   readonly #statements: Readonly<Record<"begin" | "release" | "batch" | "commit", StatementSync>>;
 
   /** `image`: a store as `image()` made it; left out, a new one. */
   constructor(image?: Uint8Array) {
+    this.#fromImage = image !== undefined;
     if (image === undefined) this.db = openForWriting(":memory:", "full");
     else {
       this.db = new DatabaseSync(":memory:", { enableForeignKeyConstraints: true });
@@ -41,7 +44,19 @@ export class MemoryDisk {
       batch: this.db.prepare("savepoint batch"),
       commit: this.db.prepare("release batch"),
     };
+    if (this.#fromImage) this.db.exec("savepoint image");
     this.#statements.begin.run();
+  }
+
+  /** As it was made from its image, its statements still prepared. False: it cannot be, take a new one. */
+  rewind(): boolean {
+    // `on conflict rollback` in a user's statement has ended every savepoint.
+    if (!this.#fromImage || !this.#isWhole || !this.db.isTransaction) return false;
+    this.#inBatch = false;
+    this.full = false;
+    this.db.exec("rollback to image");
+    this.#statements.begin.run();
+    return true;
   }
 
   /** Everything that is durable, as bytes. */
@@ -57,19 +72,19 @@ export class MemoryDisk {
   flush(): void {
     // `on conflict rollback` in a user's statement ends every savepoint.
     if (this.db.isTransaction) this.#statements.release.run();
-    this.#statements.begin.run();
+    this.#begin();
   }
 
   /** What was written and not flushed is kept whole, or lost. An open batch is lost in any case. */
   losePower(keeps: boolean): void {
     if (this.#inBatch) this.#rollback();
     if (this.db.isTransaction) this.db.exec(keeps ? "release durable" : "rollback to durable; release durable");
-    this.db.exec("savepoint durable");
+    this.#begin();
   }
 
   readonly seam = (): TransactionSeam => ({
     begin: () => {
-      if (!this.db.isTransaction) this.#statements.begin.run();
+      if (!this.db.isTransaction) this.#begin();
       this.#statements.batch.run();
       this.#inBatch = true;
     },
@@ -80,6 +95,11 @@ export class MemoryDisk {
     },
     rollback: () => this.#rollback(),
   });
+
+  #begin(): void {
+    if (!this.db.isTransaction) this.#isWhole = false;
+    this.#statements.begin.run();
+  }
 
   #rollback(): void {
     if (!this.#inBatch) return;

@@ -17,7 +17,8 @@ export interface Prepared {
 
 /** Prepares each text once per connection, on first use. */
 export function preparing(db: DatabaseSync): (text: string) => Prepared {
-  const known = new Map<string, Prepared>();
+  const known = preparedOf.get(db) ?? new Map<string, Prepared>();
+  preparedOf.set(db, known);
   return (text) => {
     let prepared = known.get(text);
     // Texts that name a window of tokens change with time; starting over now and then costs nothing that can be measured.
@@ -26,6 +27,9 @@ export function preparing(db: DatabaseSync): (text: string) => Prepared {
     return prepared;
   };
 }
+
+/** Whoever opens a lane or a reader on a connection that has had one finds its statements: preparing them is most of what opening costs. */
+const preparedOf = new WeakMap<DatabaseSync, Map<string, Prepared>>();
 
 export function prepare(db: DatabaseSync, text: string): Prepared {
   const statement: StatementSync = db.prepare(text);
