@@ -1,4 +1,4 @@
-/** Opening and waiting: busy is told from dead, and a store is opened once, by whoever comes first, where it belongs. What happens under load is in failures.live.test.ts. */
+/** Opening and waiting: busy is told from dead, and a store is opened where it belongs. What happens under load is in failures.live.test.ts. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -136,45 +136,6 @@ test("[F10] a store whose database was copied begins a new epoch there, and keep
   await restored.close();
 });
 
-test("a schema of a newer format is refused", { skip }, async () => {
-  const store = await postgres.open();
-  await (await postgres.session(store.schema)).query("update store set format = 99");
-  await assert.rejects(postgres.open(store.schema), (fault) => Fault.is(fault, "store.newer-format"));
-});
-
-test("a schema that a newer process upgrades while this one waits to do so is refused too", { skip }, async () => {
-  const store = await postgres.open();
-  const newer = await postgres.session(store.schema);
-  await newer.query("update store set format = 1");
-  await newer.query("begin; select pg_advisory_xact_lock(1953657701); update store set format = 99");
-
-  const opened = postgres.open(store.schema).catch((fault: unknown) => fault);
-  const watcher = await postgres.session("public");
-  while ((await watcher.query("select from pg_locks where locktype = 'advisory' and objid = 1953657701 and not granted")).rowCount === 0) await sleep(5);
-  await newer.query("commit");
-
-  assert.ok(Fault.is(await opened, "store.newer-format"));
-  assert.deepEqual((await newer.query<{ format: number }>("select format from store")).rows, [{ format: 99 }]);
-});
-
-test("a store of an older format gets the functions of this one, and a process that was there before goes on", { skip }, async () => {
-  const before = await postgres.open();
-  await before.commit(commitOf([append("s", "x")]));
-  const session = await postgres.session(before.schema);
-  await session.query(
-    `update store set format = 1; create or replace function flush_v1() returns uuid language plpgsql as 'begin raise exception ''of format 1''; end'`,
-  );
-
-  const opened = await postgres.open(before.schema);
-  const outcomes = [await opened.commit(commitOf([append("s", "y")])), await before.commit(commitOf([append("s", "z")]))];
-
-  assert.deepEqual(
-    outcomes.map((outcome) => outcome.ok && outcome.n),
-    [2, 3],
-  );
-  assert.deepEqual((await session.query<{ format: number }>("select format from store")).rows, [{ format: 2 }]);
-});
-
 test("an outcome takes one round trip and a flush, not two: the flush is on its way before the batch is answered", { skip }, async () => {
   await using network = await faultProxy({ to: postgres.server.url });
   const store = await openPostgres({ url: network.url, schema: "far" });
@@ -191,12 +152,4 @@ test("an outcome takes one round trip and a flush, not two: the flush is on its 
 
   assert.ok(Math.min(...tookMs) >= 120 && Math.min(...tookMs) < 220, `${tookMs.map(Math.round).join(", ")} ms`);
   await store.close();
-});
-
-test("eight processes that open a store at once make its schema once", { skip }, async () => {
-  const url = postgres.server.url;
-  const stores = await Promise.all(Array.from({ length: 8 }, () => openPostgres({ url, schema: "raced" })));
-  const outcomes = await Promise.all(stores.map((store) => store.commit(commitOf([append("s", "x")]))));
-  assert.deepEqual(outcomes.map((outcome) => outcome.ok && outcome.n).sort(), [1, 2, 3, 4, 5, 6, 7, 8]);
-  await Promise.all(stores.map((store) => store.close()));
 });

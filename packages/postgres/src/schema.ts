@@ -1,16 +1,37 @@
 /**
- * Trestle's own tables and functions. What a format adds to the tables of the one before is applied once, in order, and only forward; with each format all
- * functions are made anew. They carry the version of their contract in their names, so that processes of two versions can share a store while
- * they are deployed: what a name takes and answers stays, and another contract has another name. A store of a newer format is refused at open, never guessed at.
+ * Trestle's own tables and functions, under two numbers.
+ *
+ * The *format* is that of the tables. What a format adds to the one before is applied once, in order, and only forward. A store of a newer format
+ * is refused at open, never guessed at.
+ *
+ * The *functions* have a version of their own, which refuses nobody: who finds older ones makes them all anew, who finds newer ones leaves them alone and
+ * calls those. So processes of two versions run together while they are deployed, whichever of them opened the store last. That holds because
+ * - what a client calls carries the version of its contract in its name (`…_v1`). What a name takes, answers and means stays; another contract is another name;
+ * - no such name goes as long as the format stands: older processes call it;
+ * - whatever else changes in a file of functions is a new version (schema.test.ts keeps the digests), so that it reaches the stores that are there.
  */
 import { readFile } from "node:fs/promises";
 import { Fault } from "trestle/kernel";
 import { commitFault } from "./lane.ts";
 import { wasRolledBack, type Pool, type Session } from "./sessions.ts";
 
-/** The tables of format 1 are the first list, and so on. Format 2 has other functions. */
-const formats: readonly (readonly string[])[] = [["tables", "job-tables"], []];
-const functions = ["parts", "jobs", "claims", "queue-reads", "commit-batch", "flush", "reads", "hint", "user-sql", "staged", "sweep", "pin"];
+/** The tables of format 1 are the first list, and so on. Format 2 has the same: it stood for other functions when those had no number of their own. */
+export const formats: readonly (readonly string[])[] = [["tables", "job-tables"], []];
+export const functionsVersion = 1;
+export const functions: readonly string[] = [
+  "parts",
+  "jobs",
+  "claims",
+  "queue-reads",
+  "commit-batch",
+  "flush",
+  "reads",
+  "hint",
+  "user-sql",
+  "staged",
+  "sweep",
+  "pin",
+];
 
 const attemptsMax = 5;
 
@@ -48,15 +69,29 @@ function openSchema(pool: Pool, schema: string): Promise<{ readonly epoch: numbe
 /** Makes or upgrades the schema. Faults with `store.newer-format`, `postgres.schema-not-made`. */
 export async function makeSchema(pool: Pool, schema: string): Promise<void> {
   return pool.use(async (session) => {
-    if ((await knownFormat(session, schema)) < formats.length) await upgrade(session, schema);
+    if (isBehind(await found(session, schema))) await upgrade(session, schema);
   });
 }
 
-/** 0: there is no store yet. Faults with `store.newer-format`. */
-async function knownFormat(session: Session, schema: string): Promise<number> {
-  const { rows } = await session.query<{ made: boolean }>({ text: "select to_regclass($1) is not null as made", values: [`"${schema}".store`] });
-  if (!rows[0]?.made) return 0;
-  const format = (await session.query<{ format: number }>({ text: `select format from "${schema}".store` })).rows[0]?.format ?? 0;
+interface Numbers {
+  readonly format: number;
+  readonly functions: number;
+}
+
+const isBehind = (there: Numbers) => there.format < formats.length || there.functions < functionsVersion;
+
+/** Format 0: there is no store yet. Functions 0: older than their numbers. Faults with `store.newer-format`. */
+async function found(session: Session, schema: string): Promise<Numbers> {
+  const [known] = (
+    await session.query<{ made: boolean; numbered: boolean }>({
+      text: "select to_regclass($1) is not null as made, to_regprocedure($2) is not null as numbered",
+      values: [`"${schema}".store`, `"${schema}".functions_version()`],
+    })
+  ).rows;
+  if (!known?.made) return { format: 0, functions: 0 };
+  const version = known.numbered ? `"${schema}".functions_version()` : "0";
+  const [row] = (await session.query<Numbers>({ text: `select format, ${version} as functions from "${schema}".store` })).rows;
+  const { format, functions } = row ?? { format: 0, functions: 0 };
   if (format > formats.length)
     throw Fault.create(
       "store.newer-format",
@@ -64,12 +99,12 @@ async function knownFormat(session: Session, schema: string): Promise<number> {
       "Use the version that made it, or a newer one.",
       { details: { format } },
     );
-  return format;
+  return { format, functions };
 }
 
 /**
- * One transaction. The lock keeps two processes that start together from making the same things. Under it the format is looked at again: whoever held
- * the lock before may have raised it.
+ * One transaction. The lock keeps two processes that start together from making the same things. Under it is looked again: whoever held the lock before
+ * may have made them, and newer ones.
  */
 async function upgrade(session: Session, schema: string): Promise<void> {
   try {
@@ -79,13 +114,14 @@ async function upgrade(session: Session, schema: string): Promise<void> {
     await session.script(
       `${rows[0] && (rows[0] as { found: unknown }).found === null ? `create schema "${schema}"; ` : ""}set local search_path = "${schema}", pg_temp`,
     );
-    const format = await knownFormat(session, schema);
-    if (format < formats.length) {
-      const files = [...formats.slice(format).flat(), ...functions];
+    const there = await found(session, schema);
+    if (isBehind(there)) {
+      const files = [...formats.slice(there.format).flat(), ...(there.functions < functionsVersion ? functions : [])];
       const texts = await Promise.all(files.map((name) => readFile(new URL(`./sql/${name}.sql`, import.meta.url), "utf8")));
       await session.script(texts.join("\n"));
       await session.script(
-        `insert into store (format, epoch, system, home) select ${formats.length}, 1, c.system_identifier, current_home() from pg_control_system() c on conflict (one) do update set format = excluded.format`,
+        `create or replace function functions_version() returns integer language sql stable as 'select ${Math.max(there.functions, functionsVersion)}';
+        insert into store (format, epoch, system, home) select ${formats.length}, 1, c.system_identifier, current_home() from pg_control_system() c on conflict (one) do update set format = excluded.format`,
       );
     }
     await session.script("commit");
@@ -94,7 +130,7 @@ async function upgrade(session: Session, schema: string): Promise<void> {
     if (Fault.is(cause) || !wasRolledBack(cause)) throw cause;
     throw Fault.create(
       "postgres.schema-not-made",
-      `schema ${schema} could not be brought to format ${formats.length}: ${(cause as Error).message}`,
+      `schema ${schema} could not be brought to format ${formats.length}, functions ${functionsVersion}: ${(cause as Error).message}`,
       "Open the store once with a role that may create it (docs/guides/postgres.md).",
       { cause },
     );
