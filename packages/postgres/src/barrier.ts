@@ -1,7 +1,7 @@
 /**
  * The flush barrier: what was visible before a synchronous commit began is durable when it ends. Batches commit without waiting for
  * the disk, so that the lane is never held over a flush (FINDINGS F1); an outcome, or anything read, is handed out after a flush only. Batches and claims bring
- * their own (lane.ts); here waits who reads, resolves, or commits beside the lane.
+ * their own (lane.ts); who reads, resolves, or commits beside the lane waits with such a one where it began late enough, and else for one from here.
  *
  * States: idle → flushing (one at a time in a process; whoever comes meanwhile is carried by the next) → idle. A failed flush
  * fails everyone it carried: they cannot know whether what they saw will survive.
@@ -26,8 +26,8 @@ export interface FlushBarrier {
   pass(sight: Sight): Promise<void>;
   /** The same for everything that was visible in that life, whether it has a number or not. */
   all(life: Life): Promise<void>;
-  /** What was seen has been flushed already, in the life that the flush told. Throws when that was another one. */
-  passed(sight: Sight, flushedIn: Life): void;
+  /** The same with a flush that somebody else began when this was visible, and the life that it tells. */
+  follow(sight: Sight, flushed: Promise<Life>): Promise<void>;
 }
 
 export function flushBarrier(flush: () => Promise<Life>): FlushBarrier {
@@ -35,6 +35,8 @@ export function flushBarrier(flush: () => Promise<Life>): FlushBarrier {
   const durable = { epoch: 0, n: 0 };
   let waiting: (Sight & { readonly resolve: () => void; readonly reject: (error: unknown) => void })[] = [];
   let flushing = false;
+  // Flushes of others that are under way, and what was visible when they began.
+  const followed = new Set<Sight & { readonly end: Promise<void> }>();
 
   function reached(epoch: number, n: number): void {
     if (epoch > durable.epoch) Object.assign(durable, { epoch, n });
@@ -73,9 +75,21 @@ export function flushBarrier(flush: () => Promise<Life>): FlushBarrier {
       waiting.push({ ...sight, resolve, reject });
       if (!flushing) void inContext(emptyContext, run); // whoever waits first is not whose flush it is
     });
-  return {
-    pass: (sight) => (sight.epoch === durable.epoch && sight.n <= durable.n ? Promise.resolve() : next(sight)),
-    all: (life) => next({ epoch: 0, n: 0, life }),
-    passed,
-  };
+  async function follow(sight: Sight, flushed: Promise<Life>): Promise<void> {
+    const one = { ...sight, end: flushed.then((life) => passed(sight, life)) };
+    followed.add(one);
+    try {
+      await one.end;
+    } finally {
+      followed.delete(one);
+    }
+  }
+
+  async function pass(sight: Sight): Promise<void> {
+    if (sight.epoch === durable.epoch && sight.n <= durable.n) return;
+    for (const { epoch, n, life, end } of followed) if (epoch === sight.epoch && n >= sight.n && life === sight.life) return end.catch(() => next(sight));
+    return next(sight);
+  }
+
+  return { pass, all: (life) => next({ epoch: 0, n: 0, life }), follow };
 }

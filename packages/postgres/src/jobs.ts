@@ -191,7 +191,7 @@ export function jobsPart(options: JobsOptions): JobsPart {
     const last = rows.at(-1);
     const { now_ms, epoch, n, head, back } = last ?? { now_ms: "0", epoch: 0, n: null, head: "0", back: null };
     try {
-      if (last) barrier.passed({ epoch, n: Number(head), life: last.life }, await durable);
+      if (last) await barrier.follow({ epoch, n: Number(head), life: last.life }, durable);
     } catch (error) {
       // Whoever acted on one of these could share its fence with somebody after a crash. If they are still claimed, their leases end.
       for (const one of asked) one.reject(toldFault(error, "claim"));
@@ -248,12 +248,10 @@ export function jobsPart(options: JobsOptions): JobsPart {
       let next = 0;
       const answers = asked.map(({ claims }) => claims.map(() => extended.has(next++)));
       // It has no number of its own. Not awaited: the lane goes on meanwhile.
-      void durable
-        .then((life) => barrier.passed({ epoch: 0, n: 0, life: rows[0]?.life ?? null }, life))
-        .then(
-          () => asked.forEach((one, at) => one.resolve(answers[at] as boolean[])),
-          (error: unknown) => asked.forEach((one) => one.reject(toldFault(error, "extend"))),
-        );
+      void barrier.follow({ epoch: 0, n: 0, life: rows[0]?.life ?? null }, durable).then(
+        () => asked.forEach((one, at) => one.resolve(answers[at] as boolean[])),
+        (error: unknown) => asked.forEach((one) => one.reject(toldFault(error, "extend"))),
+      );
     } catch (error) {
       for (const one of asked) one.reject(toldFault(error, "extend"));
     }

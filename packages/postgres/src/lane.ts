@@ -159,7 +159,7 @@ export function openLane(options: LaneOptions): Lane {
     const head = Number(row.head);
     try {
       // Up to the head, not to the newest of these: a refusal too may rest on a commit that was not durable yet.
-      barrier.passed({ epoch: row.now_epoch, n: head, life: row.life }, await durable);
+      await barrier.follow({ epoch: row.now_epoch, n: head, life: row.life }, durable);
     } catch (error) {
       // It was visible, and may be gone with the server.
       for (const one of batch) doubt(one.commit.id);
