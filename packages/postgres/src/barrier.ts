@@ -22,6 +22,8 @@ export interface Sight {
 }
 
 export interface FlushBarrier {
+  /** Is it known to be durable? Without waiting. */
+  knows(sight: Sight): boolean;
   /** Resolves when commit `n`, which was visible before the call, is durable; rejects when nobody knows, or it is known to be lost. */
   pass(sight: Sight): Promise<void>;
   /** The same for everything that was visible in that life, whether it has a number or not. */
@@ -85,11 +87,13 @@ export function flushBarrier(flush: () => Promise<Life>): FlushBarrier {
     }
   }
 
+  const knows = ({ epoch, n }: Sight) => epoch === durable.epoch && n <= durable.n;
+
   async function pass(sight: Sight): Promise<void> {
-    if (sight.epoch === durable.epoch && sight.n <= durable.n) return;
+    if (knows(sight)) return;
     for (const { epoch, n, life, end } of followed) if (epoch === sight.epoch && n >= sight.n && life === sight.life) return end.catch(() => next(sight));
     return next(sight);
   }
 
-  return { pass, all: (life) => next({ epoch: 0, n: 0, life }), follow };
+  return { knows, pass, all: (life) => next({ epoch: 0, n: 0, life }), follow };
 }

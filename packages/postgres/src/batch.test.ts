@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { systemClock, systemRandom, uuidv7Ids } from "trestle/kernel";
 import type { Expectation, Write } from "trestle/store";
-import { encodeBatch, type InternalCommit } from "./batch.ts";
+import { encodeBatch, type BatchRow, type InternalCommit } from "./batch.ts";
 
 const ids = uuidv7Ids(systemClock, systemRandom);
 const bytes = Buffer.from("x");
@@ -47,4 +47,14 @@ test("commits are not apart when one could see what another did, or what it did 
     ["one ends the claim twice", commit([finish(job), finish(job)])],
   ] as const)
     assert.equal(areApart(...commits), false, why);
+});
+
+test("an answer rests on commits alone, unless an id was resolved without one, before or now", () => {
+  const encoded = (inDoubt: boolean) => encodeBatch([commit([put("a")]), commit([put("b")])], { nowMs: null, inDoubt: () => inDoubt });
+  const answer = (status: readonly number[], first: string | null = null) => ({ status, first }) as BatchRow;
+
+  for (const status of [[], [0, 0], [1, 0], [2, 5], [4, 1]]) assert.equal(encoded(false).restsOnCommits(answer(status, status.length > 0 ? null : "7")), true);
+  assert.equal(encoded(false).restsOnCommits(answer([0, 3])), false, "it was resolved, maybe just now");
+  assert.equal(encoded(true).restsOnCommits(answer([0, 1])), false, "the refusal of an id in doubt is written down");
+  assert.equal(encoded(true).restsOnCommits(answer([0, 0])), true);
 });

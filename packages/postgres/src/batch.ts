@@ -27,6 +27,8 @@ export interface EncodedBatch {
   outcomes(row: BatchRow): readonly CommitOutcome[];
   /** The commits that wrote something and stand, with the keys of the feed. */
   applied(row: BatchRow): readonly { readonly n: number; readonly keys: readonly string[] }[];
+  /** Does the answer rest on nothing but commits up to `row.head`? Not when an id was resolved without a commit, now or before: that has no number. */
+  restsOnCommits(row: BatchRow): boolean;
 }
 
 /** The one row that commit_batch_v1 answers; numbers of 64 bits are text, or numbers in the JSON of a refusal. */
@@ -315,6 +317,7 @@ export function batchEncoder(hints?: ClaimHints): BatchEncoder {
           row.status[at] === 0 && (inside || per.writes[at]) ? [{ n: Number(row.number[at]), keys: [...keys, ...(gave.get(at + 1) ?? [])] }] : [],
         );
       },
+      restsOnCommits: (row) => row.first !== null || !row.status.some((status, at) => status === 3 || (status > 0 && per.inDoubt[at])),
       outcomes(row) {
         if (row.first !== null) {
           const from = Number(row.first);

@@ -6,7 +6,7 @@ import { faultProxy, missing, pgbouncer } from "@trestle/testing";
 import type pg from "pg";
 import type { CommitOutcome, Write } from "trestle/store";
 import { batchCall, encodeBatch } from "./batch.ts";
-import { append, bytes, commitOf, fixture, put } from "./testing/fixture.ts";
+import { append, bytes, commitOf, enqueue, fixture, put } from "./testing/fixture.ts";
 
 // Every flush takes 100 ms, and nothing else flushes meanwhile: what is visible and not durable stays so long enough to look at.
 const flushMs = 100;
@@ -85,6 +85,56 @@ test("[F1] a reader waits for the disk with what it read, and reads at once what
 /** A commit that others see, and that nobody flushes. */
 const visibleOnly = (session: pg.Client, schema: string, write: Write) =>
   session.query(batchCall(schema), [...encodeBatch([commitOf([write])], { nowMs: null, inDoubt: () => false }).parameters]);
+const tookMs = async (work: () => Promise<unknown>): Promise<number> => {
+  const from = performance.now();
+  await work();
+  return performance.now() - from;
+};
+
+test("[F1] who is refused by what is durable is told at once; by what is not, he waits for the disk with it", { skip }, async () => {
+  const store = await postgres.open();
+  const watcher = await postgres.session(store.schema);
+  const refused = async (version: number) => {
+    const outcome = await store.commit(commitOf([put("k", "mine")], [{ kind: "record", key: "k", version }]));
+    assert.deepEqual(outcome, { ok: false, refused: "conflict", keys: ["k"] });
+  };
+  await store.commit(commitOf([put("k", "1")]));
+  await watcher.query("select pg_logical_emit_message(false, 'somebody else', '')"); // so that there is something to flush
+
+  const restsOnDurable = await tookMs(() => refused(0));
+  await sleep(flushMs * 2); // its flush was sent all the same
+  await visibleOnly(watcher, store.schema, put("k", "2"));
+  const restsOnVisible = await tookMs(() => refused(1));
+
+  assert.ok(restsOnDurable < flushMs * 0.9 && restsOnVisible >= flushMs * 0.9, `told after ${restsOnDurable} ms and ${restsOnVisible} ms`);
+});
+
+test(
+  "[F1] a claim of nothing is told at once, and of several in a row the later ones flush nothing; one that hands out waits for the disk",
+  { skip },
+  async () => {
+    const store = await postgres.open();
+    const watcher = await postgres.session(store.schema);
+    const handedOut = async () => (await store.claim({ queues: [{ queue: "work", limit: 1 }], holder: "h", leaseMs: 60_000 })).jobs.length;
+    await store.commit(commitOf([put("k", "1")]));
+    await visibleOnly(watcher, store.schema, put("k", "2"));
+
+    const first = await tookMs(async () => assert.equal(await handedOut(), 0));
+    await sleep(flushMs * 2);
+    await visibleOnly(watcher, store.schema, put("k", "3"));
+    const unflushed = "select pg_current_wal_flush_lsn()::text as at";
+    const before = (await watcher.query<{ at: string }>(unflushed)).rows[0]?.at;
+    const second = await tookMs(async () => assert.equal(await handedOut(), 0));
+    await sleep(flushMs * 2);
+    const after = (await watcher.query<{ at: string }>(unflushed)).rows[0]?.at;
+    await visibleOnly(watcher, store.schema, enqueue("x"));
+    const third = await tookMs(async () => assert.equal(await handedOut(), 1));
+
+    assert.equal(after, before, "something was flushed");
+    assert.ok(Math.max(first, second) < flushMs * 0.9 && third >= flushMs * 0.9, `${first}, ${second} and ${third} ms`);
+  },
+);
+
 test(
   "[F1] six times killed under load, PostgreSQL has lost nothing that was acknowledged or read, and left no gap; uncapped readers saw what is gone",
   { skip, timeout: 120_000 },

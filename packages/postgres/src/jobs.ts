@@ -3,7 +3,7 @@
  *
  * Claims and extensions are operations of the lane: they go over its two connections, behind the commits that were submitted before
  * them, and all that wait at that moment share one call. They are answered like commits, after the flush behind their call (FINDINGS F1): a claim
- * that a crash could take back would leave its holder with a fence that is given out again.
+ * that a crash could take back would leave its holder with a fence that is given out again. Who gets none is told so at once.
  *
  * Guarantees: `queue.fifo-per-key`, `queue.finishes-with-effect`, `queue.redelivers-after-crash`.
  */
@@ -131,6 +131,9 @@ export function jobsPart(options: JobsOptions): JobsPart {
     groups: `select * from "${schema}".list_groups_v1($1, $2, $3)`,
   };
   let asking: Asking[] = [];
+  // A claim behind one that changed nothing mostly changes nothing either: it sends no flush before it knows. On a busy queue the flush goes with the call.
+  let idle = false;
+  const changed = (rows: readonly ClaimCells[]) => (rows.at(-1)?.n ?? null) !== null;
   let extending: Extending[] = [];
 
   /** All who ask at this moment, in one call. */
@@ -141,7 +144,7 @@ export function jobsPart(options: JobsOptions): JobsPart {
     let rows: readonly ClaimCells[];
     let durable: Promise<Life>;
     try {
-      const call = ask<ClaimCells>({
+      const claim = {
         name: "claim",
         text: texts.claim,
         values: [
@@ -172,9 +175,11 @@ export function jobsPart(options: JobsOptions): JobsPart {
             entries.map(({ policy }) => (policy === undefined ? null : JSON.stringify(policy))),
           ),
         ].map(parameter),
-      });
+      };
+      const call = ask<ClaimCells>(claim, idle ? changed : undefined);
       durable = call.durable;
       rows = await call.visible;
+      idle = !changed(rows);
     } catch (error) {
       for (const one of asked) one.reject(toldFault(error, "claim"));
       return;
@@ -191,7 +196,9 @@ export function jobsPart(options: JobsOptions): JobsPart {
     const last = rows.at(-1);
     const { now_ms, epoch, n, head, back } = last ?? { now_ms: "0", epoch: 0, n: null, head: "0", back: null };
     try {
-      if (last) await barrier.follow({ epoch, n: Number(head), life: last.life }, durable);
+      // Without a number it handed out nothing and changed nothing. "None now" promises nothing that a crash could break: whoever asked looks again when
+      // he is told of work, and every so often. What made it so, another's claim or a pause, may be gone after a crash, as it may be a moment later without one.
+      if (n !== null) await barrier.follow({ epoch, n: Number(head), life: (last as ClaimCells).life }, durable);
     } catch (error) {
       // Whoever acted on one of these could share its fence with somebody after a crash. If they are still claimed, their leases end.
       for (const one of asked) one.reject(toldFault(error, "claim"));

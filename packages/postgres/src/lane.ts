@@ -2,7 +2,7 @@
  * The lane: how commits of this process become batches, and how each caller learns its one outcome.
  *
  * A commit's way: *waiting* (for the batch in flight) → *sent* (with all that waited, up to 512 or 4 MiB, and a flush behind them) → *visible* (the
- * function answered; the next batch leaves over another connection) → *durable* (the flush was answered) → its caller hears the outcome.
+ * function answered; the next batch leaves over another connection) → *durable* (the flush was answered; or nothing was written, on what was durable before) → its caller hears the outcome.
  *
  * From *sent*, by what came back instead of an answer:
  * - the server rolled the batch back: it is sent again in two halves under the same ids, and so on until only the commit at fault fails. Of n commits one costs
@@ -29,8 +29,14 @@ export interface Lane {
   idle(): Promise<void>;
 }
 
-/** A call in the lane, and the flush behind it: what it answered, which others see from then on, and when it is durable, in which life of the server. */
-export type Ask = <Row extends object>(query: Query) => { readonly visible: Promise<readonly Row[]>; readonly durable: Promise<Life> };
+/**
+ * A call in the lane, and the flush behind it: what it answered, which others see from then on, and when it is durable, in which life of the server. With
+ * `flushes` the flush leaves when the answer is here, and only if that says that there is something to flush; nobody may wait for it otherwise.
+ */
+export type Ask = <Row extends object>(
+  query: Query,
+  flushes?: (rows: readonly Row[]) => boolean,
+) => { readonly visible: Promise<readonly Row[]>; readonly durable: Promise<Life> };
 
 export interface LaneOptions {
   readonly schema: string;
@@ -112,7 +118,7 @@ export function openLane(options: LaneOptions): Lane {
    * The call, and its flush right behind it on one connection: a transaction each, so the lane is free before the flush begins, and the server goes on without
    * being asked again. A pooler may hand the second one to the server on another connection, too early.
    */
-  const ask: Ask = <Row extends object>(query: Query) => {
+  const ask: Ask = <Row extends object>(query: Query, flushes?: (rows: readonly Row[]) => boolean) => {
     const visible = Promise.withResolvers<readonly Row[]>();
     const durable = Promise.withResolvers<Life>();
     durable.promise.catch(() => undefined); // nobody asks when nothing became visible
@@ -120,10 +126,10 @@ export function openLane(options: LaneOptions): Lane {
     void lane
       .use(async (session) => {
         const applied = session.query<Row>(query);
-        const flushing = () => session.query<{ life: Life }>({ name: "flush", text: flush });
-        const flushed = session.pooled ? applied.then(flushing) : flushing();
+        const flushing = async () => (await session.query<{ life: Life }>({ name: "flush", text: flush })).rows[0]?.life ?? null;
+        const flushed = session.pooled || flushes ? applied.then(({ rows }) => (flushes?.(rows) === false ? null : flushing())) : flushing();
         applied.then(({ rows }) => visible.resolve(rows), lost);
-        await flushed.then(({ rows }) => durable.resolve(rows[0]?.life ?? null), lost);
+        await flushed.then(durable.resolve, lost);
       })
       .catch(lost);
     return { visible: visible.promise, durable: durable.promise };
@@ -157,9 +163,13 @@ export function openLane(options: LaneOptions): Lane {
 
   async function release(batch: readonly Waiting[], encoded: EncodedBatch, row: BatchRow, durable: Promise<Life>, sending: number): Promise<void> {
     const head = Number(row.head);
+    const sight = { epoch: row.now_epoch, n: head, life: row.life };
     try {
-      // Up to the head, not to the newest of these: a refusal too may rest on a commit that was not durable yet.
-      await barrier.follow({ epoch: row.now_epoch, n: head, life: row.life }, durable);
+      // Up to the head, not to the newest of these: a refusal ("there is a version 7") may rest on a commit that a crash still takes back. Only when the
+      // head is known to be durable there is nothing to wait for: this batch then wrote nothing, since what it writes is the head; and what it
+      // read, the versions, streams, claims and ids by which it was refused or known, was written by commits up to there. What has no number tells
+      // nobody's outcome (leases that were kept, rows that were swept), but for one: an id that was resolved as not committed.
+      if (!encoded.restsOnCommits(row) || !barrier.knows(sight)) await barrier.follow(sight, durable);
     } catch (error) {
       // It was visible, and may be gone with the server.
       for (const one of batch) doubt(one.commit.id);

@@ -91,7 +91,7 @@ export function userSql(options: UserSqlOptions): UserSql {
       if (!wasRolledBack(error) || error.code !== "TR002") throw error;
       const row = refusedInside(error.detail ?? "");
       await session.script("rollback");
-      await barrier.pass({ epoch: row.now_epoch, n: Number(row.head), life: row.life });
+      await (encoded.restsOnCommits(row) ? barrier.pass({ epoch: row.now_epoch, n: Number(row.head), life: row.life }) : barrier.all(row.life));
       return { row, applied: false, outcome: encoded.outcomes(row)[0] as CommitOutcome };
     }
   }
