@@ -190,6 +190,22 @@ test("[F19] a callback that throws while statements of it are under way leaves n
   assert.deepEqual(rows, [{ a: 4 }, { a: 5 }]);
 });
 
+test("[F19] a statement that fails while its transaction is being given up is told what failed: the rollback waits for it", { skip }, async () => {
+  const store = await postgres.open();
+  const watcher = await postgres.session(store.schema);
+  const no = new Error("no");
+  let under: Promise<unknown> | undefined;
+
+  const thrown = store.transaction(async (connection) => {
+    under = connection.execute(sql("select 1 / (count(*) - 1) from pg_sleep(0.1)")).catch((error: unknown) => error);
+    while ((await watcher.query("select from pg_stat_activity where wait_event = 'PgSleep'")).rowCount === 0) await sleep(1);
+    throw no;
+  }, 5_000);
+
+  await assert.rejects(thrown, (error) => error === no);
+  assert.ok(Fault.is(await under, "sql.failed"), String(await under));
+});
+
 for (const away of [false, true]) {
   const told = away ? "and the server stays away hears that nobody knows" : "asks by its commit's id, and hears that it was committed";
   test(`[F6] a transaction of SQL alone that is cut off at COMMIT ${told}`, { skip }, async () => {

@@ -231,7 +231,7 @@ export function userSql(options: UserSqlOptions): UserSql {
         return result;
       } catch (error) {
         ended = true;
-        // A statement that is under way, of a callback that did not wait for it, must not come behind the rollback: there it would be a transaction of its own.
+        // No statement begins any more (`goesOn`). One that is under way, of a callback that did not wait for it, ends before the rollback: if it fails, its savepoint is still there.
         await Promise.race([turn, expired]).catch(() => undefined);
         timer.cancel();
         await undo(session);
