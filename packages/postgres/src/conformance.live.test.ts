@@ -22,7 +22,12 @@ const ways = await waysTo(postgres);
 
 async function open(way: (typeof ways)[number]): Promise<StoreSubject> {
   const clock = virtualClock();
-  return { clock, ids: uuidv7Ids(clock, seededRandom("conformance")), store: await postgres.open(undefined, { time: clock, url: await way.url() }) };
+  // Ids of its own for each way: the user's tables are named by them, and both ways have theirs in one database.
+  return {
+    clock,
+    ids: uuidv7Ids(clock, seededRandom(`conformance ${way.engine}`)),
+    store: await postgres.open(undefined, { time: clock, url: await way.url() }),
+  };
 }
 
 for (const way of ways) {
