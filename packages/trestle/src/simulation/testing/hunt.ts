@@ -50,7 +50,7 @@ interface SimAnswer {
 const scenarios = readdirSync(here).filter((name) => name.endsWith(".simulation.ts"));
 const seeds = Number(values.seeds);
 /** Most are found at once: every scenario gets a few seeds before any gets all of them. */
-const rounds = [...new Set([Math.min(40, seeds), Math.min(400, seeds), seeds])];
+const rounds = [...new Set([10, 60, 400, seeds].map((round) => Math.min(round, seeds)))];
 
 const patches = values.clean
   ? []
