@@ -14,6 +14,7 @@ export interface DiskShelf {
   readonly engine: Disks;
   take(): Disk;
   putBack(disk: Disk): void;
+  close(): void;
 }
 
 /** Tokens are kept in tables by time and class: those of the first hour are made here, because a table that is made has every statement prepared again. */
@@ -28,6 +29,9 @@ export async function diskShelf(app: App, settings: Readonly<Record<string, stri
     putBack(disk) {
       if (disk.rewind()) free.push(disk);
       else disk.close();
+    },
+    close: () => {
+      for (const disk of free.splice(0)) disk.close();
     },
   };
 }

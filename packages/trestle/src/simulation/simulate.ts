@@ -20,7 +20,7 @@ import { currentLife } from "./world.ts";
 /**
  * Runs the scenario for each of its seeds and resolves when every promise held in all of them. Faults: `simulation.promise-broken` with the seed, the smallest plan
  * of faults that still breaks it and how to run it again; `simulation.nondeterministic` with the first event that differed;
- * `simulation.bad-scenario`. Guarantees and limits: docs/concepts/simulation.md.
+ * `simulation.no-model`, `option.out-of-range`. Guarantees and limits: docs/concepts/simulation.md.
  */
 export async function simulate<const K extends Uses>(app: App, scenario: Scenario<K>): Promise<void>;
 export async function simulate(simulation: Simulation): Promise<void>;
@@ -72,6 +72,7 @@ export async function search<const K extends Uses>(app: App, scenario: Scenario<
     }
   } finally {
     restore();
+    scene.disks.close();
   }
   return { ...done, broken: undefined, result: undefined, trace: undefined };
 }
@@ -81,7 +82,7 @@ function seedsOf(seeds: number | readonly `0x${string}`[] | undefined): readonly
   return Array.from({ length: integerWithin(seeds ?? 100, "simulate: seeds", { least: 1, most: 100_000_000 }) }, (_, at) => `0x${(at + 1).toString(16)}`);
 }
 
-export async function sceneOf<K extends Uses>(app: App, scenario: Scenario<K>): Promise<Scene> {
+async function sceneOf<K extends Uses>(app: App, scenario: Scenario<K>): Promise<Scene> {
   const { uses, nodes = 3, faults, clients, always = {}, eventually = {}, outside = [], settings = {} } = scenario;
   const externals = app.components.filter(({ kind }) => kind === "external").map(({ name }) => name);
   const lacking = externals.filter((name) => !outside.some((one) => nameOfModel(one) === name));
