@@ -119,7 +119,7 @@ begin
   if v_updates and v_all then
     v_all := not exists (
       select from unnest(p_slot_kind, p_slot_key, p_slot_writer, v_stored) x (kind, key, writer, stored)
-      where x.kind = 1 and x.writer > 0 and x.stored > 0 and (select r.entries is not null from record r where r.key = x.key and r.version = x.stored));
+      where x.kind = 1 and x.writer > 0 and x.stored > 0 and (select r.entries is not null from record r where r.key = x.key and r.version >= x.stored and r.version <= x.stored order by r.version limit 1));
   end if;
 
   -- Apart, and everything that they expect holds: that is what one after the other would come to. Commit i has number v_n + i.
@@ -166,12 +166,12 @@ begin
     if 10 = any (p_op_kind) then
       insert into record (key, version, home, created, expires_at_ms, value)
         select p_slot_key[i], v_n + p_slot_writer[i], home_of(p_slot_key[i]),
-          case when v_version[i] > 0 then (select r.created from record r where r.key = p_slot_key[i] and r.version = v_version[i]) else v_n + p_slot_writer[i] end,
+          case when v_version[i] > 0 then (select r.created from record r where r.key = p_slot_key[i] and r.version >= v_version[i] and r.version <= v_version[i] order by r.version limit 1) else v_n + p_slot_writer[i] end,
           p_op_until[p_slot_source[i]], substring(p_payload from p_op_number[p_slot_source[i]]::integer for p_op_length[p_slot_source[i]])
         from (select generate_series(1, v_slots) as i) x where p_slot_kind[i] = 1 and p_slot_writer[i] > 0;
       if v_updates then
         delete from record where ctid = any (array(
-          select (select r.ctid from record r where r.key = p_slot_key[i] and r.version = v_stored[i])
+          select (select r.ctid from record r where r.key = p_slot_key[i] and r.version >= v_stored[i] and r.version <= v_stored[i] order by r.version limit 1)
           from (select generate_series(1, v_slots) as i) x where p_slot_kind[i] = 1 and p_slot_writer[i] > 0 and v_stored[i] > 0));
       end if;
     end if;
@@ -411,7 +411,7 @@ begin
   if v_updates and not v_listed then
     v_listed := exists (
       select from unnest(p_slot_kind, p_slot_key, v_writer, v_stored) x (kind, key, writer, stored)
-      where x.kind = 1 and x.writer > 0 and x.stored > 0 and (select r.entries is not null from record r where r.key = x.key and r.version = x.stored));
+      where x.kind = 1 and x.writer > 0 and x.stored > 0 and (select r.entries is not null from record r where r.key = x.key and r.version >= x.stored and r.version <= x.stored order by r.version limit 1));
   end if;
   insert into record (key, version, home, created, expires_at_ms, entries, value)
     select x.key, v_fresh[y.writer], home_of(x.key),
@@ -420,27 +420,27 @@ begin
       case when y.version = 0 then null when y.source > 0 then p_entries[nullif(p_op_ref[y.source], 0)] when y.creator = 0 then r.entries end,
       case when y.version = 0 then '' when v_merged[x.i] is null then substring(p_payload from p_op_number[y.source]::integer for p_op_length[y.source]) else convert_to(v_merged[x.i], 'UTF8') end
     from unnest(p_slot_key) with ordinality x (key, i) cross join lateral (select v_writer[x.i] as writer, v_source[x.i] as source, v_version[x.i] as version, v_creator[x.i] as creator) y
-      left join lateral (select s.created, s.expires_at_ms, s.entries from record s where v_updates and s.key = x.key and s.version = nullif(v_stored[x.i], 0) offset 0) r on true
+      left join lateral (select s.created, s.expires_at_ms, s.entries from record s where v_updates and s.key = x.key and s.version >= nullif(v_stored[x.i], 0) and s.version <= nullif(v_stored[x.i], 0) order by s.version limit 1) r on true
     where p_slot_kind[x.i] = 1 and y.writer > 0 and (y.version <> 0 or v_stored[x.i] > 0);
   if v_listed then
     delete from entry where ctid = any (array(
       select (select e.ctid from entry e where e.home = before.home and e.field = f ->> 0 and e.value = (f -> 1)::text and e.key = x.key)
       from unnest(p_slot_kind, p_slot_key, v_writer, v_creator, v_stored) x (kind, key, writer, creator, stored)
-        cross join lateral (select r.home, r.entries from record r where r.key = x.key and r.version = x.stored offset 0) before
-        cross join lateral (select r.entries from record r where r.key = x.key and r.version = v_fresh[x.writer] offset 0) after,
+        cross join lateral (select r.home, r.entries from record r where r.key = x.key and r.version >= x.stored and r.version <= x.stored order by r.version limit 1) before
+        cross join lateral (select r.entries from record r where r.key = x.key and r.version >= v_fresh[x.writer] and r.version <= v_fresh[x.writer] order by r.version limit 1) after,
         json_array_elements(before.entries::json) f
       where x.kind = 1 and x.writer > 0 and x.stored > 0 and (x.creator > 0 or after.entries is distinct from before.entries)));
     insert into entry (home, field, value, key, created)
       select distinct after.home, f ->> 0, (f -> 1)::text, x.key, after.created
       from unnest(p_slot_kind, p_slot_key, v_writer, v_creator, v_stored) x (kind, key, writer, creator, stored)
-        cross join lateral (select r.home, r.created, r.entries from record r where r.key = x.key and r.version = v_fresh[x.writer] offset 0) after
-        left join lateral (select r.entries from record r where r.key = x.key and r.version = x.stored and x.stored > 0 offset 0) before on true,
+        cross join lateral (select r.home, r.created, r.entries from record r where r.key = x.key and r.version >= v_fresh[x.writer] and r.version <= v_fresh[x.writer] order by r.version limit 1) after
+        left join lateral (select r.entries from record r where r.key = x.key and r.version >= x.stored and r.version <= x.stored order by r.version limit 1) before on true,
         json_array_elements(after.entries::json) f
       where x.kind = 1 and x.writer > 0 and (x.creator > 0 or after.entries is distinct from before.entries);
   end if;
   if v_updates then
     delete from record where ctid = any (array(
-      select (select r.ctid from record r where r.key = x.key and r.version = x.stored)
+      select (select r.ctid from record r where r.key = x.key and r.version >= x.stored and r.version <= x.stored order by r.version limit 1)
       from unnest(p_slot_kind, p_slot_key, v_writer, v_stored) x (kind, key, writer, stored) where x.kind = 1 and x.writer > 0 and x.stored > 0));
   end if;
   if 12 = any (p_op_kind) then

@@ -21,9 +21,9 @@ begin
     delete from entry where ctid = any (array(
       select (select e.ctid from entry e where e.home = r.home and e.field = f ->> 0 and e.value = (f -> 1)::text and e.key = x.key)
       from unnest(v_keys, v_versions) x (key, version)
-        cross join lateral (select s.home, s.entries from record s where s.key = x.key and s.version = x.version offset 0) r, json_array_elements(r.entries::json) f));
+        cross join lateral (select s.home, s.entries from record s where s.key = x.key and s.version >= x.version and s.version <= x.version order by s.version limit 1) r, json_array_elements(r.entries::json) f));
     delete from record where ctid = any (array(
-      select (select r.ctid from record r where r.key = x.key and r.version = x.version) from unnest(v_keys, v_versions) x (key, version)));
+      select (select r.ctid from record r where r.key = x.key and r.version >= x.version and r.version <= x.version order by r.version limit 1) from unnest(v_keys, v_versions) x (key, version)));
     v_swept := cardinality(v_keys);
     v_more := cardinality(v_keys) >= p_limit;
   end if;
