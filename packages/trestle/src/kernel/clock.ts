@@ -1,8 +1,9 @@
 /**
  * Time. `wallMs` is for people and storage, `monotonicMs` for durations; nothing outside the kernel reads the machine's clock.
- * A virtual clock stands still until it is told to advance, and then fires what is due in order of time, then of creation. It is
- * one function of more than 60 lines, most of it the heap of its timers.
+ * A virtual clock stands still until it is told to advance, and then fires what is due in order of time, then of creation.
  */
+import { TaskHeap } from "./task-heap.ts";
+
 export interface Clock {
   /** Milliseconds since 1970. May jump. */
   wallMs(): number;
@@ -76,40 +77,7 @@ export function virtualClock(startWallMs = 1_700_000_000_000): VirtualClock {
   let offsetMs = startWallMs;
   let order = 0;
   let soonPending = 0;
-  // A binary heap by time, then by creation; a cancelled entry stays, without its task, until it comes up.
-  const heap: Pending[] = [];
-  const before = (a: Pending, b: Pending) => a.atMs < b.atMs || (a.atMs === b.atMs && a.order < b.order);
-
-  function push(entry: Pending): void {
-    let at = heap.push(entry) - 1;
-    while (at > 0) {
-      const parent = (at - 1) >> 1;
-      if (!before(entry, heap[parent] as Pending)) break;
-      heap[at] = heap[parent] as Pending;
-      at = parent;
-    }
-    heap[at] = entry;
-  }
-
-  function pop(): void {
-    const last = heap.pop() as Pending;
-    if (heap.length === 0) return;
-    let at = 0;
-    for (;;) {
-      let child = 2 * at + 1;
-      if (child >= heap.length) break;
-      if (child + 1 < heap.length && before(heap[child + 1] as Pending, heap[child] as Pending)) child++;
-      if (!before(heap[child] as Pending, last)) break;
-      heap[at] = heap[child] as Pending;
-      at = child;
-    }
-    heap[at] = last;
-  }
-
-  const earliest = (): Pending | undefined => {
-    while (heap.length > 0 && !(heap[0] as Pending).task) pop();
-    return heap[0];
-  };
+  const heap = new TaskHeap<Pending>((a, b) => a.atMs < b.atMs || (a.atMs === b.atMs && a.order < b.order));
 
   // setImmediate runs after all promise reactions that are ready, so a turn of it means that these have settled; as long as tasks of
   // `soon` bring about more of them there are more turns. The bound is for a task that sets itself again for ever.
@@ -122,7 +90,7 @@ export function virtualClock(startWallMs = 1_700_000_000_000): VirtualClock {
     monotonicMs: () => nowMs,
     after(delayMs, task) {
       const entry: Pending = { atMs: nowMs + (delayMs > 0 ? delayMs : 0), order: order++, task };
-      push(entry);
+      heap.push(entry);
       return { cancel: () => void (entry.task = undefined) };
     },
     soon(task) {
@@ -138,8 +106,8 @@ export function virtualClock(startWallMs = 1_700_000_000_000): VirtualClock {
     async advance(byMs) {
       const untilMs = nowMs + byMs;
       await settle();
-      for (let next = earliest(); next && next.atMs <= untilMs; next = earliest()) {
-        pop();
+      for (let next = heap.peek(); next && next.atMs <= untilMs; next = heap.peek()) {
+        heap.pop();
         nowMs = Math.max(nowMs, next.atMs);
         const { task } = next;
         next.task = undefined;

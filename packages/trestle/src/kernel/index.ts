@@ -1,5 +1,7 @@
 /** The kernel: time, chance, identity, faults, quantities, context, lifecycle, telemetry. Nothing else in Trestle reads a clock or rolls a die. */
 export { partitionOf } from "./partition.ts";
+export { TaskHeap } from "./task-heap.ts";
+export type { HeapEntry } from "./task-heap.ts";
 export { always, onAssertion, reachable, sometimes } from "./assertions.ts";
 export type { AssertionListener } from "./assertions.ts";
 export { sleep, systemClock, virtualClock, whenSettled } from "./clock.ts";

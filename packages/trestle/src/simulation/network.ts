@@ -21,12 +21,10 @@ export interface Link {
   clogged: boolean;
 }
 
-export interface NetworkOptions {
-  /** A message takes at least so long and at most so much. Default 0.2 to 2. */
-  readonly latencyMs?: readonly [least: number, most: number];
-  /** After which a connection whose messages are lost is found to be broken. Default 200 to 2,000. */
-  readonly resetMs?: readonly [least: number, most: number];
-}
+/** A message takes at least so long and at most so much. */
+const latencyMs = [0.2, 2] as const;
+/** After which a connection whose messages are lost is found to be broken. */
+const resetMs = [200, 2_000] as const;
 
 export class BrokenCall extends Error {
   readonly how: "refused" | "lost";
@@ -59,16 +57,12 @@ const undisturbed: Link = Object.freeze({ drop: 0, duplicate: 0, delayMs: 0, cut
 
 export class Network {
   readonly #world: World;
-  readonly #latencyMs: readonly [number, number];
-  readonly #resetMs: readonly [number, number];
   readonly #links = new Map<string, Link>();
   readonly #chances = new Map<string, Random>();
   readonly #clogged = new Map<string, (() => void)[]>();
 
-  constructor(world: World, { latencyMs = [0.2, 2], resetMs = [200, 2_000] }: NetworkOptions = {}) {
+  constructor(world: World) {
     this.#world = world;
-    this.#latencyMs = latencyMs;
-    this.#resetMs = resetMs;
   }
 
   /** What disturbs messages from one host to another, in this direction only. `*` is any host. */
@@ -107,7 +101,7 @@ export class Network {
         (life) => {
           if (life === to) arrive();
         },
-        () => void this.#world.at(between(this.#chance(from.host, to.host), this.#resetMs), undefined, `${label} again`, again),
+        () => void this.#world.at(between(this.#chance(from.host, to.host), resetMs), undefined, `${label} again`, again),
       );
     };
     again();
@@ -143,7 +137,7 @@ export class Network {
           label,
           (life) => {
             // The host may die before it answers: its connections are reset.
-            const stop = life.onEnd(() => broken("lost", between(chance, this.#latencyMs)));
+            const stop = life.onEnd(() => broken("lost", between(chance, latencyMs)));
             const answer = (settle: () => void) => {
               stop();
               this.#message(
@@ -153,7 +147,7 @@ export class Network {
                 (back) => {
                   if (back === from) end(settle);
                 },
-                () => broken("lost", between(chance, this.#resetMs)),
+                () => broken("lost", between(chance, resetMs)),
               );
             };
             serve(life, closed.signal).then(
@@ -161,7 +155,7 @@ export class Network {
               (error: unknown) => answer(() => reject(error as Error)),
             );
           },
-          (why) => (why === "down" ? broken("refused", between(chance, this.#latencyMs)) : broken("lost", between(chance, this.#resetMs))),
+          (why) => (why === "down" ? broken("refused", between(chance, latencyMs)) : broken("lost", between(chance, resetMs))),
         );
       deliver();
       const { duplicate } = this.#link(from.host, to);
@@ -180,7 +174,7 @@ export class Network {
     }
     const chance = this.#chance(from, to);
     if (link.cut || (link.drop > 0 && chance.next() < link.drop)) return lost("dropped");
-    const tookMs = between(chance, this.#latencyMs) + (link.delayMs > 0 ? chance.next() * link.delayMs : 0);
+    const tookMs = between(chance, latencyMs) + (link.delayMs > 0 ? chance.next() * link.delayMs : 0);
     const { life } = to;
     // Where a host is down now, its machine says so at once; one that comes up meanwhile is another process.
     this.#world.at(tookMs, undefined, `${from.name} > ${to.name}: ${label}`, () => {

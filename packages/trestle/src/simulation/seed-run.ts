@@ -150,7 +150,7 @@ class SeedRun {
   async result(): Promise<SeedResult> {
     const { clients, times } = { ...this.#scene, ...this.#options };
     const disk = this.#scene.disks.take();
-    const at = storeHost(this.#world, this.#scene.disks.engine, { disk });
+    const at = storeHost(this.#world, this.#scene.disks.engine, disk);
     const uncaught = (error: unknown): void => this.#fail("uncaught", messageOf(error), error);
     process.on("unhandledRejection", uncaught);
     const unlisten = onAssertion({
@@ -213,7 +213,7 @@ class SeedRun {
       try {
         const node = await startInside(
           this.#scene.app,
-          { settings: this.#scene.settings, roles: undefined as never },
+          { settings: this.#scene.settings },
           {
             store: store(),
             clock: life.clock,

@@ -114,32 +114,15 @@ test("an app that asks a clock behind the simulation's back is told so, with the
   assert.match(fault.message, /at event \d+/);
 });
 
-test("what would reach outside of the process is refused, and says what to do instead", async () => {
-  const reaching = service(
-    "reaching",
-    {},
-    {
-      pay: post("/payments", { body: Amount, idempotent: true }, async () => {
-        await (await import("node:fs/promises")).readFile("/etc/hostname");
-        return {};
-      }),
-    },
-  );
-
-  const { broken } = await search(app("reaching", [reaching]), {
-    uses: { reaching },
+test("what would reach outside of the process fails the seed, and says what to do instead", async () => {
+  const { broken } = await search(app("reaching", [sums]), {
+    uses: { sums },
     seeds: 1,
     faults: {},
-    clients: {
-      count: 1,
-      each: async ({ reaching }, chance) => {
-        const answer = await reaching.pay({ body: { id: chance.id(), cents: 1 } }).catch((fault: unknown) => fault);
-        throw new Error(String(answer));
-      },
-    },
+    clients: { count: 1, each: async () => void (await (await import("node:fs/promises")).readFile("/etc/hostname")) },
   });
 
-  assert.match(String(broken?.message), /500|outside-world/);
+  assert.match(String(broken?.message), /fs\/promises\.readFile was called inside a simulation/);
 });
 
 test("an external without a model is named before anything runs", async () => {

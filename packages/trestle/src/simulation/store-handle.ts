@@ -14,10 +14,10 @@ import type { Life } from "./world.ts";
 export interface StoreHandleOptions {
   readonly network: Network;
   readonly at: StoreHost;
-  /** This part of the commits whose answer was lost is told as `commit.unknown` at once. Default 0.5. */
-  readonly unknownShare?: number;
 }
 
+/** This part of the commits whose answer was lost is told as `commit.unknown` at once. */
+const unknownShare = 0.5;
 /** Between two tries, doubled up to ten times as much. */
 const retryMs = 20;
 /** After so many tries the fault is the caller's. */
@@ -25,7 +25,7 @@ const triesMax = 12;
 
 const readerMethods = ["records", "list", "token", "stream", "streamVersion", "log", "commits", "head", "queue", "queues", "jobs", "groups", "rows"] as const;
 
-export function storeHandle(life: Life, { network, at, unknownShare = 0.5 }: StoreHandleOptions): Store {
+export function storeHandle(life: Life, { network, at }: StoreHandleOptions): Store {
   const known = at.store;
   if (!known) throw Fault.create("store.unreachable", "the store's host is down", "Boot it first.");
   const { engine, dialect, guarantees, epoch } = known;

@@ -2,21 +2,18 @@
  * The host that has the store: the real engine on a disk that can lose its power. Its process and its disk fail apart: a process that is killed leaves
  * what was written to the operating system, a power loss decides anew about what was not flushed.
  */
-import { currentLife, type Host, type Life, type World } from "./world.ts";
+import type { Host, Life, World } from "./world.ts";
 import type { Store } from "../store/index.ts";
 import type { memoryDisks } from "../sqlite/index.ts";
 
 type Disks = Awaited<ReturnType<typeof memoryDisks>>;
 
-export interface StoreHostOptions {
-  /** With the store as it is at the beginning. It outlives this world. */
-  readonly disk: InstanceType<Disks["MemoryDisk"]>;
-  /** A flush takes at least so long and at most so much. Default 0.5 to 4. */
-  readonly flushMs?: readonly [least: number, most: number];
-}
+/** A flush takes at least so long and at most so much. */
+const flushMs = [0.5, 4] as const;
 
 export interface StoreHost {
   readonly host: Host;
+  /** With the store as it is at the beginning. It outlives this world. */
   readonly disk: InstanceType<Disks["MemoryDisk"]>;
   /** Of its present life. */
   readonly store: Store | undefined;
@@ -31,7 +28,7 @@ export interface StoreHost {
   onDurable(listener: () => void): void;
 }
 
-export function storeHost(world: World, { openOnMemoryDisk }: Disks, { disk, flushMs = [0.5, 4] }: StoreHostOptions): StoreHost {
+export function storeHost(world: World, { openOnMemoryDisk }: Disks, disk: StoreHost["disk"]): StoreHost {
   const host = world.host("store");
   const opened: ((life: Life, store: Store) => void)[] = [];
   const durable: (() => void)[] = [];
@@ -78,11 +75,4 @@ export function storeHost(world: World, { openOnMemoryDisk }: Disks, { disk, flu
     onDurable: (listener) => void durable.push(listener),
   };
   return self;
-}
-
-/** The life whose code this is; a handle is used by nobody else. */
-export function ownLife(): Life {
-  const life = currentLife();
-  if (!life) throw new Error("this is the code of a host, and runs on none");
-  return life;
 }

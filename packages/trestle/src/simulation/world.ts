@@ -10,8 +10,19 @@
  * its events. A crash ends the life: its events are dropped, so nothing it awaited ever comes, and no `finally` of it runs.
  */
 import { AsyncLocalStorage } from "node:async_hooks";
-import { seededRandom, uuidv7Ids, whenSettled, type Clock, type Ids, type Random, type Timer } from "../kernel/index.ts";
-import { EventHeap, type WorldEvent } from "./event-heap.ts";
+import { seededRandom, TaskHeap, uuidv7Ids, whenSettled, type Clock, type HeapEntry, type Ids, type Random, type Timer } from "../kernel/index.ts";
+
+export interface WorldEvent extends HeapEntry {
+  /** Whole microseconds since the world began. */
+  atUs: number;
+  /** When it was set off. */
+  readonly sinceUs: number;
+  readonly tie: number;
+  readonly order: number;
+  /** Whose it is: dropped with that life. `undefined` for the world's own. */
+  readonly life: Life | undefined;
+  readonly label: string;
+}
 
 export interface WorldOptions {
   /** Everything follows from it. */
@@ -34,7 +45,7 @@ export class World {
   readonly hosts = new Map<string, Host>();
   /** Where its own events come among those of their instant. Each host has a stream of its own, so that what is left out in one place changes little elsewhere. */
   readonly #order: Random;
-  readonly #events = new EventHeap();
+  readonly #events = new TaskHeap<WorldEvent>((a, b) => (a.atUs !== b.atUs ? a.atUs < b.atUs : a.tie !== b.tie ? a.tie < b.tie : a.order < b.order));
   readonly #onEvent: WorldOptions["onEvent"];
   #nowUs = 0;
   #happened = 0;
@@ -61,10 +72,6 @@ export class World {
   get hash(): string {
     return (this.#hash >>> 0).toString(16).padStart(8, "0");
   }
-  /** Events that are still to come. */
-  get coming(): number {
-    return this.#events.size;
-  }
 
   host(name: string): Host {
     if (this.hosts.has(name)) throw new Error(`there is a host ${name} already`);
@@ -90,7 +97,7 @@ export class World {
 
   /** Nothing comes of it any more. Safe to call twice, and after it happened. */
   cancel(event: WorldEvent): void {
-    this.#events.cancel(event);
+    event.task = undefined;
   }
 
   /** Something that happened without an event of its own (an answer, a draw) becomes part of the hash. */
@@ -146,7 +153,7 @@ export class World {
     const { life } = event;
     if (life) {
       if (!life.alive) return;
-      const free = life.freeAtUs;
+      const free = life.host.pausedUntilUs;
       if (free > event.atUs) {
         event.atUs = free;
         this.#events.push(event);
@@ -175,8 +182,6 @@ export class World {
   }
 }
 
-export type HostState = "up" | "paused" | "down";
-
 /** A machine of the world, or a program outside of it: what can crash by itself. */
 export class Host {
   readonly name: string;
@@ -204,21 +209,18 @@ export class Host {
   get life(): Life | undefined {
     return this.#life;
   }
-  get state(): HostState {
-    if (!this.#life) return "down";
-    return this.#pausedUntilUs > this.world.nowMs * 1_000 ? "paused" : "up";
-  }
+  /** Until then its events wait. */
   get pausedUntilUs(): number {
     return this.#pausedUntilUs;
   }
 
   /** Begins a life. `main` is its first event. */
-  boot(main: (life: Life) => void, delayMs = 0): Life {
+  boot(main: (life: Life) => void): Life {
     if (this.#life) throw new Error(`${this.name} is up already`);
     const life = new Life(this, ++this.#lives);
     this.#life = life;
     this.#pausedUntilUs = 0;
-    this.world.at(delayMs, life, "boot", () => main(life));
+    this.world.at(0, life, "boot", () => main(life));
     return life;
   }
 
@@ -276,7 +278,6 @@ export class Life {
   /** What `fetch` is in its code. */
   fetch: typeof globalThis.fetch = () => Promise.reject(new TypeError("fetch failed: this host has no network"));
   #alive = true;
-  #busyUntilUs = 0;
   readonly #onEnd = new Set<() => void>();
 
   constructor(host: Host, number: number) {
@@ -304,16 +305,6 @@ export class Life {
   get name(): string {
     return `${this.host.name}#${this.number}`;
   }
-  /** When its next event may happen: it is paused, or still at work on the one before. */
-  get freeAtUs(): number {
-    return Math.max(this.host.pausedUntilUs, this.#busyUntilUs);
-  }
-
-  /** Its processor is at work for so long: what comes meanwhile waits. */
-  works(ms: number): void {
-    this.#busyUntilUs = Math.max(this.#busyUntilUs, Math.round(this.host.world.nowMs * 1_000)) + Math.round(ms * 1_000);
-  }
-
   /** Runs `work` as this life, now. */
   run<T>(work: () => T): T {
     return slot.run(this, work);
