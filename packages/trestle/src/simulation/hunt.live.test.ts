@@ -11,7 +11,7 @@ test("a fault that is put into a copy of the code is found, and the seed that fo
     stdio: ["ignore", "pipe", "ignore"],
   });
 
-  const { hunted } = JSON.parse(answer) as { readonly hunted: readonly { readonly caughtBy?: string; readonly seeds: number }[] };
+  const { hunted } = JSON.parse(answer) as { readonly hunted: readonly { readonly caughtBy?: string; readonly seed: number; readonly ran: number }[] };
   assert.equal(hunted.length, 1);
-  assert.ok(hunted[0]?.caughtBy !== undefined && hunted[0].seeds > 0);
+  assert.ok(hunted[0]?.caughtBy !== undefined && hunted[0].seed > 0 && hunted[0].ran >= hunted[0].seed);
 });

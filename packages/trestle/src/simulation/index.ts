@@ -7,6 +7,7 @@ export { model } from "./outside.ts";
 export type { Model, ModelWire } from "./outside.ts";
 export { isSimulation, scenario } from "./scenario.ts";
 export type { LiveUses, Promises, Scenario, Simulation } from "./scenario.ts";
+export type { SeedHistory } from "./seed-history.ts";
 export type { SeedFailure, SeedResult, TraceLine } from "./seed-run.ts";
 export { search, simulate } from "./simulate.ts";
 export type { Search, SearchOptions } from "./simulate.ts";

@@ -3,8 +3,10 @@ import type { App, Live } from "../app/index.ts";
 import type { Usable, Uses } from "../component/index.ts";
 import type { Duration } from "../kernel/index.ts";
 import type { Chance } from "./chance.ts";
+import type { Checked } from "./checkers/index.ts";
 import type { FaultKind } from "./fault-plan.ts";
 import type { Model } from "./outside.ts";
+import type { SeedHistory } from "./seed-history.ts";
 
 export interface Scenario<K extends Uses> {
   /** What clients and invariants reach for. */
@@ -23,7 +25,8 @@ export interface Scenario<K extends Uses> {
     readonly count: number;
     /** How often each client does it, spread over `for`; default 5. */
     readonly times?: number;
-    readonly each: (world: LiveUses<K>, chance: Chance) => Promise<void>;
+    /** What is written into the history is what the checkers are given in the end; each client is a process of it. */
+    readonly each: (world: LiveUses<K>, chance: Chance, history: SeedHistory) => Promise<void>;
   };
   /** Checked after everything that became durable. */
   readonly always?: Promises<K>;
@@ -34,7 +37,13 @@ export interface Scenario<K extends Uses> {
 }
 
 export type LiveUses<K extends Uses> = { readonly [N in keyof K]: K[N] extends Usable ? Live<K[N]> : never };
-export type Promises<K extends Uses> = { readonly [promise: string]: (world: LiveUses<K>) => boolean | Promise<boolean> };
+/**
+ * Whether it holds, or what a checker said of the history. Of what a checker said only `violation` breaks the promise; a run whose checks were all `unknown` has
+ * never seen the promise hold, and `trestle sim` says so as of a `sometimes`.
+ */
+export type Promises<K extends Uses> = {
+  readonly [promise: string]: (world: LiveUses<K>, history: SeedHistory) => boolean | Checked | Promise<boolean | Checked>;
+};
 
 /** An app with its scenario: what `trestle sim` looks for among a file's exports. */
 export interface Simulation {

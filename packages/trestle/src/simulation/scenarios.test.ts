@@ -1,23 +1,23 @@
+import assert from "node:assert/strict";
+import { readdirSync } from "node:fs";
 import { test } from "node:test";
-import { simulate, type Simulation } from "./index.ts";
-import { movingMoney } from "./testing/bank.simulation.ts";
-import { fillingSilos } from "./testing/events.simulation.ts";
-import { chargingOnce } from "./testing/outside.simulation.ts";
-import { tickingOnce } from "./testing/ticks.simulation.ts";
-import { payingOnce } from "./testing/till.simulation.ts";
-import { workingInOrder } from "./testing/work.simulation.ts";
+import { isSimulation, simulate } from "./index.ts";
 
 // Ten seeds each, so that a test run is short; `npm run hunt -- --clean --seeds 100000` is the long way.
-const scenarios: Readonly<Record<string, Simulation>> = {
-  "money over several records": movingMoney,
-  "events, rows and reactions": fillingSilos,
-  "calls to the outside": chargingOnce,
-  "a schedule": tickingOnce,
-  "idempotent routes": payingOnce,
-  "jobs with keys": workingInOrder,
-};
+const seeds = 10;
 
-for (const [name, { app, scenario }] of Object.entries(scenarios))
-  test(`what is promised of ${name} holds whatever crashes, is cut off, lost, repeated or late`, async () => {
-    await simulate(app, { ...scenario, seeds: 10 });
-  });
+const files = readdirSync(new URL("./testing/", import.meta.url)).filter((name) => name.endsWith(".simulation.ts"));
+let scenarios = 0;
+for (const name of files.map((file) => file.replace(/\.ts$/, ""))) {
+  const exported = Object.entries((await import(`./testing/${name}.ts`)) as Readonly<Record<string, unknown>>);
+  for (const [scenario, simulation] of exported) {
+    if (!isSimulation(simulation)) continue;
+    scenarios++;
+    test(`${scenario}: what is promised holds whatever crashes, is cut off, lost, repeated or late`, () =>
+      simulate(simulation.app, { ...simulation.scenario, seeds }));
+  }
+}
+
+test("every scenario of the folder was run", () => {
+  assert.ok(scenarios >= 24 && scenarios >= files.length, `${scenarios} scenarios in ${files.length} files`);
+});

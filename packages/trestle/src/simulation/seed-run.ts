@@ -13,6 +13,7 @@ import { Fault, jsonLogger, metricsRegistry, onAssertion, seededRandom, sleep, t
 import type { SqliteStore } from "../sqlite/index.ts";
 import type { Store } from "../store/index.ts";
 import { chanceOf } from "./chance.ts";
+import type { Checked } from "./checkers/index.ts";
 import type { DiskShelf } from "./disk-shelf.ts";
 import { drawFaultPlan, type FaultKind, type FaultPlan } from "./fault-plan.ts";
 import { carryOut } from "./fault-driver.ts";
@@ -20,6 +21,7 @@ import { lookingStore } from "./looking-store.ts";
 import { Network } from "./network.ts";
 import { outsideOf, type Model } from "./outside.ts";
 import { reachOf } from "./reach.ts";
+import { seedHistory, type SeedHistory } from "./seed-history.ts";
 import { simulatedFetch } from "./simulated-fetch.ts";
 import { storeHandle } from "./store-handle.ts";
 import { storeHost } from "./store-host.ts";
@@ -35,9 +37,9 @@ export interface Scene {
   readonly faults: readonly FaultKind[];
   readonly clients: number;
   readonly times: number;
-  readonly each: (world: never, chance: ReturnType<typeof chanceOf>) => Promise<void>;
-  readonly always: readonly (readonly [promise: string, holds: (world: never) => unknown])[];
-  readonly eventually: readonly (readonly [promise: string, holds: (world: never) => unknown])[];
+  readonly each: (world: never, chance: ReturnType<typeof chanceOf>, history: SeedHistory) => Promise<void>;
+  readonly always: readonly (readonly [promise: string, holds: (world: never, history: SeedHistory) => unknown])[];
+  readonly eventually: readonly (readonly [promise: string, holds: (world: never, history: SeedHistory) => unknown])[];
   readonly settings: Readonly<Record<string, string>>;
   readonly disks: DiskShelf;
 }
@@ -78,14 +80,17 @@ export interface SeedFailure {
   readonly what: string;
   readonly atMs: number;
   readonly error?: unknown;
-  /** What `always` was told. */
+  /** What `always` was told, or what a checker found. */
   readonly details?: unknown;
 }
 
 interface Broken {
   readonly promise: string;
   readonly error?: unknown;
+  readonly details?: unknown;
 }
+/** Of what a checker found, so much is told. */
+const problemsTold = 2;
 
 /** Within which everything has to come to rest once the world has healed. */
 const restWithinMs = 600_000;
@@ -108,6 +113,7 @@ class SeedRun {
   readonly #seed: string;
   readonly #options: SeedOptions;
   readonly #world: World;
+  readonly #history: ReturnType<typeof seedHistory>;
   readonly #network: Network;
   readonly #plan: FaultPlan;
   /** When something goes wrong in this seed, whatever part of its plan is carried out. */
@@ -135,6 +141,7 @@ class SeedRun {
       seed,
       ...(onEvent && { onEvent: ({ life, label, sinceUs }, atMs) => onEvent({ atMs, sinceMs: sinceUs / 1_000, life: life?.name ?? "", what: label }) }),
     });
+    this.#history = seedHistory(() => this.#world.nowMs);
     this.#network = new Network(this.#world);
     const names = (name: string, count: number) => Array.from({ length: count }, (_, at) => `${name}-${at + 1}`);
     const plan = drawFaultPlan(chanceOf(seededRandom(`${seed} faults`)), {
@@ -299,6 +306,7 @@ class SeedRun {
     host.boot((life) => {
       life.fetch = simulatedFetch(life, { network: this.#network, find: (url) => this.#find(url) });
       const chance = chanceOf(life.random);
+      const history = this.#history(host.name);
       const reach = reachOf(this.#scene.uses, { life, network: this.#network, observer, chance, nodes: this.#nodes, running: this.#running });
       // Most requests that nothing happens to show nothing: two of three are asked just before something begins, or ends.
       const moment = (): number =>
@@ -310,7 +318,7 @@ class SeedRun {
           if (this.#healed) return;
           this.#inFlight++;
           try {
-            await each(reach as never, chance);
+            await each(reach as never, chance, history);
             this.#answered++;
             this.#world.note("answered");
           } catch (error) {
@@ -337,16 +345,22 @@ class SeedRun {
     this.#world.hold(
       this.#broken(this.#scene.always, observer).then((broken) => {
         this.#checking = false;
-        if (broken !== undefined) this.#fail("always", broken.promise, broken.error);
+        if (broken !== undefined) this.#fail("always", broken.promise, broken.error, broken.details);
       }),
     );
   }
 
   async #broken(promises: Scene["always"], observer: Node): Promise<Broken | undefined> {
     const open = (this.#open ??= Object.fromEntries(Object.entries(this.#scene.uses).map(([name, component]) => [name, observer.open(component as never)])));
+    const history = this.#history("judge");
     for (const [promise, holds] of promises) {
       try {
-        if (!(await holds(open as never))) return { promise };
+        const answer = await holds(open as never, history);
+        if (!answer) return { promise };
+        if (answer === true) continue;
+        const { verdict, problems } = answer as Checked;
+        if (verdict === "violation") return { promise, details: problems.slice(0, problemsTold).map(({ kind, text }) => `${kind}: ${text}`) };
+        this.#sometimes.set(promise, verdict === "ok" || this.#sometimes.get(promise) === true);
       } catch (error) {
         return { promise, error };
       }
@@ -375,7 +389,7 @@ class SeedRun {
       }
       if (!isOver) continue;
       const stuck = `after ${restWithinMs / 60_000} minutes without faults ${this.#inFlight} calls of clients are not answered`;
-      return this.#fail("eventually", broken?.promise ?? stuck, broken?.error);
+      return this.#fail("eventually", broken?.promise ?? stuck, broken?.error, broken?.details);
     }
   }
 }

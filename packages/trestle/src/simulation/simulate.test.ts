@@ -6,7 +6,7 @@ import type { Handles } from "../component/index.ts";
 import { Fault } from "../kernel/index.ts";
 import { records } from "../records/index.ts";
 import { post, service } from "../service/index.ts";
-import { search, simulate, sometimes, type Scenario } from "./index.ts";
+import { checkLinearizable, counter, search, simulate, sometimes, type Checked, type CounterCall, type History, type Scenario } from "./index.ts";
 
 const Amount = z.object({ id: z.string(), cents: z.int() });
 const sums = records("sums", { key: z.string(), value: z.object({ cents: z.int() }) });
@@ -112,6 +112,64 @@ test("an app that asks a clock behind the simulation's back is told so, with the
 
   assert.ok(Fault.is(fault, "simulation.nondeterministic"), String(fault));
   assert.match(fault.message, /at event \d+/);
+});
+
+const tallies = records("tallies", { key: z.string(), value: z.object({ n: z.int() }) });
+const sloppy = service(
+  "sloppy",
+  { uses: { tallies } },
+  {
+    count: post("/counts", {}, async (_request, { tallies }) => {
+      const [one] = (await tallies.list({ limit: 1 })).items; // a list is no precondition: of two that count at once one is lost
+      const n = (one?.n ?? 0) + 1;
+      tallies.put("all", { n });
+      return { n };
+    }),
+  },
+);
+const counting = (judge: (history: readonly unknown[]) => Checked | boolean): Scenario<{ sloppy: typeof sloppy }> => ({
+  uses: { sloppy },
+  seeds: 20,
+  for: "100ms",
+  faults: {},
+  clients: {
+    count: 3,
+    each: async ({ sloppy }, _chance, history) => {
+      const add = history.invoke({ kind: "add", amount: 1 });
+      const answer = await sloppy.count();
+      if (answer.ok) add.ok(answer.body.n);
+    },
+  },
+  eventually: { "each call counts": (_world, history) => judge(history.history()) },
+});
+
+test("what clients saw is judged by a checker, seed by seed, and what it found is told", async () => {
+  const lengths: number[] = [];
+  const { broken } = await search(
+    app("tally", [sloppy]),
+    counting((history) => {
+      lengths.push(history.length);
+      return checkLinearizable(history as History<CounterCall, number>, counter());
+    }),
+  );
+
+  assert.ok(Fault.is(broken, "simulation.promise-broken"), String(broken));
+  assert.match(broken.message, /each call counts.*not-linearizable/s);
+  assert.ok(Math.max(...lengths) <= 15, "a history has what its own seed's clients did, and nothing else");
+});
+
+test("a check that is never certain breaks nothing, and is told as something that was never seen", async () => {
+  const seen: boolean[] = [];
+  const unsure: Checked = { verdict: "unknown", problems: [], explored: { operations: 0, states: 0 } };
+
+  const { broken } = await search(
+    app("tally", [sloppy]),
+    counting(() => unsure),
+    { onSeed: ({ sometimes }) => void seen.push(sometimes.get("each call counts") as boolean) },
+  );
+
+  assert.equal(broken, undefined);
+  assert.deepEqual(new Set(seen), new Set([false]));
 });
 
 test("what would reach outside of the process fails the seed, and says what to do instead", async () => {

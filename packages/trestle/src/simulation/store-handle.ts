@@ -6,7 +6,7 @@
  * met. What cannot be asked again (a claim whose answer was lost) ends with its lease.
  */
 import { Fault, sleep } from "../kernel/index.ts";
-import type { Change, Commit, CommitOutcome, Reader, SqlConnection, Store } from "../store/index.ts";
+import { limits, type Change, type Commit, type CommitOutcome, type Reader, type SqlConnection, type Store } from "../store/index.ts";
 import { BrokenCall, type Network } from "./network.ts";
 import type { StoreHost } from "./store-host.ts";
 import type { Life } from "./world.ts";
@@ -97,9 +97,18 @@ export function storeHandle(life: Life, { network, at }: StoreHandleOptions): St
     // What became durable while nobody told: everybody looks again.
     network.sendSurely(server, life, "catch up", () => void catchUp().catch(() => undefined));
   });
+  /** Up to this commit nothing was missed. Of what came later some notices may have arrived, and others died with the store. */
+  let caughtUpN = 0;
   async function catchUp(): Promise<void> {
+    const keys = new Set<string>();
+    for (let full = true; full;) {
+      const commits = await read.commits({ after: { epoch, n: caughtUpN }, limit: limits.pageRowsMax });
+      for (const { wrote } of commits) for (const { kind, key } of wrote) if (kind === "record" || kind === "stream") keys.add(key);
+      caughtUpN = commits.at(-1)?.n ?? caughtUpN;
+      full = commits.length === limits.pageRowsMax;
+    }
     const [head, queues] = await Promise.all([read.head(), read.queues()]);
-    tell({ n: head.n, keys: [], queues: queues.map(({ queue }) => queue) });
+    tell({ n: head.n, keys: [...keys], queues: queues.map(({ queue }) => queue) });
   }
   subscribe(at.host.life as Life, known);
 

@@ -1,14 +1,20 @@
-/** The user's migrations as files: every `*.sql` of a folder, in order of name. What was applied is the store's to remember. */
-import { readdir, readFile } from "node:fs/promises";
+/**
+ * The user's migrations as files: every `*.sql` of a folder, in order of name. What was applied is the store's to remember.
+ *
+ * They are read at once: few and short, before the node serves anybody; and what takes no time can be read inside a simulation.
+ */
+import { readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Fault } from "../kernel/index.ts";
 
-export async function readMigrations(component: string, migrations: string): Promise<readonly { readonly name: string; readonly text: string }[]> {
+export function readMigrations(component: string, migrations: string): readonly { readonly name: string; readonly text: string }[] {
   const folder = migrations.startsWith("file:") ? fileURLToPath(migrations) : resolve(migrations);
   let names: readonly string[];
   try {
-    names = (await readdir(folder)).filter((name) => name.endsWith(".sql")).sort(); // by UTF-16 code unit: the same everywhere
+    names = readdirSync(folder)
+      .filter((name) => name.endsWith(".sql"))
+      .sort(); // by UTF-16 code unit: the same everywhere
   } catch (cause) {
     throw Fault.create(
       "sql.migrations-unreadable",
@@ -23,5 +29,5 @@ export async function readMigrations(component: string, migrations: string): Pro
       `sql "${component}": the folder of migrations has no *.sql file: ${folder}`,
       "Put the first migration there, for example 001-ledger.sql.",
     );
-  return Promise.all(names.map(async (name) => ({ name, text: await readFile(join(folder, name), "utf8") })));
+  return names.map((name) => ({ name, text: readFileSync(join(folder, name), "utf8") }));
 }

@@ -25,7 +25,7 @@ export async function movingTables(
             "Give it `move`, which reads the old tables and fills the new ones; or say that the tables are left behind (`--leave-tables`).",
             { details: { component: component.name } },
           );
-        return { name: component.name, files: await readMigrations(component.name, folderFor(component.name, migrations, dialects.to)), move };
+        return { name: component.name, files: readMigrations(component.name, folderFor(component.name, migrations, dialects.to)), move };
       }),
   );
   if (all.length === 0) return undefined;

@@ -36,7 +36,7 @@ export function sql(name: string, spec: SqlSpec): Sql {
     interior: { migrations, move } satisfies Interior,
     bind: (invocation) => new BoundSql(name, invocation),
     live: (node) => liveSql(name, node),
-    prepare: async (node) => node.store.migrate(name, await readMigrations(name, folderFor(name, migrations, node.store.dialect))),
+    prepare: async (node) => node.store.migrate(name, readMigrations(name, folderFor(name, migrations, node.store.dialect))),
   });
 }
 

@@ -1,7 +1,7 @@
 /** Events: an aggregate decides on its newest state, rows and reactions follow it without a gap and without a repetition. */
 import { z } from "zod";
-import { aggregate, app, command, post, projection, records, refuse, service, subscription } from "../../index.ts";
-import { scenario, sometimes } from "../index.ts";
+import { aggregate, app, command, get, post, projection, records, refuse, service, subscription } from "../../index.ts";
+import { allOf, checkSessions, checkStaleness, scenario, sometimes, type Versioned, type VersionedCall } from "../index.ts";
 
 const names = ["north", "south"] as const;
 const Name = z.enum(names);
@@ -64,15 +64,19 @@ const listening = subscription(
 );
 const yard = service(
   "yard",
-  { uses: { silo } },
+  { uses: { silo, later } },
   {
+    look: get("/silos/:name", { params: z.object({ name: Name }) }, async ({ params: { name } }, { silo, later }) => ({
+      events: (await silo.get(name)).events,
+      later: (await later.get(name))?.events ?? 0,
+    })),
     fill: post("/fills", { body: Tons.extend({ name: Name }), idempotent: true, refuses: { full: 409 } }, async ({ body: { name, tons } }, { silo }) => {
       const filled = await silo.fill(name, { tons });
-      return filled.ok ? { tons: filled.state.tons } : filled;
+      return filled.ok ? filled.state : filled;
     }),
     empty: post("/empties", { body: Tons.extend({ name: Name }), idempotent: true, refuses: { empty: 409 } }, async ({ body: { name, tons } }, { silo }) => {
       const emptied = await silo.empty(name, { tons });
-      return emptied.ok ? { tons: emptied.state.tons } : emptied;
+      return emptied.ok ? emptied.state : emptied;
     }),
   },
 );
@@ -86,11 +90,19 @@ export const fillingSilos = scenario(app("yard", [yard, atOnce, later, listening
   clients: {
     count: 4,
     times: 5,
-    each: async ({ yard }, chance) => {
+    each: async ({ yard }, chance, history) => {
       const body = { name: chance.pick(names), tons: chance.integer(1, 20) };
+      // The version of a silo is how many events it has had.
+      const write = history.invoke<Versioned>({ kind: "write" }, body.name);
       const answer = chance.next() < 0.6 ? await yard.fill({ body }) : await yard.empty({ body });
       sometimes("a command is refused", !answer.ok);
       sometimes("a command is taken", answer.ok);
+      if (answer.ok) write.ok({ version: answer.body.events });
+      else write.failed();
+      const read = history.invoke<Versioned>({ kind: "read" }, body.name);
+      const { events, later } = (await yard.look({ params: { name: body.name } })).body;
+      read.ok({ version: events });
+      history.invoke<Versioned>({ kind: "read" }, `${body.name} later`).ok({ version: later });
     },
   },
   always: {
@@ -111,6 +123,12 @@ export const fillingSilos = scenario(app("yard", [yard, atOnce, later, listening
     },
   },
   eventually: {
+    "whoever looks finds what was answered before, and rows that follow do not go back": (_world, history) => {
+      const all = history.history<VersionedCall, Versioned>();
+      const isLater = ({ key }: (typeof all)[number]) => String(key).endsWith(" later");
+      const silos = all.filter((one) => !isLater(one));
+      return allOf(checkSessions(silos), checkStaleness(silos, { maxMs: 0 }), checkSessions(all.filter(isLater), ["monotonic-reads"]));
+    },
     "rows that follow, and reactions, have caught up, each event once": async ({ silo, later, heard }) => {
       for (const name of names) {
         const state = await silo.get(name);

@@ -4,15 +4,17 @@
  * first lines, up to the first `diff`, say what is wrong in it. So a fault that somebody kept to himself can be run against this code: give the folder
  * that has it.
  *
- * `--only name` runs one; `--clean` runs the scenarios on the code as it is, which must break nothing; `--workers` at once; `--into file` keeps the result;
- * `--json` prints it. Exit code 1 when a mutant got away, or the code as it is broke a promise.
+ * `--only a,b` takes the patches with one of these in their names, `--scenarios a,b` the files with these names; `--clean` runs the scenarios on the code as it
+ * is, which must break nothing; `--workers` at once; `--into file` keeps the result beside what is there of other patches; `--json` prints it. Exit code 1
+ * when a mutant got away, or the code as it is broke a promise.
  */
 import { execFile, spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { availableParallelism } from "node:os";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { availableParallelism, cpus } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import type { HuntAsked, HuntTold } from "./hunting.ts";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const source = resolve(here, "../..");
@@ -23,6 +25,7 @@ const { values } = parseArgs({
     mutants: { type: "string", default: join(here, "mutants") },
     seeds: { type: "string", default: "2000" },
     only: { type: "string" },
+    scenarios: { type: "string" },
     clean: { type: "boolean" },
     workers: { type: "string", default: String(availableParallelism()) },
     into: { type: "string" },
@@ -33,77 +36,76 @@ const { values } = parseArgs({
 interface Hunted {
   readonly mutant: string;
   readonly about: string;
-  /** `undefined`: it got away. */
-  readonly caughtBy: string | undefined;
-  readonly promise: string | undefined;
-  /** Of that scenario, up to the one that broke. */
-  readonly seeds: number;
-}
-interface SimAnswer {
-  readonly scenarios: readonly {
-    readonly name: string;
-    readonly seeds: number;
-    readonly broken?: { readonly code: string; readonly message: string; readonly promise?: string; readonly seed?: string };
-  }[];
+  /** File and name of the scenario; absent: it got away. */
+  readonly caughtBy?: string;
+  readonly promise?: string;
+  /** The one of that scenario that caught it; of one that got away, how many each scenario has had. */
+  readonly seed: number;
+  /** Seeds of all scenarios together that were run until then. */
+  readonly ran: number;
 }
 
-const scenarios = readdirSync(here).filter((name) => name.endsWith(".simulation.ts"));
 const seeds = Number(values.seeds);
-/** Most are found at once: every scenario gets a few seeds before any gets all of them. */
-const rounds = [...new Set([10, 60, 400, seeds].map((round) => Math.min(round, seeds)))];
+const workers = Math.max(1, Number(values.workers));
+const only = values.only?.split(",");
+const scenarios = values.scenarios?.split(",");
 
-const patches = values.clean
-  ? []
-  : readdirSync(values.mutants)
-      .filter((name) => name.endsWith(".patch") && (values.only === undefined || name.includes(values.only)))
-      .sort()
-      .map((name) => join(values.mutants, name));
-if (!values.clean && patches.length === 0) {
-  process.stderr.write(`hunt: there is no patch${values.only === undefined ? "" : ` with ${JSON.stringify(values.only)} in its name`} in ${values.mutants}\n`);
-  process.exit(64);
+if (values.clean) await cleanRun();
+else await huntAll();
+
+// ---- with a fault in it -------------------------------------------------------------------------------------------------
+
+async function huntAll(): Promise<void> {
+  const patches = readdirSync(values.mutants)
+    .filter((name) => name.endsWith(".patch"))
+    .sort();
+  const chosen = patches.filter((name) => only === undefined || only.some((part) => name.includes(part)));
+  if (chosen.length === 0) {
+    process.stderr.write(`hunt: there is no patch${only === undefined ? "" : ` with ${only.join(" or ")} in its name`} in ${values.mutants}\n`);
+    process.exit(64);
+  }
+  const hunted: Hunted[] = [];
+  const queue = [...chosen];
+  await Promise.all(
+    Array.from({ length: Math.min(workers, queue.length) }, async () => {
+      for (let patch = queue.shift(); patch !== undefined; patch = queue.shift()) {
+        const one = await hunt(join(values.mutants, patch));
+        hunted.push(one);
+        process.stderr.write(
+          `${one.caughtBy === undefined ? "AWAY  " : "caught"} ${one.mutant}: ${one.caughtBy === undefined ? `${one.seed} seeds of each scenario` : `${one.caughtBy}, seed ${one.seed}, ${one.ran} in all: ${one.promise}`}\n`,
+        );
+        if (values.into !== undefined) keep(values.into, hunted, patches);
+      }
+    }),
+  );
+  hunted.sort(byName);
+  const caught = hunted.filter(({ caughtBy }) => caughtBy !== undefined).length;
+  if (values.json) process.stdout.write(`${JSON.stringify({ ...headed("hunt"), hunted }, undefined, 1)}\n`);
+  else process.stdout.write(`${caught} of ${hunted.length} caught\n`);
+  process.exitCode = caught === hunted.length ? 0 : 1;
 }
 
-const hunted: Hunted[] = [];
-const queue = values.clean ? [undefined] : [...patches];
-const workers = values.clean ? 1 : Math.min(Number(values.workers), queue.length);
-await Promise.all(
-  Array.from({ length: workers }, async () => {
-    for (let patch = queue.shift(), first = true; patch !== undefined || (values.clean && first); patch = queue.shift(), first = false) {
-      const one = await hunt(patch);
-      hunted.push(one);
-      process.stderr.write(
-        `${one.caughtBy === undefined ? (values.clean ? "clean " : "AWAY  ") : "caught"} ${one.mutant}: ${one.caughtBy === undefined ? `${one.seeds} seeds of each scenario` : `${one.caughtBy}, seed ${one.seeds}: ${one.promise}`}\n`,
-      );
-    }
-  }),
-);
-hunted.sort((a, b) => (a.mutant < b.mutant ? -1 : 1));
-const result = { subject: values.clean ? "hunt-clean" : "hunt", seeds, scenarios: scenarios.map((name) => basename(name, ".simulation.ts")), hunted };
-if (values.into !== undefined) writeFileSync(values.into, `${JSON.stringify(result, undefined, 1)}\n`);
-if (values.json) process.stdout.write(`${JSON.stringify(result, undefined, 1)}\n`);
-else process.stdout.write(`${hunted.filter(({ caughtBy }) => caughtBy !== undefined).length} of ${hunted.length} caught\n`);
-process.exitCode = values.clean
-  ? hunted.some(({ caughtBy }) => caughtBy !== undefined)
-    ? 1
-    : 0
-  : hunted.some(({ caughtBy }) => caughtBy === undefined)
-    ? 1
-    : 0;
+/** What is there of other patches stays, as long as they are. */
+function keep(file: string, hunted: readonly Hunted[], patches: readonly string[]): void {
+  const before = existsSync(file) ? ((JSON.parse(readFileSync(file, "utf8")) as { readonly hunted?: readonly Hunted[] }).hunted ?? []) : [];
+  const others = before.filter(({ mutant }) => patches.includes(`${mutant}.patch`) && !hunted.some((one) => one.mutant === mutant));
+  writeFileSync(file, `${JSON.stringify({ ...headed("hunt"), hunted: [...others, ...hunted].sort(byName) }, undefined, 1)}\n`);
+}
 
-async function hunt(patch: string | undefined): Promise<Hunted> {
-  const mutant = patch === undefined ? "(the code as it is)" : basename(patch, ".patch");
-  const about = patch === undefined ? "" : (/^([\s\S]*?)^diff /m.exec(readFileSync(patch, "utf8"))?.[1] ?? "").trim();
-  const copy = patch === undefined ? source : mutated(patch, mutant);
+function byName(a: Hunted, b: Hunted): number {
+  return a.mutant < b.mutant ? -1 : 1;
+}
+
+async function hunt(patch: string): Promise<Hunted> {
+  const mutant = basename(patch, ".patch");
+  const about = (/^([\s\S]*?)^diff /m.exec(readFileSync(patch, "utf8"))?.[1] ?? "").trim();
+  const copy = mutated(patch, mutant);
   try {
-    for (const round of patch === undefined ? [seeds] : rounds) {
-      for (const scenario of scenarios) {
-        const broken = await simulated(copy, scenario, round, patch === undefined ? Number(values.workers) : 1);
-        if (broken) return { mutant, about, caughtBy: basename(scenario, ".simulation.ts"), promise: broken.promise, seeds: broken.seed };
-      }
-    }
-    return { mutant, about, caughtBy: undefined, promise: undefined, seeds };
+    const { ran, broken } = await searched(copy, { seeds, first: 0, step: 1, ...(scenarios && { scenarios }) });
+    if (!broken) return { mutant, about, seed: seeds, ran };
+    return { mutant, about, caughtBy: broken.scenario, promise: broken.promise, seed: broken.seed, ran };
   } finally {
-    if (patch !== undefined) rmSync(dirname(copy), { recursive: true, force: true });
+    rmSync(dirname(copy), { recursive: true, force: true });
   }
 }
 
@@ -123,29 +125,46 @@ function mutated(patch: string, name: string): string {
   return join(folder, "src");
 }
 
-/** The first promise that breaks, and in which seed. A program that does not even run is caught too. */
-function simulated(copy: string, scenario: string, count: number, processes: number): Promise<{ readonly promise: string; readonly seed: number } | undefined> {
-  const args = [
-    "--disable-warning=ExperimentalWarning",
-    join(copy, "cli/trestle.ts"),
-    "sim",
-    join(copy, "simulation/testing", scenario),
-    "--seeds",
-    String(count),
-    "--workers",
-    String(processes),
-    "--json",
-    "--out",
-    join(root, ".cache", "simulation"),
-  ];
+// ---- without ------------------------------------------------------------------------------------------------------------
+
+async function cleanRun(): Promise<void> {
+  const told = await Promise.all(
+    Array.from({ length: workers }, (_, first) => searched(source, { seeds, first, step: workers, ...(scenarios && { scenarios }) })),
+  );
+  const result = {
+    ...headed("hunt-clean"),
+    ran: told.reduce((sum, { ran }) => sum + ran, 0),
+    events: told.reduce((sum, { events }) => sum + events, 0),
+    broken: told.flatMap(({ broken }) => broken ?? []),
+  };
+  if (values.into !== undefined) writeFileSync(values.into, `${JSON.stringify(result, undefined, 1)}\n`);
+  const text = JSON.stringify(result, undefined, 1);
+  process.stdout.write(values.json ? `${text}\n` : `${result.ran} seeds, ${result.broken.length === 0 ? "every promise held" : text}\n`);
+  process.exitCode = result.broken.length === 0 ? 0 : 1;
+}
+
+// ---- both ---------------------------------------------------------------------------------------------------------------
+
+function headed(subject: string) {
+  const commit = spawnSync("git", ["rev-parse", "--short", "HEAD"], { cwd: root, encoding: "utf8" }).stdout.trim();
+  const files = readdirSync(here).filter((name) => name.endsWith(".simulation.ts"));
+  return {
+    subject,
+    commit,
+    node: process.version,
+    sqlite: process.versions["sqlite"],
+    cpu: `${cpus()[0]?.model} x ${availableParallelism()}`,
+    seeds,
+    scenarios: files.map((name) => basename(name, ".simulation.ts")),
+  };
+}
+
+function searched(copy: string, asked: HuntAsked): Promise<HuntTold> {
+  const args = ["--disable-warning=ExperimentalWarning", join(copy, "simulation/testing/hunting.ts"), JSON.stringify(asked)];
   return new Promise((settle, reject) => {
     execFile(process.execPath, args, { cwd: root, maxBuffer: 1 << 28, env: { ...process.env, NODE_DISABLE_COMPILE_CACHE: "1" } }, (error, stdout, stderr) => {
-      if (stdout === "")
-        return error && !/worker-ended/.test(stderr)
-          ? reject(new Error(`${scenario}: ${stderr}`))
-          : settle({ promise: stderr.trim().split("\n").at(-1) ?? "", seed: 1 });
-      const broken = (JSON.parse(stdout) as SimAnswer).scenarios.find((one) => one.broken)?.broken;
-      settle(broken && { promise: broken.promise ?? broken.message, seed: Number(broken.seed ?? 1) });
+      if (stdout.trim() === "") reject(new Error(`${copy} did not run: ${error?.message} ${stderr.slice(-2_000)}`));
+      else settle(JSON.parse(stdout.trim().split("\n").at(-1) as string) as HuntTold);
     });
   });
 }

@@ -1,0 +1,55 @@
+/** Records that expire: there until their time is over, and then gone, for everybody and for good. */
+import { z } from "zod";
+import { app, records } from "../../index.ts";
+import { checkMonotonic, scenario, sometimes } from "../index.ts";
+
+const expiresMs = 1_000;
+const holds = records("holds", { key: z.string(), value: z.string(), expire: `${expiresMs}ms` });
+
+export const holdingForAWhile = scenario(app("holding", [holds]), {
+  uses: { holds },
+  for: "10s",
+  // How long it is kept is counted by the clock of whoever puts it, and judged by the store's.
+  faults: {
+    crash: true,
+    pause: true,
+    partition: true,
+    drop: true,
+    duplicate: true,
+    reorder: true,
+    "disk-full": true,
+    "slow-disk": true,
+    "unknown-commit": true,
+  },
+  clients: {
+    count: 4,
+    times: 4,
+    each: async ({ holds }, chance, history) => {
+      const id = chance.id();
+      const put = history.invoke({ kind: "put" }, id);
+      await holds.put(id, "mine");
+      put.ok();
+      for (let looks = 0; looks < 4; looks++) {
+        const look = history.invoke<number>({ kind: "look" }, id);
+        const isGone = (await holds.get(id)) === undefined;
+        look.ok(isGone ? 1 : 0);
+        sometimes("it is there", !isGone);
+        sometimes("it is gone", isGone);
+        await new Promise((resolve) => setTimeout(resolve, chance.integer(50, 700)));
+      }
+    },
+  },
+  eventually: {
+    "it is there until its time is over, and not longer": (_world, history) => {
+      const puts = new Map<string | number | undefined, readonly [fromMs: number, toMs: number]>();
+      for (const { key, call, invokedAt, returnedAt, result } of history.history<{ readonly kind: "put" | "look" }, number>()) {
+        if (call.kind === "put") puts.set(key, [invokedAt, returnedAt ?? Infinity]);
+        const [fromMs = 0, toMs = 0] = puts.get(key) ?? [];
+        if (result === 1 && (returnedAt as number) < fromMs + expiresMs) return false;
+        if (result === 0 && invokedAt > toMs + expiresMs) return false;
+      }
+      return true;
+    },
+    "what is gone does not come back": (_world, history) => checkMonotonic(history.history<unknown, number>(), { valueOf: ({ result }) => result }),
+  },
+});

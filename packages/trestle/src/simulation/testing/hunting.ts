@@ -1,0 +1,63 @@
+/**
+ * One copy of the package, searched by the scenarios beside this file; started by hunt.ts, told what to do by its first argument. Every scenario gets a few
+ * seeds before any gets all of them, because most faults are found at once. Prints the first promise that broke, as JSON, and ends.
+ */
+import { readdirSync } from "node:fs";
+import { isSimulation, search, type SeedResult, type Simulation } from "../index.ts";
+
+/** Its seeds: of each scenario those at `first`, `first + step`, … below `seeds`. */
+export interface HuntAsked {
+  readonly seeds: number;
+  readonly first: number;
+  readonly step: number;
+  /** Of files, without their ending; default: all. */
+  readonly scenarios?: readonly string[];
+}
+export interface HuntTold {
+  /** Seeds that were run, of all scenarios together. */
+  readonly ran: number;
+  readonly events: number;
+  readonly broken?: { readonly scenario: string; readonly promise: string; readonly seed: number };
+}
+
+const firstRounds = [10, 60, 400];
+const ending = ".simulation.ts";
+
+const { seeds, first, step, scenarios } = JSON.parse(process.argv[2] as string) as HuntAsked;
+const folder = new URL("./", import.meta.url);
+const files = readdirSync(folder)
+  .filter((name) => name.endsWith(ending) && (scenarios === undefined || scenarios.includes(name.slice(0, -ending.length))))
+  .sort();
+const found: { readonly name: string; readonly simulation: Simulation }[] = [];
+for (const file of files)
+  for (const [name, value] of Object.entries((await import(new URL(file, folder).href)) as Readonly<Record<string, unknown>>))
+    if (isSimulation(value)) found.push({ name: `${file.slice(0, -ending.length)} ${name}`, simulation: value });
+
+let [ran, events] = [0, 0];
+for (let round = 0, from = 0; from < seeds; round++) {
+  const to = Math.min(seeds, firstRounds[round] ?? seeds);
+  for (const { name, simulation } of found) {
+    const mine = Array.from({ length: to - from }, (_, at) => from + at).filter((at) => at % step === first);
+    if (mine.length === 0) continue;
+    const onSeed = (result: SeedResult): void => {
+      ran++;
+      events += result.events;
+      // Whether it is the same twice, and how small it can be made, is not asked.
+      if (result.failure) end(name, result.failure.what, result.seed);
+    };
+    const { broken } = await search(simulation.app, simulation.scenario, { seeds: mine.map((at) => `0x${(at + 1).toString(16)}`), onSeed });
+    if (broken) end(name, broken.message, "0");
+  }
+  process.stderr.write(`${to} of ${seeds} seeds of ${found.length} scenarios\n`);
+  from = to;
+}
+tell({ ran, events });
+
+function end(scenario: string, promise: string, seed: string): never {
+  tell({ ran, events, broken: { scenario, promise, seed: Number(seed) } });
+  process.exit(0);
+}
+
+function tell(told: HuntTold): void {
+  process.stdout.write(`${JSON.stringify(told)}\n`);
+}
