@@ -80,7 +80,8 @@ export class Dispatcher {
   #due: { readonly atMs: number; readonly timer: Timer } | undefined;
   #heartbeat: Timer | undefined;
   #alive: { readonly heartbeat: Heartbeat; readonly timer: Timer } | undefined;
-  #offsetMs = 0;
+  /** By how much the store's clock was ahead of this process' monotonic one when it last answered a claim. */
+  #storeAheadMs: number | undefined;
   #turn = 0;
   /** Jobs sent from here in this turn of the loop. */
   readonly #sent = new Map<Claimant, number>();
@@ -144,9 +145,10 @@ export class Dispatcher {
     else if (before === undefined && this.#sent.size === 1) void Promise.resolve().then(claimSent);
   };
 
-  /** The store's clock, as far as this node knows it. */
+  /** The store's clock, as far as this node knows it; by what passed here since, whatever this machine's wall clock was set to meanwhile. */
   nowMs(): number {
-    return this.#node.clock.wallMs() + this.#offsetMs;
+    const { clock } = this.#node;
+    return this.#storeAheadMs === undefined ? clock.wallMs() : clock.monotonicMs() + this.#storeAheadMs;
   }
 
   /** Nothing is held, and a look at every queue found nothing due. */
@@ -246,7 +248,7 @@ export class Dispatcher {
       return undefined;
     }
     const { jobs, nowMs } = claims;
-    this.#offsetMs = nowMs - this.#node.clock.wallMs();
+    this.#storeAheadMs = nowMs - this.#node.clock.monotonicMs();
     answered?.(claims);
     if (!jobs.some((job) => job.again)) this.#handOut(jobs, leaseEnds);
     else {

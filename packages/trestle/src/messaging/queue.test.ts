@@ -58,6 +58,26 @@ test("jobs are claimed in nobody's context: the deadline of whoever sent or ende
   await node.stop();
 });
 
+test("a job that failed is tried again when it should be, though the node's clock was set forward by an hour after it was claimed", async () => {
+  const on = await memoryStore();
+  let aheadMs = 0;
+  const attempts: number[] = [];
+  const work = queue("work", { input: Numbered, retry: { attempts: 2, from: "1s", upTo: "1s" } }, (_message, _uses, { attempt }) => {
+    attempts.push(attempt);
+    aheadMs = 3_600_000;
+    if (attempt === 1) throw new Error("not yet");
+  });
+  const node = await runNode([work], { ...on, clock: { ...on.clock, wallMs: () => on.clock.wallMs() + aheadMs } });
+
+  await node.commit({ work }, ({ work }) => work.send({ n: 1 }));
+  await node.idle();
+  await on.clock.advance(2_000);
+  await node.idle();
+
+  assert.deepEqual(attempts, [1, 2]);
+  await node.stop();
+});
+
 test("[MSG-17] whatever dies in the middle of jobs, each has its effect once: finish and effect are one commit", async () => {
   const on = await memoryStore();
   const jobs = 60;
