@@ -53,7 +53,7 @@ export const keepingUp = scenario(app("editor", [editor, building, saving]), {
     "unknown-commit": true,
   },
   clients: {
-    count: 4,
+    count: 3,
     times: 2,
     each: async ({ editor }, chance) => {
       const name = chance.pick(names);

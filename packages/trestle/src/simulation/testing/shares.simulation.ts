@@ -29,7 +29,7 @@ const counter = service(
 
 /** Of others before a job that is its tenant's only one: one turn, what three nodes have begun or taken ahead when it comes, and what hurries by while it runs. */
 const othersMost = 12;
-const backlog = 40;
+const backlog = 24;
 
 export const takingTurns = scenario(app("counter", [counter, serving]), {
   uses: { counter, served, waiting },
