@@ -25,6 +25,7 @@ import { seedHistory, type SeedHistory } from "./seed-history.ts";
 import { simulatedFetch } from "./simulated-fetch.ts";
 import { storeHandle } from "./store-handle.ts";
 import { storeHost } from "./store-host.ts";
+import { isWeather } from "./weather.ts";
 import { currentLife, startWallMs, World, type Host, type Life } from "./world.ts";
 
 /** A scenario with everything settled, and the store as it is before the first event. */
@@ -104,9 +105,6 @@ const neverRestsMs = 20_000;
 export async function runSeed(scene: Scene, seed: string, options: SeedOptions = {}): Promise<SeedResult> {
   return new SeedRun(scene, seed, options).result();
 }
-
-/** Whose faults a caller has to expect when machines fail. */
-const weather = /^(external|store|commit|deadline|node|idempotency|transaction|http|service|log|simulation\.broken)\b/;
 
 class SeedRun {
   readonly #scene: Scene;
@@ -392,12 +390,6 @@ class SeedRun {
       return this.#fail("eventually", broken?.promise ?? stuck, broken?.error, broken?.details);
     }
   }
-}
-
-function isWeather(error: unknown): boolean {
-  // A node that does not start says why in the cause.
-  if (Fault.is(error)) return weather.test(error.code) || (error.code.startsWith("lifecycle.") && isWeather(error.cause));
-  return error instanceof TypeError && error.message === "fetch failed";
 }
 
 function messageOf(error: unknown): string {
