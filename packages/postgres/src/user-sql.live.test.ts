@@ -166,6 +166,33 @@ test("[F19] a transaction whose connection is cut is lost whole, and says so", {
   assert.deepEqual(await store.read.rows(sql(`select a from ${name}`)), []);
 });
 
+test("[F19] a transaction whose connection is cut while it waits for its turn is lost, and says so; the one that has the turn goes on", { skip }, async () => {
+  const store = await postgres.open();
+  const name = await tableIn(store, "a integer");
+  const killer = await postgres.session(store.schema);
+  const began = Promise.withResolvers<void>();
+  const cut = Promise.withResolvers<void>();
+
+  const first = store.transaction(async (connection) => {
+    await connection.execute(sql(`insert into ${name} values (1)`));
+    began.resolve();
+    await cut.promise;
+    return { result: "kept" };
+  }, 10_000);
+  await began.promise;
+  const second = store.transaction((connection) => connection.execute(sql(`insert into ${name} values (2)`)).then((result) => ({ result })), 10_000);
+  second.catch(() => undefined);
+  for (let ended = 0; ended === 0; await sleep(5)) {
+    const waits = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'trestle tables' and wait_event_type = 'Lock'";
+    ended = (await killer.query(waits)).rowCount ?? 0;
+  }
+
+  await assert.rejects(second, rejectsWith("transaction.lost"));
+  cut.resolve();
+  assert.equal(await first, "kept");
+  assert.deepEqual(await store.read.rows(sql(`select a from ${name}`)), [{ a: 1 }]);
+});
+
 test("[F19] a callback that throws while statements of it are under way leaves nothing of them behind, and both connections are usable", { skip }, async () => {
   const store = await postgres.open();
   const name = await tableIn(store, "a integer");

@@ -27,7 +27,7 @@ import {
 import { literal } from "./arguments.ts";
 import type { FlushBarrier } from "./barrier.ts";
 import { encodeBatch, refusedInside, type BatchRow } from "./batch.ts";
-import { unknownOutcome, type Applied } from "./lane.ts";
+import { commitFault, isPassing, unknownOutcome, type Applied } from "./lane.ts";
 import { wasRolledBack, type Answer, type Pool, type Session } from "./sessions.ts";
 import { checkUserText, deniedFault } from "./statement-text.ts";
 
@@ -176,7 +176,10 @@ export function userSql(options: UserSqlOptions): UserSql {
     if (!(withinMs > 0))
       throw Fault.create("option.out-of-range", `transaction.withinMs must be above 0, got ${withinMs}`, "Set transaction.withinMs within the range.");
     return pool.use(async (session) => {
-      await begin(session, withinMs + 1_000, withinMs);
+      await begin(session, withinMs + 1_000, withinMs).catch(async (error: unknown) => {
+        await undo(session);
+        throw wasRolledBack(error) && !isPassing(error.code) ? commitFault(error) : lostTransaction(error);
+      });
       let ended = false;
       let expire!: (fault: unknown) => void;
       const expired = new Promise<never>((_, refuse) => (expire = refuse));
@@ -319,7 +322,7 @@ async function undo(session: Session): Promise<void> {
 function sqlFault(error: unknown, text: string): Fault | undefined {
   if (Fault.is(error)) return error;
   if (!wasRolledBack(error)) return undefined;
-  if (error.code === "40P01" || error.code === "40001") return undefined;
+  if (isPassing(error.code)) return undefined;
   if (error.code === "TR004") return deniedFault(`the table ${error.message}`, error);
   if (error.code === "42601" && error.message.includes("multiple commands"))
     return Fault.create(
