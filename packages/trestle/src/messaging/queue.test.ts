@@ -78,6 +78,25 @@ test("a job that failed is tried again when it should be, though the node's cloc
   await node.stop();
 });
 
+test("what is sent to be done in a second is done in a second, though the node's clock is an hour ahead of the store's", async () => {
+  const on = await memoryStore();
+  const handled: number[] = [];
+  const work = queue("work", { input: Numbered }, ({ n }) => void handled.push(n));
+  const node = await runNode([work], { ...on, clock: { ...on.clock, wallMs: () => on.clock.wallMs() + 3_600_000 } });
+  await node.idle(); // it has asked for work, and heard what time it is
+
+  await node.commit({ work }, ({ work }) => work.send({ n: 1 }, { in: "1s" }));
+  await on.clock.advance(500);
+  await node.idle();
+  const early = [...handled];
+  await on.clock.advance(1_000);
+  await node.idle();
+
+  assert.deepEqual(early, []);
+  assert.deepEqual(handled, [1]);
+  await node.stop();
+});
+
 test("[MSG-17] whatever dies in the middle of jobs, each has its effect once: finish and effect are one commit", async () => {
   const on = await memoryStore();
   const jobs = 60;

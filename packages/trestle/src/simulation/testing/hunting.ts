@@ -23,6 +23,10 @@ export interface HuntTold {
 const firstRounds = [10, 60, 400];
 const ending = ".simulation.ts";
 
+// Whoever started it is gone, and nobody reads what it would say.
+process.stdin.on("close", () => process.exit(1)).resume();
+process.stdin.unref();
+
 const { seeds, first, step, scenarios } = JSON.parse(process.argv[2] as string) as HuntAsked;
 const folder = new URL("./", import.meta.url);
 const files = readdirSync(folder)
