@@ -9,7 +9,7 @@ const Name = z.enum(names);
 const tools = records("tools", { key: z.string(), value: z.boolean() });
 const sent = records("sent", { key: z.string(), value: z.int() });
 const done = records("done", { key: z.string(), value: z.array(z.int()) });
-const retry = { attempts: 2, from: "20ms", upTo: "100ms" } as const;
+const retry = { attempts: 5, from: "20ms", upTo: "100ms" } as const;
 
 const mending = queue("mending", { input: z.object({ n: z.int() }), uses: { tools, done }, retry }, async ({ n }, { tools, done }) => {
   if (!(await tools.get("there"))) throw new Error("there are no tools");
