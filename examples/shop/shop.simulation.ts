@@ -26,6 +26,7 @@ export const busyDay = scenario(shopApp, {
   ],
   clients: {
     count: 6,
+    times: 2,
     each: async ({ shop }, chance) => {
       const items = [{ sku: chance.next() < 0.1 ? declined : chance.pick(skus), quantity: chance.integer(1, 3) }];
       const placed = await shop.placeOrder({ body: { customer: "Ada", email: "ada@example.com", items } });

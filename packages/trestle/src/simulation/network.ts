@@ -179,7 +179,8 @@ export class Network {
     // Where a host is down now, its machine says so at once; one that comes up meanwhile is another process.
     this.#world.at(tookMs, undefined, `${from.name} > ${to.name}: ${label}`, () => {
       if (!life || to.life !== life) return lost("down");
-      // It may be paused, and die before it takes this up.
+      if (!to.isPaused) return life.run(() => arrive(life));
+      // It may die before it takes this up.
       const stop = life.onEnd(() => lost("dropped"));
       this.#world.at(0, life, label, () => {
         stop();

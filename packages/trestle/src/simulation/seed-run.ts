@@ -183,7 +183,7 @@ class SeedRun {
       for (let n = 1; n <= Math.min(clients, this.#scene.clients); n++) this.#startClient(n, Math.min(times, this.#scene.times), observer);
       const heal = carryOut(this.#plan, { world: this.#world, network: this.#network, at, start });
       const judge = this.#world.host("judge");
-      judge.boot((life) => void this.#judge(life, heal, observer, () => at.store as Store));
+      judge.boot((life) => void this.#judge(life, heal, observer, () => at.store?.stats().commits));
       await this.#world.run(() => this.#done || this.#failure !== undefined);
       if (!this.#done && !this.#failure) this.#fail("eventually", "nothing is left that could happen, and not everything has ended");
     } catch (error) {
@@ -366,17 +366,17 @@ class SeedRun {
     return undefined;
   }
 
-  async #judge(life: Life, heal: () => void, observer: Node, store: () => Store): Promise<void> {
+  async #judge(life: Life, heal: () => void, observer: Node, commits: () => number | undefined): Promise<void> {
     await sleep(life.clock, this.#scene.forMs);
     this.#healed = true;
     heal();
     const untilMs = this.#world.nowMs + restWithinMs;
     let broken: Broken | undefined;
     let lookAnywayAtMs = this.#world.nowMs + neverRestsMs;
-    for (let [restedSinceMs, head] = [this.#world.nowMs, -1]; ;) {
+    for (let [restedSinceMs, before] = [this.#world.nowMs, commits()]; ;) {
       await sleep(life.clock, lookEveryMs);
-      const { n } = await store().read.head();
-      if (n !== head || this.#inFlight > 0) [restedSinceMs, head] = [this.#world.nowMs, n];
+      const now = commits();
+      if (now !== before || this.#inFlight > 0) [restedSinceMs, before] = [this.#world.nowMs, now];
       const isOver = this.#world.nowMs > untilMs;
       const isRested = this.#world.nowMs - restedSinceMs >= restMs;
       const isPatient = this.#world.nowMs >= lookAnywayAtMs;

@@ -53,10 +53,12 @@ export function storeHost(world: World, { openOnMemoryDisk }: Disks, disk: Store
           clock: life.clock,
           ids: life.ids,
           timing: {
+            // Whoever looks at what has become durable looks before this: afterwards the disk has what is not.
             write: () => moment("write", 0.01),
             flush: async () => {
               await moment("flush", flushMs[0] + chance.next() * (flushMs[1] - flushMs[0]) + self.slowByMs);
               // The engine flushes when this resolves, and tells whoever waits; whoever looks at the world looks after that.
+              if (durable.length === 0) return;
               world.at(0, undefined, "durable", () => {
                 for (const listener of durable) listener();
               });

@@ -214,6 +214,10 @@ export class Host {
     return this.#pausedUntilUs;
   }
 
+  get isPaused(): boolean {
+    return this.#pausedUntilUs > this.world.nowMs * 1_000;
+  }
+
   /** Begins a life. `main` is its first event. */
   boot(main: (life: Life) => void): Life {
     if (this.#life) throw new Error(`${this.name} is up already`);

@@ -349,7 +349,7 @@ export function jobsPart(state: LaneState): JobsPart {
     finish(job, fence, end) {
       const row = sql(byId).get(idBytes(job, scratch));
       if (!row || row[1] !== running || row[2] !== fence.epoch || row[3] !== fence.n) return { ok: false, refused: "fenced", job };
-      const [seq, , , , queue, key, cancelled, attempt, until] = row as unknown as [
+      const [seq, , , , queue, key, cancelled, attempt, until, group] = row as unknown as [
         number,
         number,
         number,
@@ -359,8 +359,10 @@ export function jobsPart(state: LaneState): JobsPart {
         number,
         number,
         number | null,
+        string | null,
       ];
-      queues.add(queue);
+      // What was counted leaves room for another one; so does the head of a key, which `advance` looks at. Nobody else waits for the end of a job.
+      if (group !== null || end.kind === "retry" || end.kind === "later") queues.add(queue);
       if (end.kind === "done" && end.keepUntilMs !== undefined && end.keepUntilMs > state.nowMs) {
         sql(endTry).run(done, 0, state.nowMs, attempt, null, end.keepUntilMs, seq);
         advance(queue, key);

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
 import { seededRandom, uuidv7Ids, virtualClock } from "../kernel/index.ts";
-import { commitIdRetentionMs, type Claims, type Commit, type CommitOutcome, type Expectation, type Write } from "../store/index.ts";
+import { commitIdRetentionMs, type Claims, type Commit, type CommitOutcome, type Expectation, type JobEnd, type Write } from "../store/index.ts";
 import { openForWriting } from "./connection.ts";
 import { openLane, type Lane, type LaneOptions } from "./lane.ts";
 import { tailsMax } from "./lane-state.ts";
@@ -546,6 +546,30 @@ test("[F10] a fence is never given twice, even when the claim was the last thing
       fences,
       [...new Set(fences)].sort((a, b) => a - b),
     );
+  });
+});
+
+test("the end of a job tells of its queue where another job may be claimed because of it, and wakes nobody where none may", () => {
+  withLane((lane) => {
+    const now = () => clock.wallMs();
+    const ended = (enqueue: readonly Omit<Write & { kind: "enqueue" }, "kind">["job"][], policy?: { readonly concurrency: number }, end = { kind: "done" } as JobEnd) => {
+      apply(lane, [commitOf(enqueue.map((job) => ({ kind: "enqueue", job })))]);
+      const request = { holder: "h", leaseMs: 1_000, queues: [{ queue: "q", limit: 1, ...(policy && { policy }) }] };
+      const [job] = (lane.apply([{ kind: "claim", request }], now()).results[0] as Claims).jobs;
+      assert.ok(job);
+      const { queues } = lane.apply([operation(commitOf([{ kind: "finish", job: job.id, fence: job.fence, end }]))], now());
+      for (const { id } of enqueue) apply(lane, [commitOf([{ kind: "cancel", job: id }])]);
+      return queues;
+    };
+    const job = (more: { readonly key?: string; readonly group?: string } = {}) => ({ id: ids.next(), queue: "q", payload: bytes(""), priority: 1, ...more });
+
+    assert.deepEqual(ended([job()]), []);
+    assert.deepEqual(ended([job({ key: "k" })]), [], "nobody is behind it");
+    assert.deepEqual(ended([job({ key: "k" }), job({ key: "k" })]), ["q"], "the next of its key");
+    assert.deepEqual(ended([job(), job()], { concurrency: 1 }), ["q"], "a place under the limit");
+    assert.deepEqual(ended([job({ group: "a" }), job({ group: "a" })]), ["q"], "a place of its group");
+    assert.deepEqual(ended([job()], undefined, { kind: "retry", dueAtMs: now() + 1_000, error: "e" }), ["q"], "it falls due later");
+    assert.deepEqual(ended([job({ key: "k" }), job({ key: "k" })], undefined, { kind: "parked", error: "e" }), [], "its key waits for a person");
   });
 });
 
