@@ -552,7 +552,11 @@ test("[F10] a fence is never given twice, even when the claim was the last thing
 test("the end of a job tells of its queue where another job may be claimed because of it, and wakes nobody where none may", () => {
   withLane((lane) => {
     const now = () => clock.wallMs();
-    const ended = (enqueue: readonly Omit<Write & { kind: "enqueue" }, "kind">["job"][], policy?: { readonly concurrency: number }, end = { kind: "done" } as JobEnd) => {
+    const ended = (
+      enqueue: readonly Omit<Write & { kind: "enqueue" }, "kind">["job"][],
+      policy?: { readonly concurrency: number },
+      end = { kind: "done" } as JobEnd,
+    ) => {
       apply(lane, [commitOf(enqueue.map((job) => ({ kind: "enqueue", job })))]);
       const request = { holder: "h", leaseMs: 1_000, queues: [{ queue: "q", limit: 1, ...(policy && { policy }) }] };
       const [job] = (lane.apply([{ kind: "claim", request }], now()).results[0] as Claims).jobs;
