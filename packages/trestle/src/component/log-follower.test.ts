@@ -89,6 +89,26 @@ test("[MSG-06] a holder that stops hands over at once; one that dies is followed
   await nodes[third]?.stop();
 });
 
+test("a holder whose clock is an hour ahead is followed within a second of its death, as any other", async () => {
+  const { clock, store } = await memoryStore();
+  const got: number[] = [];
+  const count = subscription("count", { to: paid }, { Paid: ({ data }) => void got.push(data.n) });
+  const writer = await runNode([], { clock, store });
+  const pay = (n: number) => writer.commit({ paid }, ({ paid }) => paid.publish.Paid({ n }));
+  const ahead = await runNode([count], { clock: { ...clock, wallMs: () => clock.wallMs() + 3_600_000 }, store });
+  await pay(1);
+  await ahead.idle();
+  ahead.crash();
+  await pay(2);
+
+  const other = await runNode([count], { clock, store });
+  await clock.advance(1_001);
+  await other.idle();
+
+  assert.deepEqual(got, [1, 2]);
+  await other.stop();
+});
+
 test("a node that comes up right after another died is not held up longer than a second, and one that comes up after a stop not at all", async () => {
   const { clock, store } = await memoryStore();
   const got: number[] = [];

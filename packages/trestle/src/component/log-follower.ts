@@ -4,7 +4,7 @@
  * whatever dies.
  *
  * Of several nodes one goes ahead. The position's record names its holder and until when; each step of the holder extends that. The others
- * rest until then, or until the holder says that it goes. The hold only saves work that would be refused: what keeps a step from being done
+ * rest until then, or until the holder says that it goes, and no longer than a hold after they last saw the position move: the holder's clock may be an hour ahead. The hold only saves work that would be refused: what keeps a step from being done
  * twice is the record's version, which every step expects (the fence). So clocks that differ between nodes cost time, never an event.
  *
  * States: `idle` (at the end of the log; a change wakes it), `working` (a batch is read, turned into writes, committed), `resting` (another
@@ -70,6 +70,8 @@ export class LogFollower implements NodePart {
   #again = false;
   /** Where it stands; forgotten when another node turns out to have gone on. */
   #standing: Standing | undefined;
+  /** When this node first saw the position at this version, on its own clock. */
+  #seen: { readonly version: number; readonly atMs: number } | undefined;
   #rest: Timer | undefined;
   #forget: (() => void) | undefined;
 
@@ -106,8 +108,9 @@ export class LogFollower implements NodePart {
   async idle(): Promise<boolean> {
     if (this.#stopped.signal.aborted) return true;
     if (this.#working || this.#again) return false;
-    const { position, holder, untilMs } = await this.#stand();
-    if (this.#isHeldElsewhere(holder, untilMs)) return true;
+    const standing = await this.#stand();
+    const { position } = standing;
+    if (this.#heldElsewhereForMs(standing) > 0) return true;
     const { source, types } = this.#following;
     for (let after = position; ;) {
       const { events, next, atEnd } = await this.#node.store.read.log({ after, components: [source.name], types, limit: 1 });
@@ -165,7 +168,8 @@ export class LogFollower implements NodePart {
     await this.#following.room?.();
     const standing = await this.#stand();
     const { position, version } = standing;
-    if (this.#isHeldElsewhere(standing.holder, standing.untilMs)) return this.#restFor(standing.untilMs - this.#node.clock.wallMs());
+    const heldForMs = this.#heldElsewhereForMs(standing);
+    if (heldForMs > 0) return this.#restFor(heldForMs);
     const page = await store.read.log({ after: position, components: [source.name], types, limit: this.#following.batch() });
     if (page.next.position === position.position) return true;
     if (page.events.length === 0 && page.atEnd) {
@@ -191,15 +195,19 @@ export class LogFollower implements NodePart {
     return page.atEnd;
   }
 
-  #isHeldElsewhere(holder: string | undefined, untilMs: number): boolean {
-    return holder !== undefined && holder !== this.#node.id && untilMs > this.#node.clock.wallMs();
+  #heldElsewhereForMs({ holder, untilMs, version }: Standing): number {
+    const { clock, id } = this.#node;
+    const leftMs = untilMs - clock.wallMs();
+    if (holder === undefined || holder === id || leftMs <= 0) return 0;
+    const nowMs = clock.monotonicMs();
+    if (this.#seen?.version !== version) this.#seen = { version, atMs: nowMs };
+    return Math.max(0, Math.min(leftMs, this.#seen.atMs + holdMs - nowMs));
   }
 
   /** Sleeps without keeping anybody waiting; a hand-over ends it sooner. */
   #restFor(ms: number): true {
     this.#rest?.cancel();
-    // A clock that was set back does not make it rest for longer than a hold.
-    this.#rest = this.#node.clock.after(Math.max(1, Math.min(ms, holdMs)), () => this.lookAgain());
+    this.#rest = this.#node.clock.after(Math.max(1, ms), () => this.lookAgain());
     return true;
   }
 

@@ -10,7 +10,7 @@ import { afterFailure, dispatcherOf, mayHaveCalled, type Claimant, type HeldJob,
 import type { ClaimedJob, JobEnd, Write } from "../store/index.ts";
 import { decodeToken } from "./idempotency-key.ts";
 import { completionQueue, type Completion } from "./completion-payload.ts";
-import { resume, type Question, type Served } from "./invoke.ts";
+import { resume, storeNowMs, type Question, type Served } from "./invoke.ts";
 import { check, type Operation } from "./operation.ts";
 import type { ServiceState } from "./state.ts";
 
@@ -60,7 +60,8 @@ export class Completions implements Claimant {
   handBackWaiting(): void {}
 
   async #finish(claim: ClaimedJob, aborted: () => Fault | undefined): Promise<void> {
-    const { store, clock } = this.#node;
+    const { store } = this.#node;
+    const nowMs = () => Math.ceil(storeNowMs(this.#node));
     const end = (how: JobEnd): Write => ({ kind: "finish", job: claim.id, fence: claim.fence, end: how });
     const completion = decode(claim.payload) as Completion;
     const operation = this.#operations.get(completion.operation);
@@ -68,7 +69,7 @@ export class Completions implements Claimant {
     const row = await store.read.token(completion.token);
     const token = row && decodeToken(row.value);
     if (!row || token?.kind !== "running") return this.#settle(end({ kind: "done" })); // answered meanwhile, or forgotten
-    if (token.untilMs > clock.wallMs()) return this.#settle(end({ kind: "later", dueAtMs: token.untilMs, reason: "a caller is finishing it" }));
+    if (token.untilMs > nowMs()) return this.#settle(end({ kind: "later", dueAtMs: token.untilMs, reason: "a caller is finishing it" }));
 
     const served: Served = { operation, component: this.#component, node: this.#node, state: this.#state };
     const question = questionOf(completion, operation);
@@ -85,10 +86,10 @@ export class Completions implements Claimant {
             whenFailed: (fault, invocation) => [
               end(
                 aborted()
-                  ? { kind: "later", dueAtMs: clock.wallMs(), reason: "the node stopped" }
+                  ? { kind: "later", dueAtMs: nowMs(), reason: "the node stopped" }
                   : afterFailure(
                       retry,
-                      { fault, attempt: claim.attempt, nowMs: clock.wallMs(), hopeless: false, unknown: mayHaveCalled(invocation), exhausted: "dead" },
+                      { fault, attempt: claim.attempt, nowMs: nowMs(), hopeless: false, unknown: mayHaveCalled(invocation), exhausted: "dead" },
                       this.#node.random,
                     ),
               ),
@@ -96,7 +97,7 @@ export class Completions implements Claimant {
           },
         ),
       );
-      if (!outcome) await this.#settle(end({ kind: "later", dueAtMs: clock.wallMs() + 1_000, reason: "somebody else is finishing it" }));
+      if (!outcome) await this.#settle(end({ kind: "later", dueAtMs: nowMs() + 1_000, reason: "somebody else is finishing it" }));
     } catch (fault) {
       if (Fault.is(fault, "store.closed")) throw fault;
       // Recorded with the job by `whenFailed`.

@@ -8,6 +8,7 @@ import { external, mutation } from "../external/index.ts";
 import { Fault, virtualClock } from "../kernel/index.ts";
 import { queue } from "../messaging/index.ts";
 import { records } from "../records/index.ts";
+import { memoryStore, runNode } from "../messaging/testing.ts";
 import { created, get, post, service } from "./index.ts";
 import { decodeToken, encodeToken, parseIdempotencyKey, tokenKeyOf } from "./idempotency-key.ts";
 import { completionQueue } from "./completion-payload.ts";
@@ -447,24 +448,25 @@ test("[F16] out of attempts with the outcome unknown, the request is kept as und
 async function twoProcesses(shop: Component, options: StartOptions = {}) {
   const node = await running([shop], options);
   const own = services as NodeServices;
-  const asking =
-    (state: ServiceState) =>
-    (key: string, body: unknown = { sku: "A", quantity: 1 }): Promise<Outcome> => {
-      const operation = [...interiorOf(shop).operations.values()].find(({ method }) => method === "POST") as Operation;
-      return invoke(
-        { operation, component: shop, node: own, state },
-        {
-          raw: { params: {}, query: {}, body, raw: () => new Request("http://x/") },
-          tenant: undefined,
-          principal: undefined,
-          scope: "anonymous",
-          key,
-          target: "/orders",
-          text: JSON.stringify(body),
-        },
-      );
-    };
-  return { node, one: asking(new ServiceState(own)), two: asking(new ServiceState(own)) };
+  return { node, one: asking(shop, own), two: asking(shop, own) };
+}
+/** A process that knows nothing of the others. */
+function asking(shop: Component, own: NodeServices): (key: string, body?: unknown) => Promise<Outcome> {
+  const state = new ServiceState(own);
+  const operation = [...interiorOf(shop).operations.values()].find(({ method }) => method === "POST") as Operation;
+  return (key, body = { sku: "A", quantity: 1 }) =>
+    invoke(
+      { operation, component: shop, node: own, state },
+      {
+        raw: { params: {}, query: {}, body, raw: () => new Request("http://x/") },
+        tenant: undefined,
+        principal: undefined,
+        scope: "anonymous",
+        key,
+        target: "/orders",
+        text: JSON.stringify(body),
+      },
+    );
 }
 const bodyOf = (outcome: Outcome): string => (outcome.kind === "answer" ? Buffer.from(outcome.answer.body as string).toString() : "");
 
@@ -510,4 +512,27 @@ test("[F16] between two recovery points another process is told to wait, and goe
   assert.equal(from.ledger.size, 1);
   assert.equal(bodyOf(await one("k1")), bodyOf(second));
   await node.stop();
+});
+
+test("[F16] a request that a node began whose clock is an hour ahead is finished after its lease, as any other", async () => {
+  const { clock, store } = await memoryStore();
+  const from = provider();
+  let crash = true;
+  const shop = paying(from, () => (crash ? new Promise(() => undefined) : undefined));
+  const ahead = await runNode([shop], { store, clock: { ...clock, wallMs: () => clock.wallMs() + 3_600_000 } });
+  await ahead.idle(); // it has asked for work, and heard what time it is
+  const lost = asking(shop, ahead)("k1").catch((fault: unknown) => fault);
+  await clock.advance(1_000);
+  ahead.crash();
+  crash = false;
+
+  const other = await runNode([shop], { store, clock });
+  await clock.advance(10_000);
+  await other.idle();
+
+  const answer = await asking(shop, other)("k1");
+  assert.ok(answer.kind === "answer" && answer.replayed);
+  assert.equal(new Set(from.asked).size, 1);
+  void lost;
+  await other.stop();
 });
