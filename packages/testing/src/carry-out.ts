@@ -31,6 +31,10 @@ export interface LiveTargets {
   readonly links?: readonly LiveLink[];
   /** Fills the store's disk, and answers how to free it. */
   readonly fillDisk?: () => Promise<() => Promise<void>>;
+  /** Ends the store's server for good, and answers how to let its standby take over. */
+  readonly failOver?: () => Promise<() => Promise<void>>;
+  /** Cuts the store's standby off, and answers how to end that. */
+  readonly lagStandby?: () => Promise<() => Promise<void>>;
   /** Makes each flush of the store slower, and answers how to end that. */
   readonly slowDisk?: (byMs: number) => Promise<() => Promise<void>>;
 }
@@ -91,6 +95,12 @@ export async function carryOut(plan: FaultPlan, targets: LiveTargets, options: {
         return targets.fillDisk?.() ?? "no disk that can be filled was given";
       case "slow-disk":
         return targets.slowDisk?.(fault.byMs) ?? "no disk that can be slowed down was given";
+      case "fail-over":
+        return targets.failOver?.() ?? "no standby that takes over was given";
+      case "lagging-standby":
+        return targets.lagStandby?.() ?? "no standby that can be cut off was given";
+      case "deadlock":
+        return "a deadlock is not a test's to make";
       case "duplicate":
         return "a connection gives every byte once";
       case "clock-skew":

@@ -86,6 +86,16 @@ export function carryOut(plan: FaultPlan, { world, network, at, start }: Stage):
       case "slow-disk":
         at.slowByMs = fault.byMs;
         return () => (at.slowByMs = 0);
+      case "fail-over":
+        if (!at.host.life) return undefined; // it is down already
+        at.crash("fail-over");
+        return () => at.boot();
+      case "lagging-standby":
+        at.disk.standbyLags = true;
+        return () => (at.disk.standbyLags = false);
+      case "deadlock":
+        at.deadlockShare = fault.share;
+        return () => (at.deadlockShare = 0);
     }
   }
 }

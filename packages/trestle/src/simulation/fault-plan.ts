@@ -6,8 +6,26 @@
  */
 import type { Chance } from "./chance.ts";
 
-export const faultKinds = ["crash", "pause", "partition", "drop", "duplicate", "reorder", "clock-skew", "disk-full", "slow-disk", "unknown-commit"] as const;
+export const faultKinds = [
+  "crash",
+  "pause",
+  "partition",
+  "drop",
+  "duplicate",
+  "reorder",
+  "clock-skew",
+  "disk-full",
+  "slow-disk",
+  "unknown-commit",
+  "fail-over",
+  "lagging-standby",
+  "deadlock",
+] as const;
 export type FaultKind = (typeof faultKinds)[number];
+/** Of a store that is PostgreSQL. */
+export const postgresFaultKinds: ReadonlySet<FaultKind> = new Set<FaultKind>(["fail-over", "lagging-standby", "deadlock"]);
+/** Only where a scenario asks for them: what was answered is lost, and few promises survive that. */
+export const losingFaultKinds: ReadonlySet<FaultKind> = new Set<FaultKind>(["lagging-standby"]);
 
 /** One thing that goes wrong. Hosts are named as in the world: `node-1`, `store`; for a link `*` is any. */
 export type PlannedFault = { readonly atMs: number; readonly forMs: number } & (
@@ -24,6 +42,12 @@ export type PlannedFault = { readonly atMs: number; readonly forMs: number } & (
   | { readonly kind: "slow-disk"; readonly byMs: number }
   /** The store's answers to this host are lost, its requests are not. */
   | { readonly kind: "unknown-commit"; readonly host: string; readonly share: number }
+  /** The store's machine is gone; after `forMs` its standby takes over, in another epoch. */
+  | { readonly kind: "fail-over" }
+  /** The standby gets nothing: a fail-over meanwhile loses what was answered. */
+  | { readonly kind: "lagging-standby" }
+  /** This part of the statements of the user's own SQL is ended by a deadlock. */
+  | { readonly kind: "deadlock"; readonly share: number }
 );
 export type FaultPlan = readonly PlannedFault[];
 
@@ -95,6 +119,13 @@ export function drawFaultPlan(chance: Chance, { kinds, nodes, clients, withinMs 
         case "unknown-commit":
           plan.push({ ...when, kind, host: chance.pick(nodes), share: chance.pick([0.1, 0.5]) });
           break;
+        case "fail-over":
+        case "lagging-standby":
+          plan.push({ ...when, kind });
+          break;
+        case "deadlock":
+          plan.push({ ...when, kind, share: chance.pick([0.1, 0.5]) });
+          break;
       }
     }
   }
@@ -128,6 +159,12 @@ export function describeFault(fault: PlannedFault): string {
         return `store: each flush ${fault.byMs} ms slower ${lasts}`;
       case "unknown-commit":
         return `store to ${fault.host}: ${fault.share * 100} % of its answers lost ${lasts}`;
+      case "fail-over":
+        return `store: lost, its standby takes over after ${seconds(fault.forMs)}`;
+      case "lagging-standby":
+        return `store: its standby gets nothing ${lasts}`;
+      case "deadlock":
+        return `store: ${fault.share * 100} % of the user's statements end in a deadlock ${lasts}`;
     }
   };
   return `${seconds(fault.atMs)} ${what()}`;

@@ -6,6 +6,7 @@ export type { FaultKind, FaultPlan, PlannedFault } from "./fault-plan.ts";
 export { model } from "./outside.ts";
 export type { Model, ModelWire } from "./outside.ts";
 export { isSimulation, scenario } from "./scenario.ts";
+export type { StoreKind } from "./store-host.ts";
 export type { LiveUses, Promises, Scenario, Simulation } from "./scenario.ts";
 export type { SeedHistory } from "./seed-history.ts";
 export type { SeedFailure, SeedResult, TraceLine } from "./seed-run.ts";

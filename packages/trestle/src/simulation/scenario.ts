@@ -7,6 +7,7 @@ import type { Checked } from "./checkers/index.ts";
 import type { FaultKind } from "./fault-plan.ts";
 import type { Model } from "./outside.ts";
 import type { SeedHistory } from "./seed-history.ts";
+import type { StoreKind } from "./store-host.ts";
 
 export interface Scenario<K extends Uses> {
   /** What clients and invariants reach for. */
@@ -19,7 +20,9 @@ export interface Scenario<K extends Uses> {
   readonly for?: Duration;
   /** How the systems behave that are not the app's: one `model` for each `external`. */
   readonly outside?: readonly Model[];
-  /** What may go wrong; default: everything. Each seed draws what of it does, and when. */
+  /** How the store behaves: as SQLite (default), or with what PostgreSQL shows and SQLite does not. The user's SQL is SQLite's in both. */
+  readonly store?: StoreKind;
+  /** What may go wrong; default: everything, but `lagging-standby`, which takes back what was answered. Each seed draws what of it does, and when. */
   readonly faults?: { readonly [F in FaultKind]?: boolean };
   readonly clients: {
     readonly count: number;

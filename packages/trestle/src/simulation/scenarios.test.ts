@@ -15,6 +15,8 @@ for (const name of files.map((file) => file.replace(/\.ts$/, ""))) {
     scenarios++;
     test(`${scenario}: what is promised holds whatever crashes, is cut off, lost, repeated or late`, () =>
       simulate(simulation.app, { ...simulation.scenario, seeds }));
+    test(`${scenario}: what is promised holds on a store like PostgreSQL too, whatever fails over, ends in a deadlock or is not hinted at`, () =>
+      simulate(simulation.app, { ...simulation.scenario, store: "postgres", seeds: 3 }));
   }
 }
 

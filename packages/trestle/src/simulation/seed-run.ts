@@ -24,7 +24,7 @@ import { reachOf } from "./reach.ts";
 import { seedHistory, type SeedHistory } from "./seed-history.ts";
 import { simulatedFetch } from "./simulated-fetch.ts";
 import { storeHandle } from "./store-handle.ts";
-import { storeHost } from "./store-host.ts";
+import { storeHost, type StoreKind } from "./store-host.ts";
 import { isWeather } from "./weather.ts";
 import { currentLife, startWallMs, World, type Host, type Life } from "./world.ts";
 
@@ -42,6 +42,7 @@ export interface Scene {
   readonly always: readonly (readonly [promise: string, holds: (world: never, history: SeedHistory) => unknown])[];
   readonly eventually: readonly (readonly [promise: string, holds: (world: never, history: SeedHistory) => unknown])[];
   readonly settings: Readonly<Record<string, string>>;
+  readonly store: StoreKind;
   readonly disks: DiskShelf;
 }
 
@@ -155,7 +156,7 @@ class SeedRun {
   async result(): Promise<SeedResult> {
     const { clients, times } = { ...this.#scene, ...this.#options };
     const disk = this.#scene.disks.take();
-    const at = storeHost(this.#world, this.#scene.disks.engine, disk);
+    const at = storeHost(this.#world, this.#scene.disks.engine, disk, { kind: this.#scene.store });
     const uncaught = (error: unknown): void => this.#fail("uncaught", messageOf(error), error);
     process.on("unhandledRejection", uncaught);
     const unlisten = onAssertion({

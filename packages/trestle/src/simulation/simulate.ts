@@ -10,7 +10,7 @@ import type { Component, Uses } from "../component/index.ts";
 import { durationMs, Fault, integerWithin } from "../kernel/index.ts";
 import { memoryDisks } from "../sqlite/index.ts";
 import { diskShelf } from "./disk-shelf.ts";
-import { describeFault, faultKinds, type FaultPlan } from "./fault-plan.ts";
+import { describeFault, faultKinds, losingFaultKinds, postgresFaultKinds, type FaultPlan } from "./fault-plan.ts";
 import { nameOfModel } from "./outside.ts";
 import { isSimulation, type Scenario, type Simulation } from "./scenario.ts";
 import { runSeed, type Scene, type SeedOptions, type SeedResult, type TraceLine } from "./seed-run.ts";
@@ -83,7 +83,7 @@ function seedsOf(seeds: number | readonly `0x${string}`[] | undefined): readonly
 }
 
 async function sceneOf<K extends Uses>(app: App, scenario: Scenario<K>): Promise<Scene> {
-  const { uses, nodes = 3, faults, clients, always = {}, eventually = {}, outside = [], settings = {} } = scenario;
+  const { uses, nodes = 3, faults, clients, always = {}, eventually = {}, outside = [], settings = {}, store = "sqlite" } = scenario;
   const externals = app.components.filter(({ kind }) => kind === "external").map(({ name }) => name);
   const lacking = externals.filter((name) => !outside.some((one) => nameOfModel(one) === name));
   if (lacking.length > 0)
@@ -98,13 +98,16 @@ async function sceneOf<K extends Uses>(app: App, scenario: Scenario<K>): Promise
     nodes: integerWithin(nodes, "simulate: nodes", { least: 1, most: 100 }),
     forMs: durationMs(scenario.for ?? "30s", "simulate: for"),
     outside,
-    faults: faultKinds.filter((kind) => (faults === undefined ? true : faults[kind] === true)),
+    faults: faultKinds.filter(
+      (kind) => (store === "postgres" || !postgresFaultKinds.has(kind)) && (faults === undefined ? !losingFaultKinds.has(kind) : faults[kind] === true),
+    ),
     clients: integerWithin(clients.count, "simulate: clients.count", { least: 1, most: 10_000 }),
     times: integerWithin(clients.times ?? 5, "simulate: clients.times", { least: 1, most: 1_000_000 }),
     each: clients.each as Scene["each"],
     always: Object.entries(always) as Scene["always"],
     eventually: Object.entries(eventually) as Scene["eventually"],
     settings,
+    store,
     disks: await diskShelf(app, settings, await memoryDisks()),
   };
 }

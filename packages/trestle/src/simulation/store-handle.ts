@@ -4,10 +4,17 @@
  * What a broken connection means is the port's to say. A read is asked again. A commit whose answer was lost has an unknown outcome: the
  * handle submits it again under its id, as an engine's client does, or tells `commit.unknown`; the world's chance decides which, so that both are
  * met. What cannot be asked again (a claim whose answer was lost) ends with its lease.
+ *
+ * Of SQLite the notices are the writer's, and arrive. Of PostgreSQL they are hints, connections are counted, and transactions end as there
+ * (hinted-notices.ts, postgres-client.ts).
  */
 import { Fault, sleep } from "../kernel/index.ts";
 import { limits, type Change, type Commit, type CommitOutcome, type Reader, type SqlConnection, type Store } from "../store/index.ts";
+import type { ConnectionSlots } from "./connection-slots.ts";
+import { hintedNotices } from "./hinted-notices.ts";
 import { BrokenCall, type Network } from "./network.ts";
+import { postgresClient } from "./postgres-client.ts";
+import { transactionWork } from "./transaction-work.ts";
 import type { StoreHost } from "./store-host.ts";
 import type { Life } from "./world.ts";
 
@@ -28,7 +35,9 @@ const readerMethods = ["records", "list", "token", "stream", "streamVersion", "l
 export function storeHandle(life: Life, { network, at }: StoreHandleOptions): Store {
   const known = at.store;
   if (!known) throw Fault.create("store.unreachable", "the store's host is down", "Boot it first.");
-  const { engine, dialect, guarantees, epoch } = known;
+  const { engine, dialect, guarantees } = known;
+  /** As the last answer told it: a fail-over opens another. */
+  let { epoch } = known;
   const listeners = new Set<(change: Change) => void>();
   let waiting = 0;
   let closed = false;
@@ -40,13 +49,22 @@ export function storeHandle(life: Life, { network, at }: StoreHandleOptions): St
   };
   const call = <T>(label: string, ask: (store: Store) => Promise<T>, mayComeTwice = false): Promise<T> => {
     if (closed) return Promise.reject(Fault.create("store.closed", "the store is closed", "Start the node again, or stop using it before it closes."));
-    return network.call(life, at.host, { label, mayComeTwice }, async () => ask(there()));
+    const options = { label, mayComeTwice };
+    if (at.kind === "sqlite") return network.call(life, at.host, options, async () => ask(there()));
+    const told = network.call(life, at.host, options, async () => {
+      const store = there();
+      return { answer: await ask(store), of: store.epoch };
+    });
+    return told.then(({ answer, of }) => {
+      epoch = Math.max(epoch, of);
+      return answer;
+    });
   };
   /** Asked again as long as the connection breaks: safe for whoever asks the same thing. */
-  async function surely<T>(label: string, ask: (store: Store) => Promise<T>, mayComeTwice = false): Promise<T> {
+  async function surely<T>(label: string, ask: (store: Store) => Promise<T>, mayComeTwice = false, slots: ConnectionSlots = (work) => work()): Promise<T> {
     for (let tries = 1, waitMs = retryMs; ; tries++, waitMs = Math.min(10 * retryMs, waitMs * 2)) {
       try {
-        return await call(label, ask, mayComeTwice);
+        return await slots(() => call(label, ask, mayComeTwice));
       } catch (error) {
         if (!(error instanceof BrokenCall) && !Fault.is(error, "store.unreachable")) throw error;
         if (tries === triesMax) throw unreachable(error);
@@ -55,8 +73,22 @@ export function storeHandle(life: Life, { network, at }: StoreHandleOptions): St
     }
   }
 
+  const work = transactionWork(life);
+  const resolve: Store["resolve"] = (id) => surely("resolve", (store) => store.resolve(id), true);
+  const postgres = at.kind === "postgres" ? postgresClient(life, { at, call, resolve, work }) : undefined;
+
   async function commit(commit: Commit): Promise<CommitOutcome> {
     waiting++;
+    try {
+      if (!postgres) return await submit(commit);
+      const outcome = await postgres.commit(commit);
+      if (outcome.ok) hints?.committed(outcome.n, commit);
+      return outcome;
+    } finally {
+      waiting--;
+    }
+  }
+  async function submit(commit: Commit): Promise<CommitOutcome> {
     try {
       return await call("commit", (store) => store.commit(commit), true);
     } catch (error) {
@@ -71,21 +103,41 @@ export function storeHandle(life: Life, { network, at }: StoreHandleOptions): St
           ? Fault.create("commit.unknown", "the store did not answer", "Ask again with `resolve`, or submit the same commit again.", { cause: later })
           : later;
       });
-    } finally {
-      waiting--;
     }
   }
 
   const read = Object.fromEntries(
     readerMethods.map((method) => [
       method,
-      (...given: readonly unknown[]) => surely(method, (store) => (store.read[method] as (...all: readonly unknown[]) => Promise<unknown>)(...given)),
+      (...given: readonly unknown[]) => {
+        const ask = work.asked((store: Store) => (store.read[method] as (...all: readonly unknown[]) => Promise<unknown>)(...given));
+        return surely(method, ask, false, postgres?.reads);
+      },
     ]),
   ) as unknown as Reader;
 
+  const transaction: Store["transaction"] = (callback, withinMs) =>
+    call("transaction", (store) => {
+      const server = at.host.life as Life;
+      return store.transaction((connection) => {
+        const execute: SqlConnection["execute"] = (statement) =>
+          call("statement", (now) => {
+            // Its server is gone, and its transaction with it.
+            if (now !== store) throw Fault.create("transaction.lost", "the store ended during the transaction; nothing of it was applied", "Run it again.");
+            return connection.execute(statement);
+          });
+        return work.run(server, () => callback({ execute }));
+      }, withinMs);
+    }).catch(asUnreachable);
+
+  const hints = at.kind === "postgres" ? hintedNotices({ clock: life.clock, read, epoch: () => epoch }) : undefined;
   function subscribe(server: Life, store: Store): void {
     store.onChange((change) => {
-      if (!closed) network.sendSurely(server, life, "notice", () => tell(change));
+      if (closed) return;
+      if (!hints) return network.sendSurely(server, life, "notice", () => tell(change));
+      network.send(server.host, life.host, "hint", (now) => {
+        if (now === life) hints.hinted(change);
+      });
     });
   }
   function tell(change: Change): void {
@@ -94,6 +146,7 @@ export function storeHandle(life: Life, { network, at }: StoreHandleOptions): St
   at.onOpen((server, store) => {
     if (!life.alive || closed) return;
     subscribe(server, store);
+    if (hints) return; // its own look finds what was missed
     // What became durable while nobody told: everybody looks again.
     network.sendSurely(server, life, "catch up", () => void catchUp().catch(() => undefined));
   });
@@ -116,21 +169,18 @@ export function storeHandle(life: Life, { network, at }: StoreHandleOptions): St
     engine,
     dialect,
     guarantees,
-    epoch,
+    get epoch() {
+      return epoch;
+    },
     read,
     commit,
-    resolve: (id) => surely("resolve", (store) => store.resolve(id), true),
+    resolve,
     claim: (request) => call("claim", (store) => store.claim(request)).catch(asUnreachable),
     extend: (claims, leaseMs) => surely("extend", (store) => store.extend(claims, leaseMs)),
     heartbeat: () => undefined,
-    transaction: (work, withinMs) =>
-      call("transaction", (store) =>
-        store.transaction((connection) => {
-          const execute: SqlConnection["execute"] = (statement) => call("statement", () => connection.execute(statement));
-          return life.run(() => work({ execute }));
-        }, withinMs),
-      ).catch(asUnreachable),
+    transaction: postgres?.transaction ?? transaction,
     onChange(listener) {
+      if (hints) return hints.onChange(listener);
       const own = (change: Change) => listener(change);
       listeners.add(own);
       return () => void listeners.delete(own);
@@ -141,6 +191,7 @@ export function storeHandle(life: Life, { network, at }: StoreHandleOptions): St
     close: () => {
       closed = true;
       listeners.clear();
+      hints?.close();
       return Promise.resolve();
     },
   };

@@ -2,6 +2,7 @@
  * The host that has the store: the real engine on a disk that can lose its power. Its process and its disk fail apart: a process that is killed leaves
  * what was written to the operating system, a power loss decides anew about what was not flushed.
  */
+import type { Clock } from "../kernel/index.ts";
 import type { Host, Life, World } from "./world.ts";
 import type { Store } from "../store/index.ts";
 import type { memoryDisks } from "../sqlite/index.ts";
@@ -11,7 +12,14 @@ type Disks = Awaited<ReturnType<typeof memoryDisks>>;
 /** A flush takes at least so long and at most so much. */
 const flushMs = [0.5, 4] as const;
 
+/**
+ * SQLite, or what differs from it when it is PostgreSQL: a standby that may take over, statements that a deadlock ends, clients as PostgreSQL has them. The
+ * engine, and with it the dialect of the user's SQL, is SQLite's in both.
+ */
+export type StoreKind = "sqlite" | "postgres";
+
 export interface StoreHost {
+  readonly kind: StoreKind;
   readonly host: Host;
   /** With the store as it is at the beginning. It outlives this world. */
   readonly disk: InstanceType<Disks["MemoryDisk"]>;
@@ -19,28 +27,38 @@ export interface StoreHost {
   readonly store: Store | undefined;
   /** So much longer takes each flush. */
   slowByMs: number;
+  /** This part of the user's statements is ended by a deadlock. */
+  deadlockShare: number;
   boot(): void;
-  /** Ends its process; `power`: that of its machine too. */
-  crash(how: "process" | "power"): void;
+  /** Ends its process; `power`: that of its machine too; `fail-over`: for good, and what boots next is the standby. */
+  crash(how: "process" | "power" | "fail-over"): void;
   /** Called in each new life, when its store is open. */
   onOpen(listener: (life: Life, store: Store) => void): void;
   /** Called whenever something became durable. */
   onDurable(listener: () => void): void;
 }
 
-export function storeHost(world: World, { openOnMemoryDisk }: Disks, disk: StoreHost["disk"]): StoreHost {
+export interface StoreHostOptions {
+  readonly kind: StoreKind;
+  /** In place of its host's, for who moves the store's time. */
+  readonly clock?: Clock;
+}
+
+export function storeHost(world: World, { openOnMemoryDisk }: Disks, disk: StoreHost["disk"], { kind, clock }: StoreHostOptions): StoreHost {
   const host = world.host("store");
   const opened: ((life: Life, store: Store) => void)[] = [];
   const durable: (() => void)[] = [];
   let store: Store | undefined;
 
   const self: StoreHost = {
+    kind,
     host,
     disk,
     get store() {
       return host.life && store;
     },
     slowByMs: 0,
+    deadlockShare: 0,
     boot() {
       host.boot((life) => {
         const moment = (label: string, afterMs: number) =>
@@ -50,7 +68,7 @@ export function storeHost(world: World, { openOnMemoryDisk }: Disks, disk: Store
           });
         const chance = life.random;
         store = openOnMemoryDisk(disk, {
-          clock: life.clock,
+          clock: clock ?? life.clock,
           ids: life.ids,
           timing: {
             // Whoever looks at what has become durable looks before this: afterwards the disk has what is not.
@@ -72,6 +90,7 @@ export function storeHost(world: World, { openOnMemoryDisk }: Disks, disk: Store
       host.crash();
       store = undefined;
       disk.losePower(how === "process" || host.order.next() < 0.5);
+      if (how === "fail-over") disk.failOver();
     },
     onOpen: (listener) => void opened.push(listener),
     onDurable: (listener) => void durable.push(listener),

@@ -1,7 +1,7 @@
 /** What a client has to expect when machines fail, and what is a mistake of the app's. */
 import { Fault } from "../kernel/index.ts";
 
-const codes = /^(external|store|commit|deadline|node|idempotency|transaction|http|service|log|simulation\.broken)\b/;
+const codes = /^(external|store|commit|deadline|node|idempotency|transaction|http|service|log|postgres|simulation\.broken)\b/;
 
 export function isWeather(error: unknown): boolean {
   // A node that does not start says why in the cause.

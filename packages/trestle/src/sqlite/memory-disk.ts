@@ -27,6 +27,9 @@ export class MemoryDisk {
   #inBatch = false;
   /** Rows that were ever changed, when it was flushed last. */
   #flushedChanges = 0;
+  #standbyLags = false;
+  /** Is there a savepoint for what the standby has? Without one it has all that is durable. */
+  #standbyPoint = false;
   readonly #fromImage: boolean;
   #isWhole = true;
   readonly #statements: Readonly<Record<"begin" | "release" | "batch" | "commit" | "changes", StatementSync>>;
@@ -56,6 +59,8 @@ export class MemoryDisk {
     // `on conflict rollback` in a user's statement has ended every savepoint.
     if (!this.#fromImage || !this.#isWhole || !this.db.isTransaction) return false;
     this.#inBatch = false;
+    this.#standbyLags = false;
+    this.#standbyPoint = false;
     this.full = false;
     this.db.exec("rollback to image");
     this.#begin();
@@ -83,6 +88,36 @@ export class MemoryDisk {
   flush(): void {
     // `on conflict rollback` in a user's statement ends every savepoint.
     if (this.db.isTransaction) this.#statements.release.run();
+    if (this.#standbyPoint && !this.#standbyLags) this.#catchUp();
+    if (this.#standbyLags && !this.#standbyPoint) this.#fallBehind();
+    this.#begin();
+  }
+
+  /**
+   * There may be a standby, which has all that is durable. While it lags it gets nothing: what is flushed from now on, or from the flush on that is under way, is
+   * lost when it takes over.
+   */
+  set standbyLags(lags: boolean) {
+    this.#standbyLags = lags;
+    if (!this.isBehind && !this.#inBatch) this.flush();
+  }
+
+  #catchUp(): void {
+    if (this.db.isTransaction) this.db.exec("release standby");
+    this.#standbyPoint = false;
+  }
+  #fallBehind(): void {
+    this.db.exec("savepoint standby");
+    this.#standbyPoint = true;
+  }
+
+  /** The standby takes over with what it has, and opens an epoch. Of what nobody was told it may have anything: lose the power first. */
+  failOver(): void {
+    if (this.#standbyLags && this.#standbyPoint) this.db.exec("rollback to standby");
+    else if (this.db.isTransaction) this.#statements.release.run();
+    if (this.#standbyPoint) this.#catchUp();
+    this.#standbyLags = false;
+    this.db.exec("update trestle_meta set value = value + 1 where name = 'epoch'");
     this.#begin();
   }
 
@@ -108,7 +143,10 @@ export class MemoryDisk {
   });
 
   #begin(): void {
-    if (!this.db.isTransaction) this.#isWhole = false;
+    if (!this.db.isTransaction) {
+      this.#isWhole = false;
+      this.#standbyPoint = false;
+    }
     this.#statements.begin.run();
     this.#flushedChanges = this.#changes();
   }
