@@ -10,7 +10,7 @@ import pg from "pg";
 import { Fault } from "trestle/kernel";
 import type { Store } from "trestle/store";
 import { openPostgres } from "./open.ts";
-import { commitOf, put } from "./testing/fixture.ts";
+import { commitOf, enqueue, put } from "./testing/fixture.ts";
 import { auditLedger, openAccounts, runLedger, type Ledger } from "./testing/ledger.ts";
 
 const skip = await missing("postgres", { managed: true });
@@ -270,6 +270,30 @@ test(
     assert.deepEqual(await store.resolve(one as string), { ok: false, refused: "resolved" }, "whoever asks again is told that it is gone");
   },
 );
+
+test("after a fail-over a process that only listens hears of what others commit there, of the first of it too", { skip }, async () => {
+  await using bank_ = await bank({ standby: "synchronous" });
+  const { server, network, open } = bank_;
+  const [listener, other] = [await open(), await open()];
+  const heard = new Set<string>();
+  listener.onChange(({ keys, queues }) => {
+    for (const one of [...keys, ...queues]) heard.add(one);
+  });
+  const hears = async (what: string): Promise<void> => {
+    for (const fromMs = performance.now(); !heard.has(what); await sleep(10)) assert.ok(performance.now() - fromMs < 5_000, `it never heard of ${what}`);
+  };
+  await other.commit(commitOf([put("before", "1")]));
+  await hears("before");
+
+  await server.kill();
+  await server.standby.promote();
+  network.redirect(server.standby.url);
+  const first = await other.commit(commitOf([put("first", "1"), enqueue("work")]));
+
+  assert.ok(first.ok && first.epoch === 2);
+  await hears("first");
+  await hears("work");
+});
 
 test(
   `behind PgBouncer in transaction mode, with PostgreSQL killed under load: nothing acknowledged is lost or doubled (seed ${seed})`,

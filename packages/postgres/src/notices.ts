@@ -1,7 +1,7 @@
 /**
  * Change notices over processes. A batch of this process is told at once. What other processes commit is read from the change feed, up to
  * the durable position, so that nothing is told that a crash could take back; and nothing is left out, because the feed is read on from
- * where the last notice ended.
+ * where the last notice ended, and after a fail-over from where the new epoch begins.
  *
  * When to look is only a hint: NOTIFY, at most once in 25 ms and process (each takes a lock of the whole database at its commit), and a
  * poll behind it. A session behind a transaction pooler cannot LISTEN: whether hints arrive is tried out when the first listener comes, and where
@@ -11,7 +11,7 @@
  * second) → *deaf* when the connection is lost, and so on.
  */
 import { Fault, type Clock, type Ids, type Random } from "trestle/kernel";
-import type { Change, CommitPosition } from "trestle/store";
+import { beforeEpoch, type Change, type CommitPosition } from "trestle/store";
 import type { Applied } from "./lane.ts";
 import { periodic, type Periodic } from "./periodic.ts";
 import type { FeedRow } from "./reads.ts";
@@ -79,10 +79,15 @@ export function openNotices(options: NoticesOptions): Notices {
       try {
         rows = await options.feed(told, pageRows);
       } catch (error) {
-        // The history was cut, or this process slept through what is kept: what was missed cannot be told apart any more.
         if (!Fault.is(error, "log.diverged") && !Fault.is(error, "log.trimmed")) throw error;
-        told = await options.head();
+        const head = await options.head();
         ahead = new Set();
+        // In an epoch that began meanwhile everything is news. Who slept through what is kept cannot tell any more what he missed.
+        if (head.epoch !== told.epoch) {
+          told = await beforeEpoch(options.feed, head);
+          continue;
+        }
+        told = head;
         return 0;
       }
       const last = rows.at(-1);

@@ -1,10 +1,9 @@
 /**
  * Change notices as a client of PostgreSQL has them. What it committed itself it tells at once; that others committed reaches it as a hint, which may be lost; so
- * it also reads the change feed every second, on from where it read last. After a fail-over, or a sleep longer than what the feed keeps, it goes on at the
- * end: what was missed cannot be told apart any more.
+ * it also reads the change feed every second, on from where it read last; after a fail-over from where the new epoch begins.
  */
 import { Fault, type Clock } from "../kernel/index.ts";
-import type { Change, Commit, CommitPosition, Reader } from "../store/index.ts";
+import { beforeEpoch, type Change, type Commit, type CommitPosition, type Reader } from "../store/index.ts";
 
 export interface HintedNotices {
   onChange(listener: (change: Change) => void): () => void;
@@ -45,8 +44,8 @@ export function hintedNotices({ clock, read, epoch }: { readonly clock: Clock; r
         more = rows.length === pageRows;
       } catch (error) {
         if (!Fault.is(error, "log.diverged") && !Fault.is(error, "log.trimmed")) throw error;
-        looked = await read.head();
-        return;
+        const head = await read.head();
+        looked = head.epoch === after.epoch ? head : await beforeEpoch((from, limit) => read.commits({ after: from, limit }), head);
       }
     }
   }

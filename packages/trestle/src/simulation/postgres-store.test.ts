@@ -190,6 +190,24 @@ test("a hint that is lost is made up for by a look at the feed, within a second 
   assert.ok(changes.some(({ keys }) => keys.includes("t//of another")));
 });
 
+test("what others commit in an epoch that begins while no hint arrives is told, the first of it too", async () => {
+  const scene = await opened("hints of an epoch");
+  const { at, network, store, until, life } = scene;
+  const heard = new Set<string>();
+  await until(store.commit(put(scene, "before")));
+  store.onChange(({ keys }) => keys.forEach((key) => heard.add(key)));
+  await until(sleep(life.clock, 1_500));
+
+  network.disturb("store", "node-1", { cut: true });
+  at.crash("fail-over");
+  at.boot();
+  await until(sleep(life.clock, 10).then(() => (at.store as Store).commit(put(scene, "of another"))));
+  network.heal();
+  await until(sleep(life.clock, 5_000));
+
+  assert.ok(heard.has("t//of another"), [...heard].join());
+});
+
 test("reads wait for one of four connections, and are told so when none becomes free", async () => {
   const scene = await opened("slots");
   const { network, store, until } = scene;

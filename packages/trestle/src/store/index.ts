@@ -1,4 +1,5 @@
 /** The store port: what a commit is, what an engine answers. */
+export { beforeEpoch } from "./before-epoch.ts";
 export { checkAbove0, checkClaim, checkCommit, checkId, checkKey } from "./check.ts";
 export { expiredError } from "./commit.ts";
 export { commitIdRetentionMs, limits } from "./limits.ts";
