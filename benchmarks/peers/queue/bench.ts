@@ -43,6 +43,8 @@ const names = ["trestle-postgres", "trestle-sqlite", "graphile-worker", "pg-boss
 const tables = new Set(values.tables.split(","));
 const jobs = Number(values.jobs);
 const limitMs = 180_000;
+/** V8 compiles for so long. */
+const warmSeconds = 6;
 
 interface Row {
   readonly name: string;
@@ -111,15 +113,16 @@ async function measured(name: string, setting: "default" | "tuned", store: Conte
   const steady = async (servers: Servers, perSec: number, column: string) => {
     const worker = child(name, setting, "work", servers, {});
     await worker.told();
-    await child(name, setting, "send", servers, { perSec, seconds: 2 }).told(); // warm
-    await sleep(1_500);
+    const sender = child(name, setting, "send", servers, { perSec, warmSeconds, seconds: Number(values.seconds) });
+    await sender.told();
     worker.process.send("measure");
-    const sent = await child(name, setting, "send", servers, { perSec, seconds: Number(values.seconds) }).told();
+    const sent = await sender.told();
     await sleep(1_500);
     worker.process.send("tell");
     const told = await worker.told();
     row[`${column} p50 ms`] = round(told["p50Ms"]);
     row[`${column} p99 ms`] = round(told["p99Ms"]);
+    if (sent["failed"]) row[`${column} failed`] = sent["failed"];
     if ((told["handled"] ?? 0) < (sent["sent"] ?? 0)) row[`${column} left`] = (sent["sent"] ?? 0) - (told["handled"] ?? 0);
   };
   try {

@@ -3,7 +3,8 @@
  *
  *   fill     sends `jobs` jobs as fast as the library can
  *   burn     works until it has handled `jobs` jobs, or for a minute; tells jobs per second, from the first to the last
- *   send     sends `perSec` jobs a second for `seconds`, on time whether or not the library answers (an open loop)
+ *   send     sends `perSec` jobs a second for `seconds`, on time whether or not the library answers (an open loop); before that the same for `warmSeconds`, and tells
+ *            when they are over
  *   work     works, and tells how long jobs waited from their sending to their handler, from the first message of its parent to the second
  *   effect   works, with an effect per job, until it is killed
  *   effects  counts how often each of `jobs` jobs took effect
@@ -14,7 +15,7 @@ import { monotonicMs, type Contender, type Job, type Servers } from "./contender
 
 const [name, setting, role, servers, given] = process.argv.slice(2) as [string, "default" | "tuned", string, string, string];
 const where = JSON.parse(servers) as Servers;
-const options = JSON.parse(given) as { readonly jobs?: number; readonly perSec?: number; readonly seconds?: number };
+const options = JSON.parse(given) as { readonly jobs?: number; readonly perSec?: number; readonly warmSeconds?: number; readonly seconds?: number };
 const contender = ((await import(new URL(`./${name}.ts`, import.meta.url).href)) as { readonly default: Contender }).default;
 const opened = await contender.open(where, setting);
 const text = "x".repeat(180);
@@ -49,14 +50,16 @@ const roles: Record<string, () => Promise<void>> = {
   },
 
   async send() {
-    const { perSec = 0, seconds = 0 } = options;
+    const { perSec = 0, warmSeconds = 0, seconds = 0 } = options;
+    const [warm, all] = [perSec * warmSeconds, perSec * (warmSeconds + seconds)];
     const fromMs = monotonicMs();
     let sent = 0;
     let failed = 0;
     const pending = new Set<Promise<void>>();
-    while (sent < perSec * seconds) {
-      const due = Math.min(perSec * seconds, Math.floor(((monotonicMs() - fromMs) / 1_000) * perSec));
+    while (sent < all) {
+      const due = Math.min(all, Math.floor(((monotonicMs() - fromMs) / 1_000) * perSec));
       for (; sent < due; sent++) {
+        if (sent === warm) await tell({ warm });
         const one: Promise<void> = opened
           .send(job(sent))
           .catch(() => void failed++)
@@ -66,7 +69,7 @@ const roles: Record<string, () => Promise<void>> = {
       await sleep(1);
     }
     await Promise.all(pending);
-    await tell({ sent, failed, tookMs: monotonicMs() - fromMs });
+    await tell({ sent: sent - warm, failed });
   },
 
   async work() {

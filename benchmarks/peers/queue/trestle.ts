@@ -11,9 +11,9 @@ export async function trestle(store: `sqlite:${string}` | `postgres://${string}`
   const work = queue("work", { input: Input }, (job) => handle(job));
   const counted = queue("work", { input: Input, uses: { counts } }, ({ n }, { counts }) => counts.add(String(n), 1));
   type Node = Awaited<ReturnType<typeof start>>;
-  let node: Node | undefined;
-  const begin = async (which: typeof work, roles: readonly "worker"[]): Promise<Node> =>
-    (node ??= await start(app("peers", [which]), { store: store as `sqlite:${string}`, roles, log: () => undefined }));
+  let node: Promise<Node> | undefined;
+  const begin = (which: typeof work, roles: readonly "worker"[]): Promise<Node> =>
+    (node ??= start(app("peers", [which]), { store: store as `sqlite:${string}`, roles, log: () => undefined }));
   return {
     async send(job) {
       await (await begin(work, [])).open(work).send(job);
@@ -35,6 +35,6 @@ export async function trestle(store: `sqlite:${string}` | `postgres://${string}`
         for (const [key, times] of await open.getMany(ns.slice(at, at + 200).map(String))) found.set(Number(key), times);
       return found;
     },
-    close: async () => void (await node?.stop()),
+    close: async () => void (await (await node)?.stop()),
   };
 }
