@@ -34,16 +34,16 @@ const twin = "select 1 from trestle_jobs where queue = ? and uniq = ? and uniq i
 const untriedTwin =
   "select seq, sent, state, key from trestle_jobs where queue = ? and uniq = ? and uniq is not null and state in (1, 3, 6, 7) and n is null order by seq desc limit 1";
 const headOfKey = "select 1 from trestle_jobs where queue = ? and key = ? and key is not null and state <= 5";
-const nextBehind = "select seq, grp from trestle_jobs where queue = ? and key = ? and state = 6 order by place limit 1";
+const nextBehind = "select seq, grp from trestle_jobs where queue = ? and key = ? and state = 6 order by place, seq limit 1";
 const byId = "select seq, state, epoch, n, queue, key, cancelled, attempt, until, grp from trestle_jobs where id = ?";
 const setState = "update trestle_jobs set state = ?, place = ? where seq = ?";
 const remove = "delete from trestle_jobs where seq = ?";
 const dueOfQueue = "select seq, state, key, grp from trestle_jobs where queue = ? and state in (3, 7) and due <= ? order by due, seq limit ? + 0";
 const dueOfKey = "select seq, state, key, grp from trestle_jobs where queue = ? and key = ? and key is not null and state = 7 and due <= ? order by due, seq";
 const nextDue = "select due from trestle_jobs where queue = ? and state in (3, 7) order by due limit 1";
-const allDue = "select queue, min(due) from trestle_jobs where state in (3, 7) group by queue";
+const allDue = "select queue, min(due) from trestle_jobs where state in (3, 7) group by queue order by queue";
 const nextLease = "select lease from trestle_jobs where state = 2 order by lease limit 1";
-const overdue = "select seq, queue, key, cancelled from trestle_jobs where state = 2 and lease <= ? order by lease limit ? + 0";
+const overdue = "select seq, queue, key, cancelled from trestle_jobs where state = 2 and lease <= ? order by lease, seq limit ? + 0";
 const backToLine = "update trestle_jobs set state = 1, lease = null, holder = null where seq = ?";
 const endTry = "update trestle_jobs set state = ?, place = ?, due = ?, attempt = ?, error = ?, until = ?, lease = null, holder = null where seq = ?";
 const redriven =
@@ -53,10 +53,11 @@ const keepLease = "update trestle_jobs indexed by trestle_jobs_lease set lease =
 const take = "update trestle_jobs set state = 2, attempt = attempt + 1, epoch = ?, n = ?, lease = ?, holder = ? where seq = ?";
 /** Under a policy every job is counted, whenever it was sent: those of nobody's group as the group "". */
 const takeCounted = "update trestle_jobs set state = 2, attempt = attempt + 1, epoch = ?, n = ?, lease = ?, holder = ?, grp = coalesce(grp, '') where seq = ?";
-const over = "select seq from trestle_jobs indexed by trestle_jobs_until where state in (8, 9) and until is not null and until <= ? order by until limit ? + 0";
+const over =
+  "select seq from trestle_jobs indexed by trestle_jobs_until where state in (8, 9) and until is not null and until <= ? order by until, seq limit ? + 0";
 /** Plans that may not change: each walks one partial index in its order, without a sort (checked by jobs-part.test.ts). */
 export const claimPlan =
-  "select seq, id, key, attempt, sent, payload, n, until from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 and grp is null order by priority, place limit ? + 0";
+  "select seq, id, key, attempt, sent, payload, n, until from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 and grp is null order by priority, place, seq limit ? + 0";
 const anyReady = "select 1 from trestle_jobs indexed by trestle_jobs_ready where queue = ? and state = 1 and grp is null limit 1";
 export const jobPlans = {
   claimPlan,
@@ -272,7 +273,9 @@ export function jobsPart(state: LaneState): JobsPart {
 
     release(over, limit = Infinity) {
       let released = 0;
-      for (const [seq, queue, key, cancelled, holder, n] of sql("select seq, queue, key, cancelled, holder, n from trestle_jobs where state = 2").all()) {
+      for (const [seq, queue, key, cancelled, holder, n] of sql(
+        "select seq, queue, key, cancelled, holder, n from trestle_jobs where state = 2 order by lease, seq",
+      ).all()) {
         if (!over(holder as string, n as number)) continue;
         takeBackOne(seq as number, queue as string, key as string | null, cancelled as number);
         if (++released === limit) break;

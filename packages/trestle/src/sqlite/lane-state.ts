@@ -51,7 +51,7 @@ export function laneState(db: DatabaseSync): LaneState {
 export function readHead(state: LaneState): void {
   const meta = new Map(
     state
-      .sql("select name, value from trestle_meta")
+      .sql("select name, value from trestle_meta order by name")
       .all()
       .map(([name, value]) => [name as string, Number(value)]),
   );

@@ -403,7 +403,10 @@ export function openLane(options: LaneOptions): Lane {
       setMeta(state, "head_n", state.n);
     }
     if (resolvedIds > 0)
-      resolvedIds -= sql("delete from trestle_resolved where id in (select id from trestle_resolved where at < ? order by at limit ? + 0)").run(cutoff, limit);
+      resolvedIds -= sql("delete from trestle_resolved where id in (select id from trestle_resolved where at < ? order by at, id limit ? + 0)").run(
+        cutoff,
+        limit,
+      );
     if (dropWindows(state, windows)) windows = tokenWindows(sql);
     const forgotten = jobs.sweep(limit);
     behindWithTrimming = swept === limit || trimmed === limit || forgotten === limit;

@@ -139,27 +139,22 @@ export function openReader({ db, clock, epoch, user: shared, whenReadable }: Rea
     ) as unknown as [number, number | null];
     const later = Number(one("select count(*) from trestle_jobs indexed by trestle_jobs_due where queue = ? and state in (3, 7)")[0]);
     const kept = new Map(
-      sql(`select state, count(*) from trestle_jobs indexed by trestle_jobs_kept where queue = ? and ${keptStates} group by state`).all(queue) as unknown as [
-        number,
-        number,
-      ][],
+      sql(`select state, count(*) from trestle_jobs indexed by trestle_jobs_kept where queue = ? and ${keptStates} group by state order by state`).all(
+        queue,
+      ) as unknown as [number, number][],
     );
     const running = Number(one("select count(*) from trestle_jobs indexed by trestle_jobs_lease where queue = ? and state = 2")[0]);
     const dues: number[] = [];
     // The oldest of each priority is the first of its part of the index.
     const firsts = (index: string, where: string, ...of: readonly string[]) => {
       const text = (more: string) =>
-        `select priority, due from trestle_jobs indexed by ${index} where queue = ? and state = 1 and ${where}${more} order by priority, place limit 1`;
+        `select priority, due from trestle_jobs indexed by ${index} where queue = ? and state = 1 and ${where}${more} order by priority, place, seq limit 1`;
       for (let at = sql(text("")).get(queue, ...of); at; at = sql(text(" and priority > ?")).get(queue, ...of, at[0] as number)) dues.push(at[1] as number);
     };
     firsts("trestle_jobs_ready", "grp is null");
     for (const group of groupsOf("trestle_jobs_turns where state = 1", queue)) firsts("trestle_jobs_turns", "grp = ?", group);
     if (behindPlace !== null)
-      dues.push(
-        ...sql("select due from trestle_jobs where queue = ? and state = 6 and place = ?")
-          .all(queue, behindPlace)
-          .map(([due]) => due as number),
-      );
+      dues.push(sql("select min(due) from trestle_jobs where queue = ? and state = 6 and place = ?").get(queue, behindPlace)?.[0] as number);
     const nowMs = clock.wallMs();
     const joining = sql("select due from trestle_jobs indexed by trestle_jobs_due where queue = ? and state in (3, 7) order by due limit 1").get(queue)?.[0] as
       number | undefined;
@@ -203,7 +198,7 @@ export function openReader({ db, clock, epoch, user: shared, whenReadable }: Rea
   /** Distinct queues, by one seek each over the partial indexes; running jobs are few. */
   function queueNames(): string[] {
     const names = new Set(
-      sql("select distinct queue from trestle_jobs indexed by trestle_jobs_lease where state = 2")
+      sql("select distinct queue from trestle_jobs indexed by trestle_jobs_lease where state = 2 order by queue")
         .all()
         .map(([name]) => name as string),
     );

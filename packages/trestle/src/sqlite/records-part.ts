@@ -13,7 +13,7 @@ const current = "select id, value, expires from trestle_records where key = ?";
 const rewrite = "update trestle_records set n = ?, value = ? where id = ?";
 const dropEntries = "delete from trestle_entries where record = ?";
 const addEntry = "insert or ignore into trestle_entries (home, field, value, created, record) values (?, ?, ?, ?, ?)";
-const expired = "select id, indexed from trestle_records where expires is not null and expires <= ? order by expires limit ? + 0";
+const expired = "select id, indexed from trestle_records where expires is not null and expires <= ? order by expires, id limit ? + 0";
 
 /** The number of the commit that last wrote it; 0 when it is absent or has expired. */
 export function recordVersion(state: LaneState, key: StoreKey): number {
@@ -85,7 +85,7 @@ export function mergeRecord(state: LaneState, key: StoreKey, merge: Merge): Comm
 export function changedSince(state: LaneState, prefix: string, since: number, before: number): boolean {
   if (since < state.trimmedN) return true;
   const mark = `r${prefix}`;
-  for (const [keys] of state.sql("select keys from trestle_commits where n > ? and n < ?").all(since, before))
+  for (const [keys] of state.sql("select keys from trestle_commits where n > ? and n < ? order by n").all(since, before))
     if (keysOf(keys as string).some((key) => key.startsWith(mark))) return true;
   return false;
 }

@@ -13,7 +13,7 @@ import type { LaneState } from "./lane-state.ts";
 import type { Row } from "./statements.ts";
 
 const headsOfGroup =
-  "select seq, id, key, attempt, sent, payload, n, until from trestle_jobs indexed by trestle_jobs_turns where queue = ? and state = 1 and grp = ? order by priority, place limit ? + 0";
+  "select seq, id, key, attempt, sent, payload, n, until from trestle_jobs indexed by trestle_jobs_turns where queue = ? and state = 1 and grp = ? order by priority, place, seq limit ? + 0";
 const firstGroup = "select grp from trestle_jobs indexed by trestle_jobs_turns where queue = ? and state = 1 and grp is not null order by grp limit 1";
 const groupAfter = "select grp from trestle_jobs indexed by trestle_jobs_turns where queue = ? and state = 1 and grp > ? order by grp limit 1";
 const heldOfQueue = "select count(*) from trestle_jobs indexed by trestle_jobs_held where queue = ? and state = 2 and grp is not null";
