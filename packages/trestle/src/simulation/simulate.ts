@@ -32,6 +32,8 @@ export async function simulate(given: App | Simulation, scenario?: Scenario<Uses
 export interface SearchOptions {
   /** Told after each seed. */
   readonly onSeed?: (result: SeedResult) => void;
+  /** Told of each event of each seed; costs time. */
+  readonly onEvent?: (line: TraceLine) => void;
   /** In place of the scenario's. */
   readonly seeds?: Iterable<string>;
   /** No seed is begun after it aborts. */
@@ -48,7 +50,7 @@ export interface Search {
 }
 
 /** The same, for tools: answers instead of throwing. */
-export async function search<const K extends Uses>(app: App, scenario: Scenario<K>, { onSeed, signal, seeds: given }: SearchOptions = {}): Promise<Search> {
+export async function search<const K extends Uses>(app: App, scenario: Scenario<K>, { onSeed, onEvent, signal, seeds: given }: SearchOptions = {}): Promise<Search> {
   const scene = await sceneOf(app, scenario);
   const restore = virtualGlobals(() => currentLife());
   const done = { seeds: 0, events: 0, virtualMs: 0 };
@@ -57,7 +59,7 @@ export async function search<const K extends Uses>(app: App, scenario: Scenario<
     await runSeed(scene, "warm", { clients: 1, times: 1, plan: [] });
     for (const seed of given ?? seedsOf(scenario.seeds)) {
       if (signal?.aborted) break;
-      const result = await runSeed(scene, seed);
+      const result = await runSeed(scene, seed, onEvent && { onEvent });
       done.seeds++;
       done.events += result.events;
       done.virtualMs += result.virtualMs;
