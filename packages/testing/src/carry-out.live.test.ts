@@ -31,6 +31,16 @@ test("a plan is done to real hosts in its order, and what cannot be done is said
   assert.deepEqual(leftOut.map(({ fault }) => fault.kind).sort(), ["disk-full", "duplicate"]);
 });
 
+test("a host that the plan makes slow stands still again and again, and goes on when it is over", async () => {
+  const said: string[] = [];
+
+  await carryOut([{ atMs: 0, forMs: 100, kind: "slow-processor", host: "node-1", byMs: 1 }], { hosts: { "node-1": noted(said) } });
+
+  assert.ok(said.length >= 4, said.join());
+  assert.deepEqual(said.slice(0, 2), ["pause", "resume"]);
+  assert.equal(said.at(-1), "resume");
+});
+
 test("a link that the plan cuts carries nothing until it is over, and then it does again", async (context) => {
   const echo = createServer((socket) => void socket.on("error", () => undefined).pipe(socket));
   context.after(() => echo.close());
@@ -63,4 +73,25 @@ test("a plan that names a host which is not there is refused before anything is 
     carryOut([{ atMs: 0, forMs: 1, kind: "crash", host: "node-9" }], { hosts: {} }),
     (fault) => Fault.is(fault, "testing.unknown-host") && /node-9/.test(fault.message),
   );
+});
+
+test("what a clogged host is told meanwhile comes when it is over", async (context) => {
+  const echo = createServer((socket) => void socket.on("error", () => undefined).pipe(socket));
+  context.after(() => echo.close());
+  await once(echo.listen(0, "127.0.0.1"), "listening");
+  await using proxy = await faultProxy({ to: { host: "127.0.0.1", port: (echo.address() as AddressInfo).port } });
+  const socket = connect(proxy.port, proxy.host);
+  socket.on("error", () => undefined);
+  context.after(() => socket.destroy());
+  const answer = once(socket, "data").then(([data]) => (data as Buffer).toString());
+  const links = [{ from: "node-1", to: "store", proxy, direction: "up" as const }];
+
+  const carried = carryOut([{ atMs: 0, forMs: 200, kind: "clog", host: "store" }], { hosts: {}, links });
+  await new Promise((resolve) => setTimeout(resolve, 30));
+  socket.write("hello");
+  const early = await Promise.race([answer, new Promise((resolve) => setTimeout(() => resolve("nothing"), 100))]);
+  await carried;
+
+  assert.equal(early, "nothing");
+  assert.equal(await answer, "hello");
 });

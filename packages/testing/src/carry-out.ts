@@ -3,7 +3,8 @@
  * find, is so asked of the real thing.
  *
  * A connection is not a message: it loses nothing by itself, it breaks. So where the plan loses messages (`drop`, `unknown-commit`), connections are reset, the
- * more often the larger the share. What a machine cannot be made to do by a test (a message that comes twice, a clock that is set) is left
+ * more often the larger the share; where it forgets connections (`half-open`), those that are made meanwhile are swallowed too. A slow processor is
+ * one that stands still for most of the time. What a machine cannot be made to do by a test (a message that comes twice, a clock that is set) is left
  * out, and the report says so.
  */
 import { Fault, sleep, systemClock } from "trestle/kernel";
@@ -45,6 +46,8 @@ export interface CarriedOut {
 
 /** Of a link whose messages are all lost: how often its connections are reset. */
 const resetEveryMs = 20;
+/** Of a slow processor: how long it goes on between two times that it stands still. */
+const turnMs = 5;
 
 /**
  * Does it all, each fault at its moment from now on, and mends everything at the end. Resolves when the last one is over; `signal` ends it
@@ -85,7 +88,12 @@ export async function carryOut(plan: FaultPlan, targets: LiveTargets, options: {
         await host.pause();
         return () => host.resume();
       }
+      case "slow-processor":
+        return stutter(targets.hosts[fault.host] as LiveHost, fault.byMs);
+      case "clog":
+        return disturb(fault, fault.host, "*", true);
       case "partition":
+      case "half-open":
       case "drop":
       case "reorder":
         return disturb(fault, fault.from, fault.to, fault.kind === "partition" && fault.bothWays);
@@ -131,8 +139,27 @@ export async function carryOut(plan: FaultPlan, targets: LiveTargets, options: {
 }
 
 function apply({ proxy, direction }: LiveLink, fault: PlannedFault): void {
-  if (fault.kind === "partition") (fault.clogged ? proxy.blackHole : proxy.partition).call(proxy, direction);
+  // What a partition of the proxy keeps passes afterwards; what its black hole swallows is lost.
+  if (fault.kind === "clog" || (fault.kind === "partition" && fault.clogged)) proxy.partition(direction);
+  if (fault.kind === "half-open" || (fault.kind === "partition" && !fault.clogged)) proxy.blackHole(direction);
   if (fault.kind === "reorder") proxy.latency({ ms: 0, jitterMs: fault.delayMs, direction });
+}
+
+/** It goes on for a moment, and stands still for ten times as long as an event shall take. */
+async function stutter(host: LiveHost, eventMs: number): Promise<() => Promise<void>> {
+  const over = new AbortController();
+  const done = (async () => {
+    while (!over.signal.aborted) {
+      await host.pause();
+      await sleep(systemClock, eventMs * 10, over.signal).catch(() => undefined);
+      await host.resume();
+      await sleep(systemClock, turnMs, over.signal).catch(() => undefined);
+    }
+  })();
+  return () => {
+    over.abort();
+    return done;
+  };
 }
 
 async function resets({ proxy }: LiveLink, share: number, signal: AbortSignal): Promise<void> {
@@ -143,7 +170,7 @@ async function resets({ proxy }: LiveLink, share: number, signal: AbortSignal): 
 }
 
 function hostsOf(fault: PlannedFault): readonly string[] {
-  return fault.kind === "crash" || fault.kind === "pause" ? [fault.host] : [];
+  return fault.kind === "crash" || fault.kind === "pause" || fault.kind === "slow-processor" ? [fault.host] : [];
 }
 
 function checkHost(name: string, fault: PlannedFault, { hosts }: LiveTargets): void {

@@ -31,6 +31,11 @@ export class TaskHeap<T extends HeapEntry> {
     return this.#heap[0];
   }
 
+  /** Those that were not cancelled, in no order. */
+  *entries(): Iterable<T> {
+    for (const entry of this.#heap) if (entry.task) yield entry;
+  }
+
   pop(): T | undefined {
     const first = this.peek();
     if (first) this.#removeFirst();

@@ -52,6 +52,20 @@ export function carryOut(plan: FaultPlan, { world, network, at, start }: Stage):
         host?.pause(fault.forMs);
         return () => host?.goOn();
       }
+      case "slow-processor": {
+        const host = world.hosts.get(fault.host);
+        host?.slowDown(fault.byMs);
+        return () => host?.slowDown(0);
+      }
+      case "clog":
+        network.disturb(fault.host, "*", { clogged: true });
+        network.disturb("*", fault.host, { clogged: true });
+        return () => {
+          network.disturb(fault.host, "*", { clogged: false });
+          network.disturb("*", fault.host, { clogged: false });
+        };
+      case "half-open":
+        return network.forget(fault.from, fault.to);
       case "partition": {
         const change = fault.clogged ? { clogged: true } : { cut: true };
         const back = fault.clogged ? { clogged: false } : { cut: false };

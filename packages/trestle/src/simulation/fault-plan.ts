@@ -9,7 +9,10 @@ import type { Chance } from "./chance.ts";
 export const faultKinds = [
   "crash",
   "pause",
+  "slow-processor",
   "partition",
+  "clog",
+  "half-open",
   "drop",
   "duplicate",
   "reorder",
@@ -31,8 +34,14 @@ export const losingFaultKinds: ReadonlySet<FaultKind> = new Set<FaultKind>(["lag
 export type PlannedFault = { readonly atMs: number; readonly forMs: number } & (
   | { readonly kind: "crash"; readonly host: string; /** Of the store's host: its process alone, or its machine. */ readonly how?: "process" | "power" }
   | { readonly kind: "pause"; readonly host: string }
+  /** Each event of the host takes so long, and the others wait. */
+  | { readonly kind: "slow-processor"; readonly host: string; readonly byMs: number }
   /** Nothing gets from one to the other: lost, or (`clogged`) kept until it is over. */
   | { readonly kind: "partition"; readonly from: string; readonly to: string; readonly bothWays: boolean; readonly clogged: boolean }
+  /** All that this host says and hears is kept until it is over. */
+  | { readonly kind: "clog"; readonly host: string }
+  /** The connections that `from` has open to `to` are forgotten on the way: what was asked is done, no answer comes, and `from` is told when it is over. */
+  | { readonly kind: "half-open"; readonly from: string; readonly to: string }
   | { readonly kind: "drop"; readonly from: string; readonly to: string; readonly share: number }
   | { readonly kind: "duplicate"; readonly from: string; readonly to: string; readonly share: number }
   | { readonly kind: "reorder"; readonly from: string; readonly to: string; readonly delayMs: number }
@@ -92,7 +101,14 @@ export function drawFaultPlan(chance: Chance, { kinds, nodes, clients, withinMs 
           break;
         }
         case "pause":
+        case "clog":
           plan.push({ ...when, kind, host: chance.pick(hosts) });
+          break;
+        case "slow-processor":
+          plan.push({ ...when, kind, host: chance.pick(hosts), byMs: chance.pick([0.5, 5, 50]) });
+          break;
+        case "half-open":
+          plan.push({ ...when, kind, ...link() });
           break;
         case "partition":
           plan.push({ ...when, kind, ...link(), bothWays: chance.next() < 0.5, clogged: chance.next() < 0.3 });
@@ -143,8 +159,14 @@ export function describeFault(fault: PlannedFault): string {
         return `${fault.host}: ${fault.how === "power" ? "power lost" : "killed"}, back after ${seconds(fault.forMs)}`;
       case "pause":
         return `${fault.host}: stands still ${lasts}`;
+      case "slow-processor":
+        return `${fault.host}: each event takes ${fault.byMs} ms ${lasts}`;
       case "partition":
         return `${side(fault.from)} ${fault.bothWays ? "and" : "to"} ${side(fault.to)}: ${fault.clogged ? "held up" : "cut off"} ${lasts}`;
+      case "clog":
+        return `${fault.host}: all it says and hears held up ${lasts}`;
+      case "half-open":
+        return `${side(fault.from)} to ${side(fault.to)}: open connections forgotten, untold ${lasts}`;
       case "drop":
         return `${side(fault.from)} to ${side(fault.to)}: ${fault.share * 100} % lost ${lasts}`;
       case "duplicate":

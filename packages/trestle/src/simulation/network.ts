@@ -53,6 +53,19 @@ const worseOf = (a: Link, b: Link): Link => ({
   clogged: a.clogged || b.clogged,
 });
 
+/** A call that has not ended. */
+export interface OpenCall {
+  readonly from: Life;
+  readonly to: Host;
+  readonly label: string;
+  readonly sinceMs: number;
+}
+interface Calling extends OpenCall {
+  /** Its connection is known to nobody on the way: no answer comes, and no reset, until `reset` is called. */
+  forgotten: boolean;
+  reset(): void;
+}
+
 const undisturbed: Link = Object.freeze({ drop: 0, duplicate: 0, delayMs: 0, cut: false, clogged: false });
 
 export class Network {
@@ -60,6 +73,7 @@ export class Network {
   readonly #links = new Map<string, Link>();
   readonly #chances = new Map<string, Random>();
   readonly #clogged = new Map<string, (() => void)[]>();
+  readonly #open = new Set<Calling>();
 
   constructor(world: World) {
     this.#world = world;
@@ -77,6 +91,23 @@ export class Network {
     const held = [...this.#clogged.values()].flat();
     this.#clogged.clear();
     for (const send of held) send();
+  }
+
+  /**
+   * The connections that are open from one host to another are half open: something on the way has forgotten them, so what was asked is done and no answer comes
+   * back. Connections that are made from now on work. Answers how to end it: then whoever still waits finds out.
+   */
+  forget(from: string, to: string): () => void {
+    const forgotten = [...this.#open].filter((one) => (from === "*" || one.from.host.name === from) && (to === "*" || one.to.name === to));
+    for (const one of forgotten) one.forgotten = true;
+    return () => {
+      for (const one of forgotten) if (this.#open.has(one)) one.reset();
+    };
+  }
+
+  /** Calls of lives that go on, which nobody has answered. */
+  openCalls(): readonly OpenCall[] {
+    return [...this.#open].filter(({ from }) => from.alive);
   }
 
   /** Every link is as it was at the beginning. */
@@ -110,16 +141,22 @@ export class Network {
   call<T>(from: Life, to: Host, { label, mayComeTwice, signal }: CallOptions, serve: (life: Life, closed: AbortSignal) => Promise<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const chance = this.#chance(from.host, to);
+      const open: Calling = { from, to, label, sinceMs: this.#world.nowMs, forgotten: false, reset: () => resetAfter("lost", between(chance, resetMs)) };
+      this.#open.add(open);
       let ended = false;
       /** In the caller's life, if that is still the one it has. */
       const end = (settle: () => void) => {
         if (ended) return;
         ended = true;
+        this.#open.delete(open);
         stopListening();
         settle();
       };
-      const broken = (how: "refused" | "lost", afterMs: number) =>
+      const resetAfter = (how: "refused" | "lost", afterMs: number) =>
         void this.#world.at(afterMs, from, `${label} broke`, () => end(() => reject(new BrokenCall(how, to.name))));
+      const broken = (how: "refused" | "lost", afterMs: number): void => {
+        if (!open.forgotten) resetAfter(how, afterMs);
+      };
       const closed = new AbortController();
       const aborted = () =>
         end(() => {
@@ -127,7 +164,7 @@ export class Network {
           reject(signal?.reason as Error);
         });
       const stopListening = () => signal?.removeEventListener("abort", aborted);
-      if (signal?.aborted) return reject(signal.reason as Error);
+      if (signal?.aborted) return end(() => reject(signal.reason as Error));
       signal?.addEventListener("abort", aborted, { once: true });
 
       const deliver = () =>
@@ -140,6 +177,7 @@ export class Network {
             const stop = life.onEnd(() => broken("lost", between(chance, latencyMs)));
             const answer = (settle: () => void) => {
               stop();
+              if (open.forgotten) return;
               this.#message(
                 to,
                 from.host,

@@ -6,12 +6,15 @@
  * done and `eventually` has to hold.
  *
  * Everything that can differ between two runs of a seed comes from the seed: order, delays, faults, ids, and what clients do.
+ *
+ * Over 400 lines because all parts of one world meet here.
  */
 import { startInside, type App, type Node } from "../app/index.ts";
 import type { Component } from "../component/index.ts";
 import { Fault, jsonLogger, metricsRegistry, onAssertion, seededRandom, sleep, type Clock } from "../kernel/index.ts";
 import type { SqliteStore } from "../sqlite/index.ts";
 import type { Store } from "../store/index.ts";
+import { blocked } from "./blocked.ts";
 import { chanceOf } from "./chance.ts";
 import type { Checked } from "./checkers/index.ts";
 import type { DiskShelf } from "./disk-shelf.ts";
@@ -84,6 +87,8 @@ export interface SeedFailure {
   readonly error?: unknown;
   /** What `always` was told, or what a checker found. */
   readonly details?: unknown;
+  /** Of what does not hold in the end: who waits, for what, since when. */
+  readonly blocked?: readonly string[] | undefined;
 }
 
 interface Broken {
@@ -122,7 +127,8 @@ class SeedRun {
   #failure: SeedFailure | undefined;
   #done = false;
   #healed = false;
-  #inFlight = 0;
+  /** Clients in a call, and since when. */
+  readonly #inCalls = new Map<Life, number>();
   #answered = 0;
   #failed = 0;
   #checking = false;
@@ -184,9 +190,10 @@ class SeedRun {
       for (let n = 1; n <= Math.min(clients, this.#scene.clients); n++) this.#startClient(n, Math.min(times, this.#scene.times), observer);
       const heal = carryOut(this.#plan, { world: this.#world, network: this.#network, at, start });
       const judge = this.#world.host("judge");
-      judge.boot((life) => void this.#judge(life, heal, observer, () => at.store?.stats().commits));
+      judge.boot((life) => void this.#judge(life, heal, observer, () => at.store));
       await this.#world.run(() => this.#done || this.#failure !== undefined);
-      if (!this.#done && !this.#failure) this.#fail("eventually", "nothing is left that could happen, and not everything has ended");
+      if (!this.#done && !this.#failure)
+        this.#fail("eventually", "nothing is left that could happen, and not everything has ended", undefined, undefined, await this.#blocked());
     } catch (error) {
       this.#fail("uncaught", messageOf(error), error);
     } finally {
@@ -207,8 +214,11 @@ class SeedRun {
     };
   }
 
-  #fail(kind: SeedFailure["kind"], what: string, error?: unknown, details?: unknown): void {
-    this.#failure ??= { kind, what, atMs: this.#world.nowMs, ...(error !== undefined && { error }), ...(details !== undefined && { details }) };
+  #fail(kind: SeedFailure["kind"], what: string, error?: unknown, details?: unknown, blocked?: readonly string[]): void {
+    this.#failure ??= { kind, what, atMs: this.#world.nowMs, error, details, blocked };
+  }
+  #blocked(store?: Store): Promise<readonly string[]> {
+    return blocked({ world: this.#world, network: this.#network, inCalls: this.#inCalls, store });
   }
 
   // ---- nodes ----------------------------------------------------------------------------------------------------------
@@ -315,7 +325,7 @@ class SeedRun {
         for (const atMs of moments) {
           await sleep(life.clock, atMs - life.clock.monotonicMs());
           if (this.#healed) return;
-          this.#inFlight++;
+          this.#inCalls.set(life, this.#world.nowMs);
           try {
             await each(reach as never, chance, history);
             this.#answered++;
@@ -325,7 +335,7 @@ class SeedRun {
             this.#failed++;
             this.#world.note("failed");
           } finally {
-            this.#inFlight--;
+            this.#inCalls.delete(life);
           }
         }
       })();
@@ -367,7 +377,8 @@ class SeedRun {
     return undefined;
   }
 
-  async #judge(life: Life, heal: () => void, observer: Node, commits: () => number | undefined): Promise<void> {
+  async #judge(life: Life, heal: () => void, observer: Node, store: () => Store | undefined): Promise<void> {
+    const commits = () => store()?.stats().commits;
     await sleep(life.clock, this.#scene.forMs);
     this.#healed = true;
     heal();
@@ -377,18 +388,18 @@ class SeedRun {
     for (let [restedSinceMs, before] = [this.#world.nowMs, commits()]; ;) {
       await sleep(life.clock, lookEveryMs);
       const now = commits();
-      if (now !== before || this.#inFlight > 0) [restedSinceMs, before] = [this.#world.nowMs, now];
+      if (now !== before || this.#inCalls.size > 0) [restedSinceMs, before] = [this.#world.nowMs, now];
       const isOver = this.#world.nowMs > untilMs;
       const isRested = this.#world.nowMs - restedSinceMs >= restMs;
       const isPatient = this.#world.nowMs >= lookAnywayAtMs;
       if (isRested || isPatient || isOver) {
         lookAnywayAtMs = this.#world.nowMs + restMs;
         broken = await this.#broken(this.#scene.eventually, observer);
-        if (!broken && this.#inFlight === 0) return void (this.#done = true);
+        if (!broken && this.#inCalls.size === 0) return void (this.#done = true);
       }
       if (!isOver) continue;
-      const stuck = `after ${restWithinMs / 60_000} minutes without faults ${this.#inFlight} calls of clients are not answered`;
-      return this.#fail("eventually", broken?.promise ?? stuck, broken?.error, broken?.details);
+      const stuck = `after ${restWithinMs / 60_000} minutes without faults ${this.#inCalls.size} calls of clients are not answered`;
+      return this.#fail("eventually", broken?.promise ?? stuck, broken?.error, broken?.details, await this.#blocked(store()));
     }
   }
 }

@@ -183,6 +183,28 @@ test("what would reach outside of the process fails the seed, and says what to d
   assert.match(String(broken?.message), /fs\/promises\.readFile was called inside a simulation/);
 });
 
+test("who waits for what, and since when, is told of a client whose call never ends", async () => {
+  const { broken, result } = await search(app("stuck", [sums]), {
+    uses: { sums },
+    seeds: 1,
+    nodes: 1,
+    for: "1s",
+    faults: {},
+    clients: {
+      count: 1,
+      times: 1,
+      each: async ({ sums }) => {
+        await sums.get("all");
+        await new Promise(() => undefined);
+      },
+    },
+  });
+
+  assert.match(String(broken?.message), /after 10 minutes without faults 1 calls of clients are not answered/);
+  assert.match(String(broken?.message), /\n {2}client-1#1 is in its call since [\d.]+ s and waits for nothing that can happen any more/);
+  assert.deepEqual(broken?.details["blocked"], result?.failure?.blocked);
+});
+
 test("an external without a model is named before anything runs", async () => {
   const { external, mutation } = await import("../external/index.ts");
   const bank = external("bank", {}, { charge: mutation({ input: Amount, returns: z.object({}) }, (input, wire) => wire.post("/", input)) });

@@ -185,7 +185,7 @@ function thrown(error: unknown): string {
 }
 
 function report(app: App, { seed, failure, plan }: SeedResult, clients: number, times: number): Fault {
-  const { kind, what, atMs, error, details } = failure as NonNullable<SeedResult["failure"]>;
+  const { kind, what, atMs, error, details, blocked = [] } = failure as NonNullable<SeedResult["failure"]>;
   const said = { always: "does not always hold", eventually: "does not hold in the end", client: "", node: "", uncaught: "was thrown and nobody caught it" }[
     kind
   ];
@@ -195,8 +195,9 @@ function report(app: App, { seed, failure, plan }: SeedResult, clients: number, 
     `${app.name}: ${JSON.stringify(what)} ${said}`.trimEnd() +
       (kind === "always" || kind === "eventually" ? thrown(error) : "") +
       (details === undefined ? "" : ` (${JSON.stringify(details)})`) +
-      `\n  seed ${seed}, after ${Math.round(atMs) / 1_000} s of its time, ${needed}, ${clients} ${clients === 1 ? "client" : "clients"} with ${times} calls each`,
+      `\n  seed ${seed}, after ${Math.round(atMs) / 1_000} s of its time, ${needed}, ${clients} ${clients === 1 ? "client" : "clients"} with ${times} calls each` +
+      blocked.map((line) => `\n  ${line}`).join(""),
     `Run it again with seeds: ["${seed}"].`,
-    { details: { seed, kind, promise: what, atMs, plan, clients, times }, ...(error !== undefined && { cause: error }) },
+    { details: { seed, kind, promise: what, atMs, plan, clients, times, blocked }, ...(error !== undefined && { cause: error }) },
   );
 }

@@ -89,7 +89,8 @@ export function storeHost(world: World, { openOnMemoryDisk }: Disks, disk: Store
     crash(how) {
       host.crash();
       store = undefined;
-      disk.losePower(how === "process" || host.order.next() < 0.5);
+      // SQLite's log ends where its checksums do: what is left of what was not flushed is whole batches, from the first on.
+      disk.losePower(how === "process" ? disk.unflushed : Math.floor(host.order.next() * (disk.unflushed + 1)));
       if (how === "fail-over") disk.failOver();
     },
     onOpen: (listener) => void opened.push(listener),

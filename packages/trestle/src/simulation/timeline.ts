@@ -119,6 +119,8 @@ const escaped = (text: string): string => text.replaceAll("&", "&amp;").replaceA
 
 function page(app: string, { seed, failure, plan, events, hash }: SeedResult, shown: number, all: number, drawing: string): string {
   const faults = plan.length === 0 ? "<li>none</li>" : plan.map((fault) => `<li>${escaped(describeFault(fault))}</li>`).join("");
+  const blocked = failure?.blocked ?? [];
+  const waits = blocked.length === 0 ? "" : `<h2>What did not end</h2><ul>${blocked.map((line) => `<li>${escaped(line)}</li>`).join("")}</ul>`;
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>${escaped(app)}, seed ${escaped(seed)}</title>
 <style>
@@ -140,7 +142,7 @@ svg .fault rect { fill: var(--faultground); } svg .fault text { fill: var(--faul
 <header><h1>${escaped(app)}, seed ${escaped(seed)}</h1>
 <p class="what">${failure ? `<a href="#end">${escaped(failure.what)}</a> does not hold` : "every promise held"}</p>
 <p>${events} events, hash <code>${escaped(hash)}</code>${shown < all ? `; the last ${shown} that say something are drawn` : ""}.</p>
-<h2>What went wrong in the world</h2><ul>${faults}</ul></header>
+<h2>What went wrong in the world</h2><ul>${faults}</ul>${waits}</header>
 <div class="drawing">${drawing}</div></body></html>
 `;
 }

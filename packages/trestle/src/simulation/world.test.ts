@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { sleep } from "../kernel/index.ts";
+import { blocked } from "./blocked.ts";
+import { carryOut } from "./fault-driver.ts";
 import { Network, type BrokenCall } from "./network.ts";
 import { World, type Life } from "./world.ts";
 
@@ -74,6 +76,101 @@ test("a paused host does nothing, and then everything that came meanwhile, late 
   await world.run(() => false);
 
   assert.deepEqual(at, [105, 200]);
+});
+
+test("on a slow processor one event at a time happens, and what comes meanwhile waits; afterwards nothing does", async () => {
+  const world = new World({ seed: "slow" });
+  const host = world.host("node");
+  const at: number[] = [];
+  const due = (life: Life, ms: number) => life.clock.after(ms, () => at.push(life.clock.monotonicMs()));
+  const life = host.boot((life) => {
+    for (const ms of [10, 10, 10, 12, 100, 100]) due(life, ms);
+  });
+
+  await over(world, 5);
+  host.slowDown(5);
+  await over(world, 50);
+  host.slowDown(0);
+  await world.run(() => false);
+
+  assert.equal(life.alive, true);
+  assert.deepEqual(at, [10, 15, 20, 25, 100, 100]);
+});
+
+test("a connection that was forgotten on the way does what it was asked, and its caller is told when that is over; others work meanwhile", async () => {
+  const world = new World({ seed: "half-open" });
+  const network = new Network(world);
+  const [client, server] = [world.host("client"), world.host("server")];
+  server.boot(() => undefined);
+  const said: string[] = [];
+  let done = 0;
+  const ask = async (life: Life, name: string, tookMs: number) => {
+    const how = await network
+      .call(life, server, { label: name }, async (there) => (await sleep(there.clock, tookMs), ++done, "answered"))
+      .catch((error: unknown) => (error as BrokenCall).how);
+    said.push(`${name} ${how} ${world.nowMs > 5_000 ? "afterwards" : "before"}`);
+  };
+  client.boot((life) => {
+    void ask(life, "first", 100);
+    life.clock.after(60, () => void ask(life, "second", 100));
+  });
+
+  await over(world, 50);
+  const end = network.forget("client", "*");
+  await over(world, 5_000);
+  const open = network.openCalls().map(({ from, to, label, sinceMs }) => `${from.name} ${to.name} ${label} ${sinceMs}`);
+  end();
+  await world.run(() => false);
+
+  assert.deepEqual(said, ["second answered before", "first lost afterwards"]);
+  assert.deepEqual(open, ["client#1 server first 0"]);
+  assert.equal(done, 2);
+  assert.deepEqual(network.openCalls(), []);
+});
+
+test("what a clogged host says and hears comes when it is over, and nothing of it is lost", async () => {
+  const world = new World({ seed: "clog" });
+  const network = new Network(world);
+  const [one, other] = [world.host("node-1"), world.host("node-2")];
+  for (const host of [one, other]) host.boot(() => undefined);
+  const at: number[] = [];
+  const lasting = [
+    { atMs: 10, forMs: 990, kind: "clog", host: "node-1" },
+    { atMs: 10, forMs: 1_990, kind: "clog", host: "node-2" },
+  ] as const;
+  carryOut(lasting, { world, network, at: { host: world.host("store") } as never, start: () => undefined });
+
+  for (const [from, to] of [
+    [one, other],
+    [other, one],
+  ] as const)
+    world.at(20, undefined, "send", () => network.send(from, to, "word", () => at.push(world.nowMs)));
+  await world.run(() => false);
+
+  assert.equal(at.length, 2);
+  assert.ok(
+    at.every((ms) => ms >= 2_000 && ms < 2_010),
+    at.join(),
+  );
+});
+
+test("what waits is named: calls without an answer, clients in a call, timers", async () => {
+  const world = new World({ seed: "blocked" });
+  const network = new Network(world);
+  const [client, idle, server] = [world.host("client-1"), world.host("client-2"), world.host("node-1")];
+  server.boot((life) => void life.clock.after(30_000, () => undefined));
+  client.boot((life) => void network.call(life, server, { label: "GET /never" }, () => new Promise(() => undefined)).catch(() => undefined));
+  const waiting = idle.boot((life) => void life.clock.after(9_000, () => undefined));
+  await over(world, 100);
+
+  const lines = await blocked({ world, network, inCalls: new Map([[waiting, 4]]) });
+
+  assert.deepEqual(lines, [
+    "client-1#1 waits for node-1#1 to answer GET /never, since 0 s",
+    "client-2#1 is in its call since 0.004 s and waits for a timer at 9 s",
+    "client-2#1 has 1 timer, the next at 9 s",
+    "node-1#1 has 1 timer, the next at 30 s",
+  ]);
 });
 
 test("clocks of hosts go apart: by a jump for the wall, by drift for both", async () => {

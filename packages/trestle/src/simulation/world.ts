@@ -6,7 +6,7 @@
  * Order: by time in whole microseconds, then by a draw from the world's chance, then by creation. So what happens at one instant happens in an
  * order that the seed decides, and the same seed gives the same order.
  *
- * A host is `up`, `paused` (its events wait until it goes on) or `down`. What runs on it between two crashes is a *life*: its clock, its chance and
+ * A host is `up`, `paused` (its events wait until it goes on, or until the one before is over on a slow processor) or `down`. What runs on it between two crashes is a *life*: its clock, its chance and
  * its events. A crash ends the life: its events are dropped, so nothing it awaited ever comes, and no `finally` of it runs.
  */
 import { AsyncLocalStorage } from "node:async_hooks";
@@ -71,6 +71,17 @@ export class World {
   /** Of every event so far, in its order: equal for two runs that went the same way. */
   get hash(): string {
     return (this.#hash >>> 0).toString(16).padStart(8, "0");
+  }
+
+  /** Of each life that waits for timers: how many, and when the next one is due. */
+  timers(): ReadonlyMap<Life, { readonly count: number; readonly nextMs: number }> {
+    const found = new Map<Life, { count: number; nextMs: number }>();
+    for (const { life, label, atUs } of this.#events.entries()) {
+      if (!life?.alive || label !== "timer") continue;
+      const { count, nextMs } = found.get(life) ?? { count: 0, nextMs: Infinity };
+      found.set(life, { count: count + 1, nextMs: Math.min(nextMs, atUs / 1_000) });
+    }
+    return found;
   }
 
   host(name: string): Host {
@@ -163,6 +174,7 @@ export class World {
     this.#nowUs = Math.max(this.#nowUs, event.atUs);
     this.#happened++;
     this.#mark(event);
+    life?.host.worked();
     this.#onEvent?.(event, this.nowMs);
     try {
       const { task } = event;
@@ -192,6 +204,8 @@ export class Host {
   #life: Life | undefined;
   #lives = 0;
   #pausedUntilUs = 0;
+  /** Which each of its events takes. */
+  #eventUs = 0;
   /** What its clock shows beyond the world's time. */
   #skewMs = 0;
   /** How much faster its clocks go: 0.001 is a millisecond a second. */
@@ -243,6 +257,15 @@ export class Host {
   /** The pause is over. */
   goOn(): void {
     this.#pausedUntilUs = Math.min(this.#pausedUntilUs, Math.round(this.world.nowMs * 1_000));
+  }
+
+  /** From now on each of its events takes so long, and no other one of it happens meanwhile: a processor that is slow, or that others use. 0: none does. */
+  slowDown(eventMs: number): void {
+    this.#eventUs = Math.round(eventMs * 1_000);
+  }
+  /** One of its events happens. */
+  worked(): void {
+    if (this.#eventUs > 0) this.#pausedUntilUs = Math.max(this.#pausedUntilUs, Math.round(this.world.nowMs * 1_000) + this.#eventUs);
   }
 
   /** Its wall clock jumps, as by NTP or an administrator. */

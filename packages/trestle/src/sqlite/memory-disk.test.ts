@@ -53,7 +53,7 @@ for (const keeps of [true, false]) {
     void store.commit(put("second")).then(() => (told = true));
     await written();
 
-    disk.losePower(keeps);
+    disk.losePower(keeps ? 1 : 0);
     const again = opened(disk).store;
 
     assert.equal(await has(again, "first"), true);
@@ -61,6 +61,38 @@ for (const keeps of [true, false]) {
     assert.equal(told, false);
   });
 }
+
+test("of several batches that were not flushed a power loss leaves the first ones, whole, and the next batch goes on from there", () => {
+  const left = (kept: number): string => {
+    const disk = new MemoryDisk();
+    const seam = disk.seam();
+    disk.db.exec("create table written (n integer)");
+    disk.flush();
+    const write = (n: number) => {
+      seam.begin();
+      disk.db.exec(`insert into written values (${n}); insert into written values (${n})`);
+    };
+    for (const n of [1, 2, 3]) {
+      write(n);
+      seam.commit();
+    }
+    write(4);
+
+    disk.losePower(kept);
+    write(5);
+    seam.commit();
+    disk.flush();
+    disk.losePower(0);
+
+    return disk.db
+      .prepare("select n from written order by n, rowid")
+      .all()
+      .map(({ n }) => n)
+      .join("");
+  };
+
+  assert.deepEqual([left(0), left(1), left(2), left(3)], ["55", "1155", "112255", "11223355"]);
+});
 
 test("nobody reads what is not flushed", async () => {
   const { store, written } = opened();

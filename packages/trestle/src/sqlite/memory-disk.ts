@@ -1,10 +1,11 @@
 /**
  * A disk in memory that can lose its power, for simulations (FINDINGS F14). A flush makes what was written durable; until then a power loss may take it
- * back. SQLite has no such disk, so `durable` is a savepoint around everything: a batch is a savepoint inside it, a flush releases the outer one and
- * begins the next, and a power loss rolls back to it.
+ * back. SQLite has no such disk, so `durable` is a savepoint around everything: a batch is a savepoint inside it and inside the batches before it, a flush
+ * releases the outermost and begins the next, and a power loss rolls back to one of them.
  *
- * States of what is written: *written* (its batch has ended), *durable* (flushed). Where the power goes while something is written, the disk may have
- * got it or not, all of it or nothing: SQLite's log has checksums, so a torn end counts as nothing.
+ * States of what is written: *written* (its batch has ended), *durable* (flushed). Where the power goes, the disk has got a prefix of the log's frames that
+ * were not flushed. Each frame of SQLite's log has a checksum over all before it, and a batch counts when its last frame does: a torn
+ * batch is lost, and so is everything behind it. So what is left is whole batches, from the first on.
  */
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { Fault, type Clock, type Ids } from "../kernel/index.ts";
@@ -30,6 +31,7 @@ export class MemoryDisk {
   #standbyLags = false;
   /** Is there a savepoint for what the standby has? Without one it has all that is durable. */
   #standbyPoint = false;
+  #unflushed = 0;
   readonly #fromImage: boolean;
   #isWhole = true;
   readonly #statements: Readonly<Record<"begin" | "release" | "batch" | "commit" | "changes", StatementSync>>;
@@ -61,15 +63,22 @@ export class MemoryDisk {
     this.#inBatch = false;
     this.#standbyLags = false;
     this.#standbyPoint = false;
+    this.#unflushed = 0;
     this.full = false;
     this.db.exec("rollback to image");
     this.#begin();
     return true;
   }
 
-  /** Everything that is durable, as bytes. */
+  /** Batches that are written and not flushed. */
+  get unflushed(): number {
+    return this.#unflushed;
+  }
+
+  /** Everything that is written, as bytes. */
   image(): Uint8Array {
     this.db.exec("release durable");
+    this.#unflushed = 0;
     try {
       return this.db.serialize();
     } finally {
@@ -88,6 +97,7 @@ export class MemoryDisk {
   flush(): void {
     // `on conflict rollback` in a user's statement ends every savepoint.
     if (this.db.isTransaction) this.#statements.release.run();
+    this.#unflushed = 0;
     if (this.#standbyPoint && !this.#standbyLags) this.#catchUp();
     if (this.#standbyLags && !this.#standbyPoint) this.#fallBehind();
     this.#begin();
@@ -121,10 +131,14 @@ export class MemoryDisk {
     this.#begin();
   }
 
-  /** What was written and not flushed is kept whole, or lost. An open batch is lost in any case. */
-  losePower(keeps: boolean): void {
-    if (this.#inBatch) this.#rollback();
-    if (this.db.isTransaction) this.db.exec(keeps ? "release durable" : "rollback to durable; release durable");
+  /** Of the batches that are written and not flushed so many are kept, from the first on. An open one is lost in any case. */
+  losePower(kept: number): void {
+    this.#rollback();
+    if (this.db.isTransaction) {
+      for (; this.#unflushed > kept; this.#unflushed--) this.db.exec("rollback to batch; release batch");
+      this.db.exec("release durable");
+    }
+    this.#unflushed = 0;
     this.#begin();
   }
 
@@ -136,8 +150,11 @@ export class MemoryDisk {
     },
     commit: () => {
       if (this.full) throw Object.assign(new Error("database or disk is full"), { errcode: diskFull });
-      this.#statements.commit.run();
+      if (!this.db.isTransaction) throw new Error("the batch was rolled back");
       this.#inBatch = false;
+      // Its savepoint stays, so that a power loss can take it back; what wrote nothing is not flushed, and leaves none.
+      if (this.#unflushed > 0 || this.isBehind) this.#unflushed++;
+      else this.#statements.commit.run();
     },
     rollback: () => this.#rollback(),
   });
@@ -146,6 +163,7 @@ export class MemoryDisk {
     if (!this.db.isTransaction) {
       this.#isWhole = false;
       this.#standbyPoint = false;
+      this.#unflushed = 0;
     }
     this.#statements.begin.run();
     this.#flushedChanges = this.#changes();
