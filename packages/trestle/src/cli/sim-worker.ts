@@ -8,6 +8,8 @@ export interface SimAsked {
   readonly name: string;
   /** A number: 0x1 and on. */
   readonly seeds: number | readonly string[];
+  /** Those that failed once, before all others. */
+  readonly regressions: boolean;
   /** This process takes the seed at `first`, and then each `step`th. */
   readonly first: number;
   readonly step: number;
@@ -29,7 +31,7 @@ const tellEveryMs = 200;
 
 if (process.argv[2] !== undefined && process.send) await work(JSON.parse(process.argv[2]) as SimAsked);
 
-async function work({ path, name, seeds, first, step }: SimAsked): Promise<void> {
+async function work({ path, name, seeds, regressions, first, step }: SimAsked): Promise<void> {
   const gone = new AbortController();
   process.on("disconnect", () => gone.abort());
   const { app, scenario } = ((await import(pathToFileURL(path).href)) as Readonly<Record<string, Simulation>>)[name] as Simulation;
@@ -46,6 +48,7 @@ async function work({ path, name, seeds, first, step }: SimAsked): Promise<void>
   };
   const { broken, result, trace } = await search(app, scenario, {
     signal: gone.signal,
+    regressions,
     seeds: share(seeds, first, step),
     onSeed: ({ events, virtualMs, sometimes }) => {
       sums.seeds++;

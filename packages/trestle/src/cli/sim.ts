@@ -11,6 +11,7 @@ import { Fault, integerWithin, systemClock } from "../kernel/index.ts";
 import { textOption, type CommandSpec, type Given } from "./command-line.ts";
 import { exitCodes, type ExitCode } from "./exit-codes.ts";
 import type { SimAsked, SimTold } from "./sim-worker.ts";
+import type { Regression, Simulation } from "../simulation/index.ts";
 
 export const simCommand: CommandSpec = {
   name: "sim",
@@ -22,9 +23,10 @@ export const simCommand: CommandSpec = {
     only: { type: "string", value: "name", help: "the export with this name; default: each" },
     workers: { type: "string", value: "number", help: "processes; default: one for each core" },
     out: { type: "string", value: "folder", help: "where trace and page of a broken promise go; default .trestle/simulation" },
+    keep: { type: "boolean", help: "adds a seed that breaks a promise to the scenario's `regressions`, which are run first from then on" },
     json: { type: "boolean", help: "{version, scenarios: [{name, seeds, events, virtualMs, seconds, sometimes, broken}]}" },
   },
-  examples: ["trestle sim shop.simulation.ts --seeds 10000", "trestle sim shop.simulation.ts --seed 0x2a"],
+  examples: ["trestle sim shop.simulation.ts --seeds 10000", "trestle sim shop.simulation.ts --seed 0x2a --keep"],
 };
 
 interface Tally {
@@ -38,7 +40,12 @@ export async function runSim(given: Given): Promise<ExitCode> {
   const path = resolve(given.positionals[0] as string);
   if (!existsSync(path))
     throw Fault.create("cli.no-such-file", `<file.ts> must be a file, and there is none at ${path}`, "Name the file that exports your scenarios.");
-  const { isSimulation } = await import("../simulation/index.ts");
+  const { isSimulation, keepRegression } = await import("../simulation/index.ts");
+  const kept = (simulation: Simulation | undefined, { details }: Broken): { readonly kept: string } => {
+    const file = simulation?.scenario.regressions as URL;
+    keepRegression(file, details as unknown as Regression);
+    return { kept: fileURLToPath(file) };
+  };
   const exported = Object.entries((await import(pathToFileURL(path).href)) as Readonly<Record<string, unknown>>).filter(([, value]) => isSimulation(value));
   const only = textOption(given, "only");
   const names = exported.map(([name]) => name).filter((name) => only === undefined || name === only);
@@ -53,6 +60,14 @@ export async function runSim(given: Given): Promise<ExitCode> {
     throw Fault.create("cli.bad-option", `--seed must look like 0x2a, got ${JSON.stringify(one)}`, "Take it from the report of the run that failed.");
   const seeds = integerWithin(Number(textOption(given, "seeds") ?? 1_000), "--seeds", { least: 1, most: 100_000_000 });
   const workers = one === undefined ? integerWithin(Number(textOption(given, "workers") ?? availableParallelism()), "--workers", { least: 1, most: 256 }) : 1;
+  const simulations = new Map(exported as readonly (readonly [string, Simulation])[]);
+  const withoutFile = names.find((name) => simulations.get(name)?.scenario.regressions === undefined);
+  if (given.values["keep"] && withoutFile !== undefined)
+    throw Fault.create(
+      "cli.bad-option",
+      `--keep needs a file to keep seeds in, and ${withoutFile} names none`,
+      "Give the scenario `regressions`, the URL of a file beside it; it need not exist yet.",
+    );
   const out = resolve(textOption(given, "out") ?? join(".trestle", "simulation"));
   const scenarios: object[] = [];
   let failed = false;
@@ -64,7 +79,7 @@ export async function runSim(given: Given): Promise<ExitCode> {
     stop();
     const seconds = (systemClock.monotonicMs() - startedMs) / 1_000;
     failed ||= broken !== undefined;
-    const files = broken?.page === undefined ? undefined : kept(out, name, broken);
+    const files = broken?.page === undefined ? undefined : { ...written(out, name, broken), ...(given.values["keep"] && kept(simulations.get(name), broken)) };
     scenarios.push({
       name,
       ...tally,
@@ -89,7 +104,7 @@ function searched(
     const running = new Set<ChildProcess>();
     let broken: Broken | undefined;
     for (let worker = 0; worker < workers; worker++) {
-      const asked: SimAsked = { path, name, seeds, first: worker, step: workers };
+      const asked: SimAsked = { path, name, seeds, regressions: worker === 0 && typeof seeds === "number", first: worker, step: workers };
       const child = fork(
         fileURLToPath(new URL(import.meta.url.endsWith(".js") ? "./sim-worker.js" : "./sim-worker.ts", import.meta.url)),
         [JSON.stringify(asked)],
@@ -142,7 +157,13 @@ function showing(name: string, tally: Tally, of: number, startedMs: number): () 
   };
 }
 
-function kept(out: string, name: string, { page, trace, details }: Broken): { readonly page: string; readonly trace: string } {
+interface Files {
+  readonly page: string;
+  readonly trace: string;
+  readonly kept?: string;
+}
+
+function written(out: string, name: string, { page, trace, details }: Broken): Files {
   mkdirSync(out, { recursive: true });
   const base = join(out, `${name}-${String(details["seed"])}`);
   writeFileSync(`${base}.html`, page as string);
@@ -150,13 +171,7 @@ function kept(out: string, name: string, { page, trace, details }: Broken): { re
   return { page: `${base}.html`, trace: `${base}.jsonl` };
 }
 
-function told(
-  name: string,
-  tally: Tally,
-  seconds: number,
-  broken: Broken | undefined,
-  files: { readonly page: string; readonly trace: string } | undefined,
-): string {
+function told(name: string, tally: Tally, seconds: number, broken: Broken | undefined, files: Files | undefined): string {
   const never = [...tally.sometimes].filter(([, held]) => !held).map(([what]) => what);
   return [
     `${name}: ${tally.seeds} seeds in ${seconds.toFixed(1)} s (${Math.round(tally.seeds / seconds)}/s), ${(tally.virtualMs / 3_600_000).toFixed(1)} hours of the world, ${tally.events} events`,
@@ -165,6 +180,7 @@ function told(
       : []),
     broken ? `  BROKEN ${broken.message}\n  ${broken.remedy}` : "  every promise held",
     ...(files ? [`  page:  ${files.page}`, `  trace: ${files.trace}`] : []),
+    ...(files?.kept === undefined ? [] : [`  kept:  ${files.kept}`]),
     "",
   ].join("\n");
 }

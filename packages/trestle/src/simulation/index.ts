@@ -5,6 +5,8 @@ export { describeFault, faultKinds } from "./fault-plan.ts";
 export type { FaultKind, FaultPlan, PlannedFault } from "./fault-plan.ts";
 export { model } from "./outside.ts";
 export type { Model, ModelWire } from "./outside.ts";
+export { keepRegression } from "./regressions.ts";
+export type { Regression } from "./regressions.ts";
 export { isSimulation, scenario } from "./scenario.ts";
 export type { StoreKind } from "./store-host.ts";
 export type { LiveUses, Promises, Scenario, Simulation } from "./scenario.ts";

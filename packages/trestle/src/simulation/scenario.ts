@@ -35,6 +35,8 @@ export interface Scenario<K extends Uses> {
   readonly always?: Promises<K>;
   /** Checked after the world has healed and come to rest. */
   readonly eventually?: Promises<K>;
+  /** A file of seeds that failed once (`new URL("./shop.seeds.json", import.meta.url)`), which are run first. `trestle sim --keep` adds to it. */
+  readonly regressions?: URL;
   /** What `start` would be given. */
   readonly settings?: Readonly<Record<string, string>>;
 }

@@ -12,6 +12,7 @@ import { memoryDisks } from "../sqlite/index.ts";
 import { diskShelf } from "./disk-shelf.ts";
 import { describeFault, faultKinds, losingFaultKinds, postgresFaultKinds, type FaultPlan } from "./fault-plan.ts";
 import { nameOfModel } from "./outside.ts";
+import { regressionsIn, type Regression } from "./regressions.ts";
 import { isSimulation, type Scenario, type Simulation } from "./scenario.ts";
 import { runSeed, type Scene, type SeedOptions, type SeedResult, type TraceLine } from "./seed-run.ts";
 import { virtualGlobals } from "./virtual-globals.ts";
@@ -36,6 +37,8 @@ export interface SearchOptions {
   readonly onEvent?: (line: TraceLine) => void;
   /** In place of the scenario's. */
   readonly seeds?: Iterable<string>;
+  /** The seeds that failed once are run first; default true. */
+  readonly regressions?: boolean;
   /** No seed is begun after it aborts. */
   readonly signal?: AbortSignal;
 }
@@ -50,25 +53,30 @@ export interface Search {
 }
 
 /** The same, for tools: answers instead of throwing. */
-export async function search<const K extends Uses>(app: App, scenario: Scenario<K>, { onSeed, onEvent, signal, seeds: given }: SearchOptions = {}): Promise<Search> {
+export async function search<const K extends Uses>(
+  app: App,
+  scenario: Scenario<K>,
+  { onSeed, onEvent, signal, seeds: given, regressions = true }: SearchOptions = {},
+): Promise<Search> {
+  const first = regressions ? regressionsIn(scenario.regressions) : [];
   const scene = await sceneOf(app, scenario);
   const restore = virtualGlobals(() => currentLife());
   const done = { seeds: 0, events: 0, virtualMs: 0 };
   try {
     // What a module loads at its first use is loaded in a run that nobody judges.
     await runSeed(scene, "warm", { clients: 1, times: 1, plan: [] });
-    for (const seed of given ?? seedsOf(scenario.seeds)) {
+    for (const { seed, ...asked } of runsOf(first, given ?? seedsOf(scenario.seeds))) {
       if (signal?.aborted) break;
-      const result = await runSeed(scene, seed, onEvent && { onEvent });
+      const result = await runSeed(scene, seed, { ...asked, ...(onEvent && { onEvent }) });
       done.seeds++;
       done.events += result.events;
       done.virtualMs += result.virtualMs;
       onSeed?.(result);
       if (done.seeds > 1 && !result.failure) continue;
-      const differs = await difference(scene, seed, result);
+      const differs = await difference(scene, seed, result, asked);
       if (differs) return { ...done, broken: differs, result, trace: undefined };
       if (!result.failure) continue;
-      const { smallest, clients, times } = await shrink(scene, seed, result);
+      const { smallest, clients, times } = await shrink(scene, seed, result, asked);
       const trace = await traced(scene, seed, { plan: smallest.plan, clients, times });
       return { ...done, broken: report(app, smallest, clients, times), result: smallest, trace };
     }
@@ -77,6 +85,12 @@ export async function search<const K extends Uses>(app: App, scenario: Scenario<
     scene.disks.close();
   }
   return { ...done, broken: undefined, result: undefined, trace: undefined };
+}
+
+/** Seeds that failed once, as they did; then the others. */
+function* runsOf(first: readonly Regression[], seeds: Iterable<string>): Iterable<SeedOptions & { readonly seed: string }> {
+  for (const { seed, plan, clients, times } of first) yield { seed, plan, clients, times };
+  for (const seed of seeds) yield { seed };
 }
 
 function seedsOf(seeds: number | readonly `0x${string}`[] | undefined): readonly string[] {
@@ -116,10 +130,10 @@ async function sceneOf<K extends Uses>(app: App, scenario: Scenario<K>): Promise
 
 // ---- the same seed twice ------------------------------------------------------------------------------------------------
 
-async function difference(scene: Scene, seed: string, before: SeedResult): Promise<Fault | undefined> {
-  const again = await runSeed(scene, seed);
+async function difference(scene: Scene, seed: string, before: SeedResult, asked: SeedOptions): Promise<Fault | undefined> {
+  const again = await runSeed(scene, seed, asked);
   if (again.hash === before.hash && again.events === before.events) return undefined;
-  const [first, second] = [await traced(scene, seed), await traced(scene, seed)];
+  const [first, second] = [await traced(scene, seed, asked), await traced(scene, seed, asked)];
   const at = first.findIndex((line, n) => !same(line, second[n]));
   const show = (line: TraceLine | undefined): string => (line ? `${line.atMs} ms ${line.life} ${line.what}` : "nothing");
   const where = at < 0 ? "in what happened between events" : `at event ${at + 1}: ${show(first[at])}; then ${show(second[at])}`;
@@ -148,10 +162,11 @@ async function shrink(
   scene: Scene,
   seed: string,
   failed: SeedResult,
+  asked: SeedOptions,
 ): Promise<{ readonly smallest: SeedResult; readonly clients: number; readonly times: number }> {
   let runs = 0;
   let best = failed;
-  let [clients, times] = [scene.clients, scene.times];
+  let [clients, times] = [asked.clients ?? scene.clients, asked.times ?? scene.times];
   const fails = async (options: SeedOptions): Promise<boolean> => {
     if (runs++ >= shrinkRunsMax) return false;
     const result = await runSeed(scene, seed, { plan: best.plan, clients, times, ...options });
