@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { compareStamps, compareVectors, hybridClock, lamportClock, vectorClock, type HybridStamp, type VectorStamp } from "../../coordination/index.ts";
+import { compareVectors, hybridClock, lamportClock, vectorClock, type HybridStamp, type VectorStamp } from "../../coordination/index.ts";
 import { virtualClock, type Random } from "../../kernel/index.ts";
-import { checkClock, type ClockCall, type Operation } from "./index.ts";
+import { checkClock, checkHybridClock, type ClockCall, type HybridReading, type Operation } from "./index.ts";
 import { below, chance, withSeeds } from "./testing/histories.ts";
 
 const file = "happens-before.test.ts";
@@ -53,7 +53,6 @@ function truth(events: readonly Event<unknown>[]): boolean[][] {
 }
 
 const byNumber = (one: number, other: number) => (one < other ? "before" : one > other ? "after" : "equal");
-const byStamp = (one: HybridStamp, other: HybridStamp) => byNumber(compareStamps(one, other), 0);
 
 test("[COO-08] in 10,000 random executions what happened before has the smaller Lamport number, and a smaller number alone says nothing", () => {
   let concurrentAndSmaller = 0;
@@ -105,15 +104,12 @@ test("[COO-10] with clocks 200 ms apart, hybrid stamps rise along what happened 
     const machines = [-200, 0, 200].map((skewMs) => ({ wallMs: () => nowMs + skewMs }));
     const clocks = machines.map((clock) => {
       const hybrid = hybridClock({ clock, aheadMaxMs: 400 });
-      const within = (stamp: HybridStamp) => {
-        assert.ok(stamp.wallMs >= clock.wallMs() && stamp.wallMs <= clock.wallMs() + 400);
-        return { stamp, wallMs: clock.wallMs() };
-      };
-      return { now: () => within(hybrid.now()), receive: (sent: { readonly stamp: HybridStamp }) => within(hybrid.receive(sent.stamp)) };
+      const read = (stamp: HybridStamp): HybridReading => ({ stamp, wallMs: clock.wallMs() });
+      return { now: () => read(hybrid.now()), receive: (sent: HybridReading) => read(hybrid.receive(sent.stamp)) };
     });
     const events = execution(random, clocks, 40, () => void (nowMs += below(random, 60)));
 
-    assert.equal(checkClock(events, { compare: (one, other) => byStamp(one.stamp, other.stamp) }).verdict, "ok");
+    assert.equal(checkHybridClock(events, { aheadMaxMs: 400 }).verdict, "ok");
     if (checkClock(events, { compare: (one, other) => byNumber(one.wallMs, other.wallMs) }).verdict === "violation") wrongByWallClock++;
   });
   assert.ok(wrongByWallClock > 0);
@@ -138,6 +134,26 @@ test("a clock that does not rise over a message is found, with the two events", 
     [["clock-inconsistent", [1, 2]]],
   );
   assert.match(problems[0]?.text ?? "", /happened before .* and its stamp is equal to that one's/);
+});
+
+test("of a hybrid clock a stamp that does not rise over a message, one behind its machine's clock, and one too far ahead of it are each found", () => {
+  const event = (process: string, at: number, call: ClockCall, [stampMs, counter]: readonly [number, number], wallMs: number) => ({
+    process,
+    call,
+    invokedAt: at,
+    returnedAt: at,
+    outcome: "ok" as const,
+    result: { stamp: { wallMs: stampMs, counter }, wallMs },
+  });
+  const sent = event("a", 0, { kind: "send", message: 1 }, [1_000, 3], 1_000);
+  const kindsOf = (...more: readonly ReturnType<typeof event>[]) =>
+    checkHybridClock([sent, ...more], { aheadMaxMs: 100 }).problems.map(({ kind, operations }) => [kind, operations]);
+  const receive = { kind: "receive", message: 1 } as const;
+
+  assert.deepEqual(kindsOf(event("b", 1, receive, [1_000, 4], 900.5)), []);
+  assert.deepEqual(kindsOf(event("b", 1, receive, [1_000, 3], 1_000)), [["clock-inconsistent", [0, 1]]]);
+  assert.deepEqual(kindsOf(event("b", 1, receive, [1_001, 0], 1_002)), [["stamp-behind", [1]]]);
+  assert.deepEqual(kindsOf(event("b", 1, receive, [1_101, 0], 1_000)), [["stamp-too-far-ahead", [1]]]);
 });
 
 test("a clock that orders what was concurrent is too strong for one that characterises; too many pairs are unknown", () => {

@@ -10,6 +10,8 @@ export { checkDelivery } from "./delivery.ts";
 export type { DeliveryCall, DeliveryPromise } from "./delivery.ts";
 export { checkClock } from "./happens-before.ts";
 export type { ClockCall, ClockOptions } from "./happens-before.ts";
+export { checkHybridClock } from "./hybrid-stamps.ts";
+export type { HybridClockBounds, HybridReading } from "./hybrid-stamps.ts";
 export { historyFromJsonLines, historyToJsonLines, recordHistory } from "./history.ts";
 export type { Answering, History, HistoryRecorder, Operation } from "./history.ts";
 export { checkLinearizable } from "./linearizability.ts";
