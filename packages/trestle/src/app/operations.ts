@@ -13,6 +13,7 @@ import { graphView, type GraphView } from "./graph-view.ts";
 import type { NodeObserver, Observed } from "./observer.ts";
 import { pageFile } from "./page-files.ts";
 import { problem } from "./problem.ts";
+import { simulatedFile, simulatedFolder, simulatedSeeds } from "./simulated-seeds.ts";
 import { processMetrics } from "./process-metrics.ts";
 import { countedStates, jobStates, keptStates, queueAdmin, whichJobs, type QueueAdmin } from "./queue-admin.ts";
 import type { Supervised } from "./supervised.ts";
@@ -32,6 +33,8 @@ export interface OperationsView {
   readonly process?: Supervised | undefined;
   /** Default: the setting `TRESTLE_TOKEN`. */
   readonly token?: string | undefined;
+  /** Where `trestle sim` writes; default `.trestle/simulation`. */
+  readonly simulated?: string;
 }
 
 /** Answers requests for `/_trestle` and below; `undefined` for any other. Never throws. */
@@ -48,6 +51,7 @@ export function operations(view: OperationsView): Operations {
   const { node } = view;
   const admit = access(view.token ?? node.setting("TRESTLE_TOKEN"));
   const admin = queueAdmin(node.store, node.ids);
+  const { simulated = simulatedFolder } = view;
   const declared = view.graph.components.filter(({ kind }) => kind === "queue").map(({ name }) => name);
   const depths = remembered(view, () => admin.depths(declared));
   const scrape = storeMetrics(view, depths);
@@ -60,6 +64,7 @@ export function operations(view: OperationsView): Operations {
     },
     "/graph.json": { GET: async () => json(await graphOf(view, depths)) },
     "/status.json": { GET: async () => json(await statusOf(view, admin, depths)) },
+    "/simulations.json": { GET: async () => json({ folder: simulated, seeds: await simulatedSeeds(simulated) }) },
   };
 
   async function answer(request: Request, peer: Peer, path: string): Promise<Response> {
@@ -70,6 +75,10 @@ export function operations(view: OperationsView): Operations {
     const methods = routes[path];
     if (methods) return methods[method]?.(request) ?? notAllowed(request, "GET, HEAD");
     if (path.startsWith("/assets/")) return method === "GET" ? page(request, path.slice("/assets/".length)) : notAllowed(request, "GET, HEAD");
+    if (path.startsWith("/simulations/")) {
+      if (method !== "GET") return notAllowed(request, "GET, HEAD");
+      return (await simulatedFile(simulated, path.slice("/simulations/".length))) ?? notFound(path);
+    }
     const [, queue, act] = /^\/queues\/(~?[a-z][a-z0-9-]{0,80})\/(jobs|groups|redrive|retry|cancel|pause|resume|edit)$/.exec(path) ?? [];
     if (queue === undefined || act === undefined) return notFound(path);
     if (act === "groups") return method === "GET" ? json({ queue, groups: await admin.groups(queue, limits.pageRowsMax) }) : notAllowed(request, "GET, HEAD");

@@ -16,6 +16,7 @@ export const pageFiles = [
   "layout.js",
   "node.js",
   "panel.js",
+  "simulations.js",
   "summary.js",
   "icon.svg",
 ] as const;

@@ -1,5 +1,8 @@
 /** The page in a real browser. */
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, test, type TestContext } from "node:test";
 import { chromium, type Browser, type BrowserContextOptions, type Page } from "playwright-core";
 import { fakeNode, serve, type FakeNode } from "./testing.ts";
@@ -188,6 +191,32 @@ test("an app without components or queues says so instead of showing nothing", {
 
   assert.ok(await page.getByText("This app has no queues.").isVisible());
   assert.deepEqual(complaints, []);
+});
+
+test("a seed that a simulation left beside the app is listed, and its page opens, which runs nothing", { skip }, async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "trestle-console-seeds-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  writeFileSync(join(folder, "busyDay-0x2a.html"), "<title>not run</title><h1>busyDay</h1><script>document.title = 'run'</script>");
+  writeFileSync(join(folder, "busyDay-0x2a.jsonl"), '{"atMs":1}\n');
+  const { page, url, complaints } = await look(t, { fake: await fakeNode({ simulated: folder }) });
+
+  const link = page.getByRole("link", { name: "busyDay, seed 0x2a", exact: true });
+  await link.waitFor();
+  const trace = await page.getByRole("link", { name: "Trace of busyDay, seed 0x2a" }).getAttribute("href");
+  assert.deepEqual(complaints, []);
+  await link.click();
+  await page.getByRole("heading", { name: "busyDay" }).waitFor();
+
+  assert.equal(page.url(), `${url}/_trestle/simulations/busyDay-0x2a.html`);
+  assert.equal(await page.title(), "not run");
+  assert.equal(await (await fetch(`${url}${trace}`)).text(), '{"atMs":1}\n');
+});
+
+test("where nobody simulates the page says nothing about it", { skip }, async (t) => {
+  const { page } = await look(t);
+  await node(page, "shop").waitFor();
+
+  assert.equal(await page.locator("#simulations").isVisible(), false);
 });
 
 test("the page fits a phone and a wide screen, in light and in dark", { skip }, async (t) => {

@@ -64,7 +64,14 @@ export interface FakeNode {
 }
 
 export async function fakeNode(
-  options: { readonly graph?: Graph; readonly clock?: Clock; readonly token?: string; readonly phase?: () => ReturnType<OperationsView["phase"]> } = {},
+  options: {
+    readonly graph?: Graph;
+    readonly clock?: Clock;
+    readonly token?: string;
+    readonly phase?: () => ReturnType<OperationsView["phase"]>;
+    /** A folder that `trestle sim` wrote to. */
+    readonly simulated?: string;
+  } = {},
 ): Promise<FakeNode> {
   const clock = options.clock ?? systemClock;
   const random = systemRandom;
@@ -96,6 +103,7 @@ export async function fakeNode(
     startedAtMs: clock.wallMs(),
     phase: options.phase ?? (() => "ready"),
     ...(options.token === undefined ? {} : { token: options.token }),
+    simulated: options.simulated ?? "nowhere",
   };
   return {
     view,

@@ -10,6 +10,8 @@ import type { SeedResult, TraceLine } from "./seed-run.ts";
 const rowsMax = 600;
 const rowHeight = 22;
 const laneWidth = 150;
+/** Who is who is said again, for whoever has scrolled. */
+const namesEveryRows = 40;
 const timeWidth = 90;
 
 const message = /^(\S+) > (\S+): (.*)$/;
@@ -30,19 +32,22 @@ export function timeline(app: string, result: SeedResult, lines: readonly TraceL
   const xOf = (lane: string): number => timeWidth + lanes.indexOf(lane) * laneWidth + laneWidth / 2;
   const yOf = (row: number): number => 40 + row * rowHeight;
   const width = timeWidth + lanes.length * laneWidth + 320;
-  const height = yOf(rows.length) + 60;
+  const height = yOf(rows.length) + 70;
   const parts: string[] = [];
   for (const lane of lanes) {
-    parts.push(`<line class="lane" x1="${xOf(lane)}" x2="${xOf(lane)}" y1="28" y2="${height - 40}"/>`);
+    parts.push(`<line class="lane" x1="${xOf(lane)}" x2="${xOf(lane)}" y1="28" y2="${height - 24}"/>`);
     parts.push(`<text class="name" x="${xOf(lane)}" y="18">${escaped(lane)}</text>`);
+    parts.push(`<text class="name" x="${xOf(lane)}" y="${height - 8}">${escaped(lane)}</text>`);
+    for (let row = namesEveryRows; row < rows.length; row += namesEveryRows)
+      parts.push(`<text class="again" x="${xOf(lane)}" y="${yOf(row) - rowHeight / 2 + 3}">${escaped(lane)}</text>`);
   }
-  let shownMs = -1;
+  let shownAt = "";
   rows.forEach(({ line, from, to, text, kind }, at) => {
     const y = yOf(at);
     const title = `<title>${escaped(`${line.atMs} ms ${line.life} ${line.what}`)}</title>`;
-    if (Math.floor(line.atMs) !== shownMs) {
-      shownMs = Math.floor(line.atMs);
-      parts.push(`<text class="time" x="${timeWidth - 12}" y="${y + 4}">${seconds(line.atMs)}</text>`);
+    if (seconds(line.atMs) !== shownAt) {
+      shownAt = seconds(line.atMs);
+      parts.push(`<text class="time" x="${timeWidth - 12}" y="${y + 4}">${shownAt}</text>`);
     }
     if (kind === "fault") {
       parts.push(
@@ -81,11 +86,12 @@ function rowsOf(lines: readonly TraceLine[]): Row[] {
   const rows: Row[] = [];
   for (const line of lines) {
     const { what } = line;
+    if (line.life.startsWith("judge#")) continue; // it has no lane
     const found = message.exec(what);
     if (found) rows.push({ line, from: found[1] as string, to: found[2] as string, text: found[3] as string, kind: "message" });
     else if (what.startsWith("fault ") || what.startsWith("end of ")) rows.push({ line, text: what, kind: "fault" });
     else if (what.startsWith("log ")) rows.push({ line, text: messageOfLog(what.slice(4)), kind: "log" });
-    else if (line.life !== "" && !silent.has(what) && !rows.some((row) => row.line === line) && isOwn(line)) rows.push({ line, text: what, kind: "event" });
+    else if (line.life !== "" && !silent.has(what) && isOwn(line)) rows.push({ line, text: what, kind: "event" });
   }
   return rows;
 }
@@ -134,7 +140,7 @@ h1 { font-size: 20px; margin: 0 0 4px; } h2 { font-size: 14px; margin: 12px 0 2p
 .what { color: var(--broken); font-weight: 600; }
 code { font: 13px ui-monospace, monospace; }
 svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
-svg .name { font-weight: 600; text-anchor: middle; } svg .time { text-anchor: end; fill: var(--soft); font-variant-numeric: tabular-nums; }
+svg .name { font-weight: 600; text-anchor: middle; } svg .again { text-anchor: middle; font-size: 11px; fill: var(--soft); paint-order: stroke; stroke: var(--ground); stroke-width: 4px; } svg .time { text-anchor: end; fill: var(--soft); font-variant-numeric: tabular-nums; }
 svg .lane { stroke: var(--line); } svg .message line { stroke: var(--message); } svg .message path { fill: var(--message); }
 svg .message text { text-anchor: middle; fill: var(--message); font-size: 11px; } svg circle { fill: var(--soft); } svg .log text, svg .event text { fill: var(--soft); font-size: 11px; }
 svg .fault rect { fill: var(--faultground); } svg .fault text { fill: var(--fault); } svg .broken rect { fill: var(--brokenground); } svg .broken text { fill: var(--broken); font-weight: 600; }

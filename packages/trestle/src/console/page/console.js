@@ -8,6 +8,7 @@ import { edgeStyles, graphDrawing, kindShapes, legendEdge, legendShape } from ".
 import { showKept } from "./kept.js";
 import { get } from "./node.js";
 import { showPanel } from "./panel.js";
+import { showSimulations } from "./simulations.js";
 import { showQueues, showTotals } from "./summary.js";
 
 const everyMs = 2_000;
@@ -40,9 +41,9 @@ function look() {
 
 async function ask() {
   try {
-    const [graph, status] = await Promise.all([get("graph.json"), get("status.json")]);
+    const [graph, status, simulations] = await Promise.all([get("graph.json"), get("status.json"), get("simulations.json")]);
     if (state.failures > 2) say("Connected again.");
-    Object.assign(state, { graph, status, error: undefined, failures: 0, lastAnswerMs: performance.now() });
+    Object.assign(state, { graph, status, simulations, error: undefined, failures: 0, lastAnswerMs: performance.now() });
     show();
   } catch (error) {
     state.failures++;
@@ -54,7 +55,7 @@ async function ask() {
 // ---- showing --------------------------------------------------------------------------------------------------------
 
 function show() {
-  const { graph, status } = state;
+  const { graph, status, simulations } = state;
   if (state.selected !== undefined && !graph.components.some(({ name }) => name === state.selected)) state.selected = undefined;
   document.title = `${graph.app} · Trestle`;
   byId("app").textContent = graph.app;
@@ -63,6 +64,7 @@ function show() {
     showNode(status);
     showTotals(graph, status);
     showKept(status, graph.atMs, look);
+    showSimulations(simulations, graph.atMs);
     showQueues(status, graph, select);
     showPanel(graph, state.selected, select);
   });
