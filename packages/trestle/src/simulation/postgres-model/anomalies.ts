@@ -69,6 +69,19 @@ export const anomalies: readonly Anomaly[] = [
     ],
   },
   {
+    name: "at repeatable read a row lock that waited for a change waits for whoever has the newest version too, and fails then",
+    rows: { x: 1 },
+    story: [
+      ...bothBegin("read committed"),
+      ["c", begin("repeatable read"), "c: begun"],
+      ["a", add("x", 10), "a: x=11"],
+      ["b", lock("x"), "b waits"],
+      ["c", lock("x"), "b waits; c waits"],
+      ["a", commit, "a: committed; b: x=11; c waits"],
+      ["b", commit, "b: committed; c: error 40001"],
+    ],
+  },
+  {
     name: "at read committed an addition that waited adds to what it finds then",
     rows: { x: 1 },
     story: [...bothBegin("read committed"), ["a", add("x", 10), "a: x=11"], ["b", add("x", 20), "b waits"], ["a", commit, "a: committed; b: x=31"]],

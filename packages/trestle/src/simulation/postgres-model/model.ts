@@ -227,11 +227,11 @@ function committed(state: State, name: string, transaction: Transaction): readon
 /** The running statement of this session, now: it answers, fails, or waits. */
 function tried(state: State, name: string): readonly State[] {
   const session = sessionOf(state, name);
-  const { statement, snapshot } = session.running as { readonly statement: Statement; readonly snapshot: number };
+  const { statement, snapshot, waitsFor } = session.running as NonNullable<Session["running"]>;
   const transaction = transactionOf(state, session.transaction as number);
   noteStatement(transaction, statement);
   const refused = transaction.level === "serializable" && mayBeRefused(state, transaction) ? [failed(copyOf(state), name, sqlStates.serializationFailure)] : [];
-  const result = attempt(state, transaction, statement, snapshot);
+  const result = attempt(state, transaction, { statement, snapshot, hasWaited: waitsFor !== undefined });
   if (result.kind === "waits") {
     (session.running as NonNullable<Session["running"]>).waitsFor = result.waitsFor;
     return [...refused, state];

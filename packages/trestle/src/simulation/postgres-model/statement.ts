@@ -7,6 +7,7 @@
  * - A change finds its rows by its snapshot. Then it waits for whoever holds them. If they were changed meanwhile, REPEATABLE READ and SERIALIZABLE fail
  *   (first updater wins); READ COMMITTED takes the newest version, keeps it locked, and looks at its condition once more (EvalPlanQual). What is found by
  *   the newest version alone is not found.
+ * - `for update` that waited for a change goes on to the newest version, and waits for whoever has that, before it says that it fails.
  * - An insert looks at the key as it is, whatever its snapshot: it waits for whoever is about to insert, change or remove it.
  */
 import { holderOf, isActive, isSeen, newestVersion, transactionOf, visibleRows, visibleVersion, type Row, type State, type Transaction } from "./state.ts";
@@ -14,8 +15,15 @@ import { inOrder, sqlStates, type Answer, type RowSeen, type Statement } from ".
 
 export type Attempt = { readonly kind: "answers"; readonly answer: Answer } | { readonly kind: "waits"; readonly waitsFor: number };
 
+export interface Trial {
+  readonly statement: Statement;
+  readonly snapshot: number;
+  /** It was tried before. */
+  readonly hasWaited: boolean;
+}
+
 /** Changes the state when it answers; an error is for the caller to carry out. */
-export function attempt(state: State, transaction: Transaction, statement: Statement, snapshot: number): Attempt {
+export function attempt(state: State, transaction: Transaction, { statement, snapshot, hasWaited }: Trial): Attempt {
   switch (statement.kind) {
     case "read":
       return found(visibleRows(state, [statement.key], transaction.id, snapshot));
@@ -27,7 +35,7 @@ export function attempt(state: State, transaction: Transaction, statement: State
     case "set":
     case "add":
     case "remove":
-      return change(state, transaction, statement, snapshot);
+      return change(state, transaction, { statement, snapshot, hasWaited });
   }
 }
 
@@ -44,16 +52,17 @@ const fails = (code: string): Attempt => ({ kind: "answers", answer: { kind: "er
 
 type Change = Extract<Statement, { readonly kind: "lock" | "set" | "add" | "remove" }>;
 
-function change(state: State, transaction: Transaction, statement: Change, snapshot: number): Attempt {
+function change(state: State, transaction: Transaction, { statement, snapshot, hasWaited }: Trial & { readonly statement: Change }): Attempt {
   const own = transaction.id;
   const changed: RowSeen[] = [];
   for (const row of state.rows.get(statement.key) ?? []) {
     const seen = visibleVersion(state, row, own, snapshot);
     if (!seen || !meets(statement, seen.value)) continue;
     const isStale = changedSince(state, row, snapshot, own);
-    if (isStale && transaction.level !== "read committed") return fails(sqlStates.serializationFailure);
     const holder = holderOf(state, row);
-    if (holder !== undefined && holder !== own) return { kind: "waits", waitsFor: holder };
+    const isHeld = holder !== undefined && holder !== own;
+    if (isStale && transaction.level !== "read committed" && !(isHeld && hasWaited && statement.kind === "lock")) return fails(sqlStates.serializationFailure);
+    if (isHeld) return { kind: "waits", waitsFor: holder };
     if (isStale) {
       if (row.removedBy !== undefined) continue;
       row.lockedBy = own; // also where it is left alone
