@@ -1,13 +1,20 @@
 /** Records that expire: there until their time is over, and then gone, for everybody and for good. */
 import { z } from "zod";
-import { app, records } from "../../index.ts";
+import { app, get, records, service } from "../../index.ts";
 import { checkMonotonic, scenario, sometimes } from "../index.ts";
 
 const expiresMs = 1_000;
 const holds = records("holds", { key: z.string(), value: z.string(), expire: `${expiresMs}ms` });
 
-export const holdingForAWhile = scenario(app("holding", [holds]), {
-  uses: { holds },
+/** A read alone, which is no precondition of anything. */
+const desk = service(
+  "desk",
+  { uses: { holds } },
+  { look: get("/holds/:id", {}, async ({ params: { id } }, { holds }) => ({ isGone: (await holds.get(id)) === undefined })) },
+);
+
+export const holdingForAWhile = scenario(app("holding", [desk]), {
+  uses: { desk, holds },
   for: "10s",
   // How long it is kept is counted by the clock of whoever puts it, and judged by the store's.
   faults: {
@@ -24,14 +31,14 @@ export const holdingForAWhile = scenario(app("holding", [holds]), {
   clients: {
     count: 4,
     times: 4,
-    each: async ({ holds }, chance, history) => {
+    each: async ({ desk, holds }, chance, history) => {
       const id = chance.id();
       const put = history.invoke({ kind: "put" }, id);
       await holds.put(id, "mine");
       put.ok();
       for (let looks = 0; looks < 4; looks++) {
         const look = history.invoke<number>({ kind: "look" }, id);
-        const isGone = (await holds.get(id)) === undefined;
+        const { isGone } = looks % 2 === 0 ? (await desk.look({ params: { id } })).body : { isGone: (await holds.get(id)) === undefined };
         look.ok(isGone ? 1 : 0);
         sometimes("it is there", !isGone);
         sometimes("it is gone", isGone);
