@@ -217,7 +217,7 @@ export class Network {
     // Where a host is down now, its machine says so at once; one that comes up meanwhile is another process.
     this.#world.at(tookMs, undefined, `${from.name} > ${to.name}: ${label}`, () => {
       if (!life || to.life !== life) return lost("down");
-      if (!to.isPaused) return life.run(() => arrive(life));
+      if (!to.isPaused) return to.takesUp(life, () => arrive(life));
       // It may die before it takes this up.
       const stop = life.onEnd(() => lost("dropped"));
       this.#world.at(0, life, label, () => {

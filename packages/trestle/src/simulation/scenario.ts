@@ -22,7 +22,10 @@ export interface Scenario<K extends Uses> {
   readonly outside?: readonly Model[];
   /** How the store behaves: as SQLite (default), or with what PostgreSQL shows and SQLite does not. The user's SQL is SQLite's in both. */
   readonly store?: StoreKind;
-  /** What may go wrong; default: everything, but `lagging-standby`, which takes back what was answered. Each seed draws what of it does, and when. */
+  /**
+   * What may go wrong; default: everything, but `lagging-standby`, which takes back what was answered. `{ crash: true }`: only that;
+   * `{ "clock-skew": false }`: all but that; `{}`: nothing. Each seed draws what of it does, and when.
+   */
   readonly faults?: { readonly [F in FaultKind]?: boolean };
   readonly clients: {
     readonly count: number;

@@ -214,3 +214,24 @@ test("an external without a model is named before anything runs", async () => {
     (fault) => Fault.is(fault, "simulation.no-model") && /"bank"/.test(fault.message),
   );
 });
+
+test("what may go wrong is what is named, or all but what is named with false", async () => {
+  const kinds = async (faults: Scenario<Record<never, never>>["faults"]) => {
+    const seen = new Set<string>();
+    const quiet: Scenario<Record<never, never>> = {
+      uses: {},
+      nodes: 1,
+      for: "2s",
+      seeds: 30,
+      ...(faults && { faults }),
+      clients: { count: 1, times: 1, each: () => Promise.resolve() },
+    };
+    await search(app("quiet", [sums]), quiet, { onSeed: ({ plan }) => plan.forEach(({ kind }) => seen.add(kind)) });
+    return seen;
+  };
+
+  assert.deepEqual(await kinds({}), new Set());
+  assert.deepEqual(await kinds({ crash: true, pause: false }), new Set(["crash"]));
+  const most = await kinds({ crash: false });
+  assert.ok(most.size > 5 && !most.has("crash") && !most.has("lagging-standby"), [...most].join());
+});

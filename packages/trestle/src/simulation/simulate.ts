@@ -10,7 +10,7 @@ import type { Component, Uses } from "../component/index.ts";
 import { durationMs, Fault, integerWithin } from "../kernel/index.ts";
 import { memoryDisks } from "../sqlite/index.ts";
 import { diskShelf } from "./disk-shelf.ts";
-import { describeFault, faultKinds, losingFaultKinds, postgresFaultKinds, type FaultPlan } from "./fault-plan.ts";
+import { describeFault, faultKinds, losingFaultKinds, postgresFaultKinds, type FaultKind, type FaultPlan } from "./fault-plan.ts";
 import { nameOfModel } from "./outside.ts";
 import { regressionsIn, type Regression } from "./regressions.ts";
 import { isSimulation, type Scenario, type Simulation } from "./scenario.ts";
@@ -93,6 +93,11 @@ function* runsOf(first: readonly Regression[], seeds: Iterable<string>): Iterabl
   for (const seed of seeds) yield { seed };
 }
 
+function mayGoWrong(kind: FaultKind, named: Scenario<Uses>["faults"]): boolean {
+  const leavesOut = named === undefined || (Object.keys(named).length > 0 && Object.values(named).every((one) => one === false));
+  return leavesOut ? named?.[kind] !== false && !losingFaultKinds.has(kind) : named[kind] === true;
+}
+
 function seedsOf(seeds: number | readonly `0x${string}`[] | undefined): readonly string[] {
   if (typeof seeds === "object") return seeds;
   return Array.from({ length: integerWithin(seeds ?? 100, "simulate: seeds", { least: 1, most: 100_000_000 }) }, (_, at) => `0x${(at + 1).toString(16)}`);
@@ -114,9 +119,7 @@ async function sceneOf<K extends Uses>(app: App, scenario: Scenario<K>): Promise
     nodes: integerWithin(nodes, "simulate: nodes", { least: 1, most: 100 }),
     forMs: durationMs(scenario.for ?? "30s", "simulate: for"),
     outside,
-    faults: faultKinds.filter(
-      (kind) => (store === "postgres" || !postgresFaultKinds.has(kind)) && (faults === undefined ? !losingFaultKinds.has(kind) : faults[kind] === true),
-    ),
+    faults: faultKinds.filter((kind) => (store === "postgres" || !postgresFaultKinds.has(kind)) && mayGoWrong(kind, faults)),
     clients: integerWithin(clients.count, "simulate: clients.count", { least: 1, most: 10_000 }),
     times: integerWithin(clients.times ?? 5, "simulate: clients.times", { least: 1, most: 1_000_000 }),
     each: clients.each as Scene["each"],

@@ -228,6 +228,12 @@ export class Host {
     return this.#pausedUntilUs;
   }
 
+  /** It has time for it: an event of the world becomes one of this host. */
+  takesUp(life: Life, task: () => void): void {
+    this.worked();
+    life.run(task);
+  }
+
   get isPaused(): boolean {
     return this.#pausedUntilUs > this.world.nowMs * 1_000;
   }
