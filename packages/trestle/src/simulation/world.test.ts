@@ -78,6 +78,22 @@ test("a paused host does nothing, and then everything that came meanwhile, late 
   assert.deepEqual(at, [105, 200]);
 });
 
+test("whoever waits for less than a microsecond comes further, also on a clock that is fast", async () => {
+  const world = new World({ seed: "least" });
+  const host = world.host("node");
+  host.drift(0.05);
+  let turns = 0;
+  host.boot((life) => {
+    const again = () => void (++turns < 1_000 && life.clock.after(0.000_4, again));
+    again();
+  });
+
+  await world.run(() => false);
+
+  assert.equal(turns, 1_000);
+  assert.ok(world.nowMs >= 0.9, `${world.nowMs} ms`);
+});
+
 test("on a slow processor one event at a time happens, and what comes meanwhile waits; afterwards nothing does", async () => {
   const world = new World({ seed: "slow" });
   const host = world.host("node");

@@ -94,7 +94,7 @@ export class World {
   /** An event of this life, or of the world itself; `label` is for people and for the hash. */
   at(delayMs: number, life: Life | undefined, label: string, task: () => void): WorldEvent {
     const event: WorldEvent = {
-      atUs: this.#nowUs + (delayMs > 0 ? Math.round(delayMs * 1_000) : 0),
+      atUs: this.#nowUs + (delayMs > 0 ? Math.max(1, Math.round(delayMs * 1_000)) : 0),
       sinceUs: this.#nowUs,
       tie: (life?.host.order ?? this.#order).uint32(),
       order: this.#count++,
