@@ -25,7 +25,7 @@ export const busyDay = scenario(shopApp, {
     model(mailSink, { deliver: ({ id }) => ({ id }), received: () => ({ items: [] }) }),
   ],
   clients: {
-    count: 6,
+    count: 4,
     times: 2,
     each: async ({ shop }, chance) => {
       const items = [{ sku: chance.next() < 0.1 ? declined : chance.pick(skus), quantity: chance.integer(1, 3) }];
