@@ -3,7 +3,7 @@
  * it also reads the change feed every second, on from where it read last; after a fail-over from where the new epoch begins.
  */
 import { Fault, type Clock } from "../kernel/index.ts";
-import { beforeEpoch, type Change, type Commit, type CommitPosition, type Reader } from "../store/index.ts";
+import { addKeys, beforeEpoch, type Change, type Commit, type CommitPosition, type Reader } from "../store/index.ts";
 
 export interface HintedNotices {
   onChange(listener: (change: Change) => void): () => void;
@@ -73,14 +73,10 @@ export function hintedNotices({ clock, read, epoch }: { readonly clock: Clock; r
       return () => void listeners.delete(own);
     },
     hinted: tell,
-    committed(n, { writes }) {
+    committed(n, commit) {
       const keys = new Set<string>();
-      const queues = new Set<string>();
-      for (const write of writes) {
-        if (write.kind === "put" || write.kind === "remove" || write.kind === "merge") keys.add(write.key);
-        else if (write.kind === "append") keys.add(write.stream);
-        else if (write.kind === "enqueue") queues.add(write.job.queue);
-      }
+      addKeys(keys, commit);
+      const queues = new Set(commit.writes.flatMap((write) => (write.kind === "enqueue" ? [write.job.queue] : [])));
       tell({ n, keys: [...keys], queues: [...queues] });
     },
     close() {

@@ -11,6 +11,7 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import { createHash } from "node:crypto";
 import { Fault, type Clock, type Ids, type Timer } from "../kernel/index.ts";
 import {
+  addKeys,
   beating,
   checkAbove0,
   checkClaim,
@@ -410,11 +411,4 @@ export function engineStore(options: EngineOptions): SqliteStore {
   };
 
   return store;
-}
-
-export function addKeys(keys: Set<string>, commit: Commit): void {
-  for (const write of commit.writes) {
-    if (write.kind === "put" || write.kind === "remove" || write.kind === "merge") keys.add(write.key);
-    else if (write.kind === "append") keys.add(write.stream);
-  }
 }

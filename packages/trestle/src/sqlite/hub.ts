@@ -12,8 +12,7 @@
  * Over 400 lines because these states are one machine over one lane.
  */
 import { Fault, type Clock } from "../kernel/index.ts";
-import { limits, type Change, type CommitOutcome } from "../store/index.ts";
-import { addKeys } from "./engine.ts";
+import { addKeys, limits, type Change, type CommitOutcome } from "../store/index.ts";
 import type { Lane } from "./lane.ts";
 import { isFailure, type BatchReply, type Operation, type Result } from "./operation.ts";
 import { failed, type Answer, type Question } from "./questions.ts";

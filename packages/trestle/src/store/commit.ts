@@ -159,3 +159,11 @@ export type CommitRefused =
   | { readonly ok: false; readonly refused: "statement"; readonly message: string }
   /** This id was resolved as not committed, or is older than `commitIdRetentionMs`. */
   | { readonly ok: false; readonly refused: "resolved" };
+
+/** What a change tells of this commit: its record keys and streams. */
+export function addKeys(keys: Set<string>, commit: Commit): void {
+  for (const write of commit.writes) {
+    if (write.kind === "put" || write.kind === "remove" || write.kind === "merge") keys.add(write.key);
+    else if (write.kind === "append") keys.add(write.stream);
+  }
+}

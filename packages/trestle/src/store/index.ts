@@ -1,7 +1,7 @@
 /** The store port: what a commit is, what an engine answers. */
 export { beforeEpoch } from "./before-epoch.ts";
 export { checkAbove0, checkClaim, checkCommit, checkId, checkKey } from "./check.ts";
-export { expiredError } from "./commit.ts";
+export { addKeys, expiredError } from "./commit.ts";
 export { commitIdRetentionMs, limits } from "./limits.ts";
 export { keyPrefix, parseKey, storeKey } from "./key.ts";
 export type { StoreKey } from "./key.ts";
