@@ -253,7 +253,7 @@ for (const away of [false, true]) {
       .transaction(async (connection) => {
         await connection.execute(sql(`insert into ${name} values (1)`));
         return { result: "done", commit };
-      }, 5_000)
+      }, 20_000) // its statements may take as long: the server would cancel a shorter one while it waits for the lane
       .catch((error: unknown) => error);
     await waits("tables");
     if (away) await network.refuse();
