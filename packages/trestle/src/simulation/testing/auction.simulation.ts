@@ -42,10 +42,7 @@ export const biddingTogether = scenario(app("hall", [hall]), {
       const { highest } = await lot.get(name);
       const bids = Array.from({ length: chance.integer(2, atOnceMost) }, () => highest + chance.integer(1, 100));
       const answers = await Promise.all(bids.map((cents) => hall.bid({ body: { name, cents } })));
-      sometimes(
-        "several bids of one moment are taken",
-        answers.filter(({ ok }) => ok).length > 1,
-      );
+      sometimes("several bids of one moment are taken", answers.filter(({ ok }) => ok).length > 1);
       sometimes(
         "a bid is too low",
         answers.some(({ ok }) => !ok),
