@@ -1,48 +1,241 @@
 /**
- * A bulkhead: how many calls may run at once. A place is held until the call has truly ended, not until its caller stopped waiting: otherwise a
- * dependency that hangs gets `running` more calls with every timeout. There is no queue: a call too many is declined at once.
+ * A bulkhead: how many calls may run at once, and how many wait for their turn. A place is held until the call has truly ended, not until its caller stopped waiting: otherwise a
+ * dependency that hangs gets `running` more calls with every timeout. Who comes when the line is full is declined at once, with the reason and when to come back.
  */
-import { Fault, integerWithin } from "../kernel/index.ts";
+import type { Clock, Random } from "../kernel/index.ts";
+import { Fault, integerWithin, numberWithin, systemClock, systemRandom } from "../kernel/index.ts";
+import { declined, waits } from "./gate.ts";
+import type { Caller, Gate } from "./gate.ts";
+import type { Place } from "./line-order.ts";
+import { WaitingLine } from "./waiting-line.ts";
+import type { Order, Refusal } from "./waiting-line.ts";
 
-export interface Bulkhead {
-  readonly name: string;
-  /** Calls that have started and not ended, including those that nobody waits for any more. */
-  readonly inFlight: number;
-  /** A place; call what is returned when the call has ended (twice is once). `undefined`: full. */
-  tryEnter(): (() => void) | undefined;
-  /** As `tryEnter`; declining throws `bulkhead.full`. */
-  enter(): () => void;
+export interface BulkheadOptions {
+  /** For faults. Default `bulkhead`. */
+  readonly name?: string;
+  /** At most this many, 1 to 1,000,000; `Infinity` only counts. */
+  readonly running: number;
+  /** How many may wait, 0 to 10,000,000; default 0. `{ from, most }`: above `from` ever more of those who come are declined, at `most` all. */
+  readonly waiting?: number | { readonly from: number; readonly most: number };
+  /** Who is next among those of one priority. Default `fifo`. `fair`: by key, each the same share of the time that places are held. */
+  readonly order?: Order;
+  /**
+   * Whether those who have waited too long in a line that stands are declined (CoDel), and the bounds for it: a target from 0.1 ms to a day, default the longer of 5 ms and the average call;
+   * an interval from 1 ms to a day, default 20 times the target. Default: nobody waits too long, as it must be for batches.
+   */
+  readonly codel?: boolean | { readonly targetMs?: number; readonly intervalMs?: number };
+  /** Default: the system's. */
+  readonly clock?: Clock;
+  readonly random?: Random;
 }
 
-/** `running`: at most this many; `Infinity` only counts. */
-export function bulkhead(options: { readonly running: number; readonly name?: string }): Bulkhead {
-  const { name = "bulkhead" } = options;
-  const running = options.running === Infinity ? Infinity : integerWithin(options.running, "bulkhead.running", { least: 1, most: 1_000_000 });
-  let inFlight = 0;
-  const tryEnter = () => {
-    if (inFlight >= running) return undefined;
-    inFlight++;
+export interface BulkheadCounts {
+  /** Let pass, at once or after waiting. */
+  readonly admitted: number;
+  /** Put into the line. */
+  readonly waited: number;
+  /** Left the line: their caller went away or had no time left. */
+  readonly left: number;
+  readonly declined: Readonly<Record<Refusal, number>>;
+}
+
+export interface Bulkhead extends Gate<"bulkhead.full"> {
+  readonly name: string;
+  /** How many may run. */
+  readonly running: number;
+  /** Calls that have started and not ended, including those that nobody waits for any more. */
+  readonly inFlight: number;
+  readonly waiting: number;
+  /** Since it was made. */
+  readonly counts: BulkheadCounts;
+  leave(caller: Caller, nowMs: number): void;
+  ended(caller: Caller, token: number): void;
+  /** A place without waiting, for who does without a pipeline; call what is returned when the call has ended (twice is once). `undefined`: there is none, or others wait for it. */
+  tryEnter(): (() => void) | undefined;
+  /** Another number of places, from now on. Fewer than are in flight: nobody passes until that many have ended. */
+  resize(running: number): void;
+}
+
+/** Below this an average call is so short that reading the clock at the end of each would be felt: every eighth is measured. */
+const briefMs = 1;
+const retryAfterMsMax = 30_000;
+
+export function bulkhead(options: BulkheadOptions): Bulkhead {
+  return new LiveBulkhead(options);
+}
+
+class LiveBulkhead implements Bulkhead {
+  readonly refused = "bulkhead.full";
+  readonly name: string;
+  running: number;
+  inFlight = 0;
+  readonly #clock: Clock;
+  readonly #line: WaitingLine<Caller>;
+  readonly #fair: boolean;
+  /** Of calls that had to wait and are running, by token: `fair` charges them when they end. Token 0 is nobody's. */
+  readonly #held: (Place | undefined)[] = [undefined];
+  readonly #freeTokens: number[] = [];
+  #draining = false;
+  /** How long a call of cost 1 holds a place on average; 0: not known. */
+  #msPerUnit = 0;
+  #unmeasured = 0;
+  /** When a place was last given back, or the last one taken: since then nothing has moved. */
+  #movedMs = 0;
+  #admitted = 0;
+  #waited = 0;
+  #left = 0;
+
+  constructor(options: BulkheadOptions) {
+    this.name = options.name ?? "bulkhead";
+    this.running = runningWithin(options.running);
+    this.#clock = options.clock ?? systemClock;
+    const order = options.order ?? "fifo";
+    if (!(order === "fifo" || order === "lifo" || order === "fair" || order === "deadline"))
+      throw Fault.create("option.out-of-range", `bulkhead.order must be "fifo", "lifo", "fair" or "deadline", got ${String(order)}`, "Choose one of the four.");
+    this.#fair = order === "fair";
+    const { codel = false } = options;
+    this.#line = new WaitingLine({ order, random: options.random ?? systemRandom, codel: codel === true ? {} : codel ? requiredCodel(codel) : undefined });
+    const { waiting = 0 } = options;
+    const { from, most } = typeof waiting === "number" ? { from: waiting, most: waiting } : waiting;
+    this.#line.most = integerWithin(most, "bulkhead.waiting", { least: 0, most: 10_000_000 });
+    this.#line.from = integerWithin(from, "bulkhead.waiting.from", { least: 0, most: this.#line.most });
+  }
+
+  get waiting(): number {
+    return this.#line.size;
+  }
+
+  get counts(): BulkheadCounts {
+    return { admitted: this.#admitted, waited: this.#waited, left: this.#left + this.#line.passedOver, declined: { ...this.#line.refusals } };
+  }
+
+  enter(caller: Caller, nowMs: number): number {
+    if (this.inFlight < this.running && this.#line.size === 0) {
+      this.#admit(nowMs);
+      return 0;
+    }
+    if (this.#line.push(caller, nowMs)) return declined;
+    this.#waited++;
+    return waits;
+  }
+
+  leave(caller: Caller, nowMs: number): void {
+    if (this.#line.remove(caller, nowMs)) this.#left++;
+  }
+
+  ended(caller: Caller, token: number): void {
+    this.inFlight--;
+    const briefly = this.#msPerUnit > 0 && this.#msPerUnit < briefMs && this.#line.size === 0 && token === 0;
+    if (briefly && ++this.#unmeasured < 8) return;
+    const nowMs = this.#clock.monotonicMs();
+    this.#measured(caller, token, nowMs);
+    this.#drain(nowMs);
+  }
+
+  fault(caller: Caller, nowMs: number): Fault {
+    const { name, inFlight, running, waiting } = this;
+    const reason = (typeof caller.place === "string" ? caller.place : "full") as Refusal;
+    const retryAfterMs = this.#retryAfterMs(nowMs);
+    const { most } = this.#line;
+    return Fault.create(
+      this.refused,
+      `${name}: ${inFlight} calls are running and at most ${running} may; ${waiting} wait and at most ${most} may. ${why[reason](caller)}`,
+      "Come back after details.retryAfterMs, or allow more if what is behind it can take more.",
+      { details: { name, reason, inFlight, running, waiting, waitingMost: most, priority: caller.priority, retryAfterMs } },
+    );
+  }
+
+  tryEnter(): (() => void) | undefined {
+    if (this.inFlight >= this.running || this.#line.size > 0) return undefined;
+    const startedMs = this.#clock.monotonicMs();
+    this.#admit(startedMs);
     let left = false;
     return () => {
-      if (!left) inFlight--;
+      if (left) return;
       left = true;
+      this.ended({ ...byHand, startedMs }, 0);
     };
-  };
+  }
+
+  resize(running: number): void {
+    this.running = runningWithin(running);
+    this.#drain(this.#clock.monotonicMs());
+  }
+
+  #admit(nowMs: number): void {
+    this.#admitted++;
+    if (++this.inFlight >= this.running) this.#movedMs = nowMs;
+  }
+
+  /** Lets pass whoever is next. What they run may end at once, and those who are declined may come again: all that only makes this loop longer. */
+  #drain(nowMs: number): void {
+    if (this.#draining) return;
+    this.#draining = true;
+    try {
+      while (this.inFlight < this.running && this.#line.size > 0) {
+        const place = this.#line.take(nowMs);
+        if (!place) break;
+        this.#admit(nowMs);
+        let token = 0;
+        if (this.#fair) {
+          token = this.#freeTokens.pop() ?? this.#held.length;
+          this.#held[token] = place;
+        }
+        (place.waiter as Caller).admitted(token, nowMs);
+      }
+    } finally {
+      this.#draining = false;
+    }
+  }
+
+  #measured(caller: Caller, token: number, nowMs: number): void {
+    this.#unmeasured = 0;
+    this.#movedMs = nowMs;
+    const place = this.#held[token];
+    const cost = place ? place.waiter.cost : caller.cost;
+    const perUnit = (nowMs - caller.startedMs) / cost;
+    // A call that hung says little about the others: it counts as four times the average at most.
+    this.#msPerUnit = this.#msPerUnit === 0 ? perUnit : this.#msPerUnit + (Math.min(perUnit, 4 * this.#msPerUnit) - this.#msPerUnit) / 16;
+    this.#line.paced(this.#msPerUnit);
+    if (!place) return;
+    this.#held[token] = undefined;
+    this.#freeTokens.push(token);
+    if (this.#msPerUnit > 0) this.#line.charge(place, (nowMs - caller.startedMs) / this.#msPerUnit, nowMs);
+  }
+
+  /** When those who wait now will have been served, at the rate at which places come free; while nothing moves, as long again as nothing has moved. */
+  #retryAfterMs(nowMs: number): number {
+    const drainedMs = ((this.#line.size + 1) * this.#msPerUnit) / Math.max(1, Math.min(this.running, this.inFlight));
+    return Math.ceil(Math.min(retryAfterMsMax, Math.max(1, drainedMs, nowMs - this.#movedMs)));
+  }
+}
+
+const why: Readonly<Record<Refusal, (caller: Caller) => string>> = {
+  full: () => "Nobody who waits is less urgent.",
+  early: () => "So many wait that some of those who come are declined.",
+  displaced: ({ priority }) => `Its place in the line was needed for a call that goes before it; its own priority is ${priority}.`,
+  share: ({ key }) => `${JSON.stringify(key)} has more calls waiting than others, and this one's place in the line was needed for one of theirs.`,
+  waited: () => "The line has stood for a while, and this one waited in it for longer than is of use.",
+  late: () => "Its deadline was over when it came.",
+};
+
+const byHand = {
+  key: "",
+  priority: "normal",
+  untilMs: Infinity,
+  cost: 1,
+  place: undefined,
+  admitted: () => undefined,
+  declined: () => undefined,
+} as const;
+
+function runningWithin(running: number): number {
+  return running === Infinity ? Infinity : integerWithin(running, "bulkhead.running", { least: 1, most: 1_000_000 });
+}
+
+function requiredCodel(codel: { readonly targetMs?: number; readonly intervalMs?: number }): { readonly targetMs?: number; readonly intervalMs?: number } {
   return {
-    name,
-    get inFlight() {
-      return inFlight;
-    },
-    tryEnter,
-    enter() {
-      const leave = tryEnter();
-      if (leave) return leave;
-      throw Fault.create(
-        "bulkhead.full",
-        `${name}: ${inFlight} calls are running, at most ${running} may`,
-        "Come back later, or allow more if what is behind it can take more.",
-        { details: { name, inFlight, running } },
-      );
-    },
+    ...(codel.targetMs !== undefined && { targetMs: numberWithin(codel.targetMs, "bulkhead.codel.targetMs", { least: 0.1, most: 86_400_000 }) }),
+    ...(codel.intervalMs !== undefined && { intervalMs: numberWithin(codel.intervalMs, "bulkhead.codel.intervalMs", { least: 1, most: 86_400_000 }) }),
   };
 }

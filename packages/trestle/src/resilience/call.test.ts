@@ -176,7 +176,7 @@ test("a full bulkhead gives a probe's place back", async () => {
     ),
   );
   await clock.advance(100);
-  const leave = places.enter();
+  const leave = places.tryEnter() as () => void;
   await assert.rejects(
     callWith(policy, () => 1, always),
     (thrown: unknown) => Fault.is(thrown, "bulkhead.full"),

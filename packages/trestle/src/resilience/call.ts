@@ -140,7 +140,16 @@ function admitted(
   let pass: BreakerPass | undefined;
   try {
     pass = policy.breaker?.enter();
-    return { pass, leave: policy.bulkhead?.enter() };
+    const leave = policy.bulkhead?.tryEnter();
+    if (policy.bulkhead && !leave) {
+      const nowMs = policy.clock.monotonicMs();
+      const { priority } = currentContext();
+      throw policy.bulkhead.fault(
+        { key: "", priority, untilMs: Infinity, cost: 1, startedMs: nowMs, place: undefined, admitted: () => undefined, declined: () => undefined },
+        nowMs,
+      );
+    }
+    return { pass, leave };
   } catch (thrown) {
     pass?.abandoned();
     const declined =

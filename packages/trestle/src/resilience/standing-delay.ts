@@ -1,0 +1,35 @@
+/**
+ * Whether a line only smooths a burst or stands: a burst is gone within an interval, a standing line makes everybody late and helps nobody.
+ *
+ * Source of the judgement: CoDel (Nichols and Jacobson, "Controlling Queue Delay", 2012; RFC 8289): a line stands when nobody at its old end has waited
+ * less than `targetMs` for `intervalMs`. Only what was seen counts, so a process that stood still for a second finds a long line and not a standing one.
+ *
+ * Its reaction is not CoDel's, which lets one go at a time, at intervals that shrink with a square root: that asks senders to slow down, and callers do not. At three times the
+ * capacity it takes some 30 intervals until it lets go as many as come. Here everybody who has waited longer than twice the target goes,
+ * as at Facebook (Maurer, "Fail at Scale", 2015), until one is seen who has not waited for the target.
+ */
+export interface DelayBounds {
+  readonly targetMs: number;
+  readonly intervalMs: number;
+}
+
+export class StandingDelay {
+  /** When the old end was first seen to have waited too long; -1: it has not. */
+  #longSinceMs = -1;
+
+  /** Somebody is about to be served, or the line is empty: what the old end has waited says how the line is. */
+  served(oldestWaitedMs: number, nowMs: number, bounds: DelayBounds): void {
+    if (oldestWaitedMs <= bounds.targetMs) this.#longSinceMs = -1;
+    else this.seen(oldestWaitedMs, nowMs, bounds);
+  }
+
+  /** Nobody is served now: a long wait is a long wait, a short one may yet become long. */
+  seen(oldestWaitedMs: number, nowMs: number, bounds: DelayBounds): void {
+    if (oldestWaitedMs > bounds.targetMs && this.#longSinceMs < 0) this.#longSinceMs = nowMs;
+  }
+
+  /** Whether one who has waited for so long is to go. */
+  tooLong(waitedMs: number, nowMs: number, bounds: DelayBounds): boolean {
+    return this.#longSinceMs >= 0 && nowMs - this.#longSinceMs >= bounds.intervalMs && waitedMs > 2 * bounds.targetMs;
+  }
+}
