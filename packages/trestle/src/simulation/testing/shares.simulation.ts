@@ -4,35 +4,37 @@ import { app, post, queue, records, service } from "../../index.ts";
 import { scenario, sometimes } from "../index.ts";
 
 const Job = z.object({ tenant: z.string(), id: z.string() });
-const served = records("served", { key: z.string(), value: z.array(Job) });
-const waiting = records("waiting", { key: z.string(), value: Job });
+/** Each job has a record of its own: over one that all write, a job might lose again and again, and be done late whosever turn it was. */
+const jobs = records("jobs", { key: z.string(), value: z.object({ tenant: z.string(), isDone: z.boolean() }) });
 const serving = queue(
   "serving",
-  { input: Job, fairBy: ({ tenant }) => tenant, uses: { served, waiting }, concurrency: 1, retry: { attempts: 50, from: "20ms", upTo: "100ms" } },
-  async (job, { served, waiting }) => {
+  { input: Job, fairBy: ({ tenant }) => tenant, uses: { jobs }, concurrency: 1, retry: { attempts: 50, from: "20ms", upTo: "100ms" } },
+  async ({ tenant, id }, { jobs }) => {
     await new Promise((resolve) => setTimeout(resolve, 20 + Math.random() * 20));
-    waiting.remove(job.id);
-    served.put("all", [...((await served.get("all")) ?? []), job]);
+    jobs.put(id, { tenant, isDone: true });
   },
 );
 const counter = service(
   "counter",
-  { uses: { serving, waiting } },
+  { uses: { serving, jobs } },
   {
-    ask: post("/jobs", { body: z.object({ jobs: z.array(Job) }), idempotent: true }, ({ body: { jobs } }, { serving, waiting }) => {
-      for (const job of jobs) waiting.put(job.id, job);
-      serving.sendMany(jobs);
+    ask: post("/jobs", { body: z.object({ all: z.array(Job) }), idempotent: true }, ({ body: { all } }, { serving, jobs }) => {
+      for (const { tenant, id } of all) jobs.put(id, { tenant, isDone: false });
+      serving.sendMany(all);
       return {};
     }),
   },
 );
 
-/** Of others before a job that is its tenant's only one: one turn, what three nodes have begun or taken ahead when it comes, and what hurries by while it runs. */
-const othersMost = 12;
 const backlog = 24;
+/**
+ * Of a backlog, done while a job waits that is its tenant's only one: what three nodes had begun when it came, one turn, and what the others do while it
+ * runs. 1,500 seeds showed up to 5; who waits for a whole backlog sees 24.
+ */
+const bigMost = 10;
 
 export const takingTurns = scenario(app("counter", [counter, serving]), {
-  uses: { counter, served, waiting },
+  uses: { counter, jobs },
   for: "5s",
   // Where a node dies, stands still or is told late, what it was given waits, and others are served meanwhile: turns are about what is handed out.
   faults: { duplicate: true, "clock-skew": true, "slow-disk": true },
@@ -42,25 +44,24 @@ export const takingTurns = scenario(app("counter", [counter, serving]), {
     each: async ({ counter }, chance) => {
       const one = { tenant: `small ${chance.id()}`, id: chance.id() };
       const many = Array.from({ length: backlog }, () => ({ tenant: "big", id: chance.id() }));
-      await counter.ask({ body: { jobs: chance.next() < 0.3 ? many : [one] } });
+      await counter.ask({ body: { all: chance.next() < 0.3 ? many : [one] } });
     },
   },
   always: {
-    "nobody waits for the backlog of another": async ({ served, waiting }, history) => {
-      const all = (await served.get("all")) ?? [];
-      // How many had been served when each of the small ones was first seen.
-      const seen = new Map(history.history<string, number>().map(({ call, result }) => [call, result as number]));
-      for (const { tenant, id } of (await waiting.list({ limit: 1_000 })).items)
-        if (tenant !== "big" && !seen.has(id)) {
-          history.invoke<number>(id).ok(all.length);
-          seen.set(id, all.length);
-        }
-      sometimes("somebody has a backlog", all.length > backlog / 2);
-      return (
-        all.every(({ id }, at) => at - (seen.get(id) ?? at) <= othersMost) &&
-        [...seen].every(([id, from]) => all.length - from <= othersMost || all.some((job) => job.id === id))
-      );
+    "nobody waits for the backlog of another": async ({ jobs }, history) => {
+      const { items } = await jobs.list({ limit: 1_000 });
+      const bigDone = items.filter(({ tenant, isDone }) => tenant === "big" && isDone).length;
+      sometimes("somebody has a backlog", items.length - bigDone > backlog / 2);
+      // How many of the backlog had been done when each of the small ones was first seen.
+      const since = new Map(history.history<string, number>().map(({ call, result }) => [call, result as number]));
+      for (const { tenant, isDone } of items) {
+        if (tenant === "big" || isDone) continue;
+        const before = since.get(tenant);
+        if (before === undefined) history.invoke<number>(tenant).ok(bigDone);
+        else if (bigDone - before > bigMost) return false;
+      }
+      return true;
     },
   },
-  eventually: { "all are served": async ({ waiting }) => (await waiting.list({ limit: 1_000 })).items.length === 0 },
+  eventually: { "all are served": async ({ jobs }) => (await jobs.list({ limit: 1_000 })).items.every(({ isDone }) => isDone) },
 });
