@@ -14,6 +14,7 @@ const floors: Readonly<Record<string, number>> = {
   component: 2,
   resilience: 2,
   coordination: 2,
+  limits: 2,
   records: 3,
   events: 3,
   messaging: 3,

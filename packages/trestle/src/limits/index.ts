@@ -1,0 +1,6 @@
+/** Limits: how often, per key. */
+export { rateLimit } from "./rate-limit.ts";
+export type { Decision, RateLimit, RateLimitOptions } from "./rate-limit.ts";
+export { slidingCounter } from "./sliding-counter.ts";
+export { slidingLog } from "./sliding-log.ts";
+export type { SlidingWindowOptions } from "./sliding-log.ts";
