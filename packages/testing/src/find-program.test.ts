@@ -1,6 +1,6 @@
 /** The order in which a server is looked for, on a machine made of a temporary folder. */
 import assert from "node:assert/strict";
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -65,3 +65,19 @@ test(
     });
   },
 );
+
+const mayInstall = process.getuid?.() === 0 && existsSync("/etc/debian_version");
+
+test("two who lack the same program do not install it at the same time", { skip: mayInstall ? false : "not root on Debian" }, async (t) => {
+  const folder = folderWith();
+  const program = join(folder, "somedb-server");
+  const busy = join(folder, "busy");
+  const installer = folderWith(["apt-get", `mkdir ${busy} || exit 100\nsleep 0.3\n: > ${program}\nchmod +x ${program}\nrmdir ${busy}`]);
+  const path = process.env["PATH"];
+  t.after(() => (process.env["PATH"] = path));
+  process.env["PATH"] = `${installer}:${path}`;
+
+  const found = await Promise.all([1, 2].map(() => findProgram(searched, { PATH: folder })));
+
+  assert.deepEqual(found, Array(2).fill({ kind: "program", path: program }));
+});

@@ -78,7 +78,9 @@ async function install({ name, debianPackages }: Searched, environment: Readonly
   if (process.getuid?.() !== 0 || !existsSync("/etc/debian_version")) return "not root on Debian";
   process.stderr.write(`No ${name} yet: apt-get install ${debianPackages.join(" ")}\n`);
   // A test needs the program, not a service on its usual port. This is Debian's own way to say so; the file goes again however this ends.
+  // One at a time: of two test files that lack the same program, the second finds it there.
   const script = `
+    exec 9> /tmp/trestle-testing-install.lock; flock 9
     policy=/usr/sbin/policy-rc.d
     if [ ! -e $policy ]; then trap 'rm -f $policy' EXIT; printf '#!/bin/sh\\nexit 101\\n' > $policy; chmod +x $policy; fi
     get() { apt-get -qq -o DPkg::Lock::Timeout=120 "$@"; }
