@@ -8,13 +8,13 @@ import { basename, dirname, join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
 import { sleep, systemClock, systemRandom, uuidv7Ids } from "../kernel/index.ts";
-import type { Change, Store } from "../store/index.ts";
+import type { Change } from "../store/index.ts";
 import { openForWriting } from "./connection.ts";
 import { frameOf } from "./frames.ts";
 import { openSqlite } from "./index.ts";
 import { wireVersion } from "./questions.ts";
 import { beginTerm } from "./ownership.ts";
-import { checkLedger, inside, startMember, withFleet, type Fleet, type MemberProcess } from "./testing/fleet.ts";
+import { checkLedger, eventually, inside, startMember, withFleet, withStore, type Fleet, type MemberProcess } from "./testing/fleet.ts";
 import { readTerm } from "./term.ts";
 import { readNote, withSocket, writeNote } from "./writer-note.ts";
 
@@ -22,11 +22,6 @@ const ids = uuidv7Ids(systemClock, systemRandom);
 const bytes = (text: string) => new TextEncoder().encode(text);
 const pause = (ms: number) => sleep(systemClock, ms);
 const refuses = (code: string, attempt: Promise<unknown>) => assert.rejects(attempt, (thrown) => (thrown as { code?: string }).code === code);
-
-async function eventually(what: string, holds: () => Promise<boolean> | boolean, withinMs = 5_000): Promise<void> {
-  for (const until = performance.now() + withinMs; performance.now() < until; await pause(5)) if (await holds()) return;
-  assert.fail(`${what}: not within ${withinMs} ms`);
-}
 
 async function inDirectory(work: (path: string) => Promise<void>): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), "trestle-processes-"));
@@ -89,15 +84,6 @@ test("[F19] a transaction of another process that stalls is rolled back after it
     const rows = await withStore(fleet, (store) => store.read.rows({ text: "select x from t", parameters: [] }));
     assert.deepEqual(rows, []);
   }));
-
-async function withStore<T>(fleet: Fleet, work: (store: Store) => Promise<T>): Promise<T> {
-  const store = await openSqlite({ path: fleet.path });
-  try {
-    return await work(store);
-  } finally {
-    await store.close();
-  }
-}
 
 test("[F4] a handler that keeps the writing process busy stalls nobody else's commits", () =>
   withFleet(2, async (fleet) => {
@@ -166,60 +152,11 @@ test("[F4] claims of a blocked event loop are kept in whatever process it is, ov
     assert.deepEqual(await blocked.ask({ do: "extend" }), [true]);
   }));
 
-test("an orderly exit of the writer hands over in less than 100 ms, and nothing is lost or doubled", () =>
-  withFleet(4, async (fleet) => {
-    const tookMs: number[] = [];
-    for (let round = 0; round < 5; round++) {
-      const leaving = fleet.writer();
-      const others = fleet.others();
-      await Promise.all(others.map((member) => member.ask({ do: "load", callers: 4, prefix: `${round}-${member.pid}` })));
-      await pause(100);
-      const closed = leaving.ask({ do: "close" });
-      tookMs.push(await untilNextCommit(fleet));
-      await closed;
-      leaving.child.disconnect();
-      await leaving.gone;
-      await Promise.all(others.map((member) => member.ask({ do: "quiet" })));
-      await fleet.start();
-    }
-    await withStore(fleet, (store) => checkLedger(store, fleet.told));
-    assert.deepEqual([...new Set(fleet.told.values())], ["applied"]);
-    tookMs.sort((a, b) => a - b);
-    process.stderr.write(`orderly hand-over: median ${tookMs[2]?.toFixed(0)} ms, worst ${tookMs[4]?.toFixed(0)} ms to the next commit\n`);
-    assert.ok((tookMs[2] as number) < 100, `the median was ${tookMs[2]} ms`);
-  }));
-
-/** From now to the first commit that was answered and began after the writer had changed. */
-async function untilNextCommit(fleet: Fleet): Promise<number> {
-  const startedAt = performance.now();
-  const term = readNote(fleet.path)?.term;
-  await eventually("a new writer", () => (readNote(fleet.path)?.term ?? 0) > (term ?? 0), 10_000);
-  await new Promise<void>((resolve) => fleet.onTold((_, answer) => answer === "applied" && resolve()));
-  return performance.now() - startedAt;
+/** Each round of a stop is seconds of waiting for those who look on: five fleets wait at the same time. */
+async function withFiveFleets(work: (fleet: Fleet) => Promise<void>): Promise<void> {
+  const ends = await Promise.allSettled(Array.from({ length: 5 }, () => withFleet(3, work)));
+  for (const end of ends) if (end.status === "rejected") throw end.reason;
 }
-
-test("kill -9 of the writer 20 times under load of 4 processes: nothing is lost or doubled, callers see outcomes, the next commit comes within a second", () =>
-  withFleet(4, async (fleet) => {
-    const tookMs: number[] = [];
-    for (const member of fleet.members) await member.ask({ do: "load", callers: 4, prefix: `0-${member.pid}` });
-    for (let round = 1; round <= 20; round++) {
-      await pause(30 + 100 * systemRandom.next());
-      const victim = fleet.writer();
-      victim.signal("SIGKILL");
-      tookMs.push(await untilNextCommit(fleet));
-      await victim.gone;
-      const fresh = await fleet.start();
-      await fresh.ask({ do: "load", callers: 4, prefix: `${round}-${fresh.pid}` });
-    }
-    await Promise.all(fleet.members.map((member) => member.ask({ do: "quiet" })));
-    const counts = await withStore(fleet, (store) => checkLedger(store, fleet.told));
-    tookMs.sort((a, b) => a - b);
-    process.stderr.write(
-      `20 writers killed: ${counts.applied} commits applied, 0 lost, 0 doubled; next commit after ${tookMs[10]?.toFixed(0)} ms (median), ${tookMs[19]?.toFixed(0)} ms (worst)\n`,
-    );
-    assert.deepEqual([...new Set(fleet.told.values())], ["applied"], "no caller heard of it");
-    assert.ok((tookMs[19] as number) < 1_000, `the worst was ${tookMs[19]} ms`);
-  }));
 
 /** Stops the process where it holds no lock on the file: a writer also has transactions of its own, to tidy up. */
 async function stopOutside(path: string, member: MemberProcess): Promise<void> {
@@ -239,10 +176,10 @@ async function stopOutside(path: string, member: MemberProcess): Promise<void> {
   });
 }
 
-test("[F18] SIGSTOP of the writer 25 times outside a transaction: another one writes, and the stopped one's next batch is refused and goes to it", () =>
-  withFleet(3, async (fleet) => {
-    const tookMs: number[] = [];
-    for (let round = 0; round < 25; round++) {
+test("[F18] SIGSTOP of the writer 25 times outside a transaction: another one writes, and the stopped one's next batch is refused and goes to it", async () => {
+  const tookMs: number[] = [];
+  await withFiveFleets(async (fleet) => {
+    for (let round = 0; round < 5; round++) {
       const stopped = fleet.writer();
       const [a, b] = fleet.others() as [MemberProcess, MemberProcess];
       await stopOutside(fleet.path, stopped);
@@ -258,24 +195,28 @@ test("[F18] SIGSTOP of the writer 25 times outside a transaction: another one wr
       for (const prefix of ["a", "b", "late"]) fleet.note(`${prefix}${round}`);
     }
     const counts = await withStore(fleet, (store) => checkLedger(store, fleet.told));
-    assert.equal(counts.applied, 75);
-    tookMs.sort((x, y) => x - y);
-    process.stderr.write(
-      `25 writers stopped outside a transaction: superseded after ${tookMs[12]?.toFixed(0)} ms (median), ${tookMs[24]?.toFixed(0)} ms (worst)\n`,
-    );
-  }));
+    assert.equal(counts.applied, 15);
+  });
+  assert.equal(tookMs.length, 25);
+  tookMs.sort((x, y) => x - y);
+  process.stderr.write(
+    `25 writers stopped outside a transaction: superseded after ${tookMs[12]?.toFixed(0)} ms (median), ${tookMs[24]?.toFixed(0)} ms (worst)\n`,
+  );
+});
 
-test("[F18] SIGSTOP of the writer 25 times inside a transaction: the fleet says who has stopped, and goes on when it does, or is killed", () =>
-  withFleet(3, async (fleet) => {
+test("[F18] SIGSTOP of the writer 25 times inside a transaction: the fleet says who has stopped, and goes on when it does, or is killed", async () => {
+  let stops = 0;
+  await withFiveFleets(async (fleet) => {
     await fleet.writer().ask({ do: "migrate", component: "t", text: "create table t (x)" });
     const kept: string[] = [];
-    for (let round = 0; round < 25; round++) {
+    for (let round = 0; round < 5; round++) {
       const stopped = fleet.writer();
       const [a, b] = fleet.others() as [MemberProcess, MemberProcess];
       const transaction = stopped.ask({ do: "transaction", name: `t${round}`, holdMs: 500, withinMs: 60_000, commits: true });
       transaction.catch(() => undefined);
       await inside(stopped, `t${round}`);
       stopped.signal("SIGSTOP");
+      stops++;
       await assert.rejects(a.ask({ do: "commit", name: `refused${round}` }), (thrown) => {
         const { code, message, details } = thrown as { code?: string; message: string; details?: { pid?: number } };
         assert.deepEqual([code, details?.pid], ["store.writer-stopped", stopped.pid], message);
@@ -284,7 +225,7 @@ test("[F18] SIGSTOP of the writer 25 times inside a transaction: the fleet says 
       const refusedAt = performance.now();
       await refuses("store.writer-stopped", a.ask({ do: "commit", name: `at-once${round}` }));
       assert.ok(performance.now() - refusedAt < 500, "once that is known, callers hear it at once");
-      const killed = round % 5 === 4;
+      const killed = round === 2; // and those that are left go on
       stopped.signal(killed ? "SIGKILL" : "SIGCONT");
       if (killed) {
         await refuses("gone", transaction);
@@ -308,7 +249,9 @@ test("[F18] SIGSTOP of the writer 25 times inside a transaction: the fleet says 
       assert.deepEqual(rows, kept, "transactions that went on are there, those of the killed are not");
       assert.equal((await store.read.records(kept.map((name) => `r//${name}`))).filter(Boolean).length, kept.length);
     });
-  }));
+  });
+  assert.equal(stops, 25);
+});
 
 test("[F18] a writer that stops in its first milliseconds, before it has written its note, is superseded", () =>
   inDirectory(async (path) => {

@@ -5,7 +5,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { sleep, systemClock } from "../../kernel/index.ts";
 import type { JobRow, Store } from "../../store/index.ts";
+import { openSqlite } from "../open.ts";
 import { readNote } from "../writer-note.ts";
 import type { Request } from "./member.ts";
 
@@ -178,4 +180,20 @@ export async function checkLedger(store: Store, told: ReadonlyMap<string, string
   const torn = names.filter((name) => !jobs.has(name) || !records.has(name));
   assert.deepEqual({ lost, doubled, torn, strayJobs: jobs.size - events.size }, { lost: [], doubled: [], torn: [], strayJobs: 0 });
   return { applied: events.size, untold: names.filter((name) => !told.has(name)).length };
+}
+
+/** Looks every 5 ms; fails when it does not come to hold. */
+export async function eventually(what: string, holds: () => Promise<boolean> | boolean, withinMs = 5_000): Promise<void> {
+  for (const until = performance.now() + withinMs; performance.now() < until; await sleep(systemClock, 5)) if (await holds()) return;
+  assert.fail(`${what}: not within ${withinMs} ms`);
+}
+
+/** The store as one more process sees it, once no member needs to be asked. */
+export async function withStore<T>(fleet: Fleet, work: (store: Store) => Promise<T>): Promise<T> {
+  const store = await openSqlite({ path: fleet.path });
+  try {
+    return await work(store);
+  } finally {
+    await store.close();
+  }
 }
