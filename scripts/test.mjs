@@ -1,7 +1,10 @@
 /**
  * `npm test`: sets up what is missing, then checks types, lint and format and runs every test file, each in a process of its
- * own under the pinned Node's test runner; `*.live.test.ts` one after the other at the end, because they measure and kill.
- * Runs on Node 20 with nothing installed. Exit code 1 when anything failed or nothing was found.
+ * own under the pinned Node's test runner. Runs on Node 20 with nothing installed. Exit code 1 when anything failed or nothing was found.
+ *
+ * Side by side first: as many at once as there are cores, and one more, because live files mostly wait (for leases, timeouts, servers that
+ * start). Every second lane prefers live files, so that they wait while the others compute. A live file that bounds or compares times which a busy
+ * neighbour would spoil says `Runs alone: <why>` in its header, and has the machine to itself at the end.
  *
  *     npm test                          everything
  *     npm test -- queue sqlite/         files whose path contains one of these
@@ -56,13 +59,13 @@ async function main() {
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => interrupt());
   const stopProgress = showProgress(jobs, startedAt);
   try {
-    await inParallel(
-      jobs.filter((job) => job.kind !== "live"),
-      Math.min(availableParallelism(), 8),
-      (job) => run(job, scratch, env),
+    await inLanes(
+      jobs.filter((job) => !job.alone),
+      Math.min(availableParallelism(), 8) + 1,
+      (job, lane) => run(job, scratch, { ...env, TRESTLE_TEST_LANE: String(lane) }),
     );
-    await inParallel(
-      jobs.filter((job) => job.kind === "live"),
+    await inLanes(
+      jobs.filter((job) => job.alone),
       1,
       (job) => run(job, scratch, env),
     );
@@ -73,7 +76,7 @@ async function main() {
   conclude(startedAt, jobs.length);
 }
 
-/** The jobs of this run: three checks and the test files, those that take longest first. */
+/** The jobs of this run: three checks and the test files, those that took longest first; where nobody knows, those that run whole systems. */
 function plan() {
   const bin = (name) => join(root, "node_modules", ".bin", name);
   const checks = [
@@ -83,10 +86,15 @@ function plan() {
   ].map((check) => ({ ...check, kind: "check" }));
   const files = testFiles()
     .filter((path) => !(options.includes("--no-live") && isLive(path)))
-    .map((path) => ({ name: path, kind: isLive(path) ? "live" : "test", replay: `npm test -- ${path}` }));
+    .map((path) => ({ name: path, kind: isLive(path) ? "live" : "test", alone: isLive(path) && runsAlone(path), replay: `npm test -- ${path}` }));
   const before = existsSync(resultsFile) ? JSON.parse(readFileSync(resultsFile, "utf8")).files : {};
-  const took = (job) => before[job.name]?.durationMs ?? 0;
+  const took = (job) => before[job.name]?.durationMs ?? (job.name.startsWith("packages/") ? 0 : 1);
   return [...checks, ...files].filter((job) => wanted.length === 0 || wanted.some((text) => job.name.includes(text))).sort((a, b) => took(b) - took(a));
+}
+
+/** In a comment of its own lines, so that a test may write it in a string. */
+function runsAlone(path) {
+  return /^(?:\/\/|\/\*\*| \*) Runs alone: \S/m.test(readFileSync(join(root, path), "utf8"));
 }
 
 // Tests that need a browser read CHROMIUM and skip with a reason where it is not set.
@@ -99,10 +107,15 @@ function testEnvironment(jobs) {
   return env;
 }
 
-async function inParallel(jobs, width, work) {
+/** Lanes 0, 2, 4… take live files as long as there are any, the others anything else; then each takes what is left. */
+async function inLanes(jobs, width, work) {
   const queue = [...jobs];
-  const lane = async () => {
-    for (let job = queue.shift(); job && !interrupted; job = queue.shift()) await work(job);
+  const next = (lane) => {
+    const preferred = queue.findIndex((job) => (job.kind === "live") === (lane % 2 === 0));
+    return queue.splice(Math.max(0, preferred), 1)[0];
+  };
+  const lane = async (_, number) => {
+    for (let job = next(number); job && !interrupted; job = next(number)) await work(job, number);
   };
   await Promise.all(Array.from({ length: width }, lane));
 }

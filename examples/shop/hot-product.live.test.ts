@@ -1,3 +1,8 @@
+/**
+ * Many orders for one product beside many for a thousand (FINDINGS F2).
+ *
+ * Runs alone: it compares two rates.
+ */
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { runLoad, type LoadReport } from "./closed-loop.ts";

@@ -1,3 +1,4 @@
+// Runs alone: it bounds the time to the first answer.
 import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";

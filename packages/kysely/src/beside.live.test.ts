@@ -1,4 +1,8 @@
-/** A Kysely transaction that takes its time, beside callers who commit (FINDINGS F19). */
+/**
+ * A Kysely transaction that takes its time, beside callers who commit (FINDINGS F19).
+ *
+ * Runs alone: it bounds what others wait for a transaction.
+ */
 import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";

@@ -1,3 +1,4 @@
+// Runs alone: it looks in the middle of faults that last a few hundred milliseconds.
 import assert from "node:assert/strict";
 import { createServer, connect, type AddressInfo } from "node:net";
 import { once } from "node:events";

@@ -1,4 +1,8 @@
-/** Each fault as a client sees it, on connections that were open before it and on new ones. */
+/**
+ * Each fault as a client sees it, on connections that were open before it and on new ones.
+ *
+ * Runs alone: it bounds what a fault adds to an answer, in milliseconds.
+ */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";

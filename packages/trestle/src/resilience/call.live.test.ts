@@ -1,3 +1,4 @@
+// Runs alone: it bounds by how much a call may pass its time.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer, request } from "node:http";

@@ -1,4 +1,8 @@
-/** Interactive transactions beside everybody else, against the real clock (FINDINGS F4, F19). */
+/**
+ * Interactive transactions beside everybody else, against the real clock (FINDINGS F4, F19).
+ *
+ * Runs alone: it bounds what others wait for a transaction.
+ */
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,4 +1,8 @@
-/** The commands of the repository, tried on a small repository made for it: the same scripts, the same installed packages. */
+/**
+ * The commands of the repository, tried on a small repository made for it: the same scripts, the same installed packages.
+ *
+ * Runs alone: it bounds what set-up costs when there is nothing to do.
+ */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -71,6 +75,33 @@ test("what only looks like a pass is a failure: no test, an early end, an endles
   assert.match(errors("silent")?.join() ?? "", /skipped without a reason.*marked todo/);
   assert.match(errors("broken")?.[0] ?? "", /ended before its tests did: exit code 1/);
   assert.match(errors("late")?.[0] ?? "", /late/);
+});
+
+test("live files run side by side, and one that says so in its header runs alone after them", () => {
+  // Each says that it is there, looks for the others, and stays for a while.
+  const beside = (name: string, sees: string) =>
+    `${imports}import { existsSync, rmSync, writeFileSync } from "node:fs";
+const at = (name: string) => new URL("./" + name + ".here", import.meta.url);
+const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+test("${name} meets whom it should", async () => {
+  writeFileSync(at("${name}"), "");
+  ${sees}
+  await pause(500);
+  rmSync(at("${name}"));
+});
+`;
+  const meets = (name: string) => `for (let looks = 0; !existsSync(at("${name}")); looks++) await pause(looks < 500 ? 20 : assert.fail("nobody came"));`;
+  using small = smallRepository({
+    "one.live.test.ts": beside("one", meets("two")),
+    "two.live.test.ts": beside("two", meets("one")),
+    "alone.live.test.ts": `/**\n * A file.\n *\n * Runs alone: it measures.\n */\n${beside("alone", 'await pause(200); assert.ok(!existsSync(at("one")) && !existsSync(at("two")), "somebody is there");')}`,
+    "quick.test.ts": `${imports}import { existsSync } from "node:fs";\ntest("comes before", () => assert.ok(!existsSync(new URL("./alone.here", import.meta.url))));\n`,
+  });
+
+  const { status, stdout, stderr } = script(small.folder, "test.mjs", "small/");
+
+  assert.equal(status, 0, stderr);
+  assert.equal(stdout.trimEnd().split("\n").at(-1), "4 passed, 0 failed, 0 skipped");
 });
 
 test("a run that finds no test fails", () => {
