@@ -1,6 +1,6 @@
 /**
  * `npm run bench -- <subject> [arguments]`: runs `benchmarks/<subject>/bench.ts` with the pinned Node. `<subject>-peers` is
- * `benchmarks/peers/<subject>/bench.ts`: the libraries it measures beside are installed there first, from a lockfile of their own.
+ * `benchmarks/peers/<subject>/bench.ts`, and so is `<subject>` where there is no other: the libraries it measures beside are installed there first, from a lockfile of their own.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
@@ -11,7 +11,13 @@ const folder = join(root, "benchmarks");
 const peers = join(folder, "peers");
 // benchmarks/harness is what the subjects share.
 const below = (path) => (existsSync(path) ? readdirSync(path).filter((name) => existsSync(join(path, name, "bench.ts"))) : []);
-const subjects = new Map([...below(folder).map((name) => [name, join(folder, name)]), ...below(peers).map((name) => [`${name}-peers`, join(peers, name)])]);
+const subjects = new Map([
+  ...below(peers).flatMap((name) => [
+    [`${name}-peers`, join(peers, name)],
+    [name, join(peers, name)],
+  ]),
+  ...below(folder).map((name) => [name, join(folder, name)]),
+]);
 const [subject, ...args] = process.argv.slice(2);
 
 await command(() => {

@@ -43,6 +43,14 @@ export interface Ratio {
   readonly atMost?: number;
 }
 
+/** How much longer an operation of the first takes than one of the second, in nanoseconds. */
+export interface Difference {
+  readonly over: string;
+  readonly under: string;
+  readonly load: number;
+  readonly atMostNs?: number;
+}
+
 /** A bar on one figure of one variant. */
 export interface Bar {
   readonly variant: string;
@@ -58,6 +66,7 @@ export interface Benchmark {
   readonly loads: readonly number[];
   readonly seconds?: number;
   readonly ratios?: readonly Ratio[];
+  readonly differences?: readonly Difference[];
   readonly bars?: readonly Bar[];
   /** Why something is missing from the results: printed, never silent. */
   readonly skipped?: readonly string[];
@@ -108,7 +117,7 @@ export async function runBenchmark(benchmark: Benchmark): Promise<void> {
     ...(runs[0]?.leastShare !== undefined && { leastShare: round3(median(runs.map((run) => run.leastShare as number))) }),
   }));
   const ratios: Record<string, number> = {};
-  const verdicts: { readonly text: string; readonly met: boolean }[] = [];
+  const verdicts: { readonly text: string; readonly met: boolean | undefined }[] = [];
   for (const { over, under, load, of = "opsPerSec", atLeast, atMost } of benchmark.ratios ?? []) {
     const [top, bottom] = [results.get(`${over}@${load}`) ?? [], results.get(`${under}@${load}`) ?? []];
     if (top.length === 0 || top.length !== bottom.length) continue;
@@ -118,6 +127,19 @@ export async function runBenchmark(benchmark: Benchmark): Promise<void> {
     if (atLeast !== undefined) verdicts.push({ text: `${name} = ${value}, bar >= ${atLeast}`, met: value >= atLeast });
     if (atMost !== undefined) verdicts.push({ text: `${name} = ${value}, bar <= ${atMost}`, met: value <= atMost });
   }
+  const differencesNs: Record<string, number> = {};
+  for (const { over, under, load, atMostNs } of benchmark.differences ?? []) {
+    const [longer, shorter] = [results.get(`${over}@${load}`) ?? [], results.get(`${under}@${load}`) ?? []];
+    if (longer.length === 0 || longer.length !== shorter.length) continue;
+    const name = `${over}-${under}@${load}`;
+    const value = Math.round(median(longer.map((run, round) => 1e9 / run.opsPerSec - 1e9 / (shorter[round] as Measured).opsPerSec)));
+    differencesNs[name] = value;
+    verdicts.push(
+      atMostNs === undefined
+        ? { text: `${name} = ${value} ns`, met: undefined }
+        : { text: `${name} = ${value} ns, bar <= ${atMostNs} ns`, met: value <= atMostNs },
+    );
+  }
   for (const { variant, load, of, below, atLeast } of benchmark.bars ?? []) {
     const found = variants.find(({ name }) => name === `${variant}@${load}`);
     const value = found?.[of];
@@ -126,7 +148,10 @@ export async function runBenchmark(benchmark: Benchmark): Promise<void> {
     if (atLeast !== undefined) verdicts.push({ text: `${found?.name} ${of} = ${value}, bar >= ${atLeast}`, met: value >= atLeast });
   }
 
-  if (values.json) process.stdout.write(`${JSON.stringify({ subject: benchmark.subject, machine: info, variants, ratios }, undefined, 2)}\n`);
+  if (values.json)
+    process.stdout.write(
+      `${JSON.stringify({ subject: benchmark.subject, machine: info, variants, ratios, ...(benchmark.differences && { differencesNs }) }, undefined, 2)}\n`,
+    );
   else {
     process.stdout.write(
       `\n${benchmark.subject} on ${info.cpu} x ${info.cores}, ${info.memoryGb} GB, ${info.os}, Node ${info.node}, fsync ${info.fsyncMs} ms; medians of ${rounds} x ${seconds} s\n\n`,
@@ -139,10 +164,10 @@ export async function runBenchmark(benchmark: Benchmark): Promise<void> {
     process.stdout.write("\n");
     for (const [name, value] of Object.entries(ratios))
       if (!verdicts.some(({ text }) => text.startsWith(`${name} `))) process.stdout.write(`       ${name} = ${value}\n`);
-    for (const { text, met } of verdicts) process.stdout.write(`${met ? "met   " : "MISSED"} ${text}\n`);
+    for (const { text, met } of verdicts) process.stdout.write(`${met === undefined ? "      " : met ? "met   " : "MISSED"} ${text}\n`);
   }
   for (const reason of benchmark.skipped ?? []) process.stderr.write(`skipped: ${reason}\n`);
-  if (values.check && verdicts.some(({ met }) => !met)) process.exitCode = 1;
+  if (values.check && verdicts.some(({ met }) => met === false)) process.exitCode = 1;
 }
 
 const round3 = (value: number): number => Math.round(value * 1_000) / 1_000;

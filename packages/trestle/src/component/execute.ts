@@ -91,6 +91,7 @@ export async function execute<T>(work: Work<T>): Promise<Ended<T>> {
     tenant: work.tenant,
     priority: around.priority,
     attempt: work.attempt ?? 1,
+    repeated: around.repeated,
     traceparent: span?.traceparent ?? work.traceparent ?? around.traceparent,
     tracestate: around.tracestate,
     correlation: work.correlation ?? around.correlation ?? work.id,

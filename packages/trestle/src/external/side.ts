@@ -5,8 +5,8 @@
  * timed out, was reset, or got a 5xx. That a later attempt found the door shut does not make it known. Only an answer does.
  */
 import { parseOrFault, type NodeServices } from "../component/index.ts";
-import { currentContext, durationMs, Fault, integerWithin, numberWithin, shareOf, withContext, type Duration } from "../kernel/index.ts";
-import { breaker, callWith, retryBudget, type Attempt, type Breaker, type CallPolicy, type RetryOptions } from "../resilience/index.ts";
+import { currentContext, durationMs, Fault, integerWithin, numberWithin, shareOf, withContext, type Duration, type Percent } from "../kernel/index.ts";
+import { breaker, budget, pipeline, retry, timeout, type Attempt, type Breaker, type Policy } from "../resilience/index.ts";
 import { secretText, settingValue, type Secret, type Setting } from "../setting/index.ts";
 import type { DeclaredOperation } from "./external.ts";
 import { wire, type Wire } from "./wire.ts";
@@ -17,7 +17,7 @@ export interface Rules {
   readonly auth: Secret | undefined;
   readonly timeoutMs: number;
   readonly attempts: number;
-  readonly budgetShare: number;
+  readonly budgetShare: Percent;
   readonly breaker: { readonly failureRate: number | undefined; readonly cooldownMs: number } | undefined;
 }
 
@@ -37,9 +37,9 @@ export function rulesOf(name: string, spec: RulesSpec): Rules {
     name,
     url: spec.url,
     auth: spec.auth,
-    timeoutMs: durationMs(spec.timeout ?? "5s", `${of}: timeout`),
+    timeoutMs: numberWithin(durationMs(spec.timeout ?? "5s", `${of}: timeout`), `${of}: timeout`, { least: 1, most: Infinity }),
     attempts: integerWithin(retry.attempts ?? 3, `${of}: retry.attempts`, { least: 1, most: 100 }),
-    budgetShare: shareOf(retry.budget ?? "20%", `${of}: retry.budget`),
+    budgetShare: budgetOf(retry.budget ?? "20%", `${of}: retry.budget`),
     breaker:
       spec.breaker === false
         ? undefined
@@ -53,23 +53,40 @@ export function rulesOf(name: string, spec: RulesSpec): Rules {
   };
 }
 
+function budgetOf(share: Percent, option: string): Percent {
+  shareOf(share, option);
+  return share;
+}
+
+/** Asking again could help. An attempt whose call is over has no time left for another. */
+function isRetryable(fault: unknown): boolean {
+  return (
+    Fault.is(fault, "external.unreachable") ||
+    Fault.is(fault, "external.outcome-unknown") ||
+    (Fault.is(fault, "deadline.exceeded") && fault.details["scope"] === "attempt") ||
+    isLater(fault)
+  );
+}
+
 export class Side {
   readonly #rules: Rules;
   readonly #node: NodeServices;
   readonly #breaker: Breaker | undefined;
-  readonly #policy: CallPolicy;
+  readonly #guarded: Policy<string>;
 
   constructor(rules: Rules, node: NodeServices) {
     this.#rules = rules;
     this.#node = node;
     const { clock, random } = node;
     const { name, timeoutMs, attempts, budgetShare } = rules;
+    const parts: Policy<string>[] = [timeout(timeoutMs)];
+    if (attempts > 1) parts.unshift(retry({ attempts, budget: budget({ clock, share: budgetShare }), when: isRetryable }));
     if (rules.breaker) {
       const { failureRate, cooldownMs } = rules.breaker;
-      this.#breaker = breaker({ clock, name, cooldownMs, ...(failureRate === undefined ? {} : { failureRate }) });
+      this.#breaker = breaker({ clock, name, cooldown: cooldownMs, ...(failureRate === undefined ? {} : { failureRate }) });
+      parts.push(this.#breaker);
     }
-    const retry: RetryOptions | false = attempts === 1 ? false : { attempts, budget: retryBudget({ clock, share: budgetShare }) };
-    this.#policy = { clock, random, timeoutMs, retry, breaker: this.#breaker };
+    this.#guarded = pipeline({ name, clock, random, unwell: (fault) => !Fault.is(fault, "external.refused") }, ...parts);
   }
 
   get breaker(): Breaker | undefined {
@@ -182,15 +199,7 @@ export class Side {
   #attempts(operation: string, run: (wires: Wire) => Promise<unknown>, key: string, signal: AbortSignal | undefined): Promise<unknown> {
     const who = `external "${this.#rules.name}", ${operation}`;
     const attempt = (made: Attempt) => run(wire({ who, url: () => this.#url(), auth: this.#auth, key, signal: made.signal, remainingMs: made.remainingMs }));
-    return callWith(this.#policy, attempt, {
-      retryable: (fault) =>
-        Fault.is(fault, "external.unreachable") ||
-        Fault.is(fault, "external.outcome-unknown") ||
-        (Fault.is(fault, "deadline.exceeded") && fault.details["scope"] === "attempt") ||
-        isLater(fault),
-      unwell: (fault) => !Fault.is(fault, "external.refused"),
-      ...(signal ? { signal } : {}),
-    });
+    return this.#guarded(attempt, signal ? { signal } : {});
   }
 
   async #parsed(operation: string, returns: DeclaredOperation["returns"], answer: unknown): Promise<unknown> {

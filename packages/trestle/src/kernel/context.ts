@@ -11,6 +11,8 @@ export interface AmbientContext {
   readonly tenant: string | undefined;
   readonly priority: "high" | "normal" | "low";
   readonly attempt: number;
+  /** Somebody further out repeats this when it fails: whoever is called does not, or else attempts multiply. */
+  readonly repeated: boolean;
   /** W3C trace context of the current span. */
   readonly traceparent: string | undefined;
   readonly tracestate: string | undefined;
@@ -30,6 +32,7 @@ export const emptyContext: AmbientContext = {
   tenant: undefined,
   priority: "normal",
   attempt: 1,
+  repeated: false,
   traceparent: undefined,
   tracestate: undefined,
   correlation: undefined,
@@ -48,5 +51,48 @@ export function inContext<A extends readonly unknown[], T>(context: AmbientConte
 
 /** Runs `work` with the current context changed by `change`. */
 export function withContext<T>(change: Partial<AmbientContext>, work: () => T): T {
-  return slot.run({ ...currentContext(), ...change }, work);
+  const outer = currentContext();
+  // `signal` may be made on demand, and is no own property then.
+  return slot.run({ ...outer, signal: "signal" in change ? undefined : outer.signal, ...change }, work);
+}
+
+/** `outer` with other bounds and the signal of `attempt`, which is made when somebody asks for it. */
+export function contextWithin(
+  outer: AmbientContext,
+  { deadlineMs, repeated }: Pick<AmbientContext, "deadlineMs" | "repeated">,
+  attempt: { readonly signal: AbortSignal },
+): AmbientContext {
+  return new ContextWithin(outer, deadlineMs, repeated, attempt);
+}
+
+class ContextWithin implements AmbientContext {
+  readonly #attempt: { readonly signal: AbortSignal };
+  readonly deadlineMs: number | undefined;
+  readonly tenant: string | undefined;
+  readonly priority: "high" | "normal" | "low";
+  readonly attempt: number;
+  readonly repeated: boolean;
+  readonly traceparent: string | undefined;
+  readonly tracestate: string | undefined;
+  readonly correlation: string | undefined;
+  readonly component: string | undefined;
+  readonly readToken: string | undefined;
+
+  constructor(outer: AmbientContext, deadlineMs: number | undefined, repeated: boolean, attempt: { readonly signal: AbortSignal }) {
+    this.#attempt = attempt;
+    this.deadlineMs = deadlineMs;
+    this.tenant = outer.tenant;
+    this.priority = outer.priority;
+    this.attempt = outer.attempt;
+    this.repeated = repeated;
+    this.traceparent = outer.traceparent;
+    this.tracestate = outer.tracestate;
+    this.correlation = outer.correlation;
+    this.component = outer.component;
+    this.readToken = outer.readToken;
+  }
+
+  get signal(): AbortSignal {
+    return this.#attempt.signal;
+  }
 }

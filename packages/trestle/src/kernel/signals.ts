@@ -3,6 +3,8 @@
  * them. `AbortSignal.any` leaves the same to the garbage collector and costs ten times as much.
  */
 
+import { Linked } from "./linked.ts";
+
 export interface LinkedSignal {
   /** Aborts with the first parent that does, with that parent's reason, or by `abort`. */
   readonly signal: AbortSignal;
@@ -32,4 +34,56 @@ export function linkSignals(...parents: readonly (AbortSignal | undefined)[]): L
     parent?.addEventListener("abort", onAbort, { once: true });
   }
   return { signal: controller.signal, abort, release, [Symbol.dispose]: release };
+}
+
+/** Who follows a signal. */
+export interface Follower {
+  aborted(reason: unknown): void;
+}
+
+export interface Followed {
+  /** Who hears of it: may be handed on. */
+  holder: Follower;
+  /** Stops following. Safe to call twice. */
+  release(): void;
+}
+
+/**
+ * Follows a signal at the cost of a list entry: however many follow it, one listener is added to it, once, because adding and removing one takes longer than
+ * what most of those who follow do in between. It stays as long as the signal does.
+ */
+export function followSignal(signal: AbortSignal, holder: Follower): Followed {
+  let head = followers.get(signal);
+  if (!head) {
+    const all = new Linked();
+    followers.set(signal, (head = all));
+    signal.addEventListener(
+      "abort",
+      () => {
+        for (let first = all.next; first !== all; first = all.next) {
+          first.unlink();
+          (first as Following).holder.aborted(signal.reason);
+        }
+      },
+      { once: true },
+    );
+  }
+  const following = new Following(holder);
+  head.append(following);
+  return following;
+}
+
+const followers = new WeakMap<AbortSignal, Linked>();
+
+class Following extends Linked implements Followed {
+  holder: Follower;
+
+  constructor(holder: Follower) {
+    super();
+    this.holder = holder;
+  }
+
+  release(): void {
+    this.unlink();
+  }
 }

@@ -167,3 +167,12 @@ export function timingWheel(clock: Clock, options: { readonly grainMs?: number }
     },
   };
 }
+
+const shared = new WeakMap<Clock, TimingWheel>();
+
+/** The wheel of a clock for all who want a timer that is nearly always cancelled, of 5 ms grain. */
+export function sharedWheel(clock: Clock): TimingWheel {
+  let wheel = shared.get(clock);
+  if (!wheel) shared.set(clock, (wheel = timingWheel(clock, { grainMs: 5 })));
+  return wheel;
+}

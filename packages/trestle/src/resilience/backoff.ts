@@ -1,6 +1,7 @@
 /**
- * How long to wait before an attempt: exponential from `fromMs`, at most `upToMs`, with full jitter (a wait anywhere between 0 and that), so
- * that callers who failed together do not come back together. Source: M. Brooker, "Exponential Backoff and Jitter" (AWS Architecture Blog, 2015).
+ * How long to wait before an attempt, so that callers who failed together do not come back together. `full`: anywhere between 0 and an exponential bound.
+ * `decorrelated`: anywhere between `fromMs` and three times the wait before, which spreads callers further with every attempt.
+ * Source: M. Brooker, "Exponential Backoff and Jitter" (AWS Architecture Blog, 2015).
  */
 import type { Random } from "../kernel/index.ts";
 
@@ -9,12 +10,13 @@ export interface Backoff {
   readonly fromMs: number;
   readonly upToMs: number;
   /** `none` is for tests and for a caller that is alone. */
-  readonly jitter: "full" | "none";
+  readonly jitter: "full" | "decorrelated" | "none";
 }
 
-/** Milliseconds to wait before attempt number `attempt`; the first is made at once. */
-export function backoffMs(backoff: Backoff, attempt: number, random: Random): number {
+/** Milliseconds to wait before attempt number `attempt`; the first is made at once. `beforeMs`: the wait before the attempt before, for `decorrelated`. */
+export function backoffMs({ fromMs, upToMs, jitter }: Backoff, attempt: number, random: Random, beforeMs = 0): number {
   if (attempt <= 1) return 0;
-  const baseMs = Math.min(backoff.upToMs, backoff.fromMs * 2 ** (attempt - 2));
-  return backoff.jitter === "full" ? baseMs * random.next() : baseMs;
+  if (jitter === "decorrelated") return Math.min(upToMs, fromMs + random.next() * (Math.max(fromMs, beforeMs * 3) - fromMs));
+  const baseMs = Math.min(upToMs, fromMs * 2 ** (attempt - 2));
+  return jitter === "full" ? baseMs * random.next() : baseMs;
 }

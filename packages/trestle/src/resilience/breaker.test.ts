@@ -2,8 +2,11 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Fault, seededRandom, virtualClock } from "../kernel/index.ts";
 import type { VirtualClock } from "../kernel/index.ts";
-import { breaker } from "./index.ts";
-import type { Breaker, BreakerOptions, BreakerPass } from "./index.ts";
+import { breaker, pipeline } from "./index.ts";
+import type { Breaker, BreakerOptions } from "./index.ts";
+import { tryEnter, type Pass } from "./testing/passes.ts";
+
+const clockOf = new WeakMap<Breaker, VirtualClock>();
 
 function setUp(options: Partial<BreakerOptions> = {}): { clock: VirtualClock; edges: string[]; one: Breaker } {
   const clock = virtualClock();
@@ -12,17 +15,18 @@ function setUp(options: Partial<BreakerOptions> = {}): { clock: VirtualClock; ed
     clock,
     name: "payments",
     minimumCalls: 4,
-    cooldownMs: 1_000,
-    windowMs: 10_000,
+    cooldown: 1_000,
+    window: 10_000,
     onChange: (from, to) => edges.push(`${from}→${to}`),
     ...options,
   });
+  clockOf.set(one, clock);
   return { clock, edges, one };
 }
 
-function calls(one: Breaker, outcomes: string): void {
+function calls(one: Breaker, outcomes: string, clock: VirtualClock = clockOf.get(one) as VirtualClock): void {
   for (const outcome of outcomes) {
-    const pass = one.tryEnter();
+    const pass = tryEnter(one, clock);
     if (outcome === "f") pass?.failed();
     else if (outcome === "s") pass?.succeeded();
     else pass?.abandoned();
@@ -52,11 +56,11 @@ test("[RES-03] a breaker opens when enough of enough calls failed, and not befor
 });
 
 test("[RES-03] calls that reach a dead dependency stop after the threshold and what was in flight", () => {
-  const { one } = setUp({ minimumCalls: 20 });
-  const inFlight = Array.from({ length: 7 }, () => one.tryEnter() as BreakerPass);
+  const { one, clock } = setUp({ minimumCalls: 20 });
+  const inFlight = Array.from({ length: 7 }, () => tryEnter(one, clock) as Pass);
   let reached = inFlight.length;
   for (let i = 0; i < 1_000; i++) {
-    const pass = one.tryEnter();
+    const pass = tryEnter(one, clock);
     if (!pass) continue;
     reached++;
     pass.failed();
@@ -70,9 +74,9 @@ test("an open breaker declines with a fault that says when to come back", async 
   const { clock, one } = setUp();
   calls(one, "ffff");
   await clock.advance(400);
-  assert.equal(one.tryEnter(), undefined);
-  assert.throws(
-    () => one.enter(),
+  assert.equal(tryEnter(one, clock), undefined);
+  await assert.rejects(
+    pipeline({ clock }, one)(() => 1),
     (thrown: unknown) => Fault.is(thrown, "breaker.open") && thrown.message.includes("payments") && thrown.details["retryAfterMs"] === 600,
   );
 });
@@ -81,16 +85,16 @@ test("[RES-03] after the cool-down exactly the allowed probes pass", async () =>
   const { clock, one } = setUp({ probes: 3 });
   calls(one, "ffff");
   await clock.advance(999);
-  assert.equal(one.tryEnter(), undefined);
+  assert.equal(tryEnter(one, clock), undefined);
   await clock.advance(1);
-  const passes = Array.from({ length: 50 }, () => one.tryEnter()).filter((pass) => pass !== undefined);
+  const passes = Array.from({ length: 50 }, () => tryEnter(one, clock)).filter((pass) => pass !== undefined);
   assert.equal(passes.length, 3);
-  assert.throws(
-    () => one.enter(),
+  await assert.rejects(
+    pipeline({ clock }, one)(() => 1),
     (thrown: unknown) => Fault.is(thrown, "breaker.open"),
   );
   passes[0]?.succeeded();
-  assert.equal(one.tryEnter(), undefined, "a probe that succeeded does not make room for another");
+  assert.equal(tryEnter(one, clock), undefined, "a probe that succeeded does not make room for another");
 });
 
 test("[RES-03] healed closes, still failing opens again", async () => {
@@ -111,19 +115,19 @@ test("a probe whose caller went away gives its place to another", async () => {
   const { clock, one } = setUp();
   calls(one, "ffff");
   await clock.advance(1_000);
-  const gone = one.tryEnter();
-  assert.equal(one.tryEnter(), undefined);
+  const gone = tryEnter(one, clock);
+  assert.equal(tryEnter(one, clock), undefined);
   gone?.abandoned();
   gone?.failed();
-  one.tryEnter()?.succeeded();
+  tryEnter(one, clock)?.succeeded();
   assert.equal(kindOf(one), "closed");
 });
 
 test("a probe that never answers has failed when its time is over", async () => {
-  const { clock, one } = setUp({ probeWithinMs: 300 });
+  const { clock, one } = setUp({ probeWithin: 300 });
   calls(one, "ffff");
   await clock.advance(1_000);
-  const hangs = one.tryEnter();
+  const hangs = tryEnter(one, clock);
   await clock.advance(299);
   assert.equal(kindOf(one), "half-open");
   await clock.advance(1);
@@ -132,12 +136,12 @@ test("a probe that never answers has failed when its time is over", async () => 
 });
 
 test("a probe that answered in time is not held against the next one", async () => {
-  const { clock, one } = setUp({ probes: 2, probeWithinMs: 300 });
+  const { clock, one } = setUp({ probes: 2, probeWithin: 300 });
   calls(one, "ffff");
   await clock.advance(1_000);
   calls(one, "s");
   await clock.advance(200);
-  const second = one.tryEnter();
+  const second = tryEnter(one, clock);
   await clock.advance(299);
   assert.equal(kindOf(one), "half-open");
   second?.succeeded();
@@ -146,7 +150,7 @@ test("a probe that answered in time is not held against the next one", async () 
 
 test("outcomes of a time that is over are not counted", async () => {
   const { clock, one } = setUp();
-  const late = Array.from({ length: 10 }, () => one.tryEnter() as BreakerPass);
+  const late = Array.from({ length: 10 }, () => tryEnter(one, clock) as Pass);
   calls(one, "ffff");
   await clock.advance(1_000);
   assert.equal(kindOf(one), "half-open");
@@ -177,11 +181,11 @@ test("the window's sums are those of its calls, whatever the times", async () =>
     // Never opens by the rate alone: it opens exactly when the minimum is reached, so the minimum measures the number of calls it still knows.
     const times: number[] = [];
     let openedAt = 0;
-    const one = breaker({ clock, windowMs: 1_000, minimumCalls: 10, failureRate: 0.001, onChange: () => (openedAt = times.length) });
+    const one = breaker({ clock, window: 1_000, minimumCalls: 10, failureRate: 0.001, onChange: () => (openedAt = times.length) });
     while (openedAt === 0 && times.length < 500) {
       await clock.advance(random.uint32() % 300);
       times.push(clock.monotonicMs());
-      one.tryEnter()?.failed();
+      tryEnter(one, clock)?.failed();
       const bucket = Math.floor(clock.monotonicMs() / 100);
       const known = times.filter((time) => Math.floor(time / 100) > bucket - 10).length;
       assert.equal(openedAt !== 0, known >= 10, `after ${times.length} calls, ${known} within the window`);
@@ -190,8 +194,8 @@ test("the window's sums are those of its calls, whatever the times", async () =>
 });
 
 test("a success that was too slow counts as a failure", async () => {
-  const { clock, one } = setUp({ slowerThanMs: 100 });
-  const passes = Array.from({ length: 4 }, () => one.tryEnter() as BreakerPass);
+  const { clock, one } = setUp({ slowerThan: 100 });
+  const passes = Array.from({ length: 4 }, () => tryEnter(one, clock) as Pass);
   await clock.advance(101);
   for (const pass of passes) pass.succeeded();
   assert.equal(kindOf(one), "open");
@@ -204,13 +208,20 @@ test("options outside their range are faults", () => {
     { failureRate: 1.1 },
     { minimumCalls: 0 },
     { probes: 0 },
-    { windowMs: 0 },
-    { cooldownMs: -1 },
-    { probeWithinMs: Number.NaN },
+    { window: 0 },
+    { window: { calls: 0 } },
+    { window: { calls: 10 }, minimumCalls: 11 },
+    { slowRate: 2 },
+    { slowerThan: "soon" as "1s" },
+    { cooldown: -1 },
+    { probeWithin: Number.NaN },
   ])
     assert.throws(
       () => breaker({ clock, ...options }),
-      (thrown: unknown) => Fault.is(thrown, "option.out-of-range") && thrown.message.includes(`breaker.${Object.keys(options)[0]}`),
+      (thrown: unknown) =>
+        Fault.is(thrown) &&
+        /^(option.out-of-range|quantity.not-a-duration)$/.test(thrown.code) &&
+        thrown.message.includes(`breaker.${Object.keys(options).at(-1)}`),
     );
 });
 
@@ -227,10 +238,10 @@ test("[RES-03] 10,000 random sequences: only the diagram's edges appear, each fo
     const options = {
       failureRate: [0.1, 0.5, 1][pick(3)] as number,
       minimumCalls: 1 + pick(8),
-      windowMs: [50, 500][pick(2)] as number,
-      cooldownMs: pick(100),
+      window: [50, 500][pick(2)] as number,
+      cooldown: pick(100),
       probes: 1 + pick(3),
-      probeWithinMs: 1 + pick(200),
+      probeWithin: 1 + pick(200),
     };
     let step = "";
     let probesPassed = 0;
@@ -243,9 +254,9 @@ test("[RES-03] 10,000 random sequences: only the diagram's edges appear, each fo
         assert.equal(from, known, replay);
         const edge = `${from}→${to}`;
         if (edge === "closed→open") assert.match(step, /^(succeeded|failed)$/, replay);
-        else if (edge === "open→half-open") assert.ok(nowMs - sinceMs >= options.cooldownMs, replay);
+        else if (edge === "open→half-open") assert.ok(nowMs - sinceMs >= options.cooldown, replay);
         else if (edge === "half-open→closed") assert.ok(step === "succeeded" && probesPassed >= options.probes, replay);
-        else if (edge === "half-open→open") assert.ok(step === "failed" || nowMs - sinceMs >= options.probeWithinMs, replay);
+        else if (edge === "half-open→open") assert.ok(step === "failed" || nowMs - sinceMs >= options.probeWithin, replay);
         else assert.fail(`no such edge: ${edge}; ${replay}`);
         reasons.set(edge, (reasons.get(edge) ?? 0) + 1);
         known = to;
@@ -254,15 +265,15 @@ test("[RES-03] 10,000 random sequences: only the diagram's edges appear, each fo
         probesOut.clear();
       },
     });
-    const out: BreakerPass[] = [];
-    const probesOut = new Set<BreakerPass>();
-    const probesDone = new Set<BreakerPass>();
+    const out: Pass[] = [];
+    const probesOut = new Set<Pass>();
+    const probesDone = new Set<Pass>();
     for (let i = 0; i < 60; i++) {
       const action = pick(10);
       if (action < 4) {
         step = "enter";
         const before = one.state.kind;
-        const pass = one.tryEnter();
+        const pass = tryEnter(one, clock);
         assert.equal(before === "open" ? pass === undefined : true, true, replay);
         if (pass) out.push(pass);
         else assert.notEqual(before, "closed", replay);
@@ -272,7 +283,7 @@ test("[RES-03] 10,000 random sequences: only the diagram's edges appear, each fo
         }
         assert.ok(probesOut.size <= options.probes, replay);
       } else if (action < 8 && out.length > 0) {
-        const [pass] = out.splice(pick(out.length), 1) as [BreakerPass];
+        const [pass] = out.splice(pick(out.length), 1) as [Pass];
         step = ["succeeded", "failed", "failed", "abandoned"][pick(4)] as string;
         if (step === "abandoned")
           probesOut.delete(pass); // its place is free again, and another may pass
@@ -289,4 +300,69 @@ test("[RES-03] 10,000 random sequences: only the diagram's edges appear, each fo
   if (seeds.length > 1)
     for (const edge of ["closed→open", "open→half-open", "half-open→closed", "half-open→open"])
       assert.ok((reasons.get(edge) ?? 0) > 500, `${edge} was seen ${reasons.get(edge) ?? 0} times`);
+});
+
+test("a window of calls looks back so many calls, whatever the time", async () => {
+  const { clock, one } = setUp({ window: { calls: 8 }, minimumCalls: 8 });
+  calls(one, "ffffssss"); // the eighth is the first that is judged
+  assert.equal(kindOf(one), "open");
+
+  const { clock: slowly, one: other } = setUp({ window: { calls: 4 } });
+  for (const outcome of "fssfsssssf") {
+    await slowly.advance(60_000);
+    calls(other, outcome);
+  }
+  assert.equal(kindOf(other), "closed");
+  calls(other, "f");
+  assert.equal(kindOf(other), "open", "2 of the last 4");
+  void clock;
+});
+
+test("slow calls open it by a rate of their own", async () => {
+  const { clock, one } = setUp({ slowerThan: "100ms", slowRate: 0.75, failureRate: 1 });
+  const take = async (ms: number) => {
+    const pass = tryEnter(one, clock);
+    await clock.advance(ms);
+    pass?.succeeded();
+  };
+  for (const ms of [10, 200, 10, 200, 200, 200, 200]) await take(ms);
+  assert.equal(kindOf(one), "closed", "5 of 7");
+  await take(200);
+  assert.equal(kindOf(one), "open", "6 of 8");
+});
+
+test("one breaker for each key: what is unwell does not close the others", async () => {
+  const { clock, one, edges } = setUp({ per: "key", onChange: (from, to, key) => edges.push(`${key}: ${from}→${to}`) });
+  for (let i = 0; i < 4; i++) tryEnter(one, clock, { key: "a" })?.failed();
+  assert.deepEqual([one.stateOf("a").kind, one.stateOf("b").kind, one.state.kind], ["open", "closed", "closed"]);
+  assert.equal(tryEnter(one, clock, { key: "a" }), undefined);
+  assert.ok(tryEnter(one, clock, { key: "b" }));
+  assert.deepEqual(edges, ["a: closed→open"]);
+  await assert.rejects(
+    pipeline({ clock }, one)(() => 1, { key: "a" }),
+    (thrown: unknown) => Fault.is(thrown, "breaker.open") && thrown.details["key"] === "a",
+  );
+  for (let i = 0; i < 100_000; i++) tryEnter(one, clock, { key: `key ${i}` });
+});
+
+test("a person can hold it open or closed, let go, and reset it", async () => {
+  const { clock, one } = setUp();
+  one.hold("open");
+  assert.equal(tryEnter(one, clock), undefined);
+  await assert.rejects(
+    pipeline({ clock }, one)(() => 1),
+    (thrown: unknown) => Fault.is(thrown, "breaker.open") && thrown.message.includes("by hand"),
+  );
+  one.hold(undefined);
+  calls(one, "ffff");
+  assert.equal(kindOf(one), "open");
+  one.hold("closed");
+  tryEnter(one, clock)?.failed();
+  assert.deepEqual([kindOf(one), one.held], ["open", "closed"]);
+  one.hold(undefined);
+  assert.equal(tryEnter(one, clock), undefined);
+  one.reset();
+  assert.equal(kindOf(one), "closed");
+  calls(one, "fff");
+  assert.equal(kindOf(one), "closed", "what failed before is forgotten");
 });

@@ -1,20 +1,24 @@
 /**
- * A circuit breaker: when too many calls of late have failed, calls are declined at once instead of waiting for one more failure.
+ * A circuit breaker: when too many calls of late have failed or were slow, calls are declined at once instead of waiting for one more failure.
  *
  * States.
  * `closed`: calls pass and their outcomes are counted over a rolling window. Entered at first, and from `half-open` when every probe
- *   succeeded. Left for `open` when, after an outcome is counted, the window holds at least `minimumCalls` and at least the share `failureRate` of them failed.
+ *   succeeded. Left for `open` when, after an outcome is counted, the window holds at least `minimumCalls` and at least the share `failureRate` of them failed, or
+ *   `slowRate` of them were slower than `slowerThan`.
  * `open`: every call is declined. Entered from `closed` as above, and from `half-open` when a probe fails or does not answer in time. Left
- *   for `half-open` when `cooldownMs` is over.
- * `half-open`: exactly `probes` calls pass, the others are declined. Left for `closed` when all of them succeeded, for `open` at the first that failed. A probe
- *   that neither succeeded nor failed (its caller went away) gives its place back. A probe without an answer after `probeWithinMs` has failed.
+ *   for `half-open` when `cooldown` is over.
+ * `half-open`: exactly `probes` calls pass, the others are declined. Left for `closed` when all of them succeeded, for `open` at the first that failed or was slow. A
+ *   probe that neither succeeded nor failed (its caller went away) gives its place back. A probe without an answer after `probeWithin` has failed.
  *
- * There is no other edge. Outcomes of calls that passed in an earlier state are not counted: they tell of a time that is over.
- * There is no timer: the end of a cool-down is noticed by whoever looks next. Counting an outcome takes constant time, and a breaker's
- * memory does not grow. The state machine is one function of more than 60 lines.
+ * There is no other edge. Outcomes of calls that passed in an earlier state are not counted: they tell of a time that is over. `hold` makes a breaker answer as a
+ * person says, and leaves the states to go on below.
+ * There is no timer: the end of a cool-down is noticed by whoever looks next. Counting an outcome takes constant time, and a breaker's memory does not grow.
  */
-import type { Clock } from "../kernel/index.ts";
-import { Fault, integerWithin, numberWithin } from "../kernel/index.ts";
+import { durationMs, Fault, integerWithin, numberWithin, RecentMap, systemClock, type Clock, type Duration } from "../kernel/index.ts";
+import { declined, type Answer, type Caller, type Gate } from "./gate.ts";
+import { policyOf } from "./pipeline.ts";
+import type { Policy } from "./policy.ts";
+import { callWindow, timeWindow, type Window } from "./rolling-window.ts";
 
 /** Times are of the breaker's clock, monotonic. */
 export type BreakerState =
@@ -23,173 +27,217 @@ export type BreakerState =
   | { readonly kind: "half-open"; readonly sinceMs: number; readonly probing: number; readonly succeeded: number };
 
 export interface BreakerOptions {
-  readonly clock: Clock;
   /** What is behind it, for faults. */
   readonly name?: string;
   /** Opens when at least this share of the window's calls failed. Above 0, at most 1; default 0.5. */
   readonly failureRate?: number;
-  /** Never opens on fewer calls in the window than this. Default 20. */
+  /** A call that takes longer is slow. Default: none is. */
+  readonly slowerThan?: Duration;
+  /** Opens when at least this share of the window's calls were slow. Above 0, at most 1; default 0.5. */
+  readonly slowRate?: number;
+  /** Never opens on fewer calls in the window than this. Default 20, or all of a window of fewer calls. */
   readonly minimumCalls?: number;
-  /** How far back it looks, in tenths: between 90 % and 100 % of this. Default 10,000. */
-  readonly windowMs?: number;
-  /** How long it stays open. Default 5,000. */
-  readonly cooldownMs?: number;
+  /** How far back it looks: a duration (between 90 % and 100 % of it), or so many calls, 1 to 100,000. Default 10 s. */
+  readonly window?: Duration | { readonly calls: number };
+  /** How long it stays open. Default 5 s. */
+  readonly cooldown?: Duration;
   /** Calls that pass when the cool-down is over. Default 1. */
   readonly probes?: number;
-  /** A probe without an answer after this has failed. Default 30,000. */
-  readonly probeWithinMs?: number;
-  /** A success that took longer counts as a failure. Default: none does. */
-  readonly slowerThanMs?: number;
+  /** A probe without an answer after this has failed. Default 30 s. */
+  readonly probeWithin?: Duration;
+  /** `key`: one for each key of its calls (an endpoint, a shard), so that one that is unwell does not close the others. At most 1,000 keys, the latest. */
+  readonly per?: "key";
+  readonly clock?: Clock;
   /** Told of every change, after it. Must not throw. */
-  readonly onChange?: (from: BreakerState["kind"], to: BreakerState["kind"]) => void;
+  readonly onChange?: (from: BreakerState["kind"], to: BreakerState["kind"], key: string) => void;
 }
 
-/** One call that passed. It ends once; what is said after that is not heard. */
-export interface BreakerPass {
-  succeeded(): void;
-  failed(): void;
-  /** Ended without telling anything about the other side: the caller went away. */
-  abandoned(): void;
-}
-
-export interface Breaker {
+export interface Breaker extends Policy<"breaker.open"> {
   readonly name: string;
+  /** Of the breaker without a key. */
   readonly state: BreakerState;
-  /** `undefined`: declined. */
-  tryEnter(): BreakerPass | undefined;
-  /** As `tryEnter`; declining throws `breaker.open`, with `details.retryAfterMs`. */
-  enter(): BreakerPass;
+  stateOf(key: string): BreakerState;
+  /** From now on every call passes (`closed`) or none (`open`), whatever has been counted; `undefined`: by its states again. Of all keys. */
+  hold(as: "open" | "closed" | undefined): void;
+  readonly held: "open" | "closed" | undefined;
+  /** Forgets what it has counted, and is closed. That is an edge of its own, for people: `onChange` hears of it. */
+  reset(): void;
 }
 
-export function breaker(options: BreakerOptions): Breaker {
-  const { clock, name = "breaker", slowerThanMs = Infinity, onChange } = options;
-  const failureRate = numberWithin(options.failureRate ?? 0.5, "breaker.failureRate", { least: Number.MIN_VALUE, most: 1 });
-  const minimumCalls = integerWithin(options.minimumCalls ?? 20, "breaker.minimumCalls", { least: 1, most: 1_000_000 });
-  const windowMs = numberWithin(options.windowMs ?? 10_000, "breaker.windowMs", { least: 10, most: 86_400_000 });
-  const cooldownMs = numberWithin(options.cooldownMs ?? 5_000, "breaker.cooldownMs", { least: 0, most: 86_400_000 });
-  const probes = integerWithin(options.probes ?? 1, "breaker.probes", { least: 1, most: 1_000 });
-  const probeWithinMs = numberWithin(options.probeWithinMs ?? 30_000, "breaker.probeWithinMs", { least: 1, most: 86_400_000 });
+interface Rules {
+  readonly failureRate: number;
+  readonly slowRate: number;
+  readonly slowerThanMs: number;
+  readonly minimumCalls: number;
+  readonly cooldownMs: number;
+  readonly probes: number;
+  readonly probeWithinMs: number;
+  readonly window: () => Window;
+  readonly clock: Clock;
+  readonly onChange: BreakerOptions["onChange"];
+}
 
-  const window = rollingWindow(windowMs);
-  let state: BreakerState = { kind: "closed" };
-  /** Rises with every change of state; a pass of an earlier era is not heard. */
-  let era = 0;
-  /** When each probe that is out was let through, the oldest first. */
-  let probesOut: number[] = [];
+const keysMax = 1_000;
 
-  function change(to: BreakerState): void {
-    const from = state.kind;
-    state = to;
-    era++;
-    probesOut = [];
-    window.clear();
-    onChange?.(from, to.kind);
+/** Fault: `breaker.open`, with `details.retryAfterMs`. */
+export function breaker(options: BreakerOptions = {}): Breaker {
+  const rules = rulesOf(options);
+  const { name = "breaker", per, clock = systemClock } = options;
+  const only = new Circuit(rules, "");
+  const byKey = per === "key" ? new RecentMap<string, Circuit>(2 * keysMax) : undefined;
+  let held: "open" | "closed" | undefined;
+  const circuitOf = (key: string): Circuit => {
+    if (!byKey || key === "") return only;
+    let circuit = byKey.get(key);
+    if (!circuit) byKey.set(key, (circuit = new Circuit(rules, key)));
+    return circuit;
+  };
+  const gate: Gate<"breaker.open"> = {
+    refused: "breaker.open",
+    enter(caller, nowMs) {
+      if (held === "open") return declined;
+      const token = (byKey ? circuitOf(caller.key) : only).enter(caller, nowMs);
+      return token === declined && held === "closed" ? unheard : token;
+    },
+    answered: (caller, token, answer) => (byKey ? circuitOf(caller.key) : only).answered(caller, token, answer),
+    fault(caller, nowMs) {
+      const { state } = circuitOf(caller.key);
+      const whose = byKey && caller.key !== "" ? `${name} for ${caller.key}` : name;
+      // Half-open means that probes are out: how long they take is not known, so ask again after the least of waits.
+      const retryAfterMs = held !== "open" && state.kind === "open" ? Math.max(0, state.untilMs - nowMs) : 0;
+      const why =
+        held === "open"
+          ? "held open by hand"
+          : state.kind === "open"
+            ? `open: too many calls failed; probes pass in ${Math.ceil(retryAfterMs)} ms`
+            : "half-open: its probes are still out";
+      return Fault.create("breaker.open", `${whose} is ${why}`, "Come back later, do without the answer, or see why what is behind it fails.", {
+        details: { name, ...(byKey && { key: caller.key }), state: state.kind, retryAfterMs },
+      });
+    },
+  };
+  const policy = policyOf<"breaker.open">({ kind: "gate", name: "breaker", gate });
+  return Object.defineProperties(policy, {
+    name: { value: name },
+    state: { get: () => only.current(clock.monotonicMs()) },
+    held: { get: () => held },
+    stateOf: { value: (key: string) => circuitOf(key).current(clock.monotonicMs()) },
+    hold: { value: (as: "open" | "closed" | undefined) => void (held = as) },
+    reset: {
+      value: () => {
+        only.reset();
+        byKey?.clear();
+      },
+    },
+  }) as Breaker;
+}
+
+function rulesOf(options: BreakerOptions): Rules {
+  const { window = 10_000 } = options;
+  const calls = typeof window === "object" ? integerWithin(window.calls, "breaker.window.calls", { least: 1, most: 100_000 }) : undefined;
+  const windowMs = calls === undefined ? numberWithin(durationMs(window as Duration, "breaker.window"), "breaker.window", { least: 10, most: 86_400_000 }) : 0;
+  const cooldownMs = durationMs(options.cooldown ?? 5_000, "breaker.cooldown");
+  const probeWithinMs = numberWithin(durationMs(options.probeWithin ?? 30_000, "breaker.probeWithin"), "breaker.probeWithin", { least: 1, most: 86_400_000 });
+  return {
+    failureRate: numberWithin(options.failureRate ?? 0.5, "breaker.failureRate", { least: Number.MIN_VALUE, most: 1 }),
+    slowRate: numberWithin(options.slowRate ?? 0.5, "breaker.slowRate", { least: Number.MIN_VALUE, most: 1 }),
+    slowerThanMs: options.slowerThan === undefined ? Infinity : durationMs(options.slowerThan, "breaker.slowerThan"),
+    minimumCalls: integerWithin(options.minimumCalls ?? Math.min(20, calls ?? 20), "breaker.minimumCalls", { least: 1, most: calls ?? 1_000_000 }),
+    cooldownMs,
+    probes: integerWithin(options.probes ?? 1, "breaker.probes", { least: 1, most: 1_000 }),
+    probeWithinMs,
+    window: () => (calls === undefined ? timeWindow(windowMs) : callWindow(calls)),
+    clock: options.clock ?? systemClock,
+    onChange: options.onChange,
+  };
+}
+
+/** The token of a call whose outcome nobody counts. */
+const unheard = 0;
+
+class Circuit {
+  readonly #rules: Rules;
+  readonly #key: string;
+  readonly #window: Window;
+  state: BreakerState = { kind: "closed" };
+  /** Rises with every change of state, and is the token of those who pass: an outcome of an earlier era is not counted. */
+  #era = unheard + 1;
+  /** The probes that are out, the oldest first. */
+  #probesOut: { readonly caller: Caller; readonly sinceMs: number }[] = [];
+
+  constructor(rules: Rules, key: string) {
+    this.#rules = rules;
+    this.#key = key;
+    this.#window = rules.window();
   }
 
-  const open = (nowMs: number) => change({ kind: "open", sinceMs: nowMs, untilMs: nowMs + cooldownMs });
+  enter(caller: Caller, nowMs: number): number {
+    if (this.state.kind === "closed") return this.#era;
+    const now = this.current(nowMs);
+    if (now.kind === "open") return declined;
+    if (now.kind === "half-open") {
+      if (now.probing + now.succeeded === this.#rules.probes) return declined;
+      this.state = { ...now, probing: now.probing + 1 };
+      this.#probesOut.push({ caller, sinceMs: nowMs });
+    }
+    return this.#era;
+  }
+
+  answered(caller: Caller, token: number, answer: Answer): void {
+    const { slowerThanMs, clock } = this.#rules;
+    if (token !== this.#era) return;
+    if (this.state.kind === "closed") {
+      if (answer === "unknown") return;
+      // A good answer goes to the bucket of its beginning, so that no clock need be read for it.
+      const nowMs = answer === "well" && slowerThanMs === Infinity ? caller.startedMs : clock.monotonicMs();
+      this.#window.add(nowMs, answer === "unwell", nowMs - caller.startedMs > slowerThanMs);
+      if (this.#isTooMuch()) this.#open(clock.monotonicMs());
+      return;
+    }
+    const nowMs = clock.monotonicMs();
+    this.current(nowMs); // a probe that is late has failed, whatever it says now
+    if (token !== this.#era || this.state.kind !== "half-open") return;
+    this.#probesOut.splice(
+      this.#probesOut.findIndex((probe) => probe.caller === caller),
+      1,
+    );
+    const { probing, succeeded } = this.state;
+    if (answer === "unknown") this.state = { ...this.state, probing: probing - 1 };
+    else if (answer === "unwell" || nowMs - caller.startedMs > slowerThanMs) this.#open(nowMs);
+    else if (succeeded + 1 === this.#rules.probes) this.#change({ kind: "closed" });
+    else this.state = { ...this.state, probing: probing - 1, succeeded: succeeded + 1 };
+  }
 
   /** What the passing of time alone brings about. */
-  function current(nowMs: number): BreakerState {
-    if (state.kind === "open" && nowMs >= state.untilMs) change({ kind: "half-open", sinceMs: nowMs, probing: 0, succeeded: 0 });
-    else if (state.kind === "half-open" && probesOut.length > 0 && nowMs - (probesOut[0] as number) >= probeWithinMs) open(nowMs);
-    return state;
+  current(nowMs: number): BreakerState {
+    const { state } = this;
+    const oldest = this.#probesOut[0];
+    if (state.kind === "open" && nowMs >= state.untilMs) this.#change({ kind: "half-open", sinceMs: nowMs, probing: 0, succeeded: 0 });
+    else if (state.kind === "half-open" && oldest && nowMs - oldest.sinceMs >= this.#rules.probeWithinMs) this.#open(nowMs);
+    return this.state;
   }
 
-  function count(failed: boolean, nowMs: number): void {
-    if (state.kind === "closed") {
-      window.add(nowMs, failed);
-      if (window.calls >= minimumCalls && window.failures >= failureRate * window.calls) open(nowMs);
-    } else if (state.kind === "half-open") {
-      if (failed) open(nowMs);
-      else if (state.succeeded + 1 === probes) change({ kind: "closed" });
-      else state = { ...state, probing: state.probing - 1, succeeded: state.succeeded + 1 };
-    }
+  reset(): void {
+    if (this.state.kind === "closed") this.#window.clear();
+    else this.#change({ kind: "closed" });
   }
 
-  function pass(startMs: number): BreakerPass {
-    const startedIn = era;
-    let ended = false;
-    const end = (outcome: "succeeded" | "failed" | "abandoned") => {
-      if (ended) return;
-      ended = true;
-      const nowMs = clock.monotonicMs();
-      current(nowMs); // a probe that is late has failed, whatever it says now
-      if (startedIn !== era) return;
-      if (state.kind === "half-open") probesOut.splice(probesOut.indexOf(startMs), 1);
-      if (outcome !== "abandoned") count(outcome === "failed" || nowMs - startMs > slowerThanMs, nowMs);
-      else if (state.kind === "half-open") state = { ...state, probing: state.probing - 1 };
-    };
-    return { succeeded: () => end("succeeded"), failed: () => end("failed"), abandoned: () => end("abandoned") };
+  #isTooMuch(): boolean {
+    const { calls, failures, slow } = this.#window;
+    const { minimumCalls, failureRate, slowRate } = this.#rules;
+    return calls >= minimumCalls && (failures >= failureRate * calls || slow >= slowRate * calls);
   }
 
-  function tryEnter(): BreakerPass | undefined {
-    const nowMs = clock.monotonicMs();
-    const now = current(nowMs);
-    if (now.kind === "open") return undefined;
-    if (now.kind === "half-open") {
-      if (now.probing + now.succeeded === probes) return undefined;
-      state = { ...now, probing: now.probing + 1 };
-      probesOut.push(nowMs);
-    }
-    return pass(nowMs);
+  #open(nowMs: number): void {
+    this.#change({ kind: "open", sinceMs: nowMs, untilMs: nowMs + this.#rules.cooldownMs });
   }
 
-  return {
-    name,
-    get state() {
-      return current(clock.monotonicMs());
-    },
-    tryEnter,
-    enter() {
-      const entered = tryEnter();
-      if (entered) return entered;
-      // Half-open means that probes are out: how long they take is not known, so ask again after the least of waits.
-      const retryAfterMs = state.kind === "open" ? Math.max(0, state.untilMs - clock.monotonicMs()) : 0;
-      throw Fault.create(
-        "breaker.open",
-        `${name} is ${state.kind === "open" ? `open: too many calls failed; probes pass in ${Math.ceil(retryAfterMs)} ms` : "half-open: its probes are still out"}`,
-        "Come back later, do without the answer, or see why what is behind it fails.",
-        { details: { name, state: state.kind, retryAfterMs } },
-      );
-    },
-  };
-}
-
-/** Calls and failures of the last `windowMs`, in ten buckets; the sums are kept, so adding takes constant time. */
-function rollingWindow(windowMs: number): { add(nowMs: number, failed: boolean): void; clear(): void; readonly calls: number; readonly failures: number } {
-  const buckets = 10;
-  const bucketMs = windowMs / buckets;
-  const callsIn = new Float64Array(buckets);
-  const failuresIn = new Float64Array(buckets);
-  let newest = -1;
-  let calls = 0;
-  let failures = 0;
-  const drop = (slot: number) => {
-    calls -= callsIn[slot] as number;
-    failures -= failuresIn[slot] as number;
-    callsIn[slot] = failuresIn[slot] = 0;
-  };
-  return {
-    get calls() {
-      return calls;
-    },
-    get failures() {
-      return failures;
-    },
-    add(nowMs, failed) {
-      const bucket = Math.floor(nowMs / bucketMs);
-      for (let passed = Math.max(newest + 1, bucket - buckets + 1); passed <= bucket; passed++) drop(passed % buckets);
-      newest = Math.max(newest, bucket);
-      const slot = newest % buckets;
-      callsIn[slot] = (callsIn[slot] as number) + 1;
-      calls++;
-      if (failed) {
-        failuresIn[slot] = (failuresIn[slot] as number) + 1;
-        failures++;
-      }
-    },
-    clear() {
-      for (let slot = 0; slot < buckets; slot++) drop(slot);
-    },
-  };
+  #change(to: BreakerState): void {
+    const from = this.state.kind;
+    this.state = to;
+    this.#era++;
+    this.#probesOut = [];
+    this.#window.clear();
+    this.#rules.onChange?.(from, to.kind, this.#key);
+  }
 }

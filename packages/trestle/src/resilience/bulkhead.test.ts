@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Fault, seededRandom, virtualClock } from "../kernel/index.ts";
-import { bulkhead, declined, waits } from "./index.ts";
-import type { Bulkhead, BulkheadOptions, Caller } from "./index.ts";
+import { declined, waits, type Caller } from "./gate.ts";
+import { bulkhead, type Bulkhead, type BulkheadOptions } from "./index.ts";
+import { gateOf } from "./testing/passes.ts";
 
 interface Guest extends Caller {
   startedMs: number;
@@ -31,10 +32,10 @@ function setUp(options: Partial<BulkheadOptions> = {}) {
         running.push(guest);
       },
       declined(nowMs) {
-        guest.fault = one.fault(guest, nowMs);
+        guest.fault = gateOf(one).fault(guest, nowMs);
       },
     };
-    const token = one.enter(guest, clock.monotonicMs());
+    const token = gateOf(one).enter(guest, clock.monotonicMs());
     if (token === declined) guest.declined(clock.monotonicMs());
     else if (token !== waits) guest.admitted(token, clock.monotonicMs());
     return guest;
@@ -42,7 +43,7 @@ function setUp(options: Partial<BulkheadOptions> = {}) {
   const end = (guest: Guest | undefined = running[0]) => {
     assert.ok(guest && guest.token !== undefined);
     running.splice(running.indexOf(guest), 1);
-    one.ended(guest, guest.token);
+    gateOf(one).ended?.(guest, guest.token);
   };
   return { clock, one, come, end, running };
 }
@@ -64,7 +65,7 @@ test("a newcomer does not overtake those who wait, in the moment in which places
   const newcomer: Caller = { ...second, place: undefined };
   let answers: unknown[] = [];
   second.admitted = () => {
-    answers = [one.tryEnter(), one.enter(newcomer, 0)];
+    answers = [one.tryEnter(), gateOf(one).enter(newcomer, 0)];
   };
   one.resize(3);
   assert.deepEqual([answers, third.token, one.inFlight, one.waiting], [[undefined, waits], 0, 3, 1]);
@@ -123,7 +124,7 @@ test("[RES-05] a dependency that hangs holds its places until its calls have tru
   const { clock, one, come, end, running } = setUp({ running: 2, waiting: 1 });
   const [, , third] = [come(), come(), come({ untilMs: 100 })];
   await clock.advance(100);
-  one.leave(third, clock.monotonicMs());
+  gateOf(one).leave?.(third, clock.monotonicMs());
   assert.deepEqual([one.inFlight, one.waiting, one.counts.left], [2, 0, 1]);
   const fourth = come();
   end(running[0]);
@@ -138,7 +139,7 @@ test("operations that end at once, while a hundred thousand wait, are no deep re
     const guest = come();
     guest.admitted = (token) => {
       done++;
-      one.ended(guest, token);
+      gateOf(one).ended?.(guest, token);
     };
   }
   end(first);
@@ -151,7 +152,7 @@ test("a caller that comes again as soon as it is declined does no harm", () => {
   const stubborn = come();
   let again = 0;
   stubborn.declined = () => {
-    if (again++ < 3) one.enter(stubborn, 0);
+    if (again++ < 3) gateOf(one).enter(stubborn, 0);
   };
   come();
   come();

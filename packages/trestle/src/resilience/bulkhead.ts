@@ -7,6 +7,8 @@ import { Fault, integerWithin, numberWithin, systemClock, systemRandom } from ".
 import { declined, waits } from "./gate.ts";
 import type { Caller, Gate } from "./gate.ts";
 import type { Place } from "./line-order.ts";
+import { policyOf } from "./pipeline.ts";
+import type { Policy } from "./policy.ts";
 import { WaitingLine } from "./waiting-line.ts";
 import type { Order, Refusal } from "./waiting-line.ts";
 
@@ -39,7 +41,7 @@ export interface BulkheadCounts {
   readonly declined: Readonly<Record<Refusal, number>>;
 }
 
-export interface Bulkhead extends Gate<"bulkhead.full"> {
+export interface Bulkhead extends Policy<"bulkhead.full"> {
   readonly name: string;
   /** How many may run. */
   readonly running: number;
@@ -48,8 +50,6 @@ export interface Bulkhead extends Gate<"bulkhead.full"> {
   readonly waiting: number;
   /** Since it was made. */
   readonly counts: BulkheadCounts;
-  leave(caller: Caller, nowMs: number): void;
-  ended(caller: Caller, token: number): void;
   /** A place without waiting, for who does without a pipeline; call what is returned when the call has ended (twice is once). `undefined`: there is none, or others wait for it. */
   tryEnter(): (() => void) | undefined;
   /** Another number of places, from now on. Fewer than are in flight: nobody passes until that many have ended. */
@@ -60,11 +60,21 @@ export interface Bulkhead extends Gate<"bulkhead.full"> {
 const briefMs = 1;
 const retryAfterMsMax = 30_000;
 
+/** Faults: `bulkhead.full`, with `details.reason`, the numbers and `details.retryAfterMs`; `option.out-of-range`. */
 export function bulkhead(options: BulkheadOptions): Bulkhead {
-  return new LiveBulkhead(options);
+  const places = new Places(options);
+  return Object.defineProperties(policyOf<"bulkhead.full">({ kind: "gate", name: "bulkhead", gate: places }), {
+    name: { value: places.name },
+    running: { get: () => places.running },
+    inFlight: { get: () => places.inFlight },
+    waiting: { get: () => places.waiting },
+    counts: { get: () => places.counts },
+    tryEnter: { value: () => places.tryEnter() },
+    resize: { value: (running: number) => places.resize(running) },
+  }) as Bulkhead;
 }
 
-class LiveBulkhead implements Bulkhead {
+class Places implements Gate<"bulkhead.full"> {
   readonly refused = "bulkhead.full";
   readonly name: string;
   running: number;

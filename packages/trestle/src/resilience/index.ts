@@ -1,18 +1,23 @@
-/** Resilience: calls to what may fail, with a timeout, retries within a budget, a breaker and a bulkhead. */
+/** Resilience: policies around calls to what may fail, alone or composed into one pipeline. */
 export { backoffMs } from "./backoff.ts";
 export type { Backoff } from "./backoff.ts";
 export { breaker } from "./breaker.ts";
-export type { Breaker, BreakerOptions, BreakerPass, BreakerState } from "./breaker.ts";
-export { retryBudget } from "./budget.ts";
-export type { RetryBudget, RetryBudgetOptions } from "./budget.ts";
+export type { Breaker, BreakerOptions, BreakerState } from "./breaker.ts";
+export { budget } from "./budget.ts";
+export type { Budget, BudgetOptions } from "./budget.ts";
 export { bulkhead } from "./bulkhead.ts";
 export type { Bulkhead, BulkheadCounts, BulkheadOptions } from "./bulkhead.ts";
-export { callWith, retryAfterMs } from "./call.ts";
-export type { CallDecisions, CallPolicy, RetryOptions } from "./call.ts";
-export { declined, waits } from "./gate.ts";
-export type { Answer, Caller, Gate } from "./gate.ts";
-export { attemptWithin } from "./timeout.ts";
-export type { Attempt, AttemptBounds } from "./timeout.ts";
+export { deadline, timeout } from "./deadline.ts";
+export { failureOf, retryAfterMs } from "./failure.ts";
+export type { Failure, FailureKind } from "./failure.ts";
+export { fallback, lastGood } from "./fallback.ts";
+export type { LastGood } from "./fallback.ts";
+export { hedge } from "./hedge.ts";
+export type { HedgeOptions } from "./hedge.ts";
+export { pipeline } from "./pipeline.ts";
+export type { Attempt, Attempted, CallOptions, EndedAttempt, Operation, PipelineOptions, Policy } from "./policy.ts";
+export { retry } from "./retry.ts";
+export type { RetryOptions } from "./retry.ts";
 export type { Waiter } from "./line-order.ts";
 export type { DelayBounds } from "./standing-delay.ts";
 export { WaitingLine } from "./waiting-line.ts";

@@ -10,5 +10,5 @@ test("the example of the README of resilience runs", () => {
   const script = `${example.replace(/"(\.[^"]*\.ts)"/g, (_, path: string) => JSON.stringify(new URL(path, import.meta.url).href))}\nprocess.stdout.write(answer);`;
   const run = spawnSync(process.execPath, ["--input-type=module-typescript", "--eval", script], { encoding: "utf8", timeout: 20_000 });
   assert.equal(run.status, 0, run.stderr);
-  assert.equal(run.stdout, "answer 1 false");
+  assert.equal(run.stdout, "answer 1 false true");
 });

@@ -1,17 +1,15 @@
 import assert from "node:assert/strict";
-import { getEventListeners } from "node:events";
 import { test } from "node:test";
-import { Fault, seededRandom, virtualClock } from "../kernel/index.ts";
-import type { VirtualClock } from "../kernel/index.ts";
-import { backoffMs, callWith, retryBudget } from "./index.ts";
-import type { CallPolicy } from "./index.ts";
+import { Fault, inContext, emptyContext, seededRandom, virtualClock, type VirtualClock } from "../kernel/index.ts";
+import { backoffMs, budget, pipeline, retry, type Policy, type RetryOptions } from "./index.ts";
 
 const never = () => new Promise<never>(() => undefined);
-const always = { retryable: () => true };
+const down = () => {
+  throw new Error("down");
+};
 
-function setUp(policy: Partial<CallPolicy> = {}): { clock: VirtualClock; policy: CallPolicy } {
-  const clock = virtualClock();
-  return { clock, policy: { clock, random: seededRandom("retry"), ...policy } };
+function setUp(options: RetryOptions, clock: VirtualClock = virtualClock()): { clock: VirtualClock; retried: Policy<"retry.budget-spent"> } {
+  return { clock, retried: pipeline({ clock, random: seededRandom("retry") }, retry(options)) };
 }
 
 /** What a promise comes to while the clock advances. */
@@ -27,18 +25,14 @@ async function after<T>(clock: VirtualClock, promise: Promise<T>, byMs: number):
 test("[RES-04] with jitter off the waits are exactly 0, 1, 2, 4 and 8 s, and there is no sixth attempt", async () => {
   const at: number[] = [];
   const error = new Error("down");
-  const { clock, policy } = setUp({ retry: { attempts: 5, fromMs: 1_000, upToMs: 8_000, jitter: "none" } });
+  const { clock, retried } = setUp({ attempts: 5, from: "1s", upTo: "8s", jitter: "none" });
 
   const outcome = await after(
     clock,
-    callWith(
-      policy,
-      () => {
-        at.push(clock.monotonicMs());
-        throw error;
-      },
-      always,
-    ),
+    retried(() => {
+      at.push(clock.monotonicMs());
+      throw error;
+    }),
     60_000,
   );
   assert.equal(outcome, error);
@@ -48,7 +42,7 @@ test("[RES-04] with jitter off the waits are exactly 0, 1, 2, 4 and 8 s, and the
   );
 });
 
-test("a wait is never longer than upTo, and with full jitter anywhere below it", () => {
+test("a wait is never longer than upTo, with full jitter anywhere below it, and decorrelated between from and three times the one before", () => {
   const random = seededRandom("backoff");
   assert.deepEqual(
     [1, 2, 3, 4, 5, 6, 50].map((attempt) => backoffMs({ fromMs: 100, upToMs: 1_000, jitter: "none" }, attempt, random)),
@@ -58,59 +52,56 @@ test("a wait is never longer than upTo, and with full jitter anywhere below it",
   assert.ok(Math.min(...waits) < 5 && Math.max(...waits) > 395 && Math.max(...waits) < 400);
   const mean = waits.reduce((a, b) => a + b, 0) / waits.length;
   assert.ok(Math.abs(mean - 200) < 5, `mean ${mean}`);
+  for (let round = 0; round < 1_000; round++) {
+    let before = 0;
+    for (let attempt = 2; attempt < 9; attempt++) {
+      const wait = backoffMs({ fromMs: 100, upToMs: 5_000, jitter: "decorrelated" }, attempt, random, before);
+      assert.ok(wait >= 100 && wait <= Math.min(5_000, Math.max(100, before * 3)), `${wait} after ${before}`);
+      before = wait;
+    }
+  }
 });
 
-test("[RES-04] 1,000 clients that failed at one instant do not come back together, and without jitter they do", async () => {
-  const peakOverMean = async (jitter: "full" | "none") => {
-    const { clock, policy } = setUp({ random: seededRandom("herd"), retry: { attempts: 2, fromMs: 1_000, upToMs: 8_000, jitter } });
-    const buckets = new Array<number>(10).fill(0);
+for (const jitter of ["full", "decorrelated", "none"] as const)
+  test(`[RES-04] 1,000 clients that failed at one instant ${jitter === "none" ? "come back together without jitter" : `do not come back together (${jitter})`}`, async () => {
+    // The first decorrelated wait is `from` itself; the second spreads.
+    const attempts = jitter === "decorrelated" ? 3 : 2;
+    const { clock, retried } = setUp({ attempts, from: "1s", upTo: "8s", jitter });
+    const buckets = new Array<number>(40).fill(0);
     const clients = Array.from({ length: 1_000 }, () =>
-      callWith(
-        policy,
-        ({ attempt }) => {
-          const bucket = Math.min(9, Math.floor(clock.monotonicMs() / 100));
-          if (attempt === 2) buckets[bucket] = (buckets[bucket] as number) + 1;
-          throw new Error("down");
-        },
-        always,
-      ).catch(() => undefined),
+      retried(({ attempt }) => {
+        const bucket = Math.floor(clock.monotonicMs() / 100);
+        if (attempt === attempts) buckets[bucket] = (buckets[bucket] as number) + 1;
+        throw new Error("down");
+      }).catch(() => undefined),
     );
-    await clock.advance(1_001);
+    await clock.advance(4_001);
     await Promise.all(clients);
-    assert.equal(
-      buckets.reduce((a, b) => a + b, 0),
-      1_000,
-    );
-    return Math.max(...buckets) / 100;
-  };
-  assert.ok((await peakOverMean("full")) <= 2);
-  assert.ok((await peakOverMean("none")) >= 10);
-});
+    const used = buckets.filter((count) => count > 0).length;
+    const peakOverMean = Math.max(...buckets) / (1_000 / Math.max(10, used));
+    if (jitter === "none") assert.ok(peakOverMean >= 10, `${peakOverMean}`);
+    else assert.ok(peakOverMean <= 2, `${peakOverMean}`);
+  });
 
 test("[RES-04] in an outage of 60 s the retries stay within the budget, and without one they do not", async () => {
-  const retriesWith = async (share: number | undefined) => {
+  const retriesWith = async (share: `${number}%` | undefined) => {
     const clock = virtualClock();
-    const budget = share === undefined ? undefined : retryBudget({ clock, share, floorPerSecond: 1, burst: 10 });
-    const policy: CallPolicy = { clock, random: seededRandom("outage"), retry: { attempts: 4, fromMs: 100, upToMs: 1_000, ...(budget && { budget }) } };
+    const { retried } = setUp({ attempts: 4, from: 100, upTo: "1s", ...(share && { budget: budget({ clock, share, floor: "1/s", burst: 10 }) }) }, clock);
     let retries = 0;
     let spent = 0;
     for (let i = 0; i < 600; i++) {
       for (let j = 0; j < 5; j++)
-        void callWith(
-          policy,
-          ({ attempt }) => {
-            if (attempt > 1) retries++;
-            throw new Error("down");
-          },
-          always,
-        ).catch((thrown: unknown) => {
+        void retried(({ attempt }) => {
+          if (attempt > 1) retries++;
+          throw new Error("down");
+        }).catch((thrown: unknown) => {
           if (Fault.is(thrown, "retry.budget-spent")) spent++;
         });
       await clock.advance(100);
     }
     return { retries, spent };
   };
-  const bounded = await retriesWith(0.2);
+  const bounded = await retriesWith("20%");
   assert.ok(bounded.retries <= 10 + 0.2 * 3_000 + 60 && bounded.retries > 500, `${bounded.retries} retries`);
   assert.ok(bounded.spent > 2_000);
   assert.ok((await retriesWith(undefined)).retries > 8_000);
@@ -118,21 +109,16 @@ test("[RES-04] in an outage of 60 s the retries stay within the budget, and with
 
 test("a budget that is spent is a fault with the failure as its cause", async () => {
   const clock = virtualClock();
-  const budget = retryBudget({ clock, share: 0, floorPerSecond: 0, burst: 1 });
+  const { retried } = setUp({ attempts: 5, from: 1, budget: budget({ clock, share: "0%", floor: false, burst: 1 }) }, clock);
   const error = new Error("down");
-  const { policy } = setUp({ clock, retry: { attempts: 5, fromMs: 1, budget } });
   let attempts = 0;
 
   const outcome = await after(
     clock,
-    callWith(
-      policy,
-      () => {
-        attempts++;
-        throw error;
-      },
-      always,
-    ),
+    retried(() => {
+      attempts++;
+      throw error;
+    }),
     1_000,
   );
   assert.ok(Fault.is(outcome, "retry.budget-spent"));
@@ -141,57 +127,58 @@ test("a budget that is spent is a fault with the failure as its cause", async ()
 
 test("a budget fills by calls and by time, up to its burst, and ten tenths make one", async () => {
   const clock = virtualClock();
-  const budget = retryBudget({ clock, share: 0.1, floorPerSecond: 2, burst: 3 });
-  for (let i = 0; i < 3; i++) assert.equal(budget.tryWithdraw(), true);
-  assert.equal(budget.tryWithdraw(), false);
+  const one = budget({ clock, share: "10%", floor: "2/s", burst: 3 });
+  for (let i = 0; i < 3; i++) assert.equal(one.tryWithdraw(), true);
+  assert.equal(one.tryWithdraw(), false);
 
-  for (let i = 0; i < 10; i++) budget.deposit();
-  assert.deepEqual([budget.left, budget.tryWithdraw(), budget.tryWithdraw()], [1, true, false]);
+  for (let i = 0; i < 10; i++) one.deposit();
+  assert.deepEqual([one.left, one.tryWithdraw(), one.tryWithdraw()], [1, true, false]);
   await clock.advance(500);
-  assert.equal(budget.left, 1);
+  assert.equal(one.left, 1);
   await clock.advance(60_000);
-  for (let i = 0; i < 100; i++) budget.deposit();
-  assert.equal(budget.left, 3);
+  for (let i = 0; i < 100; i++) one.deposit();
+  assert.equal(one.left, 3);
 });
 
 test("[RES-04] what is not retryable is not tried again", async () => {
-  const { clock, policy } = setUp({ retry: { attempts: 5 } });
-  const error = new Error("bad request");
-  let attempts = 0;
-  assert.equal(
-    await after(
+  const attemptsOn = async (error: unknown, options: RetryOptions = {}, idempotent?: boolean) => {
+    const { clock, retried } = setUp({ attempts: 5, ...options });
+    let attempts = 0;
+    const outcome = await after(
       clock,
-      callWith(
-        policy,
+      retried(
         () => {
           attempts++;
           throw error;
         },
-        { retryable: () => false },
+        { idempotent },
       ),
       60_000,
-    ),
-    error,
-  );
-  assert.equal(attempts, 1);
+    );
+    assert.equal(outcome, error);
+    return attempts;
+  };
+  assert.equal(await attemptsOn(new Error("x"), { when: () => false }), 1);
+  assert.equal(await attemptsOn(Fault.create("external.refused", "m", "r")), 1, "a refusal is an answer");
+  assert.equal(await attemptsOn(Object.assign(new Error("x"), { status: 404 })), 1);
+  assert.equal(await attemptsOn(Object.assign(new Error("x"), { status: 500 })), 5);
+  assert.equal(await attemptsOn(Object.assign(new Error("x"), { status: 500 }), {}, false), 1, "it may have acted, and may not be repeated");
+  assert.equal(await attemptsOn(Object.assign(new TypeError("fetch failed"), { cause: { code: "ECONNRESET" } }), {}, false), 1);
+  assert.equal(await attemptsOn(Object.assign(new TypeError("fetch failed"), { cause: { code: "ECONNREFUSED" } }), {}, false), 5, "it never heard of it");
 });
 
 test("[RES-04] a failure that asks for a wait gets it, and one that asks for too much is not tried again", async () => {
   const at: number[] = [];
-  const { clock, policy } = setUp({ retry: { attempts: 3, fromMs: 10, upToMs: 100, retryAfterMsMax: 5_000 } });
+  const { clock, retried } = setUp({ attempts: 3, from: 10, upTo: 100, retryAfterMax: "5s" });
   const busy = (retryAfterMs: number) => Fault.create("external.refused", "429", "wait", { details: { retryAfterMs } });
   const asks = [3_000, 6_000];
 
   const outcome = await after(
     clock,
-    callWith(
-      policy,
-      () => {
-        at.push(clock.monotonicMs());
-        throw busy(asks[at.length - 1] as number);
-      },
-      always,
-    ),
+    retried(() => {
+      at.push(clock.monotonicMs());
+      throw busy(asks[at.length - 1] as number);
+    }),
     60_000,
   );
   assert.deepEqual(at, [0, 3_000]);
@@ -199,17 +186,16 @@ test("[RES-04] a failure that asks for a wait gets it, and one that asks for too
 });
 
 test("[RES-04] a wait that would go beyond the deadline is not begun: the failure is thrown at once", async () => {
-  const { clock, policy } = setUp({ retry: { attempts: 5, fromMs: 1_000, upToMs: 8_000, jitter: "none" } });
+  const { clock, retried } = setUp({ attempts: 5, from: "1s", upTo: "8s", jitter: "none" });
   const at: number[] = [];
   const error = new Error("down");
 
-  const outcome = callWith(
-    policy,
+  const outcome = retried(
     () => {
       at.push(clock.monotonicMs());
       throw error;
     },
-    { ...always, deadlineMs: 3_000 },
+    { deadlineMs: 3_000 },
   ).catch((thrown: unknown) => ({ thrown, atMs: clock.monotonicMs() }));
   await clock.advance(60_000);
   assert.deepEqual(at, [0, 1_000]);
@@ -217,40 +203,67 @@ test("[RES-04] a wait that would go beyond the deadline is not begun: the failur
 });
 
 test("[RES-04] an abort during the wait between two attempts returns at once", async () => {
-  const { clock, policy } = setUp({ retry: { attempts: 5, fromMs: 60_000, upToMs: 60_000, jitter: "none" } });
+  const { clock, retried } = setUp({ attempts: 5, from: "1m", upTo: "1m", jitter: "none" });
   const caller = new AbortController();
   const reason = new Error("gone");
-  const outcome = callWith(
-    policy,
-    () => {
-      throw new Error("down");
-    },
-    { ...always, signal: caller.signal },
-  );
+  const outcome = retried(down, { signal: caller.signal });
 
   await clock.advance(100);
   caller.abort(reason);
   await assert.rejects(outcome, reason);
   assert.equal(clock.monotonicMs(), 100);
-  assert.equal(getEventListeners(caller.signal, "abort").length, 0);
 });
 
 test("a caller whose signal says that time was over gets that, and takes nothing out of the budget", async () => {
   const clock = virtualClock();
-  const budget = retryBudget({ clock, floorPerSecond: 0, burst: 1 });
+  const one = budget({ clock, floor: false, burst: 1 });
   const caller = new AbortController();
   const reason = Fault.create("deadline.exceeded", "m", "r");
-  const { policy } = setUp({ clock, retry: { attempts: 3, budget } });
+  const { retried } = setUp({ attempts: 3, budget: one }, clock);
   await assert.rejects(
-    callWith(
-      policy,
+    retried(
       () => {
         caller.abort(reason);
         return never();
       },
-      { ...always, signal: caller.signal },
+      { signal: caller.signal },
     ),
     reason,
   );
-  assert.equal(budget.left, 1);
+  assert.equal(one.left, 1);
+});
+
+test("three layers that each try three times make three attempts within one context, and 7 outside of any", async () => {
+  const made = async (context: boolean) => {
+    const { clock, retried } = setUp({ attempts: 3, from: 1, upTo: 1 });
+    let attempts = 0;
+    const call = () =>
+      retried(() =>
+        retried(() =>
+          retried(() => {
+            attempts++;
+            throw new Error("down");
+          }),
+        ),
+      );
+    await after(clock, context ? inContext({ ...emptyContext, correlation: "request" }, call) : call(), 1_000);
+    return attempts;
+  };
+  assert.equal(await made(true), 3);
+  assert.equal(await made(false), 7, "a first attempt outside of any context says nothing of what may follow it");
+});
+
+test("options outside their range are faults that name them", () => {
+  for (const [name, make] of [
+    ["retry.attempts", () => retry({ attempts: 0 })],
+    ["retry.attempts", () => retry({ attempts: 1.5 })],
+    ["retry.attempts", () => retry({ attempts: Infinity })],
+    ["retry.from", () => retry({ from: -1 })],
+    ["retry.upTo", () => retry({ upTo: Number.NaN })],
+    ["retry.retryAfterMax", () => retry({ retryAfterMax: "never" as "1s" })],
+    ["budget.share", () => budget({ share: "-1%" as "1%" })],
+    ["budget.floor", () => budget({ floor: "0/s" })],
+    ["budget.burst", () => budget({ burst: Number.NaN })],
+  ] as const)
+    assert.throws(make, (thrown: unknown) => Fault.is(thrown) && /^(option|quantity)\./.test(thrown.code) && thrown.message.includes(name), name);
 });

@@ -6,10 +6,8 @@ import type { Server } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
-import { Fault, sleep, systemClock, systemRandom, timingWheel } from "../kernel/index.ts";
-import { breaker, callWith } from "./index.ts";
-
-const always = { retryable: () => true };
+import { Fault, sleep, systemClock, timingWheel } from "../kernel/index.ts";
+import { breaker, pipeline, timeout } from "./index.ts";
 
 async function listening(t: TestContext, server: Server): Promise<{ readonly url: string; readonly sockets: Set<Socket> }> {
   const sockets = new Set<Socket>();
@@ -58,11 +56,11 @@ for (const [name, clock] of [
         incoming.on("close", () => aborted++);
       }),
     );
-    const policy = { clock, random: systemRandom, timeoutMs: 200 };
+    const guarded = pipeline({ clock }, timeout("200ms"));
 
     const calls = Array.from({ length: 10 }, async () => {
       const startMs = systemClock.monotonicMs();
-      const outcome = await callWith(policy, ({ signal }) => statusOf(url, signal), always).catch((thrown: unknown) => thrown);
+      const outcome = await guarded(({ signal }) => statusOf(url, signal)).catch((thrown: unknown) => thrown);
       return { outcome, tookMs: systemClock.monotonicMs() - startMs };
     });
     for (const { outcome, tookMs } of await Promise.all(calls)) {
@@ -87,16 +85,13 @@ test("[RES-03] a dependency at 100 % errors is left alone, probed when the cool-
     }),
   );
   const edges: string[] = [];
-  const one = breaker({ clock: systemClock, minimumCalls: 10, cooldownMs: 300, probes: 2, onChange: (from, to) => edges.push(`${from}→${to}`) });
+  const one = breaker({ clock: systemClock, minimumCalls: 10, cooldown: "300ms", probes: 2, onChange: (from, to) => edges.push(`${from}→${to}`) });
+  const guarded = pipeline(timeout("5s"), one);
   const call = () =>
-    callWith(
-      { clock: systemClock, random: systemRandom, timeoutMs: 5_000, breaker: one },
-      async ({ signal }) => {
-        const status = await statusOf(url, signal);
-        if (status >= 500) throw new Error(String(status));
-      },
-      always,
-    ).then(
+    guarded(async ({ signal }) => {
+      const status = await statusOf(url, signal);
+      if (status >= 500) throw new Error(String(status));
+    }).then(
       () => "ok",
       (thrown: unknown) => (Fault.is(thrown, "breaker.open") ? "declined" : "failed"),
     );

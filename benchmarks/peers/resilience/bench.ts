@@ -1,0 +1,49 @@
+/**
+ * What it costs to have a deadline, retries, a breaker and a bulkhead around a call that succeeds: `npm run bench -- resilience`. One call after the other, of
+ * a function that is async and answers at once, so that nothing else is measured.
+ *
+ *   bare, bare-context   the function awaited, outside of any context, and in one of its own, as a frame that carries deadlines would run it
+ *   clock                bare, and one look at the clock: what a time limit needs at least, and takes 20 to 90 ns by machine
+ *   trestle, -context    `pipeline(deadline, retry with a budget, breaker, bulkhead)`, whose caller is answered in time whether or not the function listens
+ *   cockatiel            `wrap(retry, circuitBreaker, bulkhead, timeout)`, aggressive time-out, which is what ours does; -cooperative: its default
+ *   opossum              `fire()` with a time-out and a capacity; it has no retry
+ *   *-fails              one call of 100 fails, after 20,000 that succeeded within the window: what a failure costs the others
+ */
+import { runBenchmark, type VariantSpec } from "../../harness/benchmark.ts";
+
+const variant = (name: string, loads: readonly number[] = [1]): VariantSpec => ({
+  name,
+  module: new URL("./call.ts", import.meta.url),
+  loads,
+  env: { CASE: name },
+});
+
+await runBenchmark({
+  subject: "resilience",
+  loads: [1],
+  seconds: 3,
+  variants: [
+    "bare",
+    "bare-context",
+    "clock",
+    "trestle",
+    "trestle-context",
+    "cockatiel",
+    "cockatiel-cooperative",
+    "opossum",
+    "trestle-fails",
+    "opossum-fails",
+  ].map((name) => variant(name)),
+  ratios: [
+    { over: "trestle", under: "cockatiel", load: 1, atLeast: 10 },
+    { over: "trestle", under: "cockatiel-cooperative", load: 1, atLeast: 10 },
+    { over: "trestle", under: "opossum", load: 1 },
+    { over: "trestle-fails", under: "trestle", load: 1 },
+    { over: "opossum-fails", under: "opossum", load: 1 },
+  ],
+  differences: [
+    { over: "trestle", under: "bare", load: 1, atMostNs: 200 },
+    { over: "trestle", under: "clock", load: 1 },
+    { over: "trestle-context", under: "bare-context", load: 1, atMostNs: 500 },
+  ],
+});

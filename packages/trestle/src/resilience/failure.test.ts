@@ -1,0 +1,43 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { deadlineExceeded, Fault } from "../kernel/index.ts";
+import { failureOf } from "./index.ts";
+
+const coded = (code: string) => Object.assign(new Error("x"), { code });
+const status = (code: number) => Object.assign(new Error("x"), { status: code });
+
+test("[RES-01] every failure is of one kind, and says whether the other side may have acted", () => {
+  for (const [thrown, kind, mayHaveActed] of [
+    [coded("ECONNREFUSED"), "crash", false],
+    [new TypeError("fetch failed", { cause: coded("ENOTFOUND") }), "crash", false],
+    [new TypeError("fetch failed", { cause: coded("UND_ERR_SOCKET") }), "crash", true],
+    [coded("ECONNRESET"), "crash", true],
+    [status(502), "crash", true],
+    [deadlineExceeded(5, "attempt"), "omission", true],
+    [new DOMException("x", "TimeoutError"), "omission", true],
+    [coded("UND_ERR_CONNECT_TIMEOUT"), "omission", false],
+    [status(504), "omission", true],
+    [status(429), "timing", false],
+    [status(503), "timing", false],
+    [Fault.create("breaker.open", "m", "r"), "timing", false],
+    [Fault.create("external.refused", "m", "r", { details: { retryAfterMs: 10 } }), "timing", false],
+    [coded("53300"), "timing", false],
+    [status(500), "response", true],
+    [new SyntaxError("Unexpected token"), "response", true],
+    [Fault.create("external.answer-invalid", "m", "r"), "response", true],
+    [Fault.create("response.contradicts", "m", "r"), "byzantine", true],
+    [status(404), "refusal", false],
+    [Fault.create("external.refused", "m", "r"), "refusal", false],
+    [Fault.create("option.out-of-range", "m", "r"), "refusal", false],
+    [new Error("who knows"), "response", true],
+    [undefined, "response", true],
+    ["a string", "response", true],
+  ] as const)
+    assert.deepEqual(failureOf(thrown), { kind, mayHaveActed }, String(thrown));
+});
+
+test("causes are followed, also round in a circle", () => {
+  const circle: Error & { cause?: unknown } = new Error("a");
+  circle.cause = new Error("b", { cause: circle });
+  assert.equal(failureOf(circle).kind, "response");
+});

@@ -1,0 +1,80 @@
+/**
+ * What a failure of a call means: the five kinds of failures, and whether the other side may have acted.
+ *
+ *   crash      the other side is not there, or went away: refused, reset, unreachable          → another one, or wait until it is back
+ *   omission   it did not answer in time                                                       → again, elsewhere, or without it
+ *   timing     it is there, and too busy or too slow: 429, 503, overloaded, a limit, a breaker → come back later, ask less
+ *   response   it answered what nobody can use: 500, a body that does not parse                → refuse it; perhaps again
+ *   byzantine  it contradicts itself or its like                                               → ask a third, tell a person
+ *   refusal    it answered, and the answer is no: nothing is wrong with it
+ *
+ * `mayHaveActed`: whether the other side may have done what was asked. Only a failure that shows that it never heard of it says no.
+ * Source of the kinds: F. Cristian, "Understanding Fault-Tolerant Distributed Systems" (CACM 1991).
+ */
+import { Fault } from "../kernel/index.ts";
+
+export type FailureKind = "crash" | "omission" | "timing" | "response" | "byzantine" | "refusal";
+
+export interface Failure {
+  readonly kind: FailureKind;
+  readonly mayHaveActed: boolean;
+}
+
+const failure = (kind: FailureKind, mayHaveActed: boolean): Failure => ({ kind, mayHaveActed });
+const neverReached = failure("crash", false);
+const wentAway = failure("crash", true);
+const noAnswer = failure("omission", true);
+const notEvenAsked = failure("omission", false);
+const tooBusy = failure("timing", false);
+const unusable = failure("response", true);
+const contradicts = failure("byzantine", true);
+const refusal = failure("refusal", false);
+
+/** Codes of Node's, undici's and `pg`'s errors, and of our faults. */
+const byCode: ReadonlyMap<string, Failure> = new Map<string, Failure>([
+  ...["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH", "EHOSTDOWN", "external.unreachable"].map(
+    (code) => [code, neverReached] as const,
+  ),
+  ...["ECONNRESET", "EPIPE", "ECONNABORTED", "UND_ERR_SOCKET", "57P01", "57P02"].map((code) => [code, wentAway] as const),
+  ...["ETIMEDOUT", "UND_ERR_HEADERS_TIMEOUT", "UND_ERR_BODY_TIMEOUT", "deadline.exceeded", "external.outcome-unknown"].map((code) => [code, noAnswer] as const),
+  ["UND_ERR_CONNECT_TIMEOUT", notEvenAsked],
+  ...["breaker.open", "bulkhead.full", "limiter.exceeded", "store.overloaded", "queue.full", "53300", "57P03"].map((code) => [code, tooBusy] as const),
+  ...["external.answer-invalid", "HPE_INVALID_CONSTANT", "UND_ERR_RES_CONTENT_LENGTH_MISMATCH"].map((code) => [code, unusable] as const),
+  ["response.contradicts", contradicts],
+  ["external.refused", refusal],
+]);
+
+/** What this failure means. An error that says nothing about itself is a `response`, and the other side may have acted. */
+export function failureOf(thrown: unknown): Failure {
+  for (let error = thrown, depth = 0; typeof error === "object" && error !== null && depth < 5; error = (error as { cause?: unknown }).cause, depth++) {
+    if (retryAfterMs(error) > 0) return tooBusy;
+    const { code, status, statusCode, name } = error as {
+      readonly code?: unknown;
+      readonly status?: unknown;
+      readonly statusCode?: unknown;
+      readonly name?: unknown;
+    };
+    const known = typeof code === "string" ? byCode.get(code) : undefined;
+    if (known) return known;
+    if (typeof code === "string" && Fault.is(error) && /^(option|quantity)\./.test(code)) return refusal;
+    const answered = typeof status === "number" ? status : statusCode;
+    if (typeof answered === "number") return ofStatus(answered);
+    if (name === "TimeoutError") return noAnswer;
+    if (name === "SyntaxError") return unusable;
+  }
+  return unusable;
+}
+
+function ofStatus(status: number): Failure {
+  if (status === 408 || status === 504) return noAnswer;
+  if (status === 425 || status === 429 || status === 503) return tooBusy;
+  if (status === 502) return wentAway;
+  return status >= 500 ? unusable : refusal;
+}
+
+/** What a failure asks for: `details.retryAfterMs` of a fault, or `retryAfterMs` of any other error. 0 when it asks for nothing. */
+export function retryAfterMs(error: unknown): number {
+  if (typeof error !== "object" || error === null) return 0;
+  const asked = Fault.is(error) ? error.details["retryAfterMs"] : (error as { readonly retryAfterMs?: unknown }).retryAfterMs;
+  return typeof asked === "number" && asked > 0 ? asked : 0;
+}

@@ -1,0 +1,117 @@
+/**
+ * Hedging: when an answer takes longer than it mostly does, the question is asked once more, of somebody else, and the first answer wins. Worth it for
+ * questions, whose repetition does no harm, and within a budget: hedges of an overloaded service overload it more.
+ * Sources: J. Dean and L. Barroso, "The Tail at Scale" (CACM 2013); Finagle's BackupRequestFilter (a live percentile as the delay, a budget without a floor).
+ */
+import { durationMs, Fault, followSignal, integerWithin, type Clock, type Duration } from "../kernel/index.ts";
+import { budget, type Budget } from "./budget.ts";
+import { Latencies } from "./latencies.ts";
+import { policyOf } from "./pipeline.ts";
+import type { CallOptions, Policy, Runner } from "./policy.ts";
+
+export interface HedgeOptions {
+  /** How long a try has before the next one starts: a duration, or a percentile of the latest answers (none is sent before there are 20 of those). */
+  readonly after: Duration | "p50" | "p90" | "p95" | "p99";
+  /** All tries, the first included. 2 to 5; default 2. */
+  readonly tries?: number;
+  /** Default: of its own, 10 % of the calls and no floor. Share it with the retries of the same destination. */
+  readonly budget?: Budget;
+}
+
+interface HedgeRule {
+  readonly after: number | { readonly quantile: number };
+  readonly tries: number;
+  readonly budget: Budget | undefined;
+}
+
+/** Which try of a hedge this is, for its operation: not an option for callers. */
+interface HedgedCall extends CallOptions {
+  readonly hedge: number;
+}
+
+/** Fault: none of its own. When every try fails the first failure is thrown. A call with `idempotent: false` is never hedged. */
+export function hedge({ after, tries = 2, budget: shared }: HedgeOptions): Policy {
+  const quantile = typeof after === "string" ? /^p(50|90|95|99)$/.exec(after)?.[1] : undefined;
+  const rule: HedgeRule = {
+    after: quantile ? { quantile: Number(quantile) / 100 } : durationMs(after as Duration, "hedge.after"),
+    tries: integerWithin(tries, "hedge.tries", { least: 2, most: 5 }),
+    budget: shared,
+  };
+  return policyOf({ kind: "hedge", around: (inner, clock) => hedged(rule, inner, clock) });
+}
+
+const enoughToKnow = 20;
+const latest = 500;
+const leastMs = 1;
+
+/** What runs `inner` once, and again while it takes long. */
+function hedged(rule: HedgeRule, inner: Runner, clock: Clock): Runner {
+  const latencies = new Latencies(latest);
+  const allowance = rule.budget ?? budget({ share: "10%", floor: false, burst: 5, clock });
+  const delayMs = (): number | undefined => {
+    if (typeof rule.after === "number") return rule.after;
+    const ms = latencies.count < enoughToKnow ? undefined : latencies.quantileMs(rule.after.quantile);
+    return ms === undefined ? undefined : Math.max(leastMs, ms);
+  };
+  return (operation, how = {}) => {
+    if (!rule.budget) allowance.deposit(); // a shared one hears of the call from the retry
+    if (how.idempotent === false) return inner(operation, how);
+    return new Promise((resolve, reject) => {
+      const tries: AbortController[] = [];
+      let running = 0;
+      let over = false;
+      let firstError: { readonly error: unknown } | undefined;
+      /** Try `by` is the answer; the others hear why they are not. */
+      const decided = (by: number, reason: unknown) => {
+        over = true;
+        timer?.cancel();
+        followed?.release();
+        for (const [i, controller] of tries.entries()) if (i !== by) controller.abort(reason);
+      };
+      const launch = () => {
+        const n = tries.length;
+        const controller = new AbortController();
+        tries.push(controller);
+        running++;
+        const startedMs = clock.monotonicMs();
+        const call: HedgedCall = { ...how, signal: controller.signal, hedge: n };
+        inner(operation, call).then(
+          (value) => {
+            latencies.add(clock.monotonicMs() - startedMs);
+            if (over) return;
+            decided(n, tries.length > 1 ? lost() : undefined);
+            resolve(value);
+          },
+          (error: unknown) => {
+            running--;
+            if (over) return;
+            firstError ??= { error };
+            if (running > 0) return; // another may still answer
+            decided(n, error);
+            reject(firstError.error as Error);
+          },
+        );
+        arm();
+      };
+      let timer: { cancel(): void } | undefined;
+      const arm = () => {
+        const ms = tries.length < rule.tries ? delayMs() : undefined;
+        timer = ms === undefined ? undefined : clock.after(ms, () => void (!over && allowance.tryWithdraw() && launch()));
+      };
+      const followed = how.signal
+        ? followSignal(how.signal, {
+            aborted(reason) {
+              if (over) return;
+              decided(-1, reason);
+              reject(reason as Error);
+            },
+          })
+        : undefined;
+      launch();
+    });
+  };
+}
+
+function lost(): Fault {
+  return Fault.create("hedge.lost", "another try of this hedge was answered first", "Nothing to do: stop the work when its signal aborts.");
+}

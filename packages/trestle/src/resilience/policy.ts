@@ -1,0 +1,88 @@
+/**
+ * Policies: functions around an operation. Each can be called by itself and be put into a pipeline; what a pipeline reads is its layer.
+ */
+import type { Clock, Fault, Random } from "../kernel/index.ts";
+import type { Backoff } from "./backoff.ts";
+import type { Budget } from "./budget.ts";
+import type { Gate } from "./gate.ts";
+
+/** One attempt, as the operation sees it. */
+export interface Attempt {
+  /** 1 for the first. */
+  readonly attempt: number;
+  /** Aborts when the attempt's time is over, with `deadline.exceeded`, or with the caller's reason when the caller goes away. Made when somebody asks for it. */
+  readonly signal: AbortSignal;
+  /** What is left of the attempt's time: what to tell the other side. `Infinity` without a bound. */
+  readonly remainingMs: number;
+  /** 0, or which one of the additional tries of a hedge this is: ask somebody else than the ones before. */
+  readonly hedge: number;
+}
+
+export type Operation<T> = (attempt: Attempt) => T | Promise<T>;
+
+/** What one call says of itself. */
+export interface CallOptions {
+  /** The caller's; default that of the context. */
+  readonly signal?: AbortSignal | undefined;
+  /** A moment of the clock's monotonic time; the context's holds too. */
+  readonly deadlineMs?: number | undefined;
+  /** Whose breaker, whose turn: a tenant, an endpoint. Default: the context's tenant. */
+  readonly key?: string | undefined;
+  /** Default: the context's. */
+  readonly priority?: "high" | "normal" | "low" | undefined;
+  /** Its weight for what shares by weight. Default 1. */
+  readonly cost?: number | undefined;
+  /** `false`: repeating it may do harm, so it is only repeated after failures that say that nothing was done. Default `true`. */
+  readonly idempotent?: boolean | undefined;
+}
+
+/** `refused`: the code of the fault that the call would have thrown. */
+export type Attempted<T, Declines extends string> =
+  { readonly ok: true; readonly value: T } | { readonly ok: false; readonly refused: Declines; readonly fault: Fault<Declines> };
+
+export interface Policy<Declines extends string = never> {
+  /** Runs it. Declining throws a fault with one of the policy's codes. */
+  <T>(operation: Operation<T>, call?: CallOptions): Promise<T>;
+  /** Runs it, with declining as a value; what the operation itself throws is thrown. */
+  attempt<T>(operation: Operation<T>, call?: CallOptions): Promise<Attempted<T, Declines>>;
+  /** What is wrong with the order of its parts, in words. */
+  readonly warnings: readonly string[];
+}
+
+export type Runner = <T>(operation: Operation<T>, how?: CallOptions) => Promise<T>;
+
+export interface RetryRule extends Backoff {
+  readonly attempts: number;
+  readonly budget: Budget | undefined;
+  readonly retryAfterMsMax: number;
+  readonly when: (thrown: unknown) => boolean;
+}
+
+/** What a policy is to a pipeline. */
+export type Layer =
+  | { readonly kind: "deadline" | "timeout"; readonly ms: number }
+  | { readonly kind: "retry"; readonly rule: RetryRule }
+  | { readonly kind: "hedge"; around(inner: Runner, clock: Clock): Runner }
+  | { readonly kind: "gate"; readonly name: string; readonly gate: Gate };
+
+export const layersOf: unique symbol = Symbol("trestle.policy.layers");
+
+/** Told of every attempt that is over for its caller. */
+export interface EndedAttempt {
+  readonly attempt: number;
+  readonly durationMs: number;
+  readonly outcome: "succeeded" | "failed" | "timed-out" | "abandoned" | "declined";
+  readonly error: unknown;
+}
+
+export interface PipelineOptions {
+  /** What is behind it, for faults and metrics. */
+  readonly name?: string;
+  /** Default: the system's. */
+  readonly clock?: Clock;
+  readonly random?: Random;
+  /** Whether a failure speaks against the other side, for breakers and limits. Default: whatever `failureOf` does not call a refusal. An answer such as "card declined" does not. */
+  readonly unwell?: (thrown: unknown) => boolean;
+  /** Must not throw. */
+  readonly onAttempt?: (ended: EndedAttempt) => void;
+}
