@@ -32,6 +32,20 @@ test("every invocation is counted by component, operation and end, with its dura
   assert.deepEqual([duration.count, Math.round(duration.sum * 1_000)], [9, 2_087]);
 });
 
+test("what limits decide is counted by route, limit and decision, and so are the keys for which there was no room", () => {
+  const { observer, value } = observed();
+
+  for (let i = 0; i < 3; i++) observer.limited?.("shop", "placeOrder", "caller", "admitted", i === 0 ? 1 : 0);
+  observer.limited?.("shop", "placeOrder", "caller", "refused", 1);
+
+  const count = (decision: string) => value("trestle_limit_decisions_total", { component: "shop", operation: "placeOrder", limit: "caller", decision });
+  const forgotten = value("trestle_limit_keys_forgotten_total", { component: "shop", limit: "caller" });
+  assert.deepEqual(
+    [count("admitted"), count("refused"), forgotten].map((sample) => sample?.kind === "counter" && sample.value),
+    [3, 1, 2],
+  );
+});
+
 test("the worst number of attempts is kept beside the distribution", () => {
   const { observer, value } = observed();
 

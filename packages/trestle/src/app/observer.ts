@@ -6,6 +6,8 @@
  * `trestle_invocation_duration_seconds{component,operation}`, `trestle_attempts_per_commit{component}`,
  * `trestle_attempts_per_commit_max{component}`, `trestle_edge_used_total{from,to}`, `trestle_edge_duration_seconds{from,to}`.
  *
+ * Of limits: `trestle_limit_decisions_total{component,operation,limit,decision}`, `trestle_limit_keys_forgotten_total{component,limit}`.
+ *
  * Bounded: 500 operations of a component and 5,000 edges; what comes after is counted under `(other)`.
  */
 import type { Observer, Span } from "../component/index.ts";
@@ -59,11 +61,15 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
   const startedMs = clock.monotonicMs();
   const components = new Map<string, ComponentSeries>();
   const edges = new Map<string, Map<string, EdgeSeries>>();
+  /** As many as limits are declared, times decisions. */
+  const limited = new Map<string, Counter>();
   let edgeCount = 0;
   metrics.describe("trestle_invocations_total", "Invocations of handlers, by how they ended.");
   metrics.describe("trestle_invocation_duration_seconds", "From the start of an invocation to the end of its commit.");
   metrics.describe("trestle_attempts_per_commit", "Runs of the handler that one invocation took; conflicts re-run it.");
   metrics.describe("trestle_attempts_per_commit_max", "The most runs one invocation took since the node started.");
+  metrics.describe("trestle_limit_decisions_total", "What limits decided about requests.");
+  metrics.describe("trestle_limit_keys_forgotten_total", "Keys that lost their place in a limit's full table: so many found their whole limit there again.");
   metrics.describe("trestle_edge_used_total", "Invocations of one component that reached for another.");
   metrics.describe("trestle_edge_duration_seconds", "Calls of one component that waited for another.");
 
@@ -129,6 +135,13 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
       series.calls ??= { duration: metrics.histogram("trestle_edge_duration_seconds", { from, to }), window: new TrafficWindow() };
       series.calls.duration.record(durationMs / 1_000);
       series.calls.window.record(clock.monotonicMs(), end, durationMs);
+    },
+    limited(component, operation, limit, decision, forgotten) {
+      const key = `${component} ${operation} ${limit} ${decision}`;
+      let counter = limited.get(key);
+      if (!counter) limited.set(key, (counter = metrics.counter("trestle_limit_decisions_total", { component, operation, limit, decision })));
+      counter.add();
+      if (forgotten > 0) metrics.counter("trestle_limit_keys_forgotten_total", { component, limit }).add(forgotten);
     },
     span: (name, attributes, parent): Span | undefined => spans.start(name, attributes, parent),
     observed() {

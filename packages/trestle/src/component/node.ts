@@ -61,6 +61,8 @@ export interface Observer {
   used(from: string, to: string): void;
   /** Something of `to` that a handler of `from` waited for has ended: a call to the outside or to a service. */
   called?(from: string, to: string, end: "ok" | "refused" | "fault", durationMs: number): void;
+  /** A limit has decided about a request. `forgotten`: keys that lost their place in its table to this one. */
+  limited?(component: string, operation: string, limit: string, decision: "admitted" | "refused" | "would-refuse", forgotten: number): void;
   /** Opens a span as a child of `parent` (a traceparent), or of the current context's; `end` closes it. `undefined` when nobody collects spans. */
   span(name: string, attributes: Readonly<Record<string, string | number>>, parent?: string): Span | undefined;
 }

@@ -1,7 +1,20 @@
 /** What limits are given, checked: options once, keys, costs and times at each call. */
 import { Fault, integerWithin, numberWithin, ratePerSecond, type Clock, type Rate } from "../kernel/index.ts";
 
-export function perSecondOf(rate: Rate, option: string): number {
+/** What a bucket is made of, checked. `of` names it in faults. */
+export function bucketRule(
+  options: { readonly rate: Rate; readonly burst?: number | undefined; readonly keys?: number | undefined },
+  of: string,
+): { readonly perSecond: number; readonly burst: number; readonly keys: number } {
+  const perSecond = perSecondOf(options.rate, `${of}: rate`);
+  return {
+    perSecond,
+    burst: options.burst === undefined ? Math.max(1, Math.ceil(perSecond)) : numberWithin(options.burst, `${of}: burst`, { least: 1, most: 1e9 }),
+    keys: keysOf(options.keys ?? 100_000, `${of}: keys`),
+  };
+}
+
+function perSecondOf(rate: Rate, option: string): number {
   return numberWithin(ratePerSecond(rate, option), `${option}, a second,`, { least: 1e-9, most: 1e9 });
 }
 
@@ -10,8 +23,8 @@ export function keysOf(keys: number, option: string): number {
   return integerWithin(keys, option, { least: 1, most: 2 ** 24 });
 }
 
-export function assertCost(cost: number, limit: number): void {
-  if (!(typeof cost === "number" && cost >= 1e-6 && cost <= limit)) numberWithin(cost, "a limit's cost", { least: 1e-6, most: limit });
+export function assertCost(cost: number, limit: number, option = "a limit's cost"): void {
+  if (!(typeof cost === "number" && cost >= 1e-6 && cost <= limit)) numberWithin(cost, option, { least: 1e-6, most: limit });
 }
 
 export function assertWholeCost(cost: number, limit: number): void {

@@ -1,4 +1,5 @@
 /** Limits: how often, per key. */
+export { assertCost, bucketRule } from "./checks.ts";
 export { rateLimit } from "./rate-limit.ts";
 export type { Decision, RateLimit, RateLimitOptions } from "./rate-limit.ts";
 export { slidingCounter } from "./sliding-counter.ts";

@@ -6,7 +6,7 @@
  * zeros, which has passed too. Two buckets of four places each belong to a key, one by either half of its hash (two choices: Azar, Broder, Karlin and
  * Upfal, "Balanced Allocations", 1994), so a key is found or missed after eight places at the most, whatever keys others choose.
  *
- * When all eight are taken: (1) one of them moves to its other bucket, if there is room (one step of cuckoo hashing); (2) the table doubles, up to its
+ * When all eight are taken: (1) one of them moves to its other bucket, if there is room (cuckoo hashing, cut off after a step or two); (2) the table doubles, up to its
  * cap; each later call moves two of the old buckets, so no call waits for all of them; (3) at the cap, the one that means least
  * (`weightOf`) is forgotten for the newcomer, and counted in `forgotten`. Nobody is refused for lack of room, and nobody is admitted without being counted.
  */
@@ -17,6 +17,7 @@ const perBucket = 4;
 /** Of the places at the cap, what the declared keys take: all of them find room, nine of ten in the first bucket, for 32 B each if the law keeps one number. */
 const loadMax = 0.5;
 const bucketsLeast = 64;
+const newcomersWithoutSearch = 64;
 
 /** What is lost when a key is forgotten. Asked only when there is no room. */
 export type Weight = (floats: Float64Array, place: number, now: number) => number;
@@ -53,6 +54,7 @@ export class KeyTable {
   #hashes: Int32Array;
   #buckets: number;
   #old: Outgrown | undefined;
+  #untilNextSearch = 0;
 
   constructor(options: KeyTableOptions) {
     this.#hash = new KeyedHash(options.random);
@@ -155,26 +157,39 @@ export class KeyTable {
       const free = this.#free(first, second, now);
       if (free >= 0) return free;
     }
-    const stepped = this.#stepAside(first, now);
-    const place = stepped >= 0 ? stepped : this.#stepAside(second, now);
-    if (place >= 0) return place;
     if (this.#buckets < this.#bucketsMax) {
+      const place = this.#stepAside(first, second, now, 1);
+      if (place >= 0) return place;
       this.#old = { floats: this.floats, hashes: this.#hashes, buckets: this.#buckets, moved: 0 };
       this.#buckets = Math.min(this.#bucketsMax, 2 * this.#buckets);
       this.floats = placesFor(this.#buckets * perBucket * this.#stride);
       this.#hashes = hashesOf(this.floats);
       return this.#bucketAt(first);
     }
+    // In a table that is full of keys in use, looking for two steps with each newcomer would cost microseconds and find nothing.
+    if (this.#untilNextSearch > 0) this.#untilNextSearch--;
+    else {
+      const place = this.#stepAside(first, second, now, 2);
+      if (place >= 0) return place;
+      this.#untilNextSearch = newcomersWithoutSearch;
+    }
     return this.#forgetLeast(first, second, now);
   }
 
-  /** Makes one of a bucket's keys go to its other bucket; the place it leaves, or -1. */
-  #stepAside(half: number, now: number): number {
-    const bucket = this.#bucketAt(half);
+  /** Makes a key of one of two buckets go to its other bucket, from which, with two steps, another one may go to its own; the place it leaves, or -1. */
+  #stepAside(first: number, second: number, now: number, steps: 1 | 2): number {
+    const place = this.#leaveBucket(this.#bucketAt(first), now, steps);
+    return place >= 0 ? place : this.#leaveBucket(this.#bucketAt(second), now, steps);
+  }
+
+  #leaveBucket(bucket: number, now: number, steps: number): number {
     for (let at = bucket; at < bucket + perBucket * this.#stride; at += this.#stride) {
       const [first, second] = [this.#hashes[2 * at] as number, this.#hashes[2 * at + 1] as number];
       const other = this.#bucketAt(first) === bucket ? this.#bucketAt(second) : this.#bucketAt(first);
-      const free = this.#freeIn(other, now);
+      if (other === bucket) continue;
+      let free = this.#freeIn(other, now);
+      // The second step cannot come back to this bucket: nothing is free in it.
+      if (free < 0 && steps > 1) free = this.#leaveBucket(other, now, steps - 1);
       if (free < 0) continue;
       this.floats.copyWithin(free, at, at + this.#stride);
       this.floats.fill(0, at, at + this.#stride);
@@ -226,7 +241,7 @@ export class KeyTable {
     if ((floats[from + 1] as number) <= now) return -1;
     const [first, second] = [hashes[2 * from] as number, hashes[2 * from + 1] as number];
     let to = this.#free(first, second, now);
-    if (to < 0) to = this.#stepAside(first, now);
+    if (to < 0) to = this.#stepAside(first, second, now, 2);
     if (to < 0) to = this.#forgetLeast(first, second, now);
     // As integers: a half of a hash read as a float may be a NaN, of which there are many, and come out as another one.
     for (let nth = 0; nth < 2 * this.#stride; nth++) this.#hashes[2 * to + nth] = hashes[2 * from + nth] as number;

@@ -9,8 +9,8 @@
  * ahead. A bucket that is full again is as good as none, so what is past is free room. Moments are counted in tokens (milliseconds times rate): a whole cost is
  * then added without rounding, whatever the rate, and no error adds up over a key's life.
  */
-import { numberWithin, systemClock, systemRandom, type Clock, type Random, type Rate } from "../kernel/index.ts";
-import { assertCost, assertKey, keysOf, Moments, perSecondOf } from "./checks.ts";
+import { systemClock, systemRandom, type Clock, type Random, type Rate } from "../kernel/index.ts";
+import { assertCost, assertKey, bucketRule, Moments } from "./checks.ts";
 import { KeyTable } from "./key-table.ts";
 
 export interface RateLimitOptions {
@@ -23,6 +23,8 @@ export interface RateLimitOptions {
   readonly clock?: Clock;
   /** Where the secret of its table comes from. */
   readonly random?: Random;
+  /** What faults call it; default `rateLimit`. */
+  readonly name?: string;
 }
 
 /** What a limit of any law can do. Nothing of it is asynchronous, and `take` allocates nothing. */
@@ -78,17 +80,17 @@ class TokenBucket implements RateLimit {
   readonly #moments: Moments;
   readonly #table: KeyTable;
 
-  constructor({ rate, burst, keys = 100_000, clock = systemClock, random = systemRandom }: RateLimitOptions) {
-    const perSecond = perSecondOf(rate, "rateLimit: rate");
-    this.limit = burst === undefined ? Math.max(1, Math.ceil(perSecond)) : numberWithin(burst, "rateLimit: burst", { least: 1, most: 1e9 });
+  constructor(options: RateLimitOptions) {
+    const { perSecond, burst, keys } = bucketRule(options, options.name ?? "rateLimit");
+    this.limit = burst;
     this.#perMs = perSecond / 1_000;
     this.windowMs = this.limit / this.#perMs;
-    this.#moments = new Moments(clock);
+    this.#moments = new Moments(options.clock ?? systemClock);
     this.#table = new KeyTable({
-      keys: keysOf(keys, "rateLimit: keys"),
+      keys,
       numbersMore: 0,
       weightOf: (floats, place, now) => (floats[place + 1] as number) - now,
-      random,
+      random: options.random ?? systemRandom,
     });
   }
 

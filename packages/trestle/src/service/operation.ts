@@ -16,7 +16,7 @@ import {
   type Uses,
 } from "../component/index.ts";
 import { durationMs, Fault } from "../kernel/index.ts";
-import { limitRule, type LimitRule } from "./limit.ts";
+import { limitRules, type LimitRule } from "./limit.ts";
 import { headersOf, isReply, type ReplyHeaders } from "./reply.ts";
 import type { AnyHandler, Incoming, Method, RouteDeclaration } from "./route.ts";
 
@@ -37,7 +37,8 @@ export interface Operation {
   readonly returns: Schema | undefined;
   readonly refuses: Readonly<Record<string, number>>;
   readonly idempotent: { readonly keepForMs: number; readonly whenInFlight: "conflict" | "wait" } | undefined;
-  readonly limit: LimitRule | undefined;
+  /** Those of the service, which its operations share, then its own. */
+  readonly limits: readonly LimitRule[];
   readonly timeoutMs: number;
   readonly maxBodyBytes: number;
   readonly streams: boolean;
@@ -53,7 +54,7 @@ export function operationOf(
   service: string,
   name: string,
   route: RouteDeclaration,
-  from: { readonly uses: Uses | undefined; readonly timeoutMs: number | undefined; readonly maxBodyBytes: number },
+  from: { readonly uses: Uses | undefined; readonly timeoutMs: number | undefined; readonly maxBodyBytes: number; readonly limits: readonly LimitRule[] },
 ): Operation {
   const { method, path, spec, streams } = route;
   const title = `${service}.${name}`;
@@ -96,7 +97,7 @@ export function operationOf(
     uses: uses ?? from.uses,
     idempotent:
       idempotent === false ? undefined : { keepForMs, whenInFlight: (typeof idempotent === "object" ? idempotent.whenInFlight : undefined) ?? "conflict" },
-    limit: limit && limitRule(limit, `${title}: limit`),
+    limits: [...from.limits, ...limitRules(limit, `${title}: limit`, "route")],
     timeoutMs: timeout !== undefined ? durationMs(timeout, `${title}: timeout`) : streams ? streamMsDefault : (from.timeoutMs ?? timeoutMsDefault),
     maxBodyBytes: from.maxBodyBytes,
   };

@@ -111,7 +111,8 @@ interface RouteSpec<Path extends string, P extends Schema, Q extends Schema, T e
   readonly returns?: T;
   /** Every refusal this operation may answer, with its HTTP status. */
   readonly refuses?: C;
-  readonly limit?: Limit;
+  /** Several: all must admit, and a refusal takes nothing from the others. */
+  readonly limit?: Limit | readonly Limit[];
 }
 export interface QuerySpec<Path extends string, P extends Schema, Q extends Schema, T extends Schema, C extends Refusals, U extends Uses> extends RouteSpec<
   Path,
@@ -268,7 +269,7 @@ export interface AnySpec extends Annotations {
   readonly body?: Schema;
   readonly returns?: Schema;
   readonly refuses?: Refusals;
-  readonly limit?: Limit;
+  readonly limit?: Limit | readonly Limit[];
   readonly idempotent?: Idempotent;
   readonly consistent?: boolean;
 }

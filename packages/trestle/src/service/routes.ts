@@ -12,7 +12,7 @@ import { Fault, incomingTrace, withContext } from "../kernel/index.ts";
 import { assertJsonType, parseJson, parseQuery, readText } from "./body.ts";
 import { parseIdempotencyKey, scopeOf } from "./idempotency-key.ts";
 import { invoke, type Question, type Served } from "./invoke.ts";
-import { limitExceeded, limitHeaders } from "./limit.ts";
+import { limitHeaders, takeFromLimits } from "./limit.ts";
 import type { Operation, Raw } from "./operation.ts";
 import { faultResponse, statusOf } from "./problem.ts";
 import { responseOf, type Respond } from "./reply-wire.ts";
@@ -240,16 +240,12 @@ async function bodyOf(operation: Operation, request: ArrivedRequest): Promise<{ 
   return nothing;
 }
 
-function takeFromLimit(served: Served, { address, tenant, principal }: Peer): Record<string, string> | undefined {
-  const buckets = served.state.buckets(served.operation);
-  if (!buckets) return undefined;
-  const { rule } = buckets;
-  const from = `address ${address ?? "unknown"}`;
-  const key =
-    rule.per === "everyone" ? "" : rule.per === "tenant" ? (tenant ?? "") : rule.per === "caller" && principal ? `${principal.kind} ${principal.id}` : from;
-  const taken = buckets.take(key);
-  if (!taken.admitted) throw limitExceeded(served.operation.title, rule, taken);
-  return limitHeaders(rule, taken);
+function takeFromLimit({ component, operation, state, node }: Served, peer: Peer): Record<string, string> | undefined {
+  if (operation.limits.length === 0) return undefined;
+  const taken = takeFromLimits(state.limits(operation), peer, operation.title, ({ rule }, decision, forgotten) =>
+    node.observer.limited?.(component.name, operation.name, rule.name, decision, forgotten),
+  );
+  return limitHeaders(taken, peer);
 }
 
 /** RFC 9110, 12.5.1, as far as one type is concerned. */

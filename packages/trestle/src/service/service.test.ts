@@ -408,7 +408,7 @@ test("[RES-08] a limit admits its burst at once and its rate after that, per cal
   }
   const refused = await ask(node, "POST", "/hit");
   assert.equal(refused.headers.get("retry-after"), "1");
-  assert.equal(refused.headers.get("ratelimit-policy"), '"everyone";q=3;w=2');
+  assert.equal(refused.headers.get("ratelimit-policy"), '"everyone";q=3;w=2;qu="requests"');
   assert.equal((await problem(refused))["code"], "request.limit-exceeded");
   await clock.advance(500);
   assert.equal((await ask(node, "POST", "/hit")).status, 200);

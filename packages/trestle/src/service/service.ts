@@ -21,7 +21,7 @@ import { durationMs, Fault, sizeBytes, type Bytes } from "../kernel/index.ts";
 import { dispatcherOf } from "../messaging/index.ts";
 import { bindClient, openClient } from "./client.ts";
 import { Completions } from "./completion.ts";
-import type { Limit } from "./limit.ts";
+import { limitRules, type Limit } from "./limit.ts";
 import type { ServiceInterior } from "./interior.ts";
 import { operationOf, type Operation } from "./operation.ts";
 import { RouteDeclaration, type AnyHandler, type Client, type Contract, type OpenIfContract, type OperationOf, type Route } from "./route.ts";
@@ -38,6 +38,7 @@ export function service<const Name extends string, U extends Uses = {}, R extend
     uses,
     timeoutMs: timeout === undefined ? undefined : durationMs(timeout, `service "${name}": timeout`),
     maxBodyBytes: sizeBytes(maxBody ?? maxBodyDefault, `service "${name}": maxBody`),
+    limits: limitRules(limit, `service "${name}": limit`, "service"),
   };
   const table = new Map<string, Operation>();
   const reached: Record<string, Uses[string]> = { ...uses };
@@ -49,7 +50,7 @@ export function service<const Name extends string, U extends Uses = {}, R extend
         `operation ${JSON.stringify(operation)} of service "${name}" is not a route`,
         "Make it with get, post, put, patch, del or sse.",
       );
-    table.set(operation, operationOf(name, operation, limit && !route.spec.limit ? route.with({ limit }) : route, from));
+    table.set(operation, operationOf(name, operation, route, from));
     for (const [used, component] of Object.entries(route.spec.uses ?? {})) reached[`${operation}.${used}`] = component;
   }
   const contracts = routes.filter(([, route]) => (route as RouteDeclaration).handler === undefined);
@@ -110,8 +111,8 @@ export function service<const Name extends string, U extends Uses = {}, R extend
 }
 
 export interface ServiceSpec<U extends Uses> extends WorkSpec<U> {
-  /** For every route that declares none of its own; each route has its own buckets. */
-  readonly limit?: Limit;
+  /** For all routes together, beside what each declares of its own: a request passes when all of them admit it. */
+  readonly limit?: Limit | readonly Limit[];
   /** The longest body a route accepts; default 1MB. */
   readonly maxBody?: Bytes;
 }

@@ -1,7 +1,7 @@
 /** What a service keeps on one node: what is running, by key, and the buckets of its limits. Gone with the node. */
 import type { Component, NodeServices } from "../component/index.ts";
 import { PassingMap } from "../kernel/index.ts";
-import { TokenBuckets } from "./limit.ts";
+import { KeptLimit, type LimitRule } from "./limit.ts";
 import type { Operation } from "./operation.ts";
 
 /** A key that is being worked on here. */
@@ -34,7 +34,8 @@ export class ServiceState {
   readonly running = new PassingMap<string, RunningKey>();
   /** Open streams. They end with the node's draining, so nobody waits for them. */
   streams = 0;
-  readonly #buckets = new Map<Operation, TokenBuckets>();
+  readonly #limits = new Map<Operation, readonly KeptLimit[]>();
+  readonly #kept = new Map<LimitRule, KeptLimit>();
   readonly #node: NodeServices;
   #inFlight = 0;
   #quiet: (() => void)[] = [];
@@ -76,10 +77,15 @@ export class ServiceState {
     running.end();
   }
 
-  buckets(operation: Operation): TokenBuckets | undefined {
-    if (!operation.limit) return undefined;
-    let buckets = this.#buckets.get(operation);
-    if (!buckets) this.#buckets.set(operation, (buckets = new TokenBuckets(operation.limit, this.#node.clock)));
-    return buckets;
+  limits(operation: Operation): readonly KeptLimit[] {
+    let limits = this.#limits.get(operation);
+    if (!limits) this.#limits.set(operation, (limits = operation.limits.map((rule) => this.#keptOf(rule))));
+    return limits;
+  }
+
+  #keptOf(rule: LimitRule): KeptLimit {
+    let kept = this.#kept.get(rule);
+    if (!kept) this.#kept.set(rule, (kept = new KeptLimit(rule, this.#node)));
+    return kept;
   }
 }
