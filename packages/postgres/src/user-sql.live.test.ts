@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { faultProxy } from "@trestle/testing";
-import { Fault } from "trestle/kernel";
+import { Fault, systemClock, withContext } from "trestle/kernel";
 import { rowsDigest, type SqlValue, type Statement, type Store } from "trestle/store";
 import { commitOf, fixture, newId, put } from "./testing/fixture.ts";
 
@@ -231,6 +231,28 @@ test("[F19] a statement that fails while its transaction is being given up is to
 
   await assert.rejects(thrown, (error) => error === no);
   assert.ok(Fault.is(await under, "sql.failed"), String(await under));
+});
+
+test("[RES-02] a statement is ended by the server when its caller's time is over, and nothing of it stays", { skip }, async () => {
+  const store = await postgres.open();
+  const watcher = await postgres.session(store.schema);
+  const name = await tableIn(store, "a integer");
+  const within = (ms: number, work: () => Promise<unknown>) => withContext({ deadlineMs: systemClock.monotonicMs() + ms }, work);
+  const insertSlowly = sql(`insert into ${name} select 1 from pg_sleep(20)`);
+
+  for (const late of [
+    () => store.read.rows(sql("select 1 from pg_sleep(20)")),
+    () => store.commit(commitOf([{ kind: "sql", statement: insertSlowly }])),
+    () => store.transaction(async (connection) => ({ result: await connection.execute(insertSlowly) }), 10_000),
+  ]) {
+    const fromMs = systemClock.monotonicMs();
+    await assert.rejects(within(300, late), rejectsWith("deadline.exceeded"));
+    assert.ok(systemClock.monotonicMs() - fromMs < 5_000);
+    while ((await watcher.query("select from pg_stat_activity where wait_event = 'PgSleep'")).rowCount !== 0) await sleep(5);
+    await assert.rejects(within(0, late), rejectsWith("deadline.exceeded"));
+  }
+
+  assert.deepEqual(await store.read.rows(sql(`select a from ${name}`)), []);
 });
 
 for (const away of [false, true]) {

@@ -11,7 +11,7 @@
  */
 import { createHash } from "node:crypto";
 import type pg from "pg";
-import { Fault, type Clock, type Ids } from "trestle/kernel";
+import { deadlineExceeded, Fault, remainingMs, type Clock, type Ids } from "trestle/kernel";
 import {
   checkCommit,
   rowsDigest,
@@ -61,6 +61,13 @@ export function userSql(options: UserSqlOptions): UserSql {
   const { schema, pool, barrier, clock, nowMs } = options;
   const statementMsMax = Math.ceil(options.answerWithinMs * 0.8);
 
+  /** For as long a statement may run: the server ends it when its caller's time is over, and nobody waits for it any more. */
+  const statementMsLeft = (): number => {
+    const leftMs = remainingMs(clock);
+    if (leftMs <= 0) throw deadlineExceeded(0, "statement");
+    return Math.ceil(Math.min(statementMsMax, leftMs));
+  };
+
   /** Begins, and has the user's tables when it answers. */
   const begin = (session: Session, aloneMs: number, statementMs: number) =>
     session.script(
@@ -99,14 +106,14 @@ export function userSql(options: UserSqlOptions): UserSql {
   async function commit(commit: Commit, inDoubt: boolean): Promise<CommitOutcome> {
     const decided = await pool.use(async (session) => {
       try {
-        await begin(session, leftAloneMs, statementMsMax);
+        await begin(session, leftAloneMs, statementMsLeft());
         const refused = await statements(session, commit);
         if (!refused) return { written: true, outcome: (await end(session, commit, inDoubt)).outcome };
         await session.script("rollback");
         return { written: false, outcome: refused };
       } catch (error) {
         await undo(session);
-        const fault = sqlFault(error, "COMMIT");
+        const fault = lateFault(error) ?? sqlFault(error, "COMMIT");
         if (Fault.is(fault, "sql.failed") || Fault.is(fault, "sql.denied")) return { written: false, outcome: statementRefused(fault) };
         throw fault ?? error;
       }
@@ -115,6 +122,13 @@ export function userSql(options: UserSqlOptions): UserSql {
     // A commit that was applied before may fail at its own rows. While an earlier sending may still be on its way the refusal is written down.
     const outcome = inDoubt ? await options.resolve(commit.id) : await known(commit.id);
     return outcome?.ok ? outcome : decided.outcome;
+  }
+
+  /** The server ended a statement because its caller's time was over: what its time-out was set for. */
+  function lateFault(error: unknown): Fault | undefined {
+    // The server's clock may be a little ahead of ours.
+    if (!wasRolledBack(error) || error.code !== "57014" || remainingMs(clock) > 50) return undefined;
+    return deadlineExceeded(0, "statement", error);
   }
 
   async function known(id: CommitId): Promise<CommitOutcome | undefined> {
@@ -142,8 +156,8 @@ export function userSql(options: UserSqlOptions): UserSql {
       }
       return undefined;
     } catch (error) {
-      const fault = sqlFault(error, text);
-      if (!fault || Fault.is(fault, "store.overloaded")) throw fault ?? error;
+      const fault = lateFault(error) ?? sqlFault(error, text);
+      if (!fault || Fault.is(fault, "store.overloaded") || Fault.is(fault, "deadline.exceeded")) throw fault ?? error;
       return statementRefused(fault);
     }
   }
@@ -151,7 +165,7 @@ export function userSql(options: UserSqlOptions): UserSql {
   async function rows(statement: Statement): Promise<Rows> {
     return pool.use(async (session) => {
       try {
-        await session.script(`begin isolation level read committed read only; set local statement_timeout = ${statementMsMax}`);
+        await session.script(`begin isolation level read committed read only; set local statement_timeout = ${statementMsLeft()}`);
         const { rows: found } = await run(session, statement);
         const [ended] = await session.script(`select * from "${schema}".end_user_read_v1(); commit`);
         const last = ended?.rows[0] as unknown as { readonly epoch: number; readonly newest: string; readonly life: string | null };
@@ -164,17 +178,19 @@ export function userSql(options: UserSqlOptions): UserSql {
             cause: error,
             details: { text: statement.text },
           });
-        throw sqlFault(error, statement.text) ?? lost(error);
+        throw lateFault(error) ?? sqlFault(error, statement.text) ?? lost(error);
       }
     });
   }
 
   async function transaction<T>(
     work: (connection: SqlConnection) => Promise<{ readonly result: T; readonly commit?: Commit }>,
-    withinMs = defaultTransactionMs,
+    atMostMs = defaultTransactionMs,
   ): Promise<T> {
-    if (!(withinMs > 0))
-      throw Fault.create("option.out-of-range", `transaction.withinMs must be above 0, got ${withinMs}`, "Set transaction.withinMs within the range.");
+    if (!(atMostMs > 0))
+      throw Fault.create("option.out-of-range", `transaction.withinMs must be above 0, got ${atMostMs}`, "Set transaction.withinMs within the range.");
+    const withinMs = Math.min(atMostMs, remainingMs(clock));
+    if (withinMs <= 0) throw deadlineExceeded(0, "transaction");
     return pool.use(async (session) => {
       await begin(session, withinMs + 1_000, withinMs).catch(async (error: unknown) => {
         await undo(session);
@@ -185,7 +201,7 @@ export function userSql(options: UserSqlOptions): UserSql {
       const expired = new Promise<never>((_, refuse) => (expire = refuse));
       const timer = clock.after(withinMs, () => {
         ended = true;
-        expire(overran(withinMs));
+        expire(withinMs < atMostMs ? deadlineExceeded(withinMs, "transaction") : overran(withinMs));
         session.destroy(); // the server rolls back at once, whatever the callback is doing
       });
       let turn: Promise<unknown> = Promise.resolve();

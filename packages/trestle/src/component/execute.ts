@@ -29,6 +29,8 @@ export interface Work<T> {
   readonly principal?: Principal | undefined;
   /** 1 for the first. */
   readonly attempt?: number;
+  /** Default: that of the surrounding context. */
+  readonly priority?: AmbientContext["priority"] | undefined;
   readonly traceparent?: string | undefined;
   /** Of what set it off. Default: that of the surrounding context, else its own id. */
   readonly correlation?: string | undefined;
@@ -89,7 +91,7 @@ export async function execute<T>(work: Work<T>): Promise<Ended<T>> {
     deadlineMs: scope.deadlineMs,
     signal: undefined,
     tenant: work.tenant,
-    priority: around.priority,
+    priority: work.priority ?? around.priority,
     attempt: work.attempt ?? 1,
     repeated: around.repeated,
     traceparent: span?.traceparent ?? work.traceparent ?? around.traceparent,

@@ -198,7 +198,8 @@ export class Side {
 
   #attempts(operation: string, run: (wires: Wire) => Promise<unknown>, key: string, signal: AbortSignal | undefined): Promise<unknown> {
     const who = `external "${this.#rules.name}", ${operation}`;
-    const attempt = (made: Attempt) => run(wire({ who, url: () => this.#url(), auth: this.#auth, key, signal: made.signal, remainingMs: made.remainingMs }));
+    const attempt = (made: Attempt) =>
+      run(wire({ who, url: () => this.#url(), auth: this.#auth, key, signal: made.signal, remainingMs: made.remainingMs, attempt: made.attempt }));
     return this.#guarded(attempt, signal ? { signal } : {});
   }
 

@@ -6,12 +6,6 @@
  */
 import { Fault } from "../kernel/index.ts";
 
-/** What is left of the caller's time, in milliseconds, to whom it may concern. */
-export const deadlineHeader = "trestle-deadline-ms";
-
-/** Of what set this call off: the same over every process it reaches. */
-export const correlationHeader = "trestle-correlation-id";
-
 export interface Exchange {
   readonly method: string;
   readonly url: string;

@@ -1,6 +1,6 @@
 /** How an operation talks: JSON over HTTP against the external's `url`. */
-import { currentContext, Fault } from "../kernel/index.ts";
-import { deadlineHeader, exchange, jsonOf } from "./transport.ts";
+import { contextHeaders, currentContext, Fault } from "../kernel/index.ts";
+import { exchange, jsonOf } from "./transport.ts";
 
 export interface Wire {
   /** Stable over retries and crashes. Sent as `Idempotency-Key` with everything but `get` and `find`. */
@@ -25,12 +25,13 @@ export interface WireOptions {
   readonly key: string;
   readonly signal: AbortSignal;
   readonly remainingMs: number;
+  /** 1 for the first. */
+  readonly attempt: number;
 }
 
 export function wire(options: WireOptions): Wire {
-  const { who, url, auth, key, signal, remainingMs } = options;
+  const { who, url, auth, key, signal, remainingMs, attempt } = options;
   const ask = async (method: string, path: string, body?: unknown): Promise<unknown> => {
-    const { traceparent, tracestate } = currentContext();
     const token = auth?.();
     const asked = {
       method,
@@ -41,9 +42,7 @@ export function wire(options: WireOptions): Wire {
         ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
         ...(method === "GET" ? {} : { "idempotency-key": key }),
         ...(body === undefined ? {} : { "content-type": "application/json" }),
-        ...(Number.isFinite(remainingMs) ? { [deadlineHeader]: String(Math.floor(remainingMs)) } : {}),
-        ...(traceparent === undefined ? {} : { traceparent }),
-        ...(tracestate === undefined ? {} : { tracestate }),
+        ...contextHeaders(currentContext(), { remainingMs, attempt }),
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     };

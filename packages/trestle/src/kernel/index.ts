@@ -8,6 +8,7 @@ export { sleep, systemClock, virtualClock, whenSettled } from "./clock.ts";
 export type { Clock, Timer, VirtualClock } from "./clock.ts";
 export { contextWithin, currentContext, emptyContext, inContext, withContext } from "./context.ts";
 export type { AmbientContext } from "./context.ts";
+export { attemptHeader, contextHeaders, contextOfHeaders, correlationHeader, deadlineHeader, priorityHeader } from "./context-headers.ts";
 export { dateOf, isoTime } from "./date.ts";
 export { deadlineExceeded, remainingMs, withDeadline } from "./deadline.ts";
 export { Fault } from "./fault.ts";

@@ -1,6 +1,6 @@
 /**
  * What lies in a job's payload: the message, and what travels with it without being passed on. JSON:
- * `{"v":1,"type":"welcome","tenant":"acme","by":"<invocation that sent it>","correlation":"<id>","cause":"<id>","schema":2,"trace":"<traceparent>","data":…}`;
+ * `{"v":1,"type":"welcome","tenant":"acme","by":"<invocation that sent it>","correlation":"<id>","cause":"<id>","schema":2,"priority":"low","trace":"<traceparent>","data":…}`;
  * absent facts are left out. `v` is the envelope's own version; what kind of message it is, its queue and `type` say.
  */
 import { bytesOf, compressed, decode, encodeText, type Invocation } from "../component/index.ts";
@@ -22,6 +22,8 @@ export interface Envelope {
   readonly schema?: number;
   /** W3C traceparent of the span in which it was sent. */
   readonly trace?: string;
+  /** As it was sent, unless `normal`: what its handler sends and calls has the same. */
+  readonly priority?: "high" | "low";
 }
 
 export interface Sender {
@@ -43,7 +45,11 @@ export function seal(
   message: unknown,
   sender: Sender,
   what: string,
-  { type, above }: { readonly type?: string | undefined; readonly above?: number | undefined } = {},
+  {
+    type,
+    above,
+    priority = "normal",
+  }: { readonly type?: string | undefined; readonly above?: number | undefined; readonly priority?: "high" | "normal" | "low" } = {},
 ): Uint8Array {
   const body = encodeText(message, what); // by itself, so that a fault names the path within the message
   let head = '{"v":1';
@@ -53,6 +59,7 @@ export function seal(
   if (sender.correlation !== undefined) head += `,"correlation":${JSON.stringify(sender.correlation)}`;
   if (sender.cause !== undefined) head += `,"cause":${JSON.stringify(sender.cause)}`;
   if (sender.schema !== undefined && sender.schema !== 1) head += `,"schema":${sender.schema}`;
+  if (priority !== "normal") head += `,"priority":"${priority}"`;
   if (sender.trace !== undefined) head += `,"trace":${JSON.stringify(sender.trace)}`;
   return compressed(bytesOf(`${head},"data":${body}}`), above);
 }

@@ -1,6 +1,6 @@
 /** A queue's handle for one invocation: sending, cancelling, pausing, and looking. What it stages is the invocation's commit. */
 import { journalKey, keyText, parseNow, type Component, type Invocation, type NodeServices, type Schema } from "../component/index.ts";
-import { durationMs, Fault, type Duration } from "../kernel/index.ts";
+import { currentContext, durationMs, Fault, type Duration } from "../kernel/index.ts";
 import type { JobId, JobRow } from "../store/index.ts";
 import { Backlog } from "./backlog.ts";
 import { dispatcherOf } from "./dispatcher.ts";
@@ -47,7 +47,8 @@ class BoundQueue implements QueueControl {
     const input = inputs.get(type) as Schema;
     const data: unknown = invocation.accepted(input, message) ?? parseNow(input, message, what);
     const parsed = type === undefined ? data : { type, data };
-    const payload = seal(message, { ...senderOf(invocation), schema: version }, what, { type, above: compressAbove });
+    const { priority = currentContext().priority } = options;
+    const payload = seal(message, { ...senderOf(invocation), schema: version }, what, { type, above: compressAbove, priority });
     if (!invocation.replaying) backlogOf(invocation.node, this.#component, this.#settings).add();
     const { debounce } = options;
     const dueAtMs = debounce ? this.#fromNow(debounce.wait, "debounce.wait") : this.#dueAtMs(options);
@@ -57,7 +58,7 @@ class BoundQueue implements QueueControl {
       id,
       queue: name,
       payload,
-      priority: priorityOf(options.priority, name),
+      priority: priorityOf(priority, name),
       ...(dueAtMs === undefined ? {} : { dueAtMs }),
       ...(key ? { key: tenantKey(invocation.tenant, keyText(key(parsed as never), name)) } : {}),
       ...(unique === undefined ? {} : { unique: tenantKey(invocation.tenant, keyText(unique, name)) }),

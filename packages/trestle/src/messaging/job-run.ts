@@ -136,6 +136,9 @@ export class JobRun implements Work<unknown>, HeldJob {
   get attempt(): number {
     return this.claim.attempt;
   }
+  get priority(): "high" | "normal" | "low" {
+    return this.#envelope?.priority ?? "normal";
+  }
   get traceparent(): string | undefined {
     return this.#envelope?.trace;
   }

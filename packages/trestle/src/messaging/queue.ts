@@ -201,7 +201,7 @@ export interface QueueControl extends QueueView {
 export interface SendOptions {
   readonly in?: Duration;
   readonly at?: Instant;
-  /** Default `normal`. Orders keys, never the messages of one key. */
+  /** Default: that of whoever sends, `normal` unless its route or message says otherwise. Orders keys, never the messages of one key; what the handler sends and calls carries it on. */
   readonly priority?: "high" | "normal" | "low";
   /**
    * At most one waiting message with this key; a second one is dropped. That is decided in the commit, when `send` has answered: the `JobRef` of a dropped one names

@@ -7,7 +7,7 @@
  * answer; any other one whose answer was lost is refused as `outcome-unknown`, and the caller says what then.
  */
 import { isRefused, type Component, type Invocation, type NodeServices, type Refused } from "../component/index.ts";
-import { currentContext, Fault, remainingMs } from "../kernel/index.ts";
+import { Fault, remainingMs } from "../kernel/index.ts";
 import { invoke, type Question, type Served } from "./invoke.ts";
 import { operationHere } from "./interior.ts";
 import { notHere, type Operation, type Raw } from "./operation.ts";
@@ -97,8 +97,6 @@ async function call(
           key,
           timeoutMs: Math.min(operation.timeoutMs, remainingMs(node.clock)),
           clock: node.clock,
-          traceparent: currentContext().traceparent,
-          correlation: currentContext().correlation,
         });
   }
   const here = operationHere(component, operation, node);

@@ -39,6 +39,10 @@ export interface Operation {
   readonly idempotent: { readonly keepForMs: number; readonly whenInFlight: "conflict" | "wait" } | undefined;
   /** Those of the service, which its operations share, then its own. */
   readonly limits: readonly LimitRule[];
+  /** Of its requests, unless their callers say otherwise. */
+  readonly priority: "high" | "normal" | "low";
+  /** Whether a caller is believed that its request is of high priority. */
+  readonly trustsCallers: boolean;
   readonly timeoutMs: number;
   readonly maxBodyBytes: number;
   readonly streams: boolean;
@@ -54,7 +58,14 @@ export function operationOf(
   service: string,
   name: string,
   route: RouteDeclaration,
-  from: { readonly uses: Uses | undefined; readonly timeoutMs: number | undefined; readonly maxBodyBytes: number; readonly limits: readonly LimitRule[] },
+  from: {
+    readonly uses: Uses | undefined;
+    readonly timeoutMs: number | undefined;
+    readonly maxBodyBytes: number;
+    readonly limits: readonly LimitRule[];
+    readonly priority: Operation["priority"] | undefined;
+    readonly trustsCallers: boolean;
+  },
 ): Operation {
   const { method, path, spec, streams } = route;
   const title = `${service}.${name}`;
@@ -70,7 +81,7 @@ export function operationOf(
       "Rename it: it is the method of the typed client and part of idempotency keys.",
     );
   }
-  const { params, query, body, returns, refuses = {}, limit, idempotent = false, consistent = false, timeout, uses } = spec;
+  const { params, query, body, returns, refuses = {}, limit, idempotent = false, consistent = false, timeout, uses, priority } = spec;
   const keepFor = typeof idempotent === "object" ? idempotent.keepFor : undefined;
   const keepForMs = keepFor === undefined ? keepForMsDefault : durationMs(keepFor, `${title}: idempotent.keepFor`);
   if (keepForMs < 1_000 || keepForMs > keepForMsMax)
@@ -98,9 +109,16 @@ export function operationOf(
     idempotent:
       idempotent === false ? undefined : { keepForMs, whenInFlight: (typeof idempotent === "object" ? idempotent.whenInFlight : undefined) ?? "conflict" },
     limits: [...from.limits, ...limitRules(limit, `${title}: limit`, "route")],
+    priority: priorityOf(priority ?? from.priority ?? "normal", `${title}: priority`),
+    trustsCallers: from.trustsCallers,
     timeoutMs: timeout !== undefined ? durationMs(timeout, `${title}: timeout`) : streams ? streamMsDefault : (from.timeoutMs ?? timeoutMsDefault),
     maxBodyBytes: from.maxBodyBytes,
   };
+}
+
+function priorityOf(priority: Operation["priority"], option: string): Operation["priority"] {
+  if (priority === "high" || priority === "normal" || priority === "low") return priority;
+  throw Fault.create("option.out-of-range", `${option} must be "high", "normal" or "low", got ${JSON.stringify(priority)}`, "Choose one of the three.");
 }
 
 /** A contract that nobody implements here was asked without a URL. */

@@ -1,7 +1,7 @@
 /** A service that another process runs, asked over HTTP. */
 import type { Refused } from "../component/index.ts";
-import { correlationHeader, deadlineHeader, exchange, type Exchange } from "../external/index.ts";
-import { deadlineExceeded, Fault, linkSignals, type Clock } from "../kernel/index.ts";
+import { exchange, type Exchange } from "../external/index.ts";
+import { contextHeaders, currentContext, deadlineExceeded, Fault, linkSignals, type Clock } from "../kernel/index.ts";
 import { targetOf, type Caller, type CallRequest } from "./call-request.ts";
 import type { Operation } from "./operation.ts";
 import { isProblem, problemType, refusalOfProblem } from "./problem.ts";
@@ -12,8 +12,6 @@ interface RemoteOptions {
   readonly key: string | undefined;
   readonly timeoutMs: number;
   readonly clock: Clock;
-  readonly traceparent: string | undefined;
-  readonly correlation: string | undefined;
 }
 
 /**
@@ -26,7 +24,7 @@ export async function callRemotely(
   request: CallRequest,
   options: RemoteOptions,
 ): Promise<{ readonly ok: true; readonly status: number; readonly body: unknown } | Refused | Response> {
-  const { caller, key, timeoutMs, clock, traceparent, correlation } = options;
+  const { caller, key, timeoutMs, clock } = options;
   using link = linkSignals(caller.signal);
   const timer = Number.isFinite(timeoutMs) ? clock.after(timeoutMs, () => link.abort(deadlineExceeded(timeoutMs, "call"))) : undefined;
   const asked: Exchange = {
@@ -35,9 +33,7 @@ export async function callRemotely(
     headers: {
       ...(request.body === undefined ? {} : { "content-type": "application/json" }),
       ...(key === undefined ? {} : { "idempotency-key": key }),
-      ...(Number.isFinite(timeoutMs) ? { [deadlineHeader]: String(Math.floor(timeoutMs)) } : {}),
-      ...(traceparent === undefined ? {} : { traceparent }),
-      ...(correlation === undefined ? {} : { [correlationHeader]: correlation }),
+      ...contextHeaders(currentContext(), { remainingMs: timeoutMs }),
     },
     body: request.body === undefined ? undefined : JSON.stringify(request.body),
     signal: link.signal,

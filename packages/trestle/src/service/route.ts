@@ -113,6 +113,11 @@ interface RouteSpec<Path extends string, P extends Schema, Q extends Schema, T e
   readonly refuses?: C;
   /** Several: all must admit, and a refusal takes nothing from the others. */
   readonly limit?: Limit | readonly Limit[];
+  /**
+   * Who is served first where there is not enough for all: waiting lines, load shedding, and whatever this request sends and calls, which carry it on. A caller may ask
+   * for less by the header `trestle-priority`, and for more where the service trusts its callers. Default: the service's, `normal`.
+   */
+  readonly priority?: "high" | "normal" | "low";
 }
 export interface QuerySpec<Path extends string, P extends Schema, Q extends Schema, T extends Schema, C extends Refusals, U extends Uses> extends RouteSpec<
   Path,
@@ -270,6 +275,7 @@ export interface AnySpec extends Annotations {
   readonly returns?: Schema;
   readonly refuses?: Refusals;
   readonly limit?: Limit | readonly Limit[];
+  readonly priority?: "high" | "normal" | "low";
   readonly idempotent?: Idempotent;
   readonly consistent?: boolean;
 }

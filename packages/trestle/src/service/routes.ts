@@ -7,8 +7,7 @@ import { RegExpRouter } from "hono/router/reg-exp-router";
 import { SmartRouter } from "hono/router/smart-router";
 import { TrieRouter } from "hono/router/trie-router";
 import type { Component, NodeServices, Principal } from "../component/index.ts";
-import { correlationHeader, deadlineHeader } from "../external/index.ts";
-import { Fault, incomingTrace, withContext } from "../kernel/index.ts";
+import { contextOfHeaders, Fault, withContext, type AmbientContext } from "../kernel/index.ts";
 import { assertJsonType, parseJson, parseQuery, readText } from "./body.ts";
 import { parseIdempotencyKey, scopeOf } from "./idempotency-key.ts";
 import { invoke, type Question, type Served } from "./invoke.ts";
@@ -55,7 +54,7 @@ export function serviceRoutes(services: readonly Component[], node: NodeServices
       const found = find(router, request.method, pathOf(target));
       asked = found.served;
       const serve = () => answerTo(found, request, target, peer, (id) => (invocation = id));
-      const response = await inCallersContext(request.headers, node, serve);
+      const response = await inCallersContext(request.headers, found.served, serve);
       return request.method === "HEAD" && response.body ? new Response(null, response) : response;
     } catch (fault) {
       const broken = statusOf(fault) >= 500;
@@ -163,23 +162,12 @@ function pathOf(target: string): string {
 
 // ---- answering --------------------------------------------------------------------------------------------------------
 
-/** The caller's trace and deadline, when it sent any. */
-function inCallersContext(headers: ArrivedRequest["headers"], node: NodeServices, serve: () => Promise<Response>): Promise<Response> {
-  const traceparent = headers.get("traceparent");
-  const deadline = headers.get(deadlineHeader);
-  const correlation = headers.get(correlationHeader);
-  if (traceparent === null && deadline === null && correlation === null) return serve();
-  const incoming = traceparent === null ? undefined : incomingTrace(traceparent, headers.get("tracestate") ?? undefined);
-  const leftMs = deadline !== null && /^\d{1,10}$/.test(deadline) ? Number(deadline) : undefined;
-  return withContext(
-    {
-      ...(incoming ? { traceparent: incoming.traceparent, tracestate: incoming.tracestate } : {}),
-      // A label that goes into envelopes: whatever does not look like an id is left out.
-      ...(correlation !== null && /^[\w.:-]{1,128}$/.test(correlation) ? { correlation } : {}),
-      ...(leftMs === undefined ? {} : { deadlineMs: node.clock.monotonicMs() + leftMs }),
-    },
-    serve,
-  );
+/** In what the caller says of its context, and the route of its priority: a caller can ask for less than that, and for more where the service trusts its callers. */
+function inCallersContext(headers: ArrivedRequest["headers"], { node, operation }: Served, serve: () => Promise<Response>): Promise<Response> {
+  const told = contextOfHeaders(headers, { nowMs: node.clock.monotonicMs(), trusted: operation.trustsCallers });
+  const priority = told?.priority ?? operation.priority;
+  if (!told && priority === "normal") return serve();
+  return withContext({ ...told, priority } satisfies Partial<AmbientContext>, serve);
 }
 
 async function answerTo(

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { z } from "zod";
 import { app, start, type Node, type StartOptions } from "../app/index.ts";
 import { refuse, type Component, type Schema } from "../component/index.ts";
-import { Fault, virtualClock, type VirtualClock } from "../kernel/index.ts";
+import { currentContext, Fault, virtualClock, type VirtualClock } from "../kernel/index.ts";
 import { queue } from "../messaging/index.ts";
 import { aggregate, command } from "../events/index.ts";
 import { records } from "../records/index.ts";
@@ -443,6 +443,45 @@ test("[RES-02] a caller's deadline is the handler's, when it is shorter", async 
   assert.deepEqual(await (await ask(node, "GET", "/left", undefined, { "trestle-deadline-ms": "250" })).json(), { leftMs: 250 });
   assert.deepEqual(await (await ask(node, "GET", "/left")).json(), { leftMs: 30_000 });
   assert.equal((await ask(node, "GET", "/left", undefined, { "trestle-deadline-ms": "0" })).status, 504);
+});
+
+test("[RES-07] a request has the priority of its route; a caller can ask for less, and for more where it is trusted; what is sent carries it on", async () => {
+  const clock = virtualClock();
+  const seen: string[] = [];
+  const second = queue("second", { input: z.object({}), uses: {} }, () => void seen.push(`second ${currentContext().priority}`));
+  const first = queue("first", { input: z.object({}), uses: { second } }, (_message, { second }) => {
+    seen.push(`first ${currentContext().priority}`);
+    second.send({});
+  });
+  const look = ({ first }: { readonly first: { send(message: object): unknown } }) => {
+    seen.push(`${currentContext().priority}${currentContext().repeated ? " repeated" : ""}`);
+    first.send({});
+    return {};
+  };
+  const open = service(
+    "open",
+    { uses: { first }, priority: "low" },
+    { plain: post("/plain", {}, (_request, uses) => look(uses)), urgent: post("/urgent", { priority: "high" }, (_request, uses) => look(uses)) },
+  );
+  const inside = service("inside", { uses: { first }, callers: "trusted" }, { ask: post("/inside", {}, (_request, uses) => look(uses)) });
+  await using node = await running({ clock }, [open, inside, first, second]);
+  for (const [path, headers, expected] of [
+    ["/plain", {}, "low"],
+    ["/urgent", {}, "high"],
+    ["/urgent", { "trestle-priority": "low" }, "low"],
+    ["/plain", { "trestle-priority": "high" }, "low"],
+    ["/inside", { "trestle-priority": "high" }, "high"],
+    ["/inside", { "trestle-attempt": "2" }, "normal"],
+  ] as const) {
+    seen.length = 0;
+    assert.equal((await ask(node, "POST", path, {}, headers as Record<string, string>)).status, 200);
+    for (let i = 0; i < 50 && seen.length < 3; i++) await clock.advance(20);
+    assert.deepEqual(seen, ["trestle-attempt" in headers ? `${expected} repeated` : expected, `first ${expected}`, `second ${expected}`], path);
+  }
+  assert.throws(
+    () => service("bad", {}, { ask: post("/bad", { priority: "urgent" as "high" }, () => ({})) }),
+    (thrown: unknown) => Fault.is(thrown, "option.out-of-range") && thrown.message.includes("bad.ask: priority"),
+  );
 });
 
 test("the typed client gives statuses, bodies and refusals as HTTP does", async () => {

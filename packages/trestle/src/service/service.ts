@@ -33,12 +33,14 @@ export function service<const Name extends string, U extends Uses = {}, R extend
   operations: R,
 ): Service<{ [K in keyof R]: OperationOf<R[K]> }> & Inherit<U> & OpenIfContract<Name, R> {
   type Declared = Service<{ [K in keyof R]: OperationOf<R[K]> }> & Inherit<U> & OpenIfContract<Name, R>;
-  const { uses, timeout, role = "web", limit, maxBody, ...annotations } = spec;
+  const { uses, timeout, role = "web", limit, maxBody, priority, callers, ...annotations } = spec;
   const from = {
     uses,
     timeoutMs: timeout === undefined ? undefined : durationMs(timeout, `service "${name}": timeout`),
     maxBodyBytes: sizeBytes(maxBody ?? maxBodyDefault, `service "${name}": maxBody`),
     limits: limitRules(limit, `service "${name}": limit`, "service"),
+    priority,
+    trustsCallers: callers === "trusted",
   };
   const table = new Map<string, Operation>();
   const reached: Record<string, Uses[string]> = { ...uses };
@@ -115,6 +117,10 @@ export interface ServiceSpec<U extends Uses> extends WorkSpec<U> {
   readonly limit?: Limit | readonly Limit[];
   /** The longest body a route accepts; default 1MB. */
   readonly maxBody?: Bytes;
+  /** For every route that declares none of its own; default `normal`. */
+  readonly priority?: "high" | "normal" | "low";
+  /** `trusted`: nobody reaches it but services of one's own, so that a caller is believed that its request is of high priority. */
+  readonly callers?: "trusted";
 }
 
 /** Listed under `uses`, a service is a typed client: in process when this process runs it, by URL when not. */
