@@ -112,7 +112,14 @@ test("a limit in a dry run counts what it would refuse, refuses nothing, and say
 
 test("routes of a service share its limits, and have their own beside them", () => {
   const state = new ServiceState({ clock: virtualClock(), random: seededRandom("shared") } as unknown as NodeServices);
-  const from = { uses: undefined, timeoutMs: undefined, maxBodyBytes: 1, limits: limitRules({ per: "everyone", rate: "1/h", burst: 3, priority: undefined, trustsCallers: false }, "service", "service") };
+  const from = {
+    uses: undefined,
+    timeoutMs: undefined,
+    maxBodyBytes: 1,
+    limits: limitRules({ per: "everyone", rate: "1/h", burst: 3 }, "service", "service"),
+    priority: undefined,
+    trustsCallers: false,
+  };
   const [order, cancel] = ["order", "cancel"].map((name) =>
     state.limits(
       operationOf("shop", name, post(`/${name}`, { limit: { per: "everyone", rate: "1/h", burst: 2 } }, () => name) as unknown as RouteDeclaration, from),
