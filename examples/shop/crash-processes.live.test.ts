@@ -49,7 +49,7 @@ test(`[MSG-12] 20 times kill -9 of any of four processes during load: every key 
     },
   };
 
-  const report = await loadThroughCrashes(dying, { deaths, seed, concurrency: 16, thinkMs: 100 });
+  const report = await loadThroughCrashes(dying, { deaths, seed, concurrency: 16, thinkMs: 250 });
 
   t.diagnostic(`${replay}\n${report.orders} orders, ${JSON.stringify(report.check.counts)}, killed ${victims.join(" ")}`);
   assert.equal(victims.length, deaths);

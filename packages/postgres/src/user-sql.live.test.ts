@@ -47,7 +47,7 @@ test("[F7] while a transaction pauses, and while a statement of a commit runs, n
   const duringStatement = await longestCommitMs(other, slow);
 
   assert.equal((await slow).ok, true);
-  assert.ok(duringPause < 250 && duringStatement < 250, `${duringPause.toFixed()} ms and ${duringStatement.toFixed()} ms`);
+  assert.ok(duringPause < 500 && duringStatement < 500, `${duringPause.toFixed()} ms and ${duringStatement.toFixed()} ms`);
 });
 
 test("[F19] a transaction that takes too long is rolled back and told so, and frees the tables at once", { skip }, async () => {
@@ -57,7 +57,7 @@ test("[F19] a transaction that takes too long is rolled back and told so, and fr
 
   const overran = store.transaction(async (connection) => {
     await connection.execute(sql(`insert into ${name} values (1)`));
-    await sleep(400);
+    await sleep(2_000);
     late.push(await connection.execute(sql(`insert into ${name} values (2)`)).catch((error: unknown) => error));
     return { result: 0 };
   }, 100);
@@ -65,9 +65,9 @@ test("[F19] a transaction that takes too long is rolled back and told so, and fr
   await assert.rejects(overran, rejectsWith("transaction.overran"));
   const from = performance.now();
   assert.equal((await store.commit(commitOf([run(`insert into ${name} values (3)`)]))).ok, true);
-  assert.ok(performance.now() - from < 250);
+  assert.ok(performance.now() - from < 1_000, "it waited until the transaction's work had ended");
   assert.deepEqual(await store.read.rows(sql(`select a from ${name}`)), [{ a: 3 }]);
-  await sleep(400);
+  while (late.length === 0) await sleep(20);
   assert.ok(Fault.is(late[0], "transaction.ended"));
 });
 

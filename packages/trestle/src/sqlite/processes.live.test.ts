@@ -187,11 +187,11 @@ test("[F18] SIGSTOP of the writer 25 times outside a transaction: another one wr
       const answers = await Promise.all([a.ask({ do: "commit", name: `a${round}` }), b.ask({ do: "commit", name: `b${round}` })]);
       tookMs.push(performance.now() - startedAt);
       assert.deepEqual(answers, ["applied", "applied"]);
+      assert.notEqual(fleet.writer().pid, stopped.pid);
       // It is told to commit while it sleeps, so that this is the first thing it does.
       const late = stopped.ask({ do: "commit", name: `late${round}` });
       stopped.signal("SIGCONT");
       assert.equal(await late, "applied");
-      assert.notEqual(fleet.writer().pid, stopped.pid);
       for (const prefix of ["a", "b", "late"]) fleet.note(`${prefix}${round}`);
     }
     const counts = await withStore(fleet, (store) => checkLedger(store, fleet.told));
