@@ -32,8 +32,10 @@ test(
   async (t) => {
     await using server = await postgres();
     await using shop = await shopProcesses({ env: { TRESTLE_STORE: server.url } });
+    const loaded = Promise.withResolvers<void>();
     let over = false;
     const killing = (async () => {
+      await loaded.promise;
       for (let kills = 0; kills < 5 && !over; kills++) {
         await sleep(1_500);
         await server.kill();
@@ -41,7 +43,7 @@ test(
       }
     })();
 
-    const report = await loadThroughCrashes(shop, { deaths: 2, seed: seed + 1, concurrency: 16 });
+    const report = await loadThroughCrashes(shop, { deaths: 2, seed: seed + 1, concurrency: 16, underLoad: loaded.resolve });
     over = true;
     await killing;
 

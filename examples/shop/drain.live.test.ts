@@ -14,6 +14,7 @@ for (const store of shopStores)
 async function drains(store: ShopStore): Promise<void> {
   await using shop = await shopProcesses({ env: await store.env() });
   await shop.start();
+  const underLoad = Promise.withResolvers<void>();
   let stopped = false;
   const exits: (number | string)[] = [];
 
@@ -26,7 +27,9 @@ async function drains(store: ShopStore): Promise<void> {
     seed: 1,
     twiceEvery: 0,
     stopWhen: () => stopped,
+    onProgress: () => underLoad.resolve(),
   });
+  await Promise.race([underLoad.promise, loading]);
   for (let round = 0; round < 3; round++) {
     await new Promise((resolve) => setTimeout(resolve, 700));
     exits.push(await shop.terminate());

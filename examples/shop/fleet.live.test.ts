@@ -5,6 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { missing, postgres } from "@trestle/testing";
 import { runLoad } from "./closed-loop.ts";
 import { seededChance } from "./foreign/misbehaviour.ts";
+import { startAsSupervised } from "./testing/crash-run.ts";
 import { shopFleet } from "./testing/shop-fleet.ts";
 
 const skip = await missing("postgres", { managed: true });
@@ -22,6 +23,7 @@ test(
     const chance = seededChance(seed);
     const died: Record<string, number> = {};
     const back: Promise<unknown>[] = [];
+    const underLoad = Promise.withResolvers<void>();
     let over = false;
 
     const loading = runLoad({
@@ -32,8 +34,10 @@ test(
       concurrency: 4,
       seed,
       stopWhen: () => over,
+      onProgress: () => underLoad.resolve(),
     });
     const dying = (async () => {
+      await Promise.race([underLoad.promise, loading]);
       for (let death = 0; death < deaths; death++) {
         await sleep(100 + chance() * 500);
         // The server in every fourth, so that each run has it.
@@ -42,7 +46,7 @@ test(
         died[name] = (died[name] ?? 0) + 1;
         // It starts again while others die: a process needs seconds to be back, and the fleet goes on without it.
         await victim?.kill();
-        if (victim) back.push(victim.start());
+        if (victim) back.push(startAsSupervised(victim));
       }
       await Promise.all(back);
     })().finally(() => (over = true));

@@ -1,8 +1,9 @@
 /**
  * A load over a shop that dies again and again, at instants drawn from a seed. What is left afterwards is for the caller to judge.
  *
- * Each round: let it run for a while, end it, do what the kind of death does to the disk, start it again. When all deaths have
- * been died, the load stops placing orders, waits until the last one has ended, and checks the books.
+ * Nobody dies before the first order was answered: however slow the machine is, the load is under way by then. Each round: let it run for a
+ * while, end it, do what the kind of death does to the disk, start it again. When all deaths have been died, the load stops placing orders, waits
+ * until the last one has ended, and checks the books.
  */
 import { seededChance } from "../foreign/misbehaviour.ts";
 import { runLoad, type LoadReport } from "../closed-loop.ts";
@@ -17,6 +18,8 @@ export interface CrashRun {
   readonly livesMs?: { readonly min: number; readonly max: number };
   /** After it died and before it starts again: what a power loss takes with it. */
   readonly afterDeath?: (death: number) => void | Promise<void>;
+  /** The first order was answered: from now on anything may die. */
+  readonly underLoad?: () => void;
   readonly mailedTwiceMax?: number;
   readonly endWithinMs?: number;
   readonly undetermined?: () => Promise<ReadonlySet<string>>;
@@ -27,9 +30,10 @@ export interface CrashReport extends LoadReport {
 
 export async function loadThroughCrashes(
   shop: ShopProcesses,
-  { deaths, seed, concurrency, livesMs = { min: 100, max: 700 }, afterDeath, ...rest }: CrashRun,
+  { deaths, seed, concurrency, livesMs = { min: 100, max: 700 }, afterDeath, underLoad, ...rest }: CrashRun,
 ): Promise<CrashReport> {
   const chance = seededChance(seed);
+  const answered = Promise.withResolvers<void>();
   let died = 0;
   await shop.start();
 
@@ -41,14 +45,17 @@ export async function loadThroughCrashes(
     concurrency,
     seed,
     stopWhen: () => died === deaths,
+    onProgress: () => answered.resolve(),
     ...rest,
   });
   const dying = (async () => {
+    await Promise.race([answered.promise, loading]);
+    underLoad?.();
     while (died < deaths) {
       await new Promise((resolve) => setTimeout(resolve, livesMs.min + chance() * (livesMs.max - livesMs.min)));
       await shop.kill();
       await afterDeath?.(died);
-      await shop.start();
+      await startAsSupervised(shop);
       died++;
     }
   })();
@@ -57,4 +64,16 @@ export async function loadThroughCrashes(
   });
   const [report] = await Promise.all([loading, dying]);
   return { ...report, deaths: died };
+}
+
+/** As whatever supervises it would: when it ends because its store is not back yet, it is started again, for a minute. */
+export async function startAsSupervised(one: { start(): Promise<unknown> }): Promise<void> {
+  for (const untilMs = performance.now() + 60_000; ;) {
+    try {
+      await one.start();
+      return;
+    } catch (error) {
+      if (!(error as Error).message.includes("store.unreachable") || performance.now() > untilMs) throw error;
+    }
+  }
 }
