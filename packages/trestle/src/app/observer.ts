@@ -6,6 +6,7 @@
  * `trestle_invocation_duration_seconds{component,operation}`, `trestle_attempts_per_commit{component}`,
  * `trestle_attempts_per_commit_max{component}`, `trestle_edge_used_total{from,to}`, `trestle_edge_duration_seconds{from,to}`.
  *
+ * Of calls to the outside: `trestle_failures_total{component,kind}`, `trestle_breaker_state{component}`, `trestle_breaker_changes_total{component,from,to}`.
  * Of limits: `trestle_limit_decisions_total{component,operation,limit,decision}`, `trestle_limit_keys_forgotten_total{component,limit}`.
  *
  * Bounded: 500 operations of a component and 5,000 edges; what comes after is counted under `(other)`.
@@ -54,6 +55,7 @@ interface EdgeSeries {
 const operationsMax = 500;
 const edgesMax = 5_000;
 const other = "(other)";
+const breakerStates = { closed: 0, "half-open": 1, open: 2 } as const;
 
 export function makeObserver(parts: ObserverParts): NodeObserver {
   const { metrics, clock } = parts;
@@ -63,6 +65,7 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
   const edges = new Map<string, Map<string, EdgeSeries>>();
   /** As many as limits are declared, times decisions. */
   const limited = new Map<string, Counter>();
+  const breakers = new Map<string, keyof typeof breakerStates>();
   let edgeCount = 0;
   metrics.describe("trestle_invocations_total", "Invocations of handlers, by how they ended.");
   metrics.describe("trestle_invocation_duration_seconds", "From the start of an invocation to the end of its commit.");
@@ -70,6 +73,9 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
   metrics.describe("trestle_attempts_per_commit_max", "The most runs one invocation took since the node started.");
   metrics.describe("trestle_limit_decisions_total", "What limits decided about requests.");
   metrics.describe("trestle_limit_keys_forgotten_total", "Keys that lost their place in a limit's full table: so many found their whole limit there again.");
+  metrics.describe("trestle_failures_total", "Attempts to reach another system that failed, by what the failure means.");
+  metrics.describe("trestle_breaker_state", "Of the breaker before another system: 0 closed, 1 half-open, 2 open.");
+  metrics.describe("trestle_breaker_changes_total", "Changes of breakers' states.");
   metrics.describe("trestle_edge_used_total", "Invocations of one component that reached for another.");
   metrics.describe("trestle_edge_duration_seconds", "Calls of one component that waited for another.");
 
@@ -135,6 +141,14 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
       series.calls ??= { duration: metrics.histogram("trestle_edge_duration_seconds", { from, to }), window: new TrafficWindow() };
       series.calls.duration.record(durationMs / 1_000);
       series.calls.window.record(clock.monotonicMs(), end, durationMs);
+    },
+    failed(to, kind) {
+      metrics.counter("trestle_failures_total", { component: to, kind }).add();
+    },
+    broke(component, from, to) {
+      if (!breakers.has(component)) metrics.gauge("trestle_breaker_state", { component }, () => breakerStates[breakers.get(component) ?? "closed"]);
+      breakers.set(component, to);
+      metrics.counter("trestle_breaker_changes_total", { component, from, to }).add();
     },
     limited(component, operation, limit, decision, forgotten) {
       const key = `${component} ${operation} ${limit} ${decision}`;

@@ -1,5 +1,6 @@
 /** What a running node offers to kinds. Built by the app floor; one per `start`. */
 import type { AmbientContext, Clock, Ids, Random } from "../kernel/index.ts";
+import type { BreakerState, FailureKind } from "../resilience/index.ts";
 import type { Store } from "../store/index.ts";
 import type { Component } from "./component.ts";
 import type { Log } from "./context.ts";
@@ -61,6 +62,10 @@ export interface Observer {
   used(from: string, to: string): void;
   /** Something of `to` that a handler of `from` waited for has ended: a call to the outside or to a service. */
   called?(from: string, to: string, end: "ok" | "refused" | "fault", durationMs: number): void;
+  /** An attempt to reach `to` has failed, in one of the ways that `failureOf` tells apart. */
+  failed?(to: string, kind: FailureKind): void;
+  /** The breaker before `component` is in another state. */
+  broke?(component: string, from: BreakerState["kind"], to: BreakerState["kind"]): void;
   /** A limit has decided about a request. `forgotten`: keys that lost their place in its table to this one. */
   limited?(component: string, operation: string, limit: string, decision: "admitted" | "refused" | "would-refuse", forgotten: number): void;
   /** Opens a span as a child of `parent` (a traceparent), or of the current context's; `end` closes it. `undefined` when nobody collects spans. */

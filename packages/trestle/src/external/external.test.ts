@@ -4,7 +4,7 @@ import { z } from "zod";
 import { app, start, type Node } from "../app/index.ts";
 import { decodeJournal, execute, journalKey, type Component, type WorkContext } from "../component/index.ts";
 import { testNode } from "../component/testing.ts";
-import { Fault, virtualClock, type VirtualClock } from "../kernel/index.ts";
+import { Fault, sleep, virtualClock, type VirtualClock } from "../kernel/index.ts";
 import { queue } from "../messaging/index.ts";
 import { records } from "../records/index.ts";
 import { get, service } from "../service/index.ts";
@@ -251,6 +251,46 @@ test("[RES-03] an open breaker is a call that was not made", async () => {
   assert.equal(calls.length, 20);
   await clock.advance(10_000);
   await assert.rejects(live.change({ id: "x" }), (fault) => Fault.is(fault, "external.outcome-unknown"));
+  await node.stop();
+});
+
+test("[RES-01] each attempt that fails is counted by what its failure means, and a breaker that changes is a metric", async () => {
+  const clock = virtualClock();
+  const behaviours: Record<string, Behave> = {
+    crash: async () => {
+      throw Object.assign(new Error("x"), { code: "ECONNREFUSED" });
+    },
+    omission: () => new Promise<never>(() => undefined),
+    timing: async () => {
+      await sleep(clock, 400);
+      return { done: "late" };
+    },
+    response: async () => ({ done: 1 }),
+    byzantine: async () => {
+      throw Fault.create("response.contradicts", "two replicas disagree", "Ask a third.");
+    },
+    refusal: async () => {
+      throw Fault.create("external.refused", "no", "Ask for something else.", { details: { status: 402 } });
+    },
+  };
+  const { node, far } = await world((input, wire) => (behaviours[input.id] as Behave)(input, wire), {
+    clock,
+    spec: { timeout: "1s", breaker: { cooldown: "10s", slowerThan: "300ms" } },
+  });
+  const live = node.open(far);
+  for (const id of Object.keys(behaviours)) {
+    const answer = live.look({ id }).catch(() => undefined);
+    await clock.advance(1_000);
+    await answer;
+  }
+  for (let i = 0; i < 20; i++) await live.look({ id: "crash" }).catch(() => undefined);
+  const text = await (await fetch(`${node.url}/_trestle/metrics`)).text();
+  const counted = (line: string) => Number(new RegExp(`^${line} (\\d+)`, "m").exec(text)?.[1] ?? 0);
+  for (const kind of ["omission", "timing", "response", "byzantine", "refusal"])
+    assert.equal(counted(`trestle_failures_total\\{component="far",kind="${kind}"\\}`), 1, kind);
+  assert.ok(counted(`trestle_failures_total\\{component="far",kind="crash"\\}`) > 10);
+  assert.equal(counted(`trestle_breaker_state\\{component="far"\\}`), 2);
+  assert.equal(counted(`trestle_breaker_changes_total\\{component="far",from="closed",to="open"\\}`), 1);
   await node.stop();
 });
 

@@ -50,8 +50,8 @@ export interface ExternalSpec extends Annotations {
   readonly timeout?: Duration;
   /** Default: 3 attempts, retries held to 20% of the calls. */
   readonly retry?: false | { readonly attempts?: number; readonly budget?: `${number}%` };
-  /** Default: opens when half of at least 20 calls in 10 s failed, for 5s. */
-  readonly breaker?: false | { readonly failureRate?: number; readonly cooldown?: Duration };
+  /** Default: opens when half of at least 20 calls in 10 s failed, or took longer than `slowerThan` where that is given, for 5s. */
+  readonly breaker?: false | { readonly failureRate?: number; readonly cooldown?: Duration; readonly slowerThan?: Duration };
 }
 
 /** One operation. `returns` parses what came back: an answer of the wrong shape is a fault, not a surprise later. */

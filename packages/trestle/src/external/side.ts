@@ -6,7 +6,19 @@
  */
 import { parseOrFault, type NodeServices } from "../component/index.ts";
 import { currentContext, durationMs, Fault, integerWithin, numberWithin, shareOf, withContext, type Duration, type Percent } from "../kernel/index.ts";
-import { breaker, budget, pipeline, retry, timeout, type Attempt, type Breaker, type Policy } from "../resilience/index.ts";
+import {
+  breaker,
+  budget,
+  failureOf,
+  pipeline,
+  retry,
+  timeout,
+  type Attempt,
+  type Breaker,
+  type BreakerState,
+  type EndedAttempt,
+  type Policy,
+} from "../resilience/index.ts";
 import { secretText, settingValue, type Secret, type Setting } from "../setting/index.ts";
 import type { DeclaredOperation } from "./external.ts";
 import { wire, type Wire } from "./wire.ts";
@@ -18,7 +30,7 @@ export interface Rules {
   readonly timeoutMs: number;
   readonly attempts: number;
   readonly budgetShare: Percent;
-  readonly breaker: { readonly failureRate: number | undefined; readonly cooldownMs: number } | undefined;
+  readonly breaker: { readonly failureRate: number | undefined; readonly cooldownMs: number; readonly slowerThanMs: number | undefined } | undefined;
 }
 
 export interface RulesSpec {
@@ -26,7 +38,7 @@ export interface RulesSpec {
   readonly auth: Secret | undefined;
   readonly timeout: Duration | undefined;
   readonly retry: false | { readonly attempts?: number; readonly budget?: `${number}%` } | undefined;
-  readonly breaker: false | { readonly failureRate?: number; readonly cooldown?: Duration } | undefined;
+  readonly breaker: false | { readonly failureRate?: number; readonly cooldown?: Duration; readonly slowerThan?: Duration } | undefined;
 }
 
 export function rulesOf(name: string, spec: RulesSpec): Rules {
@@ -49,6 +61,7 @@ export function rulesOf(name: string, spec: RulesSpec): Rules {
                 ? undefined
                 : numberWithin(spec.breaker.failureRate, `${of}: breaker.failureRate`, { least: 0.01, most: 1 }),
             cooldownMs: durationMs(spec.breaker?.cooldown ?? "5s", `${of}: breaker.cooldown`),
+            slowerThanMs: spec.breaker?.slowerThan === undefined ? undefined : durationMs(spec.breaker.slowerThan, `${of}: breaker.slowerThan`),
           },
   };
 }
@@ -82,11 +95,19 @@ export class Side {
     const parts: Policy<string>[] = [timeout(timeoutMs)];
     if (attempts > 1) parts.unshift(retry({ attempts, budget: budget({ clock, share: budgetShare }), when: isRetryable }));
     if (rules.breaker) {
-      const { failureRate, cooldownMs } = rules.breaker;
-      this.#breaker = breaker({ clock, name, cooldown: cooldownMs, ...(failureRate === undefined ? {} : { failureRate }) });
+      const { failureRate, cooldownMs, slowerThanMs } = rules.breaker;
+      this.#breaker = breaker({
+        clock,
+        name,
+        cooldown: cooldownMs,
+        ...(failureRate !== undefined && { failureRate }),
+        ...(slowerThanMs !== undefined && { slowerThan: slowerThanMs }),
+        onChange: (from, to) => this.#broke(from, to),
+      });
       parts.push(this.#breaker);
     }
-    this.#guarded = pipeline({ name, clock, random, unwell: (fault) => !Fault.is(fault, "external.refused") }, ...parts);
+    const unwell = (fault: unknown) => !Fault.is(fault, "external.refused");
+    this.#guarded = pipeline({ name, clock, random, unwell, onAttempt: (ended) => this.#ended(ended) }, ...parts);
   }
 
   get breaker(): Breaker | undefined {
@@ -203,10 +224,26 @@ export class Side {
     return this.#guarded(attempt, signal ? { signal } : {});
   }
 
+  /** Each attempt that failed is counted by what its failure means; a success that took too long is a failure of time. */
+  #ended({ outcome, error, durationMs: tookMs }: EndedAttempt): void {
+    const slowerThanMs = this.#rules.breaker?.slowerThanMs ?? Infinity;
+    if (outcome === "failed" || outcome === "timed-out") this.#node.observer.failed?.(this.#rules.name, failureOf(error).kind);
+    else if (outcome === "succeeded" && tookMs > slowerThanMs) this.#node.observer.failed?.(this.#rules.name, "timing");
+  }
+
+  #broke(from: BreakerState["kind"], to: BreakerState["kind"]): void {
+    const { name } = this.#rules;
+    this.#node.observer.broke?.(name, from, to);
+    const log = this.#node.log(name, { traceparent: undefined, tenant: undefined });
+    if (to === "open") log.warn("too many calls failed or were slow: no more are made until a probe succeeds", { from, to });
+    else log.info("the breaker has changed", { from, to });
+  }
+
   async #parsed(operation: string, returns: DeclaredOperation["returns"], answer: unknown): Promise<unknown> {
     try {
       return await parseOrFault(returns, answer, `the answer of external "${this.#rules.name}", ${operation},`);
     } catch (cause) {
+      this.#node.observer.failed?.(this.#rules.name, "response");
       throw Fault.create("external.answer-invalid", (cause as Error).message, "Correct `returns`, or what the call makes of the answer.", { cause });
     }
   }

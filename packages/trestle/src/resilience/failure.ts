@@ -36,7 +36,7 @@ const byCode: ReadonlyMap<string, Failure> = new Map<string, Failure>([
     (code) => [code, neverReached] as const,
   ),
   ...["ECONNRESET", "EPIPE", "ECONNABORTED", "UND_ERR_SOCKET", "57P01", "57P02"].map((code) => [code, wentAway] as const),
-  ...["ETIMEDOUT", "UND_ERR_HEADERS_TIMEOUT", "UND_ERR_BODY_TIMEOUT", "deadline.exceeded", "external.outcome-unknown"].map((code) => [code, noAnswer] as const),
+  ...["ETIMEDOUT", "UND_ERR_HEADERS_TIMEOUT", "UND_ERR_BODY_TIMEOUT", "deadline.exceeded"].map((code) => [code, noAnswer] as const),
   ["UND_ERR_CONNECT_TIMEOUT", notEvenAsked],
   ...["breaker.open", "bulkhead.full", "limiter.exceeded", "store.overloaded", "queue.full", "53300", "57P03"].map((code) => [code, tooBusy] as const),
   ...["external.answer-invalid", "HPE_INVALID_CONSTANT", "UND_ERR_RES_CONTENT_LENGTH_MISMATCH"].map((code) => [code, unusable] as const),
@@ -46,14 +46,18 @@ const byCode: ReadonlyMap<string, Failure> = new Map<string, Failure>([
 
 /** What this failure means. An error that says nothing about itself is a `response`, and the other side may have acted. */
 export function failureOf(thrown: unknown): Failure {
+  let vague = false; // no answer, unless a cause says why there is none
   for (let error = thrown, depth = 0; typeof error === "object" && error !== null && depth < 5; error = (error as { cause?: unknown }).cause, depth++) {
     if (retryAfterMs(error) > 0) return tooBusy;
-    const { code, status, statusCode, name } = error as {
+    const { code, status, statusCode, name, details } = error as {
       readonly code?: unknown;
       readonly status?: unknown;
       readonly statusCode?: unknown;
       readonly name?: unknown;
+      readonly details?: { readonly status?: unknown };
     };
+    if (Fault.is(error) && typeof details?.status === "number") return ofStatus(details.status);
+    vague ||= Fault.is(error, "external.outcome-unknown");
     const known = typeof code === "string" ? byCode.get(code) : undefined;
     if (known) return known;
     if (typeof code === "string" && Fault.is(error) && /^(option|quantity)\./.test(code)) return refusal;
@@ -62,7 +66,7 @@ export function failureOf(thrown: unknown): Failure {
     if (name === "TimeoutError") return noAnswer;
     if (name === "SyntaxError") return unusable;
   }
-  return unusable;
+  return vague ? noAnswer : unusable;
 }
 
 function ofStatus(status: number): Failure {
