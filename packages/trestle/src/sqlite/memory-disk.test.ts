@@ -137,3 +137,30 @@ test("an image of a disk is the store as it was durable", async () => {
 
   assert.equal(await has(copy, "one"), true);
 });
+
+test("a disk that is wound back is as it was made, and nothing of it is prepared again: its connection has one authorizer", async () => {
+  const made = opened();
+  const first = made.store.commit(put("image"));
+  (await made.written())();
+  await first;
+  const disk = new MemoryDisk(made.disk.image());
+  let authorizers = 0;
+  const { db } = disk;
+  const setAuthorizer = db.setAuthorizer.bind(db);
+  db.setAuthorizer = (authorizer) => {
+    authorizers++;
+    setAuthorizer(authorizer);
+  };
+
+  for (const world of [1, 2, 3]) {
+    const { store, written } = opened(disk);
+    const committed = store.commit(put("of a world"));
+    (await written())();
+    await committed;
+    assert.deepEqual([await has(store, "image"), await has(store, "of a world")], [true, true], `world ${world}`);
+    assert.ok(disk.rewind());
+    assert.deepEqual([await has(store, "image"), await has(store, "of a world")], [true, false], `world ${world}`);
+  }
+
+  assert.equal(authorizers, 1);
+});

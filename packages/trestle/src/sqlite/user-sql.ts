@@ -28,8 +28,19 @@ const deniedActions: ReadonlyMap<number, string> = new Map([
 ]);
 const isOurs = (name: string | null) => name !== null && /^trestle_/i.test(name);
 
-/** Installs the authorizer. It costs nothing while none of the user's SQL is compiled. */
+/**
+ * Installs the authorizer, once for a connection: SQLite has every statement of a connection that is given one prepared again. It costs nothing while
+ * none of the user's SQL is compiled.
+ */
 export function userSql(db: DatabaseSync): UserSql {
+  let user = userSqlOf.get(db);
+  if (!user) userSqlOf.set(db, (user = guardedSql(db)));
+  return user;
+}
+
+const userSqlOf = new WeakMap<DatabaseSync, UserSql>();
+
+function guardedSql(db: DatabaseSync): UserSql {
   const known = new Map<string, StatementSync>();
   let guarded = false;
   let denied: string | undefined;
