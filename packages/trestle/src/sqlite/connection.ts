@@ -14,11 +14,12 @@ const writerCacheKb = 8_192;
 /** Frames after which COMMIT moves the log into the file: fewer, longer checkpoints than SQLite's 1,000 (record 0019 has what each costs). */
 const checkpointPages = 4_000;
 
-/** The one connection that writes. */
-export function openForWriting(path: string, durability: Durability): DatabaseSync {
+/** The one connection that writes. `pageBytes`: of a new store; default SQLite's own. */
+export function openForWriting(path: string, durability: Durability, pageBytes?: number): DatabaseSync {
   const db = new DatabaseSync(path, { timeout: settledWithinMs, enableForeignKeyConstraints: true, allowExtension: false });
   try {
     const memory = path === ":memory:";
+    if (pageBytes !== undefined) db.exec(`pragma page_size = ${pageBytes}`);
     const settings: readonly (readonly [name: string, value: string | number, answer: string | number])[] = [
       ["journal_mode", memory ? "memory" : "wal", memory ? "memory" : "wal"],
       ["synchronous", durability === "full" ? 2 : 1, durability === "full" ? 2 : 1],
