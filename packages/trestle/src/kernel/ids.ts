@@ -89,8 +89,11 @@ export function uuidv7Series(ms: number, name: string): (at: number) => string {
 
 /** A UUIDv4 (RFC 9562) from 16 bytes of chance. */
 export function formatUuidv4(bytes: Uint8Array): string {
-  const at = (byte: number): string =>
-    hex[byte === 6 ? ((bytes[6] as number) & 0x0f) | 0x40 : byte === 8 ? ((bytes[8] as number) & 0x3f) | 0x80 : (bytes[byte] as number)] as string;
-  const run = (from: number, to: number): string => Array.from({ length: to - from }, (_, i) => at(from + i)).join("");
-  return `${run(0, 4)}-${run(4, 6)}-${run(6, 8)}-${run(8, 10)}-${run(10, 16)}`;
+  let text = "";
+  for (let at = 0; at < 16; at++) {
+    const byte = bytes[at] as number;
+    text +=
+      (at === 4 || at === 6 || at === 8 || at === 10 ? "-" : "") + (hex[at === 6 ? (byte & 0x0f) | 0x40 : at === 8 ? (byte & 0x3f) | 0x80 : byte] as string);
+  }
+  return text;
 }

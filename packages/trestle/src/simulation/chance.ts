@@ -18,7 +18,7 @@ export function chanceOf(random: Random): Chance {
     pick: (from) => from[Math.floor(next() * from.length)] as never,
     integer: (from, to) => from + Math.floor(next() * (to - from + 1)),
     id() {
-      const words = new Uint32Array(4).map(() => random.uint32());
+      const words = Uint32Array.of(random.uint32(), random.uint32(), random.uint32(), random.uint32());
       return formatUuidv4(new Uint8Array(words.buffer));
     },
   };

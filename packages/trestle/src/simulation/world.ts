@@ -9,7 +9,7 @@
  * A host is `up`, `paused` (its events wait until it goes on, or until the one before is over on a slow processor) or `down`. What runs on it between two crashes is a *life*: its clock, its chance and
  * its events. A crash ends the life: its events are dropped, so nothing it awaited ever comes, and no `finally` of it runs.
  */
-import { AsyncLocalStorage } from "node:async_hooks";
+import { AsyncLocalStorage, AsyncResource } from "node:async_hooks";
 import { seededRandom, TaskHeap, uuidv7Ids, whenSettled, type Clock, type HeapEntry, type Ids, type Random, type Timer } from "../kernel/index.ts";
 
 export interface WorldEvent extends HeapEntry {
@@ -39,6 +39,8 @@ const armedMax = 64;
 /** The life that the running code belongs to. */
 const slot = new AsyncLocalStorage<Life>();
 export const currentLife = (): Life | undefined => slot.getStore();
+/** The slot with this in it, to be entered again and again: `slot.run` makes a new context for each event, which is most of what an event costs. */
+const entryTo = (life: Life | undefined): AsyncResource => slot.run(life as Life, () => new AsyncResource("life"));
 
 export class World {
   readonly seed: string;
@@ -54,6 +56,7 @@ export class World {
   #armed = 0;
   #run: { readonly until: () => boolean; readonly done: (error?: unknown) => void } | undefined;
   #held = 0;
+  readonly #entry = entryTo(undefined);
 
   constructor({ seed, onEvent }: WorldOptions) {
     this.seed = seed;
@@ -177,9 +180,10 @@ export class World {
     life?.host.worked();
     this.#onEvent?.(event, this.nowMs);
     try {
-      const { task } = event;
+      const task = event.task as () => void;
       event.task = undefined;
-      slot.run(life as Life, task as () => void);
+      if (life) life.run(task);
+      else this.#entry.runInAsyncScope(task);
     } catch (error) {
       run.done(error);
     }
@@ -312,6 +316,7 @@ export class Life {
   fetch: typeof globalThis.fetch = () => Promise.reject(new TypeError("fetch failed: this host has no network"));
   #alive = true;
   readonly #onEnd = new Set<() => void>();
+  readonly #entry = entryTo(this);
 
   constructor(host: Host, number: number) {
     this.host = host;
@@ -340,7 +345,7 @@ export class Life {
   }
   /** Runs `work` as this life, now. */
   run<T>(work: () => T): T {
-    return slot.run(this, work);
+    return this.#entry.runInAsyncScope(work);
   }
 
   onEnd(listener: () => void): () => void {
