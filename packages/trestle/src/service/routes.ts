@@ -44,17 +44,23 @@ const methods = ["GET", "POST", "PUT", "PATCH", "DELETE"] as const;
 
 /** Every route of these services. */
 export function serviceRoutes(services: readonly Component[], node: NodeServices): FetchHandler {
-  const router = routerOf(services, node);
+  const router = routerOf(services);
+  const served = new Map<Route, Served>();
+  const servedAt = (route: Route): Served => {
+    let here = served.get(route);
+    if (!here) served.set(route, (here = { ...route, node, state: stateOf(route.component, node) }));
+    return here;
+  };
   return async (request, peer = {}) => {
     let invocation: string | undefined;
     let asked: Served | undefined;
     const startedMs = node.clock.monotonicMs();
     try {
       const target = targetOf(request.url);
-      const found = find(router, request.method, pathOf(target));
-      asked = found.served;
-      const serve = () => answerTo(found, request, target, peer, (id) => (invocation = id));
-      const response = await inCallersContext(request.headers, found.served, serve);
+      const { route, params } = find(router, request.method, pathOf(target));
+      const here = (asked = servedAt(route));
+      const serve = () => answerTo(here, params, request, target, peer, (id) => (invocation = id));
+      const response = await inCallersContext(request.headers, here, serve);
       return request.method === "HEAD" && response.body ? new Response(null, response) : response;
     } catch (fault) {
       const broken = statusOf(fault) >= 500;
@@ -76,21 +82,29 @@ function describe(fault: unknown): string {
 
 // ---- finding the route ------------------------------------------------------------------------------------------------
 
-type ServiceRouter = SmartRouter<Served>;
+type Route = Pick<Served, "operation" | "component">;
+type ServiceRouter = SmartRouter<Route>;
 interface Found {
-  readonly served: Served;
+  readonly route: Route;
   readonly params: Readonly<Record<string, string>>;
 }
 
-function routerOf(services: readonly Component[], node: NodeServices): ServiceRouter {
+/** By the first of its services: a router is compiled once for all nodes of this process that serve the same. */
+const routers = new WeakMap<Component, { readonly services: readonly Component[]; readonly router: ServiceRouter }>();
+
+function routerOf(services: readonly Component[]): ServiceRouter {
+  const [first] = services;
+  const known = first && routers.get(first);
+  if (known?.services.length === services.length && known.services.every((service, at) => service === services[at])) return known.router;
   const router: ServiceRouter = new SmartRouter({ routers: [new RegExpRouter(), new TrieRouter()] });
   const all = services.flatMap((serving) => {
     const { operations, component = serving } = interiorOf(serving);
-    return [...operations.values()].map((operation): Served => ({ operation, component, node, state: stateOf(component, node) }));
+    return [...operations.values()].map((operation): Route => ({ operation, component }));
   });
   // The router answers what was added first: a word goes before a name.
-  for (const served of all.toSorted((a, b) => (specificity(a.operation.path) < specificity(b.operation.path) ? -1 : 1)))
-    router.add(served.operation.method, served.operation.path, served);
+  for (const route of all.toSorted((a, b) => (specificity(a.operation.path) < specificity(b.operation.path) ? -1 : 1)))
+    router.add(route.operation.method, route.operation.path, route);
+  if (first) routers.set(first, { services, router });
   return router;
 }
 
@@ -114,16 +128,16 @@ function find(router: ServiceRouter, method: string, path: string): Found {
 }
 
 function match(router: ServiceRouter, method: string, path: string): Found | undefined {
-  const [handlers, stash] = router.match(method, path) as [readonly [Served, Readonly<Record<string, number | string>>][], readonly string[] | undefined];
+  const [handlers, stash] = router.match(method, path) as [readonly [Route, Readonly<Record<string, number | string>>][], readonly string[] | undefined];
   const first = handlers[0];
   if (!first) return undefined;
-  const [served, places] = first;
+  const [route, places] = first;
   const params: Record<string, string> = {};
   for (const name in places) {
     const place = places[name] as number | string;
     params[name] = decoded(typeof place === "number" ? (stash?.[place] ?? "") : place);
   }
-  return { served, params };
+  return { route, params };
 }
 
 function decoded(text: string): string {
@@ -171,7 +185,8 @@ function inCallersContext(headers: ArrivedRequest["headers"], { node, operation 
 }
 
 async function answerTo(
-  { served, params }: Found,
+  served: Served,
+  params: Found["params"],
   request: ArrivedRequest,
   target: string,
   peer: Peer,

@@ -217,6 +217,19 @@ test("a word in a path goes before a name, whatever was declared first", async (
   assert.deepEqual(await (await ask(node, "GET", "/notes/latest")).json(), { which: "the word goes before the name" });
 });
 
+test("nodes that serve other services of one app have other routes, whoever was asked first", async () => {
+  const named = (name: string) => service(name, {}, { ask: get(`/${name}`, {}, () => ({ name })) });
+  const [one, two] = [named("one"), named("two")];
+  const statuses = async (components: readonly Component[]) => {
+    await using node = await running({}, components);
+    return [(await ask(node, "GET", "/one")).status, (await ask(node, "GET", "/two")).status];
+  };
+
+  assert.deepEqual(await statuses([one, two]), [200, 200]);
+  assert.deepEqual(await statuses([one]), [200, 404]);
+  assert.deepEqual(await statuses([one, two]), [200, 200]);
+});
+
 test("parameters are decoded, and an escape that is no text is a 400", async () => {
   await using node = await running();
   await ask(node, "PUT", `/notes/${encodeURIComponent("a/b ü")}`, { text: "odd" });
