@@ -11,6 +11,6 @@ export { processPlan, supervise } from "./processes.ts";
 export { supervised } from "./supervised.ts";
 export type { ProcessPlan, SuperviseOptions } from "./processes.ts";
 export { start, startInside } from "./start.ts";
-export type { Inside, Node, StartOptions, Transaction } from "./start.ts";
+export type { Inside, Node, NodeInside, StartOptions, Transaction } from "./start.ts";
 export { jobStates, keptStates, queueAdmin, whichJobs } from "./queue-admin.ts";
 export type { Acted, JobFacts, KeptState, QueueAdmin, Which } from "./queue-admin.ts";

@@ -31,8 +31,8 @@ import { followChanges, type ChangesOptions, type CommitChange } from "./changes
 import { openStoreAt, storeUrl, type Engines } from "./engines.ts";
 import { live, type Live } from "./live.ts";
 import { makeObserver } from "./observer.ts";
-import type { HttpServer, Peer } from "./server.ts";
-import type { ArrivedRequest } from "../service/index.ts";
+import type { HttpServer } from "./server.ts";
+import type { ArrivedRequest, Peer } from "../service/index.ts";
 import type { Operations } from "./operations.ts";
 import { nodeServices, type Services } from "./services.ts";
 import { supervised } from "./supervised.ts";
@@ -89,6 +89,12 @@ export interface Transaction {
   readonly connection: SqlConnection;
 }
 
+/** A node as whoever brings its engines has it. */
+export interface NodeInside extends Node {
+  /** Every route, as a server asks it: of as much of a request as it has at hand. */
+  answer(request: ArrivedRequest, peer: Peer): Promise<Response>;
+}
+
 const handlerTimeoutMs = 30_000;
 
 export async function start(app: App, options: StartOptions = {}): Promise<Node> {
@@ -103,7 +109,7 @@ export async function start(app: App, options: StartOptions = {}): Promise<Node>
   const open = (url: string) => openStoreAt(url, { clock, random });
   const serves = options.roles?.length !== 0 && components.some(({ kind }) => kind === "service");
   // While the store opens in its thread, this one loads what it will listen and answer with: 60 ms of the way to the first answer.
-  const [opened] = await Promise.all([open(where.url), ...(serves ? [import("./server.ts"), import("../service/index.ts")] : [])]);
+  const [opened] = await Promise.all([open(where.url), ...(serves ? [import("./server.ts"), (serving ??= import("../service/index.ts"))] : [])]);
   const store = followingStore(opened, { clock, open });
   return startInside(app, options, { store, clock, random, metrics, logger, file: where.file, name: `${app.name} ${process.pid}`, listens: true });
 }
@@ -126,7 +132,7 @@ export interface Inside {
 }
 
 /** A node of the app on what it is given, which it closes when it stops or does not start. */
-export async function startInside(app: App, options: StartOptions, inside: Inside): Promise<Node> {
+export async function startInside(app: App, options: StartOptions, inside: Inside): Promise<NodeInside> {
   try {
     return await RunningNode.start(app, app.components, options, inside);
   } catch (fault) {
@@ -135,7 +141,10 @@ export async function startInside(app: App, options: StartOptions, inside: Insid
   }
 }
 
-class RunningNode implements Node {
+/** Loaded when the first node is asked something. For the next one too: to find a module that is there costs more than to answer a request. */
+let serving: Promise<typeof import("../service/index.ts")> | undefined;
+
+class RunningNode implements NodeInside {
   readonly #app: App;
   readonly #components: readonly Component[];
   readonly #options: StartOptions;
@@ -202,7 +211,12 @@ class RunningNode implements Node {
   }
 
   async fetch(request: Request): Promise<Response> {
-    return this.#answer(request, { address: undefined });
+    return this.answer(request, {});
+  }
+
+  answer(request: ArrivedRequest, peer: Peer): Promise<Response> {
+    const isOperation = request.url.startsWith("/_trestle", request.url.indexOf("/", request.url.indexOf("://") + 3));
+    return this.#routes && !isOperation ? this.#routes(request, peer) : this.#answerRarely(request, peer);
   }
 
   async commit<U extends Uses, T>(uses: U, write: (uses: Handles<U, "write">) => T | Promise<T>): Promise<T> {
@@ -340,7 +354,7 @@ class RunningNode implements Node {
     if (!serves && (this.#options.port === undefined || (supervised() && this.#components.some(({ kind }) => kind === "service")))) return;
     const { listen } = await import("./server.ts");
     const port = supervised()?.port ?? this.#options.port ?? portOf(process.env["PORT"] ?? 0, "PORT");
-    this.#server = await listen((request, peer) => this.#answer(request, peer), { port, host: this.#options.host ?? process.env["HOST"] ?? "localhost" });
+    this.#server = await listen((request, peer) => this.answer(request, peer), { port, host: this.#options.host ?? process.env["HOST"] ?? "localhost" });
     // Where the CLI finds the node that holds the store.
     if (file !== undefined)
       writeFileSync(
@@ -360,17 +374,12 @@ class RunningNode implements Node {
     return (this.#operations ??= import("./operations.ts").then(({ operations }) => operations(this.#view())));
   }
 
-  #answer(request: ArrivedRequest, peer: Peer): Promise<Response> {
-    const isOperation = request.url.startsWith("/_trestle", request.url.indexOf("/", request.url.indexOf("://") + 3));
-    return this.#routes && !isOperation ? this.#routes(request, peer) : this.#answerRarely(request, peer);
-  }
-
   async #answerRarely(request: ArrivedRequest, peer: Peer): Promise<Response> {
     if (new URL(request.url).pathname.startsWith("/_trestle")) {
       const answer = await (await this.#loadOperations())(request.asRequest?.() ?? (request as Request), peer);
       if (answer) return answer;
     }
-    const { serviceRoutes } = await import("../service/index.ts");
+    const { serviceRoutes } = await (serving ??= import("../service/index.ts"));
     this.#routes ??= serviceRoutes(
       this.#components.filter((component) => this.#serves(component)),
       this.#services,

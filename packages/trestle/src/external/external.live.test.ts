@@ -2,6 +2,7 @@ import { test } from "node:test";
 import assert from "node:assert/strict";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { gzipSync } from "node:zlib";
 import { z } from "zod";
 import { app, start } from "../app/index.ts";
 import { Fault } from "../kernel/index.ts";
@@ -169,3 +170,20 @@ test("the url may be a setting, and a bad one names itself", async () => {
 function connections(server: Server): Promise<number> {
   return new Promise((resolve, reject) => server.getConnections((error, count) => (error ? reject(error) : resolve(count))));
 }
+
+test("an answer without end is not read to it, whether it says its length, is packed, or comes in pieces", async () => {
+  const long = Buffer.alloc(10_000_001, "1");
+  const packed = gzipSync(long);
+  const answers: Readonly<Record<string, Answer>> = {
+    says: (_request, response) => response.writeHead(200, { "content-length": long.length }).end(long),
+    packs: (_request, response) => response.writeHead(200, { "content-encoding": "gzip", "content-length": packed.length }).end(packed),
+    pieces: (_request, response) => response.writeHead(200).end(long),
+    fits: (_request, response) => response.writeHead(200, { "content-encoding": "gzip", "content-length": gzipSync('"ok"').length }).end(gzipSync('"ok"')),
+  };
+  await using there = await foreign((request, response) => (answers[(request.url ?? "").split("/").at(-1) as string] as Answer)(request, response));
+  const { node, far } = await opened(there.url, { timeout: "20s" });
+
+  for (const id of ["says", "packs", "pieces"]) await assert.rejects(far.look({ id }), (fault) => Fault.is(fault, "external.answer-invalid"), id);
+  assert.equal(await far.look({ id: "fits" }), "ok");
+  await node.stop();
+});

@@ -71,7 +71,7 @@ const undisturbed: Link = Object.freeze({ drop: 0, duplicate: 0, delayMs: 0, cut
 export class Network {
   readonly #world: World;
   readonly #links = new Map<string, Link>();
-  readonly #chances = new Map<string, Random>();
+  readonly #chances = new Map<Host, Map<Host, Random>>();
   readonly #clogged = new Map<string, (() => void)[]>();
   readonly #open = new Set<Calling>();
 
@@ -138,7 +138,8 @@ export class Network {
     again();
   }
 
-  call<T>(from: Life, to: Host, { label, mayComeTwice, signal }: CallOptions, serve: (life: Life, closed: AbortSignal) => Promise<T>): Promise<T> {
+  /** `serve` may ask for a signal that aborts when the caller does not wait any more. */
+  call<T>(from: Life, to: Host, { label, mayComeTwice, signal }: CallOptions, serve: (life: Life, closed: () => AbortSignal) => Promise<T>): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const chance = this.#chance(from.host, to);
       const open: Calling = { from, to, label, sinceMs: this.#world.nowMs, forgotten: false, reset: () => resetAfter("lost", between(chance, resetMs)) };
@@ -157,10 +158,11 @@ export class Network {
       const broken = (how: "refused" | "lost", afterMs: number): void => {
         if (!open.forgotten) resetAfter(how, afterMs);
       };
-      const closed = new AbortController();
+      let closing: AbortController | undefined;
+      const closed = () => (closing ??= new AbortController()).signal;
       const aborted = () =>
         end(() => {
-          this.send(from.host, to, `${label} closed`, () => closed.abort());
+          this.send(from.host, to, `${label} closed`, () => (closing ??= new AbortController()).abort());
           reject(signal?.reason as Error);
         });
       const stopListening = () => signal?.removeEventListener("abort", aborted);
@@ -188,7 +190,7 @@ export class Network {
                 () => broken("lost", between(chance, resetMs)),
               );
             };
-            serve(life, closed.signal).then(
+            serve(life, closed).then(
               (value) => answer(() => resolve(value)),
               (error: unknown) => answer(() => reject(error as Error)),
             );
@@ -238,9 +240,10 @@ export class Network {
   }
   /** Each direction of each link draws from its own stream: a fault that is left out changes nothing where it was not. */
   #chance(from: Host, to: Host): Random {
-    const name = `${from.name} ${to.name}`;
-    let chance = this.#chances.get(name);
-    if (!chance) this.#chances.set(name, (chance = seededRandom(`${this.#world.seed} from ${name}`)));
+    let ofHost = this.#chances.get(from);
+    if (!ofHost) this.#chances.set(from, (ofHost = new Map()));
+    let chance = ofHost.get(to);
+    if (!chance) ofHost.set(to, (chance = seededRandom(`${this.#world.seed} from ${from.name} ${to.name}`)));
     return chance;
   }
 }

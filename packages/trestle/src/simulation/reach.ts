@@ -36,17 +36,17 @@ export function reachOf(uses: Readonly<Record<string, Component>>, options: Reac
 /** As a client that was written with care: what has an idempotency key is asked again until there is an answer. */
 function patient(life: Life, ask: typeof fetch): typeof fetch {
   return async (input, init) => {
-    const repeatable = new Headers(init?.headers).has("idempotency-key") || (init?.method ?? "GET") === "GET";
+    const isRepeatable = () => (init?.method ?? "GET") === "GET" || new Headers(init?.headers).has("idempotency-key");
     const untilMs = life.clock.monotonicMs() + patienceMs;
     for (let waitMs = 100; ; waitMs = Math.min(2_000, waitMs * 2)) {
       try {
         const response = await ask(input, init);
         const later = response.status >= 500 || response.status === 409 || response.status === 429;
-        if (!later || !repeatable || life.clock.monotonicMs() > untilMs) return response;
+        if (!later || !isRepeatable() || life.clock.monotonicMs() > untilMs) return response;
         // A conflict may be the app's own answer: only what says that it is still being answered is asked again.
         if (response.status === 409 && !(await response.clone().text()).includes("idempotency.in-flight")) return response;
       } catch (error) {
-        if (!repeatable || life.clock.monotonicMs() > untilMs) throw error;
+        if (!isRepeatable() || life.clock.monotonicMs() > untilMs) throw error;
       }
       await sleep(life.clock, waitMs * (0.5 + life.random.next()));
     }

@@ -9,9 +9,10 @@
  *
  * Over 400 lines because all parts of one world meet here.
  */
-import { startInside, type App, type Node } from "../app/index.ts";
+import { startInside, type App, type Node, type NodeInside } from "../app/index.ts";
 import type { Component } from "../component/index.ts";
 import { Fault, jsonLogger, metricsRegistry, onAssertion, seededRandom, sleep, type Clock } from "../kernel/index.ts";
+import type { ArrivedRequest, Peer } from "../service/index.ts";
 import type { SqliteStore } from "../sqlite/index.ts";
 import type { Store } from "../store/index.ts";
 import { blocked } from "./blocked.ts";
@@ -123,7 +124,7 @@ class SeedRun {
   /** When something goes wrong in this seed, whatever part of its plan is carried out. */
   readonly #moments: readonly number[];
   readonly #nodes: Host[] = [];
-  readonly #running = new Map<Life, Node>();
+  readonly #running = new Map<Life, NodeInside>();
   #failure: SeedFailure | undefined;
   #done = false;
   #healed = false;
@@ -302,8 +303,8 @@ class SeedRun {
     const host = this.#nodes[Math.floor((currentLife()?.random.next() ?? 0) * this.#nodes.length)] as Host;
     return {
       host,
-      answer: async (life: Life, request: Request) =>
-        (await this.#running.get(life)?.fetch(request)) ?? new Response("starting", { status: 503, headers: { "retry-after": "1" } }),
+      answer: async (life: Life, request: ArrivedRequest, peer: Peer) =>
+        (await this.#running.get(life)?.answer(request, peer)) ?? new Response("starting", { status: 503, headers: { "retry-after": "1" } }),
     };
   }
 

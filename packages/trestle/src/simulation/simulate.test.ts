@@ -235,3 +235,26 @@ test("what may go wrong is what is named, or all but what is named with false", 
   const most = await kinds({ crash: false });
   assert.ok(most.size > 5 && !most.has("crash") && !most.has("lagging-standby"), [...most].join());
 });
+
+test("a seed is the same history whether it is run first or after others, and after one that ended in the middle of its work", async () => {
+  const till = app("till", [surely, sums, payments]);
+  const hashesOf = async (seeds: readonly string[], scenario: Scenario<any> = sure): Promise<Map<string, string>> => {
+    const hashes = new Map<string, string>();
+    await search(till, scenario, { seeds, onSeed: ({ seed, hash, events }) => void hashes.set(seed, `${events} events, ${hash}`) });
+    return hashes;
+  };
+  const seeds = ["0x1", "0x2", "0x3"];
+
+  const after = await hashesOf(seeds);
+  const first = new Map<string, string>();
+  for (const seed of seeds) for (const [of, hash] of await hashesOf([seed])) first.set(of, hash);
+  const broken = await hashesOf(["0xbad"], {
+    ...sure,
+    always: { "nothing is ever paid": async ({ payments }: any) => (await payments.list({ limit: 1 })).items.length === 0 },
+  });
+  const afterBroken = await hashesOf(seeds.toReversed());
+
+  assert.deepEqual(first, after);
+  assert.equal(broken.size, 1);
+  assert.deepEqual(new Map([...afterBroken].reverse()), after);
+});
