@@ -18,7 +18,7 @@ const rememberedCharsMax = 128;
 const rememberOneIn = 8;
 
 export class KeyedHash {
-  /** The other half of the answer to the last `of`. */
+  /** The other half of the answer to the last `of`; never 0, which stands for nobody in tables. */
   second = 0;
   readonly #k0: number;
   readonly #k1: number;
@@ -131,7 +131,7 @@ export class KeyedHash {
       if (round === 0) v2 ^= 0xff;
       word = 0;
     }
-    this.second = v1 ^ v3;
+    this.second = v1 ^ v3 || 1;
     return v0 ^ v2;
   }
 }

@@ -1,10 +1,9 @@
 /** The table under its laws: room for what it was declared for, growth that loses nothing, and attackers with more keys than it has places. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { seededRandom, virtualClock } from "../kernel/index.ts";
+import { KeyedHash, seededRandom, virtualClock } from "../kernel/index.ts";
 import { rateLimit, slidingCounter, slidingLog } from "./index.ts";
 import { KeyTable } from "./key-table.ts";
-import { KeyedHash } from "./keyed-hash.ts";
 
 const clock = virtualClock();
 const seed = process.env["SEED"] ?? "growth";

@@ -10,8 +10,7 @@
  * cap; each later call moves two of the old buckets, so no call waits for all of them; (3) at the cap, the one that means least
  * (`weightOf`) is forgotten for the newcomer, and counted in `forgotten`. Nobody is refused for lack of room, and nobody is admitted without being counted.
  */
-import type { Random } from "../kernel/index.ts";
-import { KeyedHash } from "./keyed-hash.ts";
+import { KeyedHash, type Random } from "../kernel/index.ts";
 
 const perBucket = 4;
 /** Of the places at the cap, what the declared keys take: all of them find room, nine of ten in the first bucket, for 32 B each if the law keeps one number. */
