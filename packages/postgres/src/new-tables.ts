@@ -4,7 +4,7 @@ import { Fault } from "trestle/kernel";
 import type { NewTables } from "trestle/store";
 import type { Session } from "./sessions.ts";
 import { checkUserText } from "./statement-text.ts";
-import { bindable } from "./user-sql.ts";
+import { bindable } from "./user-values.ts";
 
 /** `session` is in that transaction. Errors of the user's statements come as PostgreSQL says them. */
 export function newTables(session: Session, schema: string): NewTables {

@@ -10,7 +10,6 @@
  * The lane's rule holds here too: it commits without waiting for the disk, and nobody hears of it before the flush barrier.
  */
 import { createHash } from "node:crypto";
-import type pg from "pg";
 import { deadlineExceeded, Fault, remainingMs, type Clock, type Ids } from "trestle/kernel";
 import {
   checkCommit,
@@ -30,6 +29,7 @@ import { encodeBatch, refusedInside, type BatchRow } from "./batch.ts";
 import { commitFault, isPassing, unknownOutcome, type Applied } from "./lane.ts";
 import { wasRolledBack, type Answer, type Pool, type Session } from "./sessions.ts";
 import { checkUserText, deniedFault } from "./statement-text.ts";
+import { bindable, userTypes } from "./user-values.ts";
 
 type Rows = readonly Readonly<Record<string, SqlValue>>[];
 
@@ -77,7 +77,7 @@ export function userSql(options: UserSqlOptions): UserSql {
   /** Runs the statement, and judges its text first. */
   async function run(session: Session, { text, parameters }: Statement): Promise<Answer<Record<string, SqlValue>>> {
     checkUserText(text, schema);
-    return session.query<Record<string, SqlValue>>({ text, values: parameters.map(bindable), types, extended: true });
+    return session.query<Record<string, SqlValue>>({ text, values: parameters.map(bindable), types: userTypes, extended: true });
   }
 
   /** The commit and the transaction around it, in one message. Answers what the function answered, also when it refused. */
@@ -380,28 +380,3 @@ function overran(withinMs: number): Fault {
     { details: { withinMs } },
   );
 }
-
-// ---- values ---------------------------------------------------------------------------------------------------------
-
-export function bindable(value: SqlValue): unknown {
-  if (typeof value === "bigint") return value.toString();
-  return value instanceof Uint8Array ? Buffer.from(value.buffer, value.byteOffset, value.byteLength) : value;
-}
-
-const whole = (text: string): number | bigint => {
-  const number = Number(text);
-  return Number.isSafeInteger(number) ? number : BigInt(text);
-};
-/** Integers come as numbers, and as bigints beyond 2^53; truth values and bytes as such; what is exact or has a form of its own (numeric, times, JSON) as PostgreSQL writes it. */
-const parsers: ReadonlyMap<number, (text: string) => SqlValue> = new Map<number, (text: string) => SqlValue>([
-  [16, (text) => text === "t"],
-  [17, (text) => Buffer.from(text.slice(2), "hex")],
-  [20, whole],
-  [21, whole],
-  [23, whole],
-  [26, whole],
-  [700, Number],
-  [701, Number],
-]);
-const asText = (text: string): SqlValue => text;
-const types: pg.CustomTypesConfig = { getTypeParser: ((oid: number) => parsers.get(oid) ?? asText) as pg.CustomTypesConfig["getTypeParser"] };
