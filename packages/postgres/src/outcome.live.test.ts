@@ -6,7 +6,7 @@ import type pg from "pg";
 import { Fault } from "trestle/kernel";
 import { commitIdRetentionMs, type Commit, type CommitOutcome } from "trestle/store";
 import { batchCall, encodeBatch } from "./batch.ts";
-import { append, commitOf, fixture, newId, put } from "./testing/fixture.ts";
+import { append, commitOf, enqueue, fixture, newId, put } from "./testing/fixture.ts";
 
 const postgres = await fixture();
 const { skip } = postgres;
@@ -179,6 +179,33 @@ test(
     assert.equal(refused.filter((outcome) => !outcome.ok && outcome.refused === "conflict").length, 30);
   },
 );
+
+test("[F3] whatever is judged or numbered waits for the lane: commits, claims, extensions and resolutions; who reads does not", { skip }, async () => {
+  const store = await postgres.open();
+  const queues = [{ queue: "work", limit: 1 }];
+  await store.commit(commitOf([enqueue("one"), enqueue("two")]));
+  const { jobs } = await store.claim({ queues, holder: "h", leaseMs: 60_000 });
+  const other = () => postgres.open(store.schema); // a process each: what one does in the lane waits for what it has begun there
+  const [committing, claiming, extending, resolving] = await Promise.all([other(), other(), other(), other()]);
+  const holder = await postgres.session(store.schema);
+  await holder.query("begin");
+  await laneOf(holder);
+
+  const did: string[] = [];
+  const waiting = [
+    committing.commit(commitOf([put("k", "1")])).then(() => did.push("commit")),
+    claiming.claim({ queues, holder: "h", leaseMs: 60_000 }).then(() => did.push("claim")),
+    extending.extend(jobs, 60_000).then(() => did.push("extend")),
+    resolving.resolve(newId()).then(() => did.push("resolve")),
+  ];
+  await store.read.records(["k"]);
+  await sleep(300);
+  const whileHeld = [...did];
+  await holder.query("rollback");
+  await Promise.all(waiting);
+
+  assert.deepEqual([whileHeld, did.sort()], [[], ["claim", "commit", "extend", "resolve"]]);
+});
 
 test("[F10] commits of four processes get gapless numbers and positions, and the feed lists each once, in order, with its keys", { skip }, async () => {
   const first = await postgres.open();

@@ -15,7 +15,8 @@ const blockedMsMax = 1_200;
 async function held({ store, ids }: HeartbeatSubject) {
   const queue = `q-${ids.next()}`;
   const write = (...writes: Write[]) => store.commit({ id: ids.next(), expects: [], writes });
-  await write({ kind: "enqueue", job: { id: ids.next(), queue, payload: bytes("work"), priority: 1 } });
+  const send = () => write({ kind: "enqueue", job: { id: ids.next(), queue, payload: bytes("work"), priority: 1 } });
+  await send();
   const claim = async (holder: string) => (await store.claim({ holder, leaseMs, queues: [{ queue, limit: 1 }] })).jobs[0];
   const heartbeat = store.heartbeat("blocked", { leaseMs, blockedMsMax });
   assert.ok(heartbeat, "an engine that gives the guarantee has heartbeats");
@@ -23,7 +24,7 @@ async function held({ store, ids }: HeartbeatSubject) {
   const job = (await claim("blocked")) as ClaimedJob;
   const key = freshKey({ ids });
   const done = () => write({ kind: "put", key, value: bytes("effect") }, { kind: "finish", job: job.id, fence: job.fence, end: { kind: "done" } });
-  return { queue, claim, heartbeat, job, done, key };
+  return { queue, send, claim, heartbeat, job, done, key };
 }
 
 const aCase = (name: string, run: (subject: HeartbeatSubject) => Promise<void>): Case<HeartbeatSubject> => ({
@@ -88,6 +89,18 @@ export const heartbeatCases: readonly Case<HeartbeatSubject>[] = [
     }
 
     assert.equal((await claim("another"))?.id, job.id);
+    heartbeat.stop();
+  }),
+  aCase("it keeps what its own holder has, and lets the leases of others run out", async (subject) => {
+    const { send, claim, heartbeat, job } = await held(subject);
+    await send();
+    const others = await claim("gone");
+
+    subject.block(3 * leaseMs);
+
+    assert.ok(others);
+    assert.equal((await claim("another"))?.id, others.id);
+    assert.deepEqual(await subject.store.extend([job], leaseMs), [true]);
     heartbeat.stop();
   }),
   aCase("once stopped it keeps nothing: the lease runs out", async (subject) => {

@@ -452,6 +452,23 @@ export const queueCases: readonly Case<StoreSubject>[] = [
     assert.equal(taken.length, 100);
     assert.equal(new Set(taken).size, 100);
   }),
+  aCase("queue.redelivers-after-crash", "of more leases that run out together than one step takes back, none is forgotten", async (subject) => {
+    const q = queueOf(subject);
+    const jobs = Array.from({ length: 1_200 }, () => ({ id: subject.ids.next(), queue: q.queue, payload: bytes("x"), priority: 1 }));
+    for (let at = 0; at < jobs.length; at += 200) await q.write(...jobs.slice(at, at + 200).map((job): Write => ({ kind: "enqueue", job })));
+    const claimAll = async (leaseMs: number) => {
+      const claimed: string[] = [];
+      for (let some = await q.claim(512, leaseMs); some.length > 0; some = await q.claim(512, leaseMs)) claimed.push(...some.map(({ id }) => id));
+      return claimed.sort();
+    };
+    const first = await claimAll(1_000);
+
+    await subject.clock.advance(1_001);
+    const again = await claimAll(10_000);
+
+    assert.equal(first.length, jobs.length);
+    assert.deepEqual(again, first);
+  }),
   aCase("queue.fifo-per-key", "fences rise with every batch of claims", async (subject) => {
     const q = queueOf(subject);
     await q.send("one");
