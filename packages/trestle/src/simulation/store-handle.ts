@@ -90,7 +90,8 @@ export function storeHandle(life: Life, { network, at }: StoreHandleOptions): St
   }
   async function submit(commit: Commit): Promise<CommitOutcome> {
     try {
-      return await call("commit", (store) => store.commit(commit), true);
+      // Not twice by the network: no connection to a store repeats a message, and what was refused and told may not be judged once more behind its sender's back.
+      return await call("commit", (store) => store.commit(commit));
     } catch (error) {
       if (!(error instanceof BrokenCall)) throw error;
       if (error.how === "lost" && life.random.next() < unknownShare) {
@@ -98,7 +99,7 @@ export function storeHandle(life: Life, { network, at }: StoreHandleOptions): St
           cause: error,
         });
       }
-      return await surely("commit again", (store) => store.commit(commit), true).catch((later: unknown) => {
+      return await surely("commit again", (store) => store.commit(commit)).catch((later: unknown) => {
         throw Fault.is(later, "store.unreachable")
           ? Fault.create("commit.unknown", "the store did not answer", "Ask again with `resolve`, or submit the same commit again.", { cause: later })
           : later;
