@@ -3,9 +3,11 @@
  * dependency that hangs gets `running` more calls with every timeout. Who comes when the line is full is declined at once, with the reason and when to come back.
  */
 import type { Clock, Random } from "../kernel/index.ts";
-import { Fault, integerWithin, numberWithin, systemClock, systemRandom } from "../kernel/index.ts";
+import { eventLoopLoad, Fault, integerWithin, numberWithin, systemClock, systemRandom } from "../kernel/index.ts";
+import { AdaptiveLimit } from "./adaptive-limit.ts";
+import type { AdaptiveOptions } from "./adaptive-limit.ts";
 import { declined, waits } from "./gate.ts";
-import type { Caller, Gate } from "./gate.ts";
+import type { Answer, Caller, Gate } from "./gate.ts";
 import type { Place } from "./line-order.ts";
 import { policyOf } from "./pipeline.ts";
 import type { Policy } from "./policy.ts";
@@ -15,15 +17,18 @@ import type { Order, Refusal } from "./waiting-line.ts";
 export interface BulkheadOptions {
   /** For faults. Default `bulkhead`. */
   readonly name?: string;
-  /** At most this many, 1 to 1,000,000; `Infinity` only counts. */
-  readonly running: number;
-  /** How many may wait, 0 to 10,000,000; default 0. `{ from, most }`: above `from` ever more of those who come are declined, at `most` all. */
+  /** At most this many, 1 to 1,000,000; `Infinity` only counts. `"adaptive"`, or bounds for it: as many as what is behind it works on (adaptive-limit.ts). */
+  readonly running: number | "adaptive" | AdaptiveOptions;
+  /**
+   * How many may wait, 0 to 10,000,000. `{ from, most }`: above `from` ever more of those who come are declined, at `most` all. Default 0; with an adaptive limit
+   * from two to three times the limit.
+   */
   readonly waiting?: number | { readonly from: number; readonly most: number };
   /** Who is next among those of one priority. Default `fifo`. `fair`: by key, each the same share of the time that places are held. */
   readonly order?: Order;
   /**
    * Whether those who have waited too long in a line that stands are declined (CoDel), and the bounds for it: a target from 0.1 ms to a day, default the longer of 5 ms and the average call;
-   * an interval from 1 ms to a day, default 20 times the target. Default: nobody waits too long, as it must be for batches.
+   * an interval from 1 ms to a day, default 20 times the target. Default: nobody waits too long, as it must be for batches; with an adaptive limit they are declined.
    */
   readonly codel?: boolean | { readonly targetMs?: number; readonly intervalMs?: number };
   /** Default: the system's. */
@@ -79,6 +84,8 @@ class Places implements Gate<"bulkhead.full"> {
   readonly name: string;
   running: number;
   inFlight = 0;
+  readonly #adaptive: AdaptiveLimit | undefined;
+  readonly #waitingFollows: boolean;
   readonly #clock: Clock;
   readonly #line: WaitingLine<Caller>;
   readonly #fair: boolean;
@@ -97,18 +104,25 @@ class Places implements Gate<"bulkhead.full"> {
 
   constructor(options: BulkheadOptions) {
     this.name = options.name ?? "bulkhead";
-    this.running = runningWithin(options.running);
+    const { running } = options;
     this.#clock = options.clock ?? systemClock;
+    if (running === "adaptive" || (typeof running === "object" && running !== null))
+      this.#adaptive = new AdaptiveLimit({ ...(this.#clock === systemClock && { loop: eventLoopLoad }), ...(running === "adaptive" ? {} : running) });
+    this.running = this.#adaptive ? this.#adaptive.limit : runningWithin(running as number);
     const order = options.order ?? "fifo";
     if (!(order === "fifo" || order === "lifo" || order === "fair" || order === "deadline"))
       throw Fault.create("option.out-of-range", `bulkhead.order must be "fifo", "lifo", "fair" or "deadline", got ${String(order)}`, "Choose one of the four.");
     this.#fair = order === "fair";
-    const { codel = false } = options;
+    const { codel = this.#adaptive !== undefined } = options;
     this.#line = new WaitingLine({ order, random: options.random ?? systemRandom, codel: codel === true ? {} : codel ? requiredCodel(codel) : undefined });
-    const { waiting = 0 } = options;
-    const { from, most } = typeof waiting === "number" ? { from: waiting, most: waiting } : waiting;
-    this.#line.most = integerWithin(most, "bulkhead.waiting", { least: 0, most: 10_000_000 });
-    this.#line.from = integerWithin(from, "bulkhead.waiting.from", { least: 0, most: this.#line.most });
+    const { waiting = this.#adaptive ? undefined : 0 } = options;
+    this.#waitingFollows = waiting === undefined;
+    if (waiting === undefined) this.#follow();
+    else {
+      const { from, most } = typeof waiting === "number" ? { from: waiting, most: waiting } : waiting;
+      this.#line.most = integerWithin(most, "bulkhead.waiting", { least: 0, most: 10_000_000 });
+      this.#line.from = integerWithin(from, "bulkhead.waiting.from", { least: 0, most: this.#line.most });
+    }
   }
 
   get waiting(): number {
@@ -124,9 +138,16 @@ class Places implements Gate<"bulkhead.full"> {
       this.#admit(nowMs);
       return 0;
     }
+    this.#adaptive?.wanted();
     if (this.#line.push(caller, nowMs)) return declined;
     this.#waited++;
     return waits;
+  }
+
+  answered(caller: Caller, _token: number, answer: Answer): void {
+    if (!this.#adaptive) return;
+    const nowMs = this.#clock.monotonicMs();
+    if (this.#adaptive.answered(nowMs - caller.startedMs, answer === "well", this.inFlight, nowMs)) this.#changed(this.#adaptive.limit, nowMs);
   }
 
   leave(caller: Caller, nowMs: number): void {
@@ -168,12 +189,29 @@ class Places implements Gate<"bulkhead.full"> {
   }
 
   resize(running: number): void {
-    this.running = runningWithin(running);
-    this.#drain(this.#clock.monotonicMs());
+    if (this.#adaptive)
+      throw Fault.create(
+        "bulkhead.adaptive",
+        `${this.name} finds its number of places itself, and was to be resized to ${running}`,
+        "Give it bounds, or a number, when it is made.",
+      );
+    this.#changed(runningWithin(running), this.#clock.monotonicMs());
+  }
+
+  #changed(running: number, nowMs: number): void {
+    this.running = running;
+    if (this.#waitingFollows) this.#follow();
+    this.#drain(nowMs);
+  }
+
+  #follow(): void {
+    this.#line.from = 2 * this.running;
+    this.#line.most = 3 * this.running;
   }
 
   #admit(nowMs: number): void {
     this.#admitted++;
+    this.#adaptive?.began(this.inFlight + 1);
     if (++this.inFlight >= this.running) this.#movedMs = nowMs;
   }
 
@@ -226,7 +264,7 @@ const why: Readonly<Record<Refusal, (caller: Caller) => string>> = {
   displaced: ({ priority }) => `Its place in the line was needed for a call that goes before it; its own priority is ${priority}.`,
   share: ({ key }) => `${JSON.stringify(key)} has more calls waiting than others, and this one's place in the line was needed for one of theirs.`,
   waited: () => "The line has stood for a while, and this one waited in it for longer than is of use.",
-  late: () => "Its deadline was over when it came.",
+  late: () => "It had less time left than a call takes.",
 };
 
 const byHand = {

@@ -1,4 +1,7 @@
 /** Resilience: policies around calls to what may fail, alone or composed into one pipeline. */
+export type { AdaptiveOptions, JudgedWindow, Verdict } from "./adaptive-limit.ts";
+export { adaptiveThrottle } from "./adaptive-throttle.ts";
+export type { AdaptiveThrottle, AdaptiveThrottleOptions } from "./adaptive-throttle.ts";
 export { backoffMs } from "./backoff.ts";
 export type { Backoff } from "./backoff.ts";
 export { breaker } from "./breaker.ts";

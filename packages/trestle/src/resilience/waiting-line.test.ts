@@ -73,6 +73,15 @@ test("nobody is served whose deadline is over or who has left, and nobody hears 
   }
 });
 
+test("whoever has less time left than an operation takes is declined when its turn comes, before it is done in vain", () => {
+  const { line, push, take, told } = setUp();
+  line.paced(50);
+  push("a", { untilMs: 149 });
+  push("b", { untilMs: 199, cost: 2 });
+  push("c", { untilMs: 150 });
+  assert.deepEqual([take(100), told, line.refusals.late, line.size], ["c", ["a late", "b late"], 2, 0]);
+});
+
 test("who has been served does not leave the line any more", () => {
   const { line, guest } = setUp();
   const [a, b] = [guest("a"), guest("b")];

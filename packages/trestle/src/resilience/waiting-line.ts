@@ -1,6 +1,6 @@
 /**
  * The waiting line: what stands before everything of which there is not enough, such as places in a bulkhead or connections of a pool. It is bounded, it serves in the order that was chosen, and it
- * never serves somebody who has left or whose deadline is over.
+ * never serves somebody who has left, or whose deadline is over or will be before an average operation could end.
  *
  * - *Priority* comes before order: high before normal before low. So that nobody starves, a class that has waited while 32 of more urgent ones were served is served
  *   once: under any load of the others it gets 1 place in 33.
@@ -32,7 +32,7 @@ export type Refusal =
   | "share"
   /** It waited too long in a line that stands. */
   | "waited"
-  /** Its deadline was over when it came. */
+  /** It had less time left than a call takes: when it came, none; when its turn came, less than the average. */
   | "late";
 
 export type Order = "fifo" | "lifo" | "fair" | "deadline";
@@ -69,7 +69,7 @@ export class WaitingLine<W extends Waiter> {
   readonly #gone: Place[] = [];
   /** How many of them are counted as gone. */
   #counted = 0;
-  #msPerUnit = 1;
+  #msPerUnit = 0;
 
   constructor(options: LineOptions) {
     this.#random = options.random;
@@ -77,7 +77,7 @@ export class WaitingLine<W extends Waiter> {
     this.paced(0);
     const bounds = () => this.#bounds;
     this.#orders = classes.map(() => {
-      if (options.order === "fair") return new FairOrder(options.random, bounds, () => this.#msPerUnit, this.#gone);
+      if (options.order === "fair") return new FairOrder(options.random, bounds, () => Math.max(this.#msPerUnit, 1e-3), this.#gone);
       if (options.order === "deadline") return new DeadlineOrder(bounds, this.#gone);
       return new ListOrder(options.order === "lifo", bounds, this.#gone);
     });
@@ -89,7 +89,7 @@ export class WaitingLine<W extends Waiter> {
 
   /** How long an operation of cost 1 takes on average: bounds that were not given follow it, and what keys owe is forgiven by it. */
   paced(msPerUnit: number): void {
-    this.#msPerUnit = Math.max(msPerUnit, 1e-3);
+    this.#msPerUnit = msPerUnit;
     if (!this.#given) return;
     const targetMs = this.#given.targetMs ?? Math.max(5, msPerUnit);
     this.#bounds = { targetMs, intervalMs: this.#given.intervalMs ?? 20 * targetMs };
@@ -126,6 +126,10 @@ export class WaitingLine<W extends Waiter> {
       if (place.waiter.untilMs <= nowMs) {
         this.passedOver++;
         place.waiter.place = undefined;
+        continue;
+      }
+      if (place.waiter.untilMs - nowMs < this.#msPerUnit * place.waiter.cost) {
+        this.#decline(place, "late");
         continue;
       }
       taken = place;
@@ -168,10 +172,15 @@ export class WaitingLine<W extends Waiter> {
   #displace(place: Place | undefined, why: Refusal, nowMs: number): boolean {
     if (!place) return false;
     this.#takeOut(place, nowMs);
+    this.#decline(place, why);
+    return true;
+  }
+
+  /** Of one who is out of the line already. */
+  #decline(place: Place, why: Refusal): void {
     place.waiter.place = why;
     this.refusals[why]++;
     this.#gone.push(place);
-    return true;
   }
 
   #takeOut(place: Place, nowMs: number): void {

@@ -1,0 +1,153 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Fault, seededRandom, virtualClock } from "../kernel/index.ts";
+import type { Caller } from "./gate.ts";
+import { bulkhead, type AdaptiveOptions, type BulkheadOptions, type JudgedWindow } from "./index.ts";
+import { callerAt, gateOf } from "./testing/passes.ts";
+
+/** A bulkhead and an other side of which the test says how long a call takes when so many are in flight. Always more callers than places, unless said otherwise. */
+function setUp(running: AdaptiveOptions = {}, options: Partial<BulkheadOptions> = { waiting: 0 }) {
+  const clock = virtualClock();
+  const windows: JudgedWindow[] = [];
+  const one = bulkhead({
+    clock,
+    random: seededRandom("adaptive"),
+    ...options,
+    running: { onWindow: (window) => windows.push(window), ...running },
+  });
+  const gate = gateOf(one);
+  /** Rounds in which as many calls as may, at most `most`, begin at once and end after `tookMs`. */
+  const rounds = async (count: number, tookMs: (inFlight: number) => number, { most = Infinity, answer = "well" as "well" | "unwell" } = {}) => {
+    for (let round = 0; round < count; round++) {
+      const running: Caller[] = [];
+      while (running.length < most) {
+        const next = callerAt(clock.monotonicMs());
+        if (gate.enter(next, clock.monotonicMs()) < 0) break;
+        running.push(next);
+      }
+      await clock.advance(tookMs(running.length));
+      for (const ended of running) gate.answered?.(ended, 0, answer);
+      for (const ended of running) gate.ended?.(ended, 0);
+    }
+  };
+  return { clock, one, windows, rounds };
+}
+
+/** Up to `knee` calls at full speed, more of them slower. */
+const kneeAt = (knee: number, ms: number) => (inFlight: number) => ms * Math.max(1, inFlight / knee);
+
+test("[RES-11] a limit grows to what the other side works on, and not far beyond", async () => {
+  const { one, rounds, windows } = setUp();
+  await rounds(400, kneeAt(60, 50));
+  const settled = windows.slice(-50).map(({ limit }) => limit);
+  assert.ok(Math.min(...settled) >= 48 && Math.max(...settled) <= 78, `it was between ${Math.min(...settled)} and ${Math.max(...settled)}`);
+  assert.ok(one.running >= 48);
+});
+
+test("[RES-11] a limit sinks below a knee that has halved and comes back when the knee does", async () => {
+  const { one, rounds, windows } = setUp();
+  await rounds(200, kneeAt(60, 50));
+  const before = windows.length;
+  await rounds(100, kneeAt(30, 50));
+  const sunk = windows.findIndex(({ limit }, at) => at >= before && limit <= 39) - before;
+  assert.ok(sunk >= 0 && sunk <= 15, `${sunk} windows`);
+  await rounds(200, kneeAt(60, 50));
+  assert.ok(one.running >= 48, String(one.running));
+});
+
+test("a limit that is not in use does not grow, and is at most five times what is in flight", async () => {
+  const { one, rounds } = setUp();
+  await rounds(400, () => 50, { most: 8 });
+  assert.equal(one.running, 10);
+  const wide = setUp({ first: 500 });
+  await wide.rounds(400, () => 50, { most: 8 });
+  assert.equal(wide.one.running, 40);
+});
+
+test("an other side that has become slow for all numbers of calls is not given fewer for long", async () => {
+  const { one, rounds } = setUp();
+  await rounds(200, kneeAt(60, 50));
+  await rounds(200, kneeAt(60, 200));
+  assert.ok(one.running >= 48, String(one.running));
+});
+
+test("calls that time out lower the limit to its floor, whatever their number; quick failures do not", async () => {
+  const { one, rounds, windows } = setUp({ least: 3 });
+  await rounds(100, kneeAt(60, 50));
+  await rounds(100, () => 1_000, { answer: "unwell" });
+  assert.equal(one.running, 3);
+  assert.ok(windows.some(({ verdict }) => verdict === "late"));
+
+  const quick = setUp();
+  await quick.rounds(100, kneeAt(60, 50));
+  const before = [quick.one.running, quick.windows.length];
+  await quick.rounds(1_000, () => 1, { answer: "unwell" });
+  assert.deepEqual([quick.one.running, quick.windows.length], before);
+});
+
+test("a dozen calls that time out are enough to give fewer: what hangs is not waited for until fifty do", async () => {
+  const { one, rounds } = setUp({ first: 10 });
+  await rounds(3, () => 1_000, { most: 5, answer: "unwell" });
+  assert.equal(one.running, 7);
+});
+
+test("a window in which the process itself stood still is thrown away, at most three in a row", async () => {
+  let delayMsMax = 0;
+  const { one, rounds, windows } = setUp({ loop: () => ({ delayMsMax, utilization: 0.2 }) });
+  await rounds(200, kneeAt(60, 50));
+  const before = one.running;
+  delayMsMax = 1_000;
+  const seen = windows.length;
+  await rounds(12, () => 1_000);
+  assert.deepEqual(
+    windows.slice(seen, seen + 3).map(({ verdict, limit }) => [verdict, limit]),
+    new Array(3).fill(["stood-still", before]),
+  );
+  assert.notEqual(windows[seen + 3]?.verdict, "stood-still");
+  const blind = setUp();
+  await blind.rounds(200, kneeAt(60, 50));
+  const well = blind.one.running;
+  await blind.rounds(3, () => 1_000);
+  assert.ok(blind.one.running < well, "the control knows nothing of the loop, and blames the other side");
+});
+
+test("a full event loop is given no more, and less when it stands", async () => {
+  const load = { delayMsMax: 10, utilization: 1 };
+  const { one, rounds, windows } = setUp({ first: 20, loop: () => load });
+  await rounds(100, () => 50);
+  assert.equal(one.running, 20, "without the guard it would have grown");
+  assert.ok(windows.every(({ verdict }) => verdict === "loop"));
+  load.delayMsMax = 150;
+  await rounds(600, () => 50);
+  assert.equal(one.running, 1);
+});
+
+test("the line of an adaptive bulkhead follows its limit: from two to three times as many wait", async () => {
+  const follows = bulkhead({ clock: virtualClock(), random: seededRandom("follows"), running: { first: 10, most: 10 } });
+  for (let i = 0; i < 30; i++) gateOf(follows).enter(callerAt(0), 0);
+  assert.deepEqual([follows.inFlight, follows.waiting], [10, 20]);
+  for (let i = 0; i < 500; i++) gateOf(follows).enter(callerAt(0), 0);
+  assert.equal(follows.waiting, 30);
+  assert.ok(follows.counts.declined.early > 0);
+  assert.throws(
+    () => follows.resize(4),
+    (thrown: unknown) => Fault.is(thrown, "bulkhead.adaptive"),
+  );
+
+  const lower = setUp({ first: 10 }, {});
+  await lower.rounds(3, () => 1_000, { most: 5, answer: "unwell" });
+  for (let i = 0; i < 500; i++) gateOf(lower.one).enter(callerAt(lower.clock.monotonicMs()), lower.clock.monotonicMs());
+  assert.deepEqual([lower.one.running, lower.one.waiting], [7, 21]);
+});
+
+test("bounds of an adaptive limit outside their range are faults that name them", () => {
+  for (const [name, running] of [
+    ["running.least", { least: 0 }],
+    ["running.most", { least: 5, most: 4 }],
+    ["running.first", { first: 2_000 }],
+  ] as const)
+    assert.throws(
+      () => bulkhead({ running }),
+      (thrown: unknown) => Fault.is(thrown, "option.out-of-range") && thrown.message.startsWith(`${name} `),
+    );
+});

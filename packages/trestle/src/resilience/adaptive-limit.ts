@@ -1,0 +1,298 @@
+/**
+ * A limit that finds out by itself how many calls may run at once: as many as the other side works on, and hardly any that only wait in it.
+ *
+ * It looks at windows of at least 50 answers and 200 ms, and at three things in each:
+ * - *Latency*: the 90th percentile against the one that was usual (`base`). By Little's law `limit x (1 - base / latency)` of the calls wait in the other side (Vegas, Brakmo and Peterson, 1994).
+ *   Up to 1 + 8 % of the limit of them are wanted, so that it never runs dry; twice as many are too many.
+ * - *Whether throughput follows*: the slope of log throughput over log calls in flight, with its standard error, over the windows of late; windows at another number of calls are forgotten sooner. 1: more calls get
+ *   more done, so the latency is not ours, and becomes the new base. 0: more calls only wait. This is what keeps a limit from drifting up with a base that learns from overload. (Uber's Cinnamon
+ *   and failsafe-go ask for a correlation in the same place; a slope with its error says how much, and whether that is known.)
+ * - *How many were late*: calls that failed after at least half the usual latency. Those that failed sooner say nothing about load. One that timed out after more than the usual counts as having taken that long at least.
+ *
+ * Then, the first that holds:
+ *   `late`    more than half were late                          → less by 30 %
+ *   `loop`    this process's own loop is full (95 %)            → less by 10 % if it stood for 100 ms, else no change
+ *   `usual`   too many wait, and throughput follows             → no change; what is slow is the other side, and that is usual from now on
+ *   `queue`   too many wait                                     → less by half of those, 10 % to 25 %; by 5 % while it is not known whether throughput follows
+ *   `useless` throughput does not follow                        → less by 3 %, up to 12 % in long windows
+ *   `more`    hardly any wait, or throughput follows            → more by a step that grows by a third each time from 2 % to 50 %, as at the start
+ *   `probe`   none of these                                     → more by 2 %, to learn something
+ * The last three only when somebody had to wait or was declined: a limit that is not in use tells nothing. It never probes downwards. It is at most five times the most that were in flight, and sinks to that by 5 % a window.
+ *
+ * A window in which the process stood still for more than half of the latency (a long collection, a synchronous call), with its loop free otherwise, tells of the process and is thrown away, at most three in a row.
+ */
+import { integerWithin } from "../kernel/index.ts";
+import type { LoopLoad } from "../kernel/index.ts";
+
+export interface AdaptiveOptions {
+  /** Never fewer. 1 to 1,000,000, default 1. */
+  readonly least?: number;
+  /** Never more. Default 1,000. */
+  readonly most?: number;
+  /** At the start. Default 10, or the bound that is nearer. */
+  readonly first?: number;
+  /** How busy this process has been since a moment of the monotonic clock. Default: the process's own loop where the clock is the system's, else nothing. */
+  readonly loop?: (sinceMs: number) => LoopLoad;
+  /** Told after every window that was judged. Must not throw. */
+  readonly onWindow?: (window: JudgedWindow) => void;
+}
+
+export type Verdict = "late" | "loop" | "usual" | "queue" | "useless" | "more" | "probe" | "unused" | "stood-still";
+
+export interface JudgedWindow {
+  readonly verdict: Verdict;
+  readonly limit: number;
+  readonly before: number;
+  readonly latencyMs: number;
+  readonly baseMs: number;
+  /** Calls that wait in the other side, by the latency. */
+  readonly queued: number;
+  /** How throughput follows calls in flight: 1 fully, 0 not at all; with its standard error, `Infinity` when that is not known. */
+  readonly slope: number;
+  readonly slopeError: number;
+}
+
+const samplesLeast = 50;
+const windowMs = 200;
+const lateSamplesLeast = 10;
+const lateWindowMs = 1_000;
+
+export class AdaptiveLimit {
+  limit: number;
+  readonly #least: number;
+  readonly #most: number;
+  readonly #loop: ((sinceMs: number) => LoopLoad) | undefined;
+  readonly #onWindow: ((window: JudgedWindow) => void) | undefined;
+  readonly #latencies = new Latencies();
+  readonly #slope = new Slope();
+  /** The limit with its fraction. */
+  #exact: number;
+  #recentMs = 0;
+  #baseMs = 0;
+  /** By what part it grows next. */
+  #step = 0.5;
+  #thrownAway = 0;
+  // Of the window that is open; -1: none is.
+  #sinceMs = -1;
+  #answers = 0;
+  #well = 0;
+  #late = 0;
+  #inFlight = 0;
+  #peak = 0;
+  #wanted = false;
+
+  constructor(options: AdaptiveOptions = {}) {
+    this.#least = integerWithin(options.least ?? 1, "running.least", { least: 1, most: 1_000_000 });
+    this.#most = integerWithin(options.most ?? Math.max(1_000, this.#least), "running.most", { least: this.#least, most: 1_000_000 });
+    const first = options.first ?? Math.min(this.#most, Math.max(this.#least, 10));
+    this.limit = this.#exact = integerWithin(first, "running.first", { least: this.#least, most: this.#most });
+    this.#loop = options.loop;
+    this.#onWindow = options.onWindow;
+  }
+
+  /** A call begins: so many are in flight with it. */
+  began(inFlight: number): void {
+    if (inFlight > this.#peak) this.#peak = inFlight;
+  }
+
+  /** Somebody has to wait, or is declined. */
+  wanted(): void {
+    this.#wanted = true;
+  }
+
+  /** A call was answered, or its caller's time was over. `true`: the limit has changed. */
+  answered(tookMs: number, well: boolean, inFlight: number, nowMs: number): boolean {
+    if (!well && tookMs < 0.5 * this.#baseMs) return false;
+    if (this.#sinceMs < 0) this.#sinceMs = nowMs;
+    this.#answers++;
+    if (well) this.#well++;
+    else this.#late++;
+    this.#inFlight += inFlight;
+    // One that gave up before the usual latency was over says that it took longer than it waited, which nobody doubted.
+    if (well || tookMs >= this.#baseMs) this.#latencies.add(tookMs);
+    const forMs = nowMs - this.#sinceMs;
+    const mostlyLate = this.#answers >= lateSamplesLeast && this.#late > 0.5 * this.#answers && forMs >= lateWindowMs;
+    if (!mostlyLate && (this.#answers < samplesLeast || forMs < Math.max(windowMs, 2 * this.#latencies.leastMs))) return false;
+    const before = this.limit;
+    this.#judge(forMs, nowMs);
+    return this.limit !== before;
+  }
+
+  #judge(forMs: number, nowMs: number): void {
+    const limit = this.#exact;
+    const window = this.#close(nowMs);
+    const loop = this.#loop?.(nowMs - forMs);
+    const isStall = loop !== undefined && loop.delayMsMax > Math.max(50, 0.5 * window.latencyMs) && loop.utilization < 0.9;
+    if (isStall && ++this.#thrownAway <= 3) return this.#tell("stood-still", limit, 0);
+    if (!isStall) this.#thrownAway = 0;
+
+    const isJump = this.#recentMs > 0 && Math.abs(Math.log(window.latencyMs / this.#recentMs)) > Math.log(1.4);
+    if (isJump) this.#slope.forget();
+    this.#recentMs += (window.latencyMs - this.#recentMs) * (isJump || this.#recentMs === 0 ? 1 : Math.min(1, window.answers / 150));
+    if (this.#baseMs === 0) this.#baseMs = this.#recentMs;
+    this.#slope.add(Math.log(Math.max(1, window.inFlight / window.answers)), Math.log(Math.max(1e-3, (window.well / forMs) * 1_000)));
+    const queued = limit * (1 - this.#baseMs / this.#recentMs);
+    const verdict = this.#verdict(window, queued, loop);
+    this.#exact = Math.max(this.#least, Math.min(this.#most, this.#changed(verdict, queued, forMs, loop), Math.max(0.95 * limit, 5 * window.peak)));
+    this.limit = Math.floor(this.#exact + 1e-9);
+    this.#learn(verdict, queued, window.wanted);
+    this.#tell(verdict, limit, queued);
+  }
+
+  #verdict(window: { readonly answers: number; readonly late: number; readonly wanted: boolean }, queued: number, loop: LoopLoad | undefined): Verdict {
+    const wantedQueue = 1 + 0.08 * this.#exact;
+    if (window.late > 0.5 * window.answers) return "late";
+    if (loop && loop.utilization > 0.95) return "loop";
+    if (queued > 2 * wantedQueue) return this.#slope.follows ? "usual" : "queue";
+    if (!window.wanted) return "unused";
+    if (this.#slope.followsNot) return "useless";
+    return queued < wantedQueue || this.#slope.follows ? "more" : "probe";
+  }
+
+  #changed(verdict: Verdict, queued: number, forMs: number, loop: LoopLoad | undefined): number {
+    const limit = this.#exact;
+    const step = this.#step;
+    if (verdict !== "unused") this.#step = 0.02;
+    switch (verdict) {
+      case "late":
+        this.#slope.forget();
+        return 0.7 * limit;
+      case "loop":
+        return loop && loop.delayMsMax > 100 ? 0.9 * limit : limit;
+      case "queue":
+        return limit - (this.#slope.followsNot ? Math.min(0.25 * limit, Math.max(0.1 * limit, queued / 2)) : 0.05 * limit);
+      case "useless":
+        return limit * (1 - 0.03 * Math.min(4, Math.max(1, forMs / windowMs)));
+      case "more":
+        this.#step = Math.min(0.5, 1.3 * step);
+        return limit + Math.max(0.5, step * limit);
+      case "probe":
+        return 1.02 * limit;
+      default:
+        return limit;
+    }
+  }
+
+  /** What is usual from now on. Down at once, up when the latency is not ours, else so slowly that the slope is known long before. */
+  #learn(verdict: Verdict, queued: number, wanted: boolean): void {
+    const part =
+      this.#recentMs < this.#baseMs
+        ? 0.5
+        : verdict === "usual"
+          ? 0.3
+          : verdict === "more" && this.#slope.follows && queued > 0
+            ? 0.2
+            : verdict === "unused" && !wanted
+              ? 0.1
+              : 0.01;
+    this.#baseMs += (this.#recentMs - this.#baseMs) * part;
+  }
+
+  #close(nowMs: number) {
+    const window = {
+      answers: this.#answers,
+      well: this.#well,
+      late: this.#late,
+      inFlight: this.#inFlight,
+      peak: this.#peak,
+      wanted: this.#wanted,
+      latencyMs: this.#latencies.quantile(0.9) || this.#recentMs || 1,
+    };
+    this.#latencies.clear();
+    this.#answers = this.#well = this.#late = this.#inFlight = this.#peak = 0;
+    this.#wanted = false;
+    this.#sinceMs = nowMs;
+    return window;
+  }
+
+  #tell(verdict: Verdict, before: number, queued: number): void {
+    this.#onWindow?.({
+      verdict,
+      limit: this.limit,
+      before: Math.floor(before + 1e-9),
+      latencyMs: this.#recentMs,
+      baseMs: this.#baseMs,
+      queued,
+      slope: this.#slope.value,
+      slopeError: this.#slope.error,
+    });
+  }
+}
+
+/** A histogram of times in steps of 4 %, from a microsecond to ten days: fixed memory, no sorting. */
+class Latencies {
+  leastMs = Infinity;
+  #size = 0;
+  readonly #counts = new Int32Array(40 * stepsPerOctave);
+
+  add(ms: number): void {
+    this.#size++;
+    if (ms < this.leastMs) this.leastMs = ms;
+    const step = Math.round((Math.log2(Math.max(ms, 1e-3)) + 10) * stepsPerOctave);
+    const at = Math.min(this.#counts.length - 1, step);
+    this.#counts[at] = (this.#counts[at] as number) + 1;
+  }
+
+  /** 0 when it is empty. */
+  quantile(share: number): number {
+    if (this.#size === 0) return 0;
+    let left = this.#size * share;
+    let at = 0;
+    while (at < this.#counts.length - 1 && (left -= this.#counts[at] as number) > 0) at++;
+    return 2 ** (at / stepsPerOctave - 10);
+  }
+
+  clear(): void {
+    this.#counts.fill(0);
+    this.#size = 0;
+    this.leastMs = Infinity;
+  }
+}
+const stepsPerOctave = 16;
+
+/** The slope of y over x by least squares, of points that are forgotten by and by, and sooner the farther x has moved since: what is wanted is the slope here. */
+class Slope {
+  value = Number.NaN;
+  error = Infinity;
+  #weight = 0;
+  #meanX = 0;
+  #meanY = 0;
+  #xx = 0;
+  #xy = 0;
+  #yy = 0;
+  #lastX = 0;
+
+  /** Surely more than a half. */
+  get follows(): boolean {
+    return this.value - this.error > 0.5;
+  }
+  /** Surely less than a half. */
+  get followsNot(): boolean {
+    return this.value + this.error < 0.5;
+  }
+
+  forget(): void {
+    this.#weight = 0;
+  }
+
+  add(x: number, y: number): void {
+    const keep = 0.85 ** (1 + Math.abs(x - this.#lastX) / 0.1);
+    this.#lastX = x;
+    this.#weight = this.#weight * keep + 1;
+    if (this.#weight === 1) {
+      this.#meanX = this.#meanY = 0;
+      this.#xx = this.#xy = this.#yy = 0;
+    }
+    const [dx, dy] = [x - this.#meanX, y - this.#meanY];
+    this.#meanX += dx / this.#weight;
+    this.#meanY += dy / this.#weight;
+    if (this.#weight > 1) {
+      this.#xx = this.#xx * keep + dx * (x - this.#meanX);
+      this.#xy = this.#xy * keep + dx * (y - this.#meanY);
+      this.#yy = this.#yy * keep + dy * (y - this.#meanY);
+    }
+    this.value = this.#xx > 0 ? this.#xy / this.#xx : Number.NaN;
+    const freedom = this.#weight - 2;
+    this.error = this.#xx > 0 && freedom > 0.5 ? Math.sqrt(Math.max(1e-9, this.#yy - this.value * this.#xy) / freedom / this.#xx) : Infinity;
+  }
+}
