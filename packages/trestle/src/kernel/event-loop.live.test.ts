@@ -2,9 +2,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { eventLoopLoad, sleep, systemClock } from "./index.ts";
 
-test("a loop that stands still for a while is seen to have done so, and one that is free is not", async () => {
+test("a loop that stands still for a while is seen to have done so, and one that is free is not", async (t) => {
   // The clock's timers keep no process alive; this one does until the test is over.
   const alive = setInterval(() => undefined, 1_000);
+  t.after(() => clearInterval(alive));
   eventLoopLoad(0);
   await sleep(systemClock, 300);
   const beforeMs = systemClock.monotonicMs();
@@ -18,5 +19,4 @@ test("a loop that stands still for a while is seen to have done so, and one that
   await sleep(systemClock, 600);
   const free = eventLoopLoad(afterMs);
   assert.ok(free.delayMsMax < stood.delayMsMax / 2 && free.utilization < stood.utilization, JSON.stringify(free));
-  clearInterval(alive);
 });

@@ -1,12 +1,15 @@
 /**
  * How busy this process's event loop is, and how long it stood still at the longest: what a process must know before it blames others for being slow.
  * The only place that asks `perf_hooks`. There is one loop, so there is one monitor for whoever asks; it starts with the first question, and keeps no process alive.
+ *
+ * How long it stood is measured by a timer that should fire every 20 ms. Node's own monitor does the same, but forgets where it was when it is reset: a standstill in which somebody
+ * resets it is not seen, and without resets its maximum is that of the process's whole life.
  */
-import { monitorEventLoopDelay, performance } from "node:perf_hooks";
+import { performance } from "node:perf_hooks";
 import { systemClock } from "./clock.ts";
 
 export interface LoopLoad {
-  /** The longest that the loop stood still at one time. */
+  /** The longest that the loop stood still at one time, less than 20 ms too short. */
   readonly delayMsMax: number;
   /** The part of the time in which it had something to do, 0 to 1. */
   readonly utilization: number;
@@ -15,7 +18,8 @@ export interface LoopLoad {
 /** One tenth of a second each: what is older than half a minute is not told apart. */
 const slotMs = 100;
 const slots = 300;
-const resolutionMs = 20;
+const ticksPerSlot = 5;
+const tickMs = slotMs / ticksPerSlot;
 
 interface Monitor {
   load(sinceMs: number): LoopLoad;
@@ -28,27 +32,30 @@ export function eventLoopLoad(sinceMs: number): LoopLoad {
 }
 
 function monitored(): Monitor {
-  const delays = monitorEventLoopDelay({ resolution: resolutionMs });
-  delays.enable();
   const kept: { readonly endedMs: number; readonly delayMs: number; readonly used: ReturnType<typeof performance.eventLoopUtilization> }[] = [];
   const startedWith = performance.eventLoopUtilization();
-  // The monitor counts the time between two ticks, so a loop that is free shows one tick.
-  const delayMs = () => Math.max(0, delays.max / 1e6 - resolutionMs);
-  const rotate = () => {
-    kept.push({ endedMs: systemClock.monotonicMs(), delayMs: delayMs(), used: performance.eventLoopUtilization() });
-    if (kept.length > slots) kept.shift();
-    delays.reset();
-    systemClock.after(slotMs, rotate);
+  let [tickedMs, longestMs, ticks] = [systemClock.monotonicMs(), 0, 0];
+  const late = (nowMs: number) => Math.max(longestMs, nowMs - tickedMs - tickMs);
+  const tick = () => {
+    const nowMs = systemClock.monotonicMs();
+    longestMs = late(nowMs);
+    tickedMs = nowMs;
+    if (++ticks % ticksPerSlot === 0) {
+      kept.push({ endedMs: nowMs, delayMs: longestMs, used: performance.eventLoopUtilization() });
+      if (kept.length > slots) kept.shift();
+      longestMs = 0;
+    }
+    systemClock.after(tickMs, tick);
   };
-  systemClock.after(slotMs, rotate);
+  systemClock.after(tickMs, tick);
   return {
     load(sinceMs) {
-      let longestMs = delayMs();
+      let delayMsMax = late(systemClock.monotonicMs());
       let before = startedWith;
       for (const slot of kept)
-        if (slot.endedMs > sinceMs) longestMs = Math.max(longestMs, slot.delayMs);
+        if (slot.endedMs > sinceMs) delayMsMax = Math.max(delayMsMax, slot.delayMs);
         else before = slot.used;
-      return { delayMsMax: longestMs, utilization: performance.eventLoopUtilization(performance.eventLoopUtilization(), before).utilization };
+      return { delayMsMax, utilization: performance.eventLoopUtilization(performance.eventLoopUtilization(), before).utilization || 0 };
     },
   };
 }
