@@ -1,0 +1,173 @@
+/**
+ * Where requests come in, for any HTTP framework: what a caller said of its time, priority, trace and correlation becomes the context that everything below reads,
+ * and a request that is too many is answered before it costs anything.
+ *
+ *   limits → guard → the framework's handlers, in the context, until the answer has gone out (`leave`)
+ *
+ * The limits take from all of them or from none, and get back what a guard then declines.
+ */
+import {
+  contextOfHeaders,
+  currentContext,
+  durationMs,
+  emptyContext,
+  Fault,
+  inContext,
+  systemClock,
+  systemRandom,
+  uuidv7Ids,
+  type AmbientContext,
+  type Clock,
+  type Duration,
+  type Random,
+} from "../kernel/index.ts";
+import type { Decision, RateLimit } from "../limits/index.ts";
+import { pipeline, type Policy } from "../resilience/index.ts";
+import { problemOf, type ProblemAnswer } from "./problem.ts";
+
+export interface EdgeLimit<Request> {
+  /** Names it in the `RateLimit` fields: a letter, then letters, digits, `-`, `_` or `.`. */
+  readonly name: string;
+  readonly limit: RateLimit;
+  /** Whose requests are counted together: an address, an API key, `() => ""` for everyone's. */
+  readonly key: (request: Request, context: AmbientContext) => string;
+  /** What a request takes. Default 1. */
+  readonly cost?: number;
+}
+
+export interface EdgeOptions<Request> {
+  /** The most time a request has; a caller can ask for less. Default: what the caller says, else no bound. */
+  readonly deadline?: Duration;
+  /** Who asks, for fairness below: nothing that a caller can make up. */
+  readonly tenant?: (request: Request) => string | undefined;
+  /** Default: what the caller says. */
+  readonly priority?: (request: Request) => AmbientContext["priority"];
+  /** `trusted`: callers are our own, and their `trestle-priority: high` counts; others can only lower theirs. Default `foreign`. */
+  readonly callers?: "trusted" | "foreign";
+  readonly limits?: readonly EdgeLimit<Request>[];
+  /** What a request has to pass: a `bulkhead`, or a pipeline that ends in one. It holds its place until the answer has gone out. Not for retries: a handler runs once. */
+  readonly guard?: Policy<string>;
+  /** Default: the system's. */
+  readonly clock?: Clock;
+  /** Of the correlation ids of those who bring none. Default: the system's. */
+  readonly random?: Random;
+}
+
+export type Passage =
+  | {
+      readonly ok: true;
+      readonly context: AmbientContext;
+      /** For the answer. */
+      readonly headers: Readonly<Record<string, string>>;
+      /** The answer has gone out. Twice is once. */
+      leave(): void;
+    }
+  | { readonly ok: false; readonly answer: ProblemAnswer };
+
+export interface Edge<Request> {
+  /** Throws the reason of `signal` when the caller goes away while it waits, and what `tenant`, `priority` and `key` throw. */
+  enter(request: Request, fields: { get(name: string): string | null }, signal: AbortSignal): Promise<Passage>;
+}
+
+/** Faults: `adapters.bad-limit-name`, `quantity.not-a-duration`. */
+export function edge<Request>(options: EdgeOptions<Request>): Edge<Request> {
+  const { clock = systemClock, limits = [], tenant, priority, callers } = options;
+  const boundMs = options.deadline === undefined ? Infinity : durationMs(options.deadline, "edge.deadline");
+  const guard = options.guard ?? pipeline({ clock });
+  const ids = uuidv7Ids(clock, options.random ?? systemRandom);
+  for (const { name } of limits) {
+    if (/^[a-z][\w.-]*$/i.test(name)) continue;
+    throw Fault.create(
+      "adapters.bad-limit-name",
+      `edge.limits: a name begins with a letter and has letters, digits, -, _ and . only, got ${JSON.stringify(name)}`,
+      "Name the limit after whose requests it counts.",
+    );
+  }
+
+  const contextOf = (request: Request, fields: { get(name: string): string | null }, signal: AbortSignal): AmbientContext => {
+    const nowMs = clock.monotonicMs();
+    const told = contextOfHeaders(fields, { nowMs, trusted: callers === "trusted" }) ?? {};
+    const deadlineMs = Math.min(nowMs + boundMs, told.deadlineMs ?? Infinity);
+    return {
+      ...emptyContext,
+      priority: priority?.(request) ?? "normal",
+      ...told,
+      correlation: told.correlation ?? ids.next(),
+      tenant: tenant?.(request),
+      deadlineMs: deadlineMs < Infinity ? deadlineMs : undefined,
+      signal,
+    };
+  };
+
+  return {
+    async enter(request, fields, signal) {
+      const context = contextOf(request, fields, signal);
+      const taken = takeFrom(limits, request, context);
+      const headers = limitHeaders(taken);
+      const late = taken.find(({ decision }) => !decision.ok);
+      if (late) return { ok: false, answer: problemOf(limitExceeded(taken), headers) as ProblemAnswer };
+      try {
+        return await passing(guard, context, headers);
+      } catch (thrown) {
+        for (const { of, key } of taken) of.limit.giveBack(key, of.cost ?? 1);
+        const answer = signal.aborted ? undefined : problemOf(thrown, headers);
+        if (!answer) throw thrown;
+        return { ok: false, answer };
+      }
+    },
+  };
+}
+
+/** Resolves as soon as the guard lets it pass; to the guard the operation goes on until `leave`. */
+function passing(guard: Policy<string>, context: AmbientContext, headers: Readonly<Record<string, string>>): Promise<Passage> {
+  return new Promise((resolve, reject) => {
+    const operation = () => new Promise<void>((leave) => resolve({ ok: true, context: currentContext(), headers, leave }));
+    // What comes of it after it has passed (its time is over, its caller went away) is told by the context's signal.
+    void inContext(context, () => guard(operation).catch(reject));
+  });
+}
+
+interface Taken<Request> {
+  readonly of: EdgeLimit<Request>;
+  readonly key: string;
+  readonly decision: Decision;
+}
+
+/** From all of them or from none. */
+function takeFrom<Request>(limits: readonly EdgeLimit<Request>[], request: Request, context: AmbientContext): readonly Taken<Request>[] {
+  const taken: Taken<Request>[] = [];
+  let refused = false;
+  for (const of of limits) {
+    const key = of.key(request, context);
+    const decision = refused ? of.limit.look(key, of.cost ?? 1) : of.limit.decide(key, of.cost ?? 1);
+    if (!refused && !decision.ok) {
+      refused = true;
+      for (const { of: earlier, key: itsKey } of taken) earlier.limit.giveBack(itsKey, earlier.cost ?? 1);
+    }
+    taken.push({ of, key, decision });
+  }
+  return taken;
+}
+
+/** draft-ietf-httpapi-ratelimit-headers-10: quota, window, what is left, until all is there again. */
+function limitHeaders(taken: readonly Taken<never>[] | readonly Taken<unknown>[]): Record<string, string> {
+  if (taken.length === 0) return {};
+  // 2 an hour come to a window of 3,600,000.0000000005 ms.
+  const seconds = (ms: number) => Math.ceil(Math.round(ms) / 1_000);
+  return {
+    "ratelimit-policy": taken
+      .map(({ of: { name, limit, cost = 1 } }) => `"${name}";q=${Math.floor(limit.limit / cost)};w=${Math.max(1, seconds(limit.windowMs))};qu="requests"`)
+      .join(", "),
+    ratelimit: taken.map(({ of: { name, cost = 1 }, decision }) => `"${name}";r=${Math.floor(decision.left / cost)};t=${seconds(decision.resetMs)}`).join(", "),
+  };
+}
+
+function limitExceeded(taken: readonly Taken<never>[] | readonly Taken<unknown>[]): Fault {
+  const { of, decision } = [...taken].reduce((a, b) => (b.decision.retryAfterMs > a.decision.retryAfterMs ? b : a));
+  return Fault.create(
+    "request.limit-exceeded",
+    `the limit ${of.name} is ${of.limit.limit} at once`,
+    `Ask again in ${Math.max(1, Math.ceil(decision.retryAfterMs / 1_000))} s.`,
+    { details: { retryAfterMs: decision.retryAfterMs } },
+  );
+}
