@@ -20,6 +20,8 @@ export interface Measured {
   readonly p99Ms: number;
   /** Where several compete: what the one with the least got, as a part of an equal share. */
   readonly leastShare?: number;
+  /** Where many things are kept: memory for each. */
+  readonly bytesEach?: number;
 }
 
 /** What the default export of a variant's module is. It measures for `seconds` at `load` callers, with `scratch` as its own empty directory. */
@@ -101,7 +103,7 @@ export async function runBenchmark(benchmark: Benchmark): Promise<void> {
         const measured = await inFreshProcess(variant, load, seconds, home);
         results.get(`${variant.name}@${load}`)?.push(measured);
         process.stderr.write(
-          `round ${round + 1}/${rounds}  ${`${variant.name}@${load}`.padEnd(24)} ${Math.round(measured.opsPerSec)}/s, p50 ${measured.p50Ms.toFixed(2)} ms, p99 ${measured.p99Ms.toFixed(2)} ms\n`,
+          `round ${round + 1}/${rounds}  ${`${variant.name}@${load}`.padEnd(24)} ${Math.round(measured.opsPerSec)}/s, p50 ${inMs(measured.p50Ms)} ms, p99 ${inMs(measured.p99Ms)} ms\n`,
         );
       }
     }
@@ -114,6 +116,7 @@ export async function runBenchmark(benchmark: Benchmark): Promise<void> {
     opsPerSec: round3(median(runs.map((run) => run.opsPerSec))),
     p50Ms: round3(median(runs.map((run) => run.p50Ms))),
     p99Ms: round3(median(runs.map((run) => run.p99Ms))),
+    ...(runs[0]?.bytesEach !== undefined && { bytesEach: Math.round(median(runs.map((run) => run.bytesEach as number))) }),
     ...(runs[0]?.leastShare !== undefined && { leastShare: round3(median(runs.map((run) => run.leastShare as number))) }),
   }));
   const ratios: Record<string, number> = {};
@@ -157,9 +160,9 @@ export async function runBenchmark(benchmark: Benchmark): Promise<void> {
       `\n${benchmark.subject} on ${info.cpu} x ${info.cores}, ${info.memoryGb} GB, ${info.os}, Node ${info.node}, fsync ${info.fsyncMs} ms; medians of ${rounds} x ${seconds} s\n\n`,
     );
     process.stdout.write(`${"variant@load".padEnd(26)}${"ops/s".padStart(10)}${"p50 ms".padStart(10)}${"p99 ms".padStart(10)}\n`);
-    for (const { name, opsPerSec, p50Ms, p99Ms, leastShare } of variants)
+    for (const { name, opsPerSec, p50Ms, p99Ms, leastShare, bytesEach } of variants)
       process.stdout.write(
-        `${name.padEnd(26)}${String(Math.round(opsPerSec)).padStart(10)}${p50Ms.toFixed(2).padStart(10)}${p99Ms.toFixed(2).padStart(10)}${leastShare === undefined ? "" : `  least share ${leastShare.toFixed(2)}`}\n`,
+        `${name.padEnd(26)}${String(Math.round(opsPerSec)).padStart(10)}${inMs(p50Ms).padStart(10)}${inMs(p99Ms).padStart(10)}${leastShare === undefined ? "" : `  least share ${leastShare.toFixed(2)}`}${bytesEach === undefined ? "" : `  ${bytesEach} B each`}\n`,
       );
     process.stdout.write("\n");
     for (const [name, value] of Object.entries(ratios))
@@ -170,7 +173,9 @@ export async function runBenchmark(benchmark: Benchmark): Promise<void> {
   if (values.check && verdicts.some(({ met }) => met === false)) process.exitCode = 1;
 }
 
-const round3 = (value: number): number => Math.round(value * 1_000) / 1_000;
+const inMs = (ms: number): string => ms.toFixed(ms < 0.01 ? 6 : 2);
+/** Six places: an operation may take nanoseconds. */
+const round3 = (value: number): number => (value < 0.1 ? Math.round(value * 1e6) / 1e6 : Math.round(value * 1_000) / 1_000);
 
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
