@@ -414,6 +414,29 @@ export const queueCases: readonly Case<StoreSubject>[] = [
     assert.equal(both.ok, true);
     assert.deepEqual(twice, { ok: false, refused: "fenced", job: held.id });
   }),
+  aCase("queue.finishes-with-effect", "a commit that ends a job whose claim is over leaves nothing, wherever the end stands in it", async (subject) => {
+    const q = queueOf(subject);
+    await q.send("one");
+    await q.send("two");
+    const [one, two] = (await q.claim(2)) as [ClaimedJob, ClaimedJob];
+    await q.ended(one, { kind: "done" });
+    const key = `conformance//${q.queue}`;
+    const put: Write = { kind: "put", key, value: bytes("effect") };
+    const send: Write = { kind: "enqueue", job: { id: subject.ids.next(), queue: q.queue, payload: bytes("more"), priority: 1 } };
+    const end = ({ id, fence }: Claim): Write => ({ kind: "finish", job: id, fence, end: { kind: "done" } });
+    const fenced = { ok: false, refused: "fenced", job: one.id };
+
+    assert.deepEqual(await q.write(put, end(one)), fenced);
+    assert.deepEqual(await q.write(put, end(one), send), fenced);
+    assert.deepEqual(await q.write(send, end(two), put, end(one)), fenced);
+    assert.deepEqual(await q.write(put, end(two), end(two)), { ...fenced, job: two.id });
+    assert.deepEqual(await subject.store.read.records([key]), [undefined]);
+    assert.deepEqual(await q.names(), []);
+
+    const applied = await q.write(put, { kind: "cancel", job: two.id }, end(two));
+    assert.equal(applied.ok, true);
+    assert.notEqual((await subject.store.read.records([key]))[0], undefined);
+  }),
   aCase("queue.finishes-with-effect", "a commit that expects a claim is refused once the claim is over", async (subject) => {
     const q = queueOf(subject);
     await q.send("work");

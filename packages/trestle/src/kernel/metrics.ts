@@ -60,20 +60,20 @@ export interface Metrics {
 export const expositionContentType = "text/plain; version=0.0.4; charset=utf-8";
 
 class CounterSeries implements Counter {
-  readonly total = new Float64Array(1);
+  total = 0;
 
   add(n = 1): void {
-    if (n > 0 && n < Infinity) this.total[0] = (this.total[0] as number) + n;
+    if (n > 0 && n < Infinity) this.total += n;
   }
 }
 
 class HistogramSeries implements Histogram {
-  readonly bounds: Float64Array;
+  readonly bounds: readonly number[];
   /** One for each bound, one above all of them, and the sum. */
   readonly cells: Float64Array;
 
   constructor(bounds: readonly number[]) {
-    this.bounds = Float64Array.from(bounds);
+    this.bounds = bounds;
     this.cells = new Float64Array(bounds.length + 2);
   }
 
@@ -158,7 +158,7 @@ export function metricsRegistry(options: { readonly seriesPerNameMax?: number } 
     for (const name of [...families.keys()].toSorted()) {
       const { kind, bounds, series } = families.get(name) as Family;
       for (const { labels, series: one } of series.values()) {
-        if (one instanceof CounterSeries) yield { kind: "counter", name, labels, value: one.total[0] as number };
+        if (one instanceof CounterSeries) yield { kind: "counter", name, labels, value: one.total };
         else if (one instanceof HistogramSeries) {
           const counts = Array.from(one.cells.subarray(0, bounds.length + 1));
           yield { kind: "histogram", name, labels, bounds, counts, sum: one.cells[bounds.length + 1] as number, count: counts.reduce((a, b) => a + b, 0) };
@@ -225,16 +225,23 @@ export function metricsRegistry(options: { readonly seriesPerNameMax?: number } 
   };
 }
 
+/** Names that were found to be names of labels: programs have few. */
+const knownLabels = new Set<string>();
+const knownLabelsMax = 1_000;
+
 /** Label names in order, so that `{a, b}` and `{b, a}` are one series; values cut and without lone surrogates. */
 function canonical(metric: string, kind: Kind, labels: Labels): { readonly key: string; readonly cut: Labels } {
   const cut: Record<string, string> = {};
-  for (const name of Object.keys(labels).toSorted()) {
-    if (!/^[a-zA-Z_][a-zA-Z0-9_]*$/.test(name) || name.startsWith("__") || (kind === "histogram" && name === "le"))
+  const names = Object.keys(labels);
+  if (names.length > 1) names.sort();
+  for (const name of names) {
+    if ((!knownLabels.has(name) && (!/^[a-zA-Z_][a-zA-Z0-9_]*$/.test(name) || name.startsWith("__"))) || (kind === "histogram" && name === "le"))
       throw Fault.create(
         "telemetry.bad-name",
         `a label name of ${metric} must match [a-zA-Z_][a-zA-Z0-9_]*, not begin with __ and not be le on a histogram, got ${JSON.stringify(name)}`,
         "Rename the label.",
       );
+    if (knownLabels.size < knownLabelsMax) knownLabels.add(name);
     cut[name] = String(labels[name]).slice(0, labelCharsMax).toWellFormed();
   }
   return { key: JSON.stringify(cut), cut };

@@ -1,4 +1,5 @@
 /** Operations that callers wait for: over HTTP, or from another component. */
+export { answersKeptForMs } from "./interior.ts";
 export type { Limit } from "./limit.ts";
 export { page } from "./page.ts";
 export { faultResponse, problemOfFault } from "./problem.ts";

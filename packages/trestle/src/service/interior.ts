@@ -18,3 +18,14 @@ export function operationHere(component: Component, operation: Operation, node: 
   const implementation = node.implementation(component);
   return implementation && interiorOf(implementation).operations.get(operation.name);
 }
+
+/** For how long answers are kept under the idempotency keys of these components' operations. */
+export function answersKeptForMs(components: readonly Component[]): ReadonlySet<number> {
+  const kept = new Set<number>();
+  for (const component of components) {
+    const { operations } = (interiorOf(component) as Partial<ServiceInterior> | undefined) ?? {};
+    if (operations instanceof Map)
+      for (const { idempotent } of (operations as ServiceInterior["operations"]).values()) if (idempotent) kept.add(idempotent.keepForMs);
+  }
+  return kept;
+}

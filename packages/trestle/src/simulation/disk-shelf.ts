@@ -4,6 +4,7 @@
  */
 import { startInside, type App } from "../app/index.ts";
 import { jsonLogger, metricsRegistry, seededRandom, uuidv7Ids, whenSettled, type Clock } from "../kernel/index.ts";
+import { answersKeptForMs } from "../service/index.ts";
 import type { memoryDisks } from "../sqlite/index.ts";
 import { startWallMs } from "./world.ts";
 
@@ -16,9 +17,6 @@ export interface DiskShelf {
   putBack(disk: Disk): void;
   close(): void;
 }
-
-/** Tokens are kept in tables by time and class: those of the first hour are made here, because a table that is made has every statement prepared again. */
-const tokenClassesMs = [3_600_000, 86_400_000, 7 * 86_400_000, 30 * 86_400_000];
 
 export async function diskShelf(app: App, settings: Readonly<Record<string, string>>, engine: Disks): Promise<DiskShelf> {
   const image = await firstImage(app, settings, engine);
@@ -43,7 +41,13 @@ async function firstImage(app: App, settings: Readonly<Record<string, string>>, 
   const ids = uuidv7Ids(clock, random);
   const atOnce = () => Promise.resolve();
   const store = openOnMemoryDisk(disk, { clock, ids, timing: { write: atOnce, flush: atOnce } });
-  const writes = tokenClassesMs.map((keepForMs) => ({ kind: "token" as const, key: `~simulation//${keepForMs}`, value: new Uint8Array(), keepForMs }));
+  // Tokens are in tables by time and class: those that the app will need at first are made here, because a table that is made has every statement prepared again.
+  const writes = [...answersKeptForMs(app.components)].map((keepForMs) => ({
+    kind: "token" as const,
+    key: `~simulation//${keepForMs}`,
+    value: new Uint8Array(),
+    keepForMs,
+  }));
   await store.commit({ id: ids.next(), expects: [], writes });
   const node = await startInside(
     app,

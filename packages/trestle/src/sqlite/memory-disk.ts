@@ -16,6 +16,7 @@ import { queryOnly } from "./open-inline.ts";
 import type { BatchReply } from "./operation.ts";
 import { sqliteProfile } from "./profile.ts";
 import { openReader } from "./reader.ts";
+import type { Row } from "./statements.ts";
 import { transactionLimit, type Writer } from "./writer.ts";
 
 /** A savepoint keeps a copy of each page that is written in it, and here every batch is one: small pages make a sixth less of a world's statements. */
@@ -53,8 +54,9 @@ export class MemoryDisk {
       release: this.db.prepare("release durable"),
       batch: this.db.prepare("savepoint batch"),
       commit: this.db.prepare("release batch"),
-      changes: this.db.prepare("select total_changes() as n"),
+      changes: this.db.prepare("select total_changes()"),
     };
+    this.#statements.changes.setReturnArrays(true);
     if (this.#fromImage) this.db.exec("savepoint image");
     this.#statements.begin.run();
   }
@@ -94,7 +96,7 @@ export class MemoryDisk {
     return this.#changes() !== this.#flushedChanges;
   }
   #changes(): number {
-    return this.#endedChanges ?? Number(this.#statements.changes.get()?.["n"]);
+    return this.#endedChanges ?? Number((this.#statements.changes.get() as unknown as Row)[0]);
   }
 
   flush(): void {

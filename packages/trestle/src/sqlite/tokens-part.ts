@@ -46,14 +46,22 @@ export function tokenWindows(sql: (text: string) => Prepared): TokenWindow[] {
 
 /** Makes the tables that a batch will write to, before any of its commits. Answers whether one was made. */
 export function ensureWindows(state: LaneState, windows: readonly TokenWindow[], keepForMs: Iterable<number>): boolean {
-  let made = false;
-  for (const classMs of new Set(Array.from(keepForMs, classOf))) {
+  let made: Set<string> | undefined;
+  for (const ms of keepForMs) {
+    const classMs = classOf(ms);
     const number = Math.floor(state.nowMs / classMs);
-    if (windows.some((window) => window.classMs === classMs && window.number === number)) continue;
-    state.db.exec(`create table ${tableOf(classMs, number)} (id integer primary key, key text not null unique, n integer not null, value blob not null)`);
-    made = true;
+    if (windowAt(windows, classMs, number)) continue;
+    const table = tableOf(classMs, number);
+    if (made?.has(table)) continue;
+    state.db.exec(`create table ${table} (id integer primary key, key text not null unique, n integer not null, value blob not null)`);
+    (made ??= new Set()).add(table);
   }
-  return made;
+  return made !== undefined;
+}
+
+function windowAt(windows: readonly TokenWindow[], classMs: number, number: number): TokenWindow | undefined {
+  for (const window of windows) if (window.number === number && window.classMs === classMs) return window;
+  return undefined;
 }
 
 /** Drops the tables whose time is over. Answers whether one was dropped. */
@@ -67,7 +75,7 @@ export function dropWindows(state: LaneState, windows: readonly TokenWindow[]): 
 export function putToken(state: LaneState, windows: readonly TokenWindow[], key: StoreKey, value: Uint8Array, keepForMs: number): void {
   const classMs = classOf(keepForMs);
   const number = Math.floor(state.nowMs / classMs);
-  const window = windows.find((one) => one.number === number && one.classMs === classMs) as TokenWindow;
+  const window = windowAt(windows, classMs, number) as TokenWindow;
   state.sql(window.put).run(key, state.n, value);
 }
 
