@@ -33,7 +33,7 @@ export { Lane } from "./lane.ts";
 export { beginNow, LogFollower, positionKey } from "./log-follower.ts";
 export type { LogFollowing } from "./log-follower.ts";
 export type { Fold } from "./lane.ts";
-export type { NodeServices, Observer, Outside, OutsideCall, Span } from "./node.ts";
+export type { Exchange, Exchanged, NodeServices, Observer, Outside, OutsideCall, Span } from "./node.ts";
 export { refusalOf } from "./refusal.ts";
 export { isRefused, refuse } from "./outcome.ts";
 export type { Refused } from "./outcome.ts";

@@ -37,11 +37,29 @@ export interface NodeServices {
   readonly outside?: Outside | undefined;
 }
 
-/** Stands in for external systems: called in place of an operation's own code. */
+/** Stands in for what is outside of the process. */
 export interface Outside {
+  /** In place of the own code of an external system's operation. */
   call(call: OutsideCall): Promise<unknown>;
   /** What became of the call with this key: its answer, or `undefined`. */
   lookup(call: OutsideCall): Promise<unknown>;
+  /** In place of `fetch` where a service is asked that another process runs; rejects as `fetch` does. */
+  exchange(asked: Exchange): Promise<Exchanged>;
+}
+/** A request of HTTP whose answer is read whole. */
+export interface Exchange {
+  readonly method: string;
+  readonly url: string;
+  /** By names in lower case. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body?: string | undefined;
+  readonly signal: AbortSignal;
+}
+export interface Exchanged {
+  readonly status: number;
+  /** By names in lower case. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly text: string;
 }
 export interface OutsideCall {
   readonly external: string;

@@ -2,5 +2,4 @@
 export { external, mutation, query } from "./external.ts";
 export type { AnyOperation, External, ExternalHandle, ExternalSpec, Mutation, MutationSpec, OnlyInADurableHandler, Query } from "./external.ts";
 export { exchange, jsonOf } from "./transport.ts";
-export type { Exchange, Exchanged } from "./transport.ts";
 export type { Wire } from "./wire.ts";

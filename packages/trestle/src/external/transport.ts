@@ -4,20 +4,8 @@
  * - sent, no answer (reset, cut off, time over), or 5xx: `external.outcome-unknown`.
  * - an answer of 3xx or 4xx: `external.refused`, with `details.status`; 408, 425 and 429 may be tried again.
  */
+import type { Exchange, Exchanged } from "../component/index.ts";
 import { Fault } from "../kernel/index.ts";
-
-export interface Exchange {
-  readonly method: string;
-  readonly url: string;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body?: string | undefined;
-  readonly signal: AbortSignal;
-}
-export interface Exchanged {
-  readonly status: number;
-  readonly headers: Headers;
-  readonly text: string;
-}
 
 const answerBytesMax = 10_000_000;
 const neverSent = new Set([
@@ -39,21 +27,22 @@ const neverSent = new Set([
   "SELF_SIGNED_CERT_IN_CHAIN",
 ]);
 
-/** Answers whatever status came. `who` is named in faults. */
-export async function exchange(who: string, asked: Exchange): Promise<Exchanged> {
-  const { method, url, headers, body, signal } = asked;
-  let response: Response;
+/** Answers whatever status came. `who` is named in faults; `carry` is what stands in for `fetch`. */
+export async function exchange(who: string, asked: Exchange, carry?: (asked: Exchange) => Promise<Exchanged>): Promise<Exchanged> {
   try {
-    response = await fetch(url, { method, headers, signal, redirect: "manual", ...(body === undefined ? {} : { body }) });
-  } catch (cause) {
-    throw failure(who, asked, cause);
-  }
-  try {
-    return { status: response.status, headers: response.headers, text: await textOf(who, response) };
+    if (!carry) return await byFetch(who, asked);
+    const answered = await carry(asked);
+    if (answered.text.length * 3 > answerBytesMax && Buffer.byteLength(answered.text) > answerBytesMax) throw tooLong(who);
+    return answered;
   } catch (cause) {
     if (Fault.is(cause)) throw cause;
     throw failure(who, asked, cause);
   }
+}
+
+async function byFetch(who: string, { method, url, headers, body, signal }: Exchange): Promise<Exchanged> {
+  const response = await fetch(url, { method, headers, signal, redirect: "manual", ...(body === undefined ? {} : { body }) });
+  return { status: response.status, headers: Object.fromEntries(response.headers), text: await textOf(who, response) };
 }
 
 async function textOf(who: string, response: Response): Promise<string> {
@@ -66,11 +55,14 @@ async function textOf(who: string, response: Response): Promise<string> {
   let sizeBytes = 0;
   for await (const chunk of response.body as ReadableStream<Uint8Array>) {
     sizeBytes += chunk.byteLength;
-    if (sizeBytes > answerBytesMax)
-      throw Fault.create("external.answer-invalid", `${who} answered more than ${answerBytesMax} bytes`, "Ask for less at a time.");
+    if (sizeBytes > answerBytesMax) throw tooLong(who);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks, sizeBytes).toString("utf8");
+}
+
+function tooLong(who: string): Fault {
+  return Fault.create("external.answer-invalid", `${who} answered more than ${answerBytesMax} bytes`, "Ask for less at a time.");
 }
 
 function failure(who: string, { method, url }: Exchange, cause: unknown): Fault {
@@ -129,7 +121,7 @@ export function jsonOf(who: string, asked: Pick<Exchange, "method" | "url">, { s
   }
 }
 
-function retryAfter(headers: Headers): { readonly retryAfterMs?: number } {
-  const seconds = headers.get("retry-after");
-  return seconds !== null && /^\d{1,6}$/.test(seconds) ? { retryAfterMs: Number(seconds) * 1_000 } : {};
+function retryAfter(headers: Exchanged["headers"]): { readonly retryAfterMs?: number } {
+  const seconds = headers["retry-after"];
+  return seconds !== undefined && /^\d{1,6}$/.test(seconds) ? { retryAfterMs: Number(seconds) * 1_000 } : {};
 }

@@ -97,6 +97,7 @@ async function call(
           key,
           timeoutMs: Math.min(operation.timeoutMs, remainingMs(node.clock)),
           clock: node.clock,
+          outside: node.outside,
         });
   }
   const here = operationHere(component, operation, node);

@@ -1,6 +1,6 @@
 /** A service that another process runs, asked over HTTP. */
-import type { Refused } from "../component/index.ts";
-import { exchange, type Exchange } from "../external/index.ts";
+import type { Exchange, Outside, Refused } from "../component/index.ts";
+import { exchange } from "../external/index.ts";
 import { contextHeaders, currentContext, deadlineExceeded, Fault, linkSignals, type Clock } from "../kernel/index.ts";
 import { targetOf, type Caller, type CallRequest } from "./call-request.ts";
 import type { Operation } from "./operation.ts";
@@ -12,6 +12,7 @@ interface RemoteOptions {
   readonly key: string | undefined;
   readonly timeoutMs: number;
   readonly clock: Clock;
+  readonly outside: Outside | undefined;
 }
 
 /**
@@ -24,7 +25,7 @@ export async function callRemotely(
   request: CallRequest,
   options: RemoteOptions,
 ): Promise<{ readonly ok: true; readonly status: number; readonly body: unknown } | Refused | Response> {
-  const { caller, key, timeoutMs, clock } = options;
+  const { caller, key, timeoutMs, clock, outside } = options;
   using link = linkSignals(caller.signal);
   const timer = Number.isFinite(timeoutMs) ? clock.after(timeoutMs, () => link.abort(deadlineExceeded(timeoutMs, "call"))) : undefined;
   const asked: Exchange = {
@@ -39,10 +40,9 @@ export async function callRemotely(
     signal: link.signal,
   };
   const who = `service "${operation.service}", ${operation.name}`;
-  const { status, headers, text } = await exchange(who, asked).finally(() => timer?.cancel());
-  const contentType = headers.get("content-type") ?? "";
-  if (status >= 200 && status < 300)
-    return callAnswerOf({ status, headers: Object.fromEntries(headers), body: text === "" ? undefined : text, refused: false });
+  const { status, headers, text } = await exchange(who, asked, outside && ((one) => outside.exchange(one))).finally(() => timer?.cancel());
+  const contentType = headers["content-type"] ?? "";
+  if (status >= 200 && status < 300) return callAnswerOf({ status, headers, body: text === "" ? undefined : text, refused: false });
   if (contentType.startsWith(problemType)) {
     const problem = parsed(text);
     if (isProblem(problem)) {

@@ -51,6 +51,9 @@ interface Running {
   readonly answers: Map<string, Promise<unknown>>;
 }
 
+/** From wherever the call is made. */
+export const exchangeHere: Outside["exchange"] = (asked) => (currentLife() as Life).exchange(asked);
+
 /** The outside of one world: a host for each system. */
 export function outsideOf(world: World, network: Network, models: readonly Model[]): Outside {
   const running = new Map<string, Running>();
@@ -97,6 +100,7 @@ export function outsideOf(world: World, network: Network, models: readonly Model
         answer.catch(() => answers.delete(known)); // it has not acted
         return answer;
       }),
+    exchange: exchangeHere,
     lookup: (call) => ask(call, `lookup of ${call.operation}`, ({ answers }) => answers.get(`${call.operation} ${call.key}`)),
   };
 }

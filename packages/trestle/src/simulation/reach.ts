@@ -8,6 +8,7 @@ import type { Component } from "../component/index.ts";
 import { Fault, sleep } from "../kernel/index.ts";
 import type { Chance } from "./chance.ts";
 import { BrokenCall, type Network } from "./network.ts";
+import { answeredText, type Carrier } from "./simulated-fetch.ts";
 import type { Host, Life } from "./world.ts";
 
 export interface ReachOptions {
@@ -23,8 +24,7 @@ export interface ReachOptions {
 const patienceMs = 60_000;
 
 export function reachOf(uses: Readonly<Record<string, Component>>, options: ReachOptions): object {
-  const { life, observer } = options;
-  life.fetch = patient(life, life.fetch);
+  const { observer } = options;
   return Object.fromEntries(
     Object.entries(uses).map(([name, component]) => [
       name,
@@ -34,19 +34,20 @@ export function reachOf(uses: Readonly<Record<string, Component>>, options: Reac
 }
 
 /** As a client that was written with care: what has an idempotency key is asked again until there is an answer. */
-function patient(life: Life, ask: typeof fetch): typeof fetch {
-  return async (input, init) => {
-    const isRepeatable = () => (init?.method ?? "GET") === "GET" || new Headers(init?.headers).has("idempotency-key");
+export function patient(life: Life, network: Network, carry: Carrier): Carrier {
+  return async (asked) => {
+    const repeatable = asked.method === "GET" || asked.header("idempotency-key") !== null;
     const untilMs = life.clock.monotonicMs() + patienceMs;
     for (let waitMs = 100; ; waitMs = Math.min(2_000, waitMs * 2)) {
       try {
-        const response = await ask(input, init);
-        const later = response.status >= 500 || response.status === 409 || response.status === 429;
-        if (!later || !isRepeatable() || life.clock.monotonicMs() > untilMs) return response;
+        const answered = await carry(asked);
+        const { status } = answered;
+        const later = status >= 500 || status === 409 || status === 429;
+        if (!later || !repeatable || life.clock.monotonicMs() > untilMs) return answered;
         // A conflict may be the app's own answer: only what says that it is still being answered is asked again.
-        if (response.status === 409 && !(await response.clone().text()).includes("idempotency.in-flight")) return response;
+        if (status === 409 && !(await answeredText(answered, { life, network, signal: asked.signal })).includes("idempotency.in-flight")) return answered;
       } catch (error) {
-        if (!isRepeatable() || life.clock.monotonicMs() > untilMs) throw error;
+        if (!repeatable || life.clock.monotonicMs() > untilMs) throw error;
       }
       await sleep(life.clock, waitMs * (0.5 + life.random.next()));
     }

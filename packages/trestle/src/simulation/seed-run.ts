@@ -10,7 +10,7 @@
  * Over 400 lines because all parts of one world meet here.
  */
 import { startInside, type App, type Node, type NodeInside } from "../app/index.ts";
-import type { Component } from "../component/index.ts";
+import type { Component, Outside } from "../component/index.ts";
 import { Fault, jsonLogger, metricsRegistry, onAssertion, seededRandom, sleep, type Clock } from "../kernel/index.ts";
 import type { ArrivedRequest, Peer } from "../service/index.ts";
 import type { SqliteStore } from "../sqlite/index.ts";
@@ -23,10 +23,10 @@ import { drawFaultPlan, type FaultKind, type FaultPlan } from "./fault-plan.ts";
 import { carryOut } from "./fault-driver.ts";
 import { lookingStore } from "./looking-store.ts";
 import { Network } from "./network.ts";
-import { outsideOf, type Model } from "./outside.ts";
-import { reachOf } from "./reach.ts";
+import { exchangeHere, outsideOf, type Model } from "./outside.ts";
+import { patient, reachOf } from "./reach.ts";
 import { seedHistory, type SeedHistory } from "./seed-history.ts";
-import { simulatedFetch } from "./simulated-fetch.ts";
+import { carrier, connect, type Carrier } from "./simulated-fetch.ts";
 import { storeHandle } from "./store-handle.ts";
 import { storeHost, type StoreKind } from "./store-host.ts";
 import { isWeather } from "./weather.ts";
@@ -180,7 +180,7 @@ class SeedRun {
       const outside = outsideOf(this.#world, this.#network, this.#scene.outside);
       const start = (host: Host): void =>
         void host.boot((life) => {
-          life.fetch = simulatedFetch(life, { network: this.#network, find: (url) => this.#find(url) });
+          connect(life, this.#carrier(life), this.#network);
           void this.#start(life, () => storeHandle(life, { network: this.#network, at }), outside);
         });
       for (let n = 1; n <= this.#scene.nodes; n++) {
@@ -289,12 +289,17 @@ class SeedRun {
         logger: jsonLogger({ clock, write: () => undefined, level: "error" }),
         name: "observer",
         listens: false,
+        outside: outsideOfObserver,
       },
     );
   }
 
   #servicesByUrl(): Record<string, `http://${string}`> {
     return Object.fromEntries(this.#scene.app.components.filter(({ kind }) => kind === "service").map(({ name }) => [name, `http://${name}.app` as const]));
+  }
+
+  #carrier(life: Life): Carrier {
+    return carrier(life, { network: this.#network, find: (url) => this.#find(url) });
   }
 
   /** A balancer that knows no health: any node, up or down. */
@@ -314,7 +319,7 @@ class SeedRun {
     const host = this.#world.host(`client-${n}`);
     const { forMs, each } = this.#scene;
     host.boot((life) => {
-      life.fetch = simulatedFetch(life, { network: this.#network, find: (url) => this.#find(url) });
+      connect(life, patient(life, this.#network, this.#carrier(life)), this.#network);
       const chance = chanceOf(life.random);
       const history = this.#history(host.name);
       const reach = reachOf(this.#scene.uses, { life, network: this.#network, observer, chance, nodes: this.#nodes, running: this.#running });
@@ -404,6 +409,13 @@ class SeedRun {
     }
   }
 }
+
+/** It runs no handlers, so what it asks are services. */
+const outsideOfObserver: Outside = {
+  exchange: exchangeHere,
+  call: ({ external }) => Promise.reject(new Error(`the observer has called external "${external}"`)),
+  lookup: ({ external }) => Promise.reject(new Error(`the observer has called external "${external}"`)),
+};
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

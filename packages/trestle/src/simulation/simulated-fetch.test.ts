@@ -2,13 +2,13 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { ArrivedRequest, Peer } from "../service/index.ts";
 import { Network } from "./network.ts";
-import { simulatedFetch } from "./simulated-fetch.ts";
-import { World } from "./world.ts";
+import { carrier, connect } from "./simulated-fetch.ts";
+import { World, type Life } from "./world.ts";
 
 type Answer = (request: ArrivedRequest, peer: Peer) => Promise<Response>;
 
 /** What a client on one host is told by a server on another. */
-async function asking<T>(ask: (fetch: typeof globalThis.fetch) => Promise<T>, answer: Answer): Promise<T> {
+async function asking<T>(ask: (fetch: typeof globalThis.fetch, life: Life) => Promise<T>, answer: Answer): Promise<T> {
   const world = new World({ seed: "fetch" });
   const network = new Network(world);
   const server = world.host("server");
@@ -16,11 +16,12 @@ async function asking<T>(ask: (fetch: typeof globalThis.fetch) => Promise<T>, an
   let told: Promise<T> | undefined;
   let isTold = false;
   world.host("client").boot((life) => {
-    const fetch = simulatedFetch(life, {
+    const carry = carrier(life, {
       network,
       find: ({ hostname }) => (hostname === "server.app" ? { host: server, answer: (_life, ...asked) => answer(...asked) } : undefined),
     });
-    told = ask(fetch).finally(() => (isTold = true));
+    connect(life, carry, network);
+    told = ask(life.fetch, life).finally(() => (isTold = true));
     told.catch(() => undefined);
   });
   await world.run(() => isTold);
@@ -105,4 +106,26 @@ test("a handler that wants a whole Request has one, whose signal aborts when the
   );
 
   assert.equal(said, "x");
+});
+
+test("a typed client is told what `fetch` is told, whatever form the answer has", async () => {
+  const url = "http://server.app/";
+  const answers: Readonly<Record<string, Answer>> = {
+    parts,
+    whole,
+    bytes: (_request, { respond }) => Promise.resolve((respond as NonNullable<Peer["respond"]>)(200, { "Content-Type": "text/plain" }, Buffer.from("\ufeffé"))),
+    lone: (_request, { respond }) => Promise.resolve((respond as NonNullable<Peer["respond"]>)(200, {}, "\ud800")),
+    none: (_request, { respond }) => Promise.resolve((respond as NonNullable<Peer["respond"]>)(204, {}, undefined)),
+    stream: () => Promise.resolve(new Response("data: 1\n\n", { headers: { "content-type": "text/event-stream" } })),
+  };
+
+  for (const [name, answer] of Object.entries(answers)) {
+    const headers = { "idempotency-key": "k", "content-type": "application/json" };
+    const byFetch = await asking(async (fetch) => {
+      const answered = await fetch(url, { method: "POST", headers, body: "{}" });
+      return { status: answered.status, headers: Object.fromEntries(answered.headers), text: await answered.text() };
+    }, answer);
+    const typed = await asking((_fetch, life) => life.exchange({ method: "POST", url, headers, body: "{}", signal: new AbortController().signal }), answer);
+    assert.deepEqual(typed, byFetch, name);
+  }
 });

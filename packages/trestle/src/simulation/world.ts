@@ -10,6 +10,7 @@
  * its events. A crash ends the life: its events are dropped, so nothing it awaited ever comes, and no `finally` of it runs.
  */
 import { AsyncLocalStorage, AsyncResource } from "node:async_hooks";
+import type { Exchange, Exchanged } from "../component/index.ts";
 import { seededRandom, TaskHeap, uuidv7Ids, whenSettled, type Clock, type HeapEntry, type Ids, type Random, type Timer } from "../kernel/index.ts";
 
 export interface WorldEvent extends HeapEntry {
@@ -314,6 +315,8 @@ export class Life {
   readonly ids: Ids;
   /** What `fetch` is in its code. */
   fetch: typeof globalThis.fetch = () => Promise.reject(new TypeError("fetch failed: this host has no network"));
+  /** How its typed clients ask services elsewhere. */
+  exchange: (asked: Exchange) => Promise<Exchanged> = () => Promise.reject(new TypeError("fetch failed: this host has no network"));
   #alive = true;
   readonly #onEnd = new Set<() => void>();
   readonly #entry = entryTo(this);
