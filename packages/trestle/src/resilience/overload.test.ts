@@ -184,3 +184,25 @@ test("[RES-05] one compartment hangs at full load: another one does not notice, 
   const b = shared.of["b"] as Tally;
   assert.ok(b.served / b.came < 0.4, `seed ${seed}: the control: ${b.served / b.came} of b's`);
 });
+
+test("a quiet tenant does not notice a neighbour that asks for a hundred times as much, in fair turns", () => {
+  const p99 = (order: "fair" | "fifo", neighbourPerSecond: number) => {
+    const options = {
+      forMs: 20_000,
+      knee: 64,
+      serviceMs: 10,
+      callers: [
+        { name: "quiet", perSecond: 100, deadlineMs: 60_000 },
+        { name: "neighbour", perSecond: neighbourPerSecond, deadlineMs: 60_000 },
+      ],
+    };
+    const { of } = run(options, 64, { order, waiting: 5_000, codel: false });
+    const quiet = of["quiet"] as Tally;
+    assert.equal(quiet.declined > 0, order === "fifo" && neighbourPerSecond > 0, `seed ${seed}: ${order}, ${quiet.declined} declined`);
+    return quantile(quiet.latenciesMs, 0.99);
+  };
+  const idle = p99("fair", 0);
+  const beside = p99("fair", 10_000);
+  assert.ok(beside < 1.2 * idle, `seed ${seed}: ${beside} ms beside it, ${idle} alone`);
+  assert.ok(p99("fifo", 10_000) > 20 * idle, "the control");
+});
