@@ -122,8 +122,9 @@ async function hunt(patch: string): Promise<Hunted> {
       return { mutant, about, ...(failed && { caughtBy: failed.file, promise: failed.test }), ran };
     }
     const { ran, broken } = await searched(join(folder, "packages/trestle/src"), { seeds, first: 0, step: 1, ...(scenarios && { scenarios }) });
-    if (!broken) return { mutant, about, seed: seeds, ran };
-    return { mutant, about, caughtBy: broken.scenario, promise: broken.promise, seed: broken.seed, ran };
+    const [first] = broken;
+    if (!first) return { mutant, about, seed: seeds, ran };
+    return { mutant, about, caughtBy: first.scenario, promise: first.promise, seed: first.seed, ran };
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -205,13 +206,13 @@ function tested(folder: string, file: string, named: string | undefined): Promis
 
 async function cleanRun(): Promise<void> {
   const told = await Promise.all(
-    Array.from({ length: workers }, (_, first) => searched(source, { seeds, first, step: workers, ...(scenarios && { scenarios }) })),
+    Array.from({ length: workers }, (_, first) => searched(source, { seeds, first, step: workers, all: true, ...(scenarios && { scenarios }) })),
   );
   const result = {
     ...headed("hunt-clean"),
     ran: told.reduce((sum, { ran }) => sum + ran, 0),
     events: told.reduce((sum, { events }) => sum + events, 0),
-    broken: told.flatMap(({ broken }) => broken ?? []),
+    broken: told.flatMap(({ broken }) => broken),
   };
   if (values.into !== undefined) writeFileSync(values.into, `${JSON.stringify(result, undefined, 1)}\n`);
   const text = JSON.stringify(result, undefined, 1);
@@ -238,9 +239,15 @@ function headed(subject: string) {
 function searched(copy: string, asked: HuntAsked): Promise<HuntTold> {
   const args = ["--disable-warning=ExperimentalWarning", join(copy, "simulation/testing/hunting.ts"), JSON.stringify(asked)];
   return new Promise((settle, reject) => {
-    execFile(process.execPath, args, { cwd: root, maxBuffer: 1 << 28, env: { ...process.env, NODE_DISABLE_COMPILE_CACHE: "1" } }, (error, stdout, stderr) => {
-      if (stdout.trim() === "") reject(new Error(`${copy} did not run: ${error?.message} ${stderr.slice(-2_000)}`));
-      else settle(JSON.parse(stdout.trim().split("\n").at(-1) as string) as HuntTold);
-    });
+    const child = execFile(
+      process.execPath,
+      args,
+      { cwd: root, maxBuffer: 1 << 28, env: { ...process.env, NODE_DISABLE_COMPILE_CACHE: "1" } },
+      (error, stdout, stderr) => {
+        if (stdout.trim() === "") reject(new Error(`${copy} did not run: ${error?.message} ${stderr.slice(-2_000)}`));
+        else settle(JSON.parse(stdout.trim().split("\n").at(-1) as string) as HuntTold);
+      },
+    );
+    if (asked.all) child.stderr?.pipe(process.stderr); // how far it is: it takes long
   });
 }

@@ -1,6 +1,7 @@
 /**
  * One copy of the package, searched by the scenarios beside this file; started by hunt.ts, told what to do by its first argument. Every scenario gets a few
- * seeds before any gets all of them, because most faults are found at once. Prints the first promise that broke, as JSON, and ends.
+ * seeds before any gets all of them, because most faults are found at once. Prints what it has found, as JSON, again and again; the last line is the result. It ends with the first
+ * promise that broke, or with `all` goes on with the other scenarios.
  */
 import { readdirSync } from "node:fs";
 import { isSimulation, search, type SeedResult, type Simulation } from "../index.ts";
@@ -12,12 +13,13 @@ export interface HuntAsked {
   readonly step: number;
   /** Of files, without their ending; default: all. */
   readonly scenarios?: readonly string[];
+  readonly all?: boolean;
 }
 export interface HuntTold {
   /** Seeds that were run, of all scenarios together. */
   readonly ran: number;
   readonly events: number;
-  readonly broken?: { readonly scenario: string; readonly promise: string; readonly seed: number };
+  readonly broken: readonly { readonly scenario: string; readonly promise: string; readonly seed: number }[];
 }
 
 const firstRounds = [10, 60, 400];
@@ -27,7 +29,7 @@ const ending = ".simulation.ts";
 process.stdin.on("close", () => process.exit(1)).resume();
 process.stdin.unref();
 
-const { seeds, first, step, scenarios } = JSON.parse(process.argv[2] as string) as HuntAsked;
+const { seeds, first, step, scenarios, all = false } = JSON.parse(process.argv[2] as string) as HuntAsked;
 const folder = new URL("./", import.meta.url);
 const files = readdirSync(folder)
   .filter((name) => name.endsWith(ending) && (scenarios === undefined || scenarios.includes(name.slice(0, -ending.length))))
@@ -38,30 +40,37 @@ for (const file of files)
     if (isSimulation(value)) found.push({ name: `${file.slice(0, -ending.length)} ${name}`, simulation: value });
 
 let [ran, events] = [0, 0];
+const broken: HuntTold["broken"][number][] = [];
 for (let round = 0, from = 0; from < seeds; round++) {
   const to = Math.min(seeds, firstRounds[round] ?? seeds);
   for (const { name, simulation } of found) {
     const mine = Array.from({ length: to - from }, (_, at) => from + at).filter((at) => at % step === first);
-    if (mine.length === 0) continue;
+    if (mine.length === 0 || broken.some(({ scenario }) => scenario === name)) continue;
+    const over = new AbortController();
     const onSeed = (result: SeedResult): void => {
       ran++;
       events += result.events;
       // Whether it is the same twice, and how small it can be made, is not asked.
-      if (result.failure) end(name, result.failure.what, result.seed);
+      if (!result.failure) return;
+      broken.push({ scenario: name, promise: result.failure.what, seed: Number(result.seed) });
+      if (!all) end();
+      over.abort();
     };
-    const { broken } = await search(simulation.app, simulation.scenario, { seeds: mine.map((at) => `0x${(at + 1).toString(16)}`), onSeed });
-    if (broken) end(name, broken.message, "0");
+    const ended = await search(simulation.app, simulation.scenario, { seeds: mine.map((at) => `0x${(at + 1).toString(16)}`), onSeed, signal: over.signal });
+    if (ended.broken && !broken.some(({ scenario }) => scenario === name)) broken.push({ scenario: name, promise: ended.broken.message, seed: 0 });
+    if (broken.length > 0 && !all) end();
+    tell();
   }
   process.stderr.write(`${to} of ${seeds} seeds of ${found.length} scenarios\n`);
   from = to;
 }
-tell({ ran, events });
+tell();
 
-function end(scenario: string, promise: string, seed: string): never {
-  tell({ ran, events, broken: { scenario, promise, seed: Number(seed) } });
+function end(): never {
+  tell();
   process.exit(0);
 }
 
-function tell(told: HuntTold): void {
-  process.stdout.write(`${JSON.stringify(told)}\n`);
+function tell(): void {
+  process.stdout.write(`${JSON.stringify({ ran, events, broken } satisfies HuntTold)}\n`);
 }
