@@ -21,6 +21,8 @@ test("[RES-01] every failure is of one kind, and says whether the other side may
     [status(503), "timing", false],
     [Fault.create("breaker.open", "m", "r"), "timing", false],
     [Fault.create("external.refused", "m", "r", { details: { retryAfterMs: 10 } }), "timing", false],
+    [Object.assign(status(500), { retryAfterMs: 10 }), "response", true],
+    [Object.assign(new Error("x"), { retryAfterMs: 10 }), "timing", false],
     [coded("53300"), "timing", false],
     [status(500), "response", true],
     [new SyntaxError("Unexpected token"), "response", true],

@@ -48,7 +48,6 @@ const byCode: ReadonlyMap<string, Failure> = new Map<string, Failure>([
 export function failureOf(thrown: unknown): Failure {
   let vague = false; // no answer, unless a cause says why there is none
   for (let error = thrown, depth = 0; typeof error === "object" && error !== null && depth < 5; error = (error as { cause?: unknown }).cause, depth++) {
-    if (retryAfterMs(error) > 0) return tooBusy;
     const { code, status, statusCode, name, details } = error as {
       readonly code?: unknown;
       readonly status?: unknown;
@@ -56,13 +55,13 @@ export function failureOf(thrown: unknown): Failure {
       readonly name?: unknown;
       readonly details?: { readonly status?: unknown };
     };
-    if (Fault.is(error) && typeof details?.status === "number") return ofStatus(details.status);
+    const told = Fault.is(error) ? details?.status : (status ?? statusCode);
+    if (typeof told === "number" && told >= 400 && told < 600) return ofStatus(told);
+    if (retryAfterMs(error) > 0) return tooBusy;
     vague ||= Fault.is(error, "external.outcome-unknown");
     const known = typeof code === "string" ? byCode.get(code) : undefined;
     if (known) return known;
     if (typeof code === "string" && Fault.is(error) && /^(option|quantity)\./.test(code)) return refusal;
-    const answered = typeof status === "number" ? status : statusCode;
-    if (typeof answered === "number") return ofStatus(answered);
     if (name === "TimeoutError") return noAnswer;
     if (name === "SyntaxError") return unusable;
   }
