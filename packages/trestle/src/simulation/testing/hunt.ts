@@ -9,7 +9,7 @@
  * pass. They measure and kill, so one runs at a time.
  *
  * `--only a,b` takes the patches with one of these in their names, `--scenarios a,b` the files with these names; `--clean` runs the scenarios on the code as it
- * is, which must break nothing; `--workers` at once; `--into file` keeps the result beside what is there of other patches; `--json` prints it. Exit code 1
+ * is, which must break nothing, `--from` one of them on; `--workers` at once; `--into file` keeps the result beside what is there of other patches; `--json` prints it. Exit code 1
  * when a mutant got away, or the code as it is broke a promise.
  */
 import { execFile, spawn, spawnSync } from "node:child_process";
@@ -29,6 +29,7 @@ const { values } = parseArgs({
   options: {
     mutants: { type: "string", default: join(here, "mutants") },
     seeds: { type: "string", default: "2000" },
+    from: { type: "string", default: "0" },
     only: { type: "string" },
     scenarios: { type: "string" },
     clean: { type: "boolean" },
@@ -206,12 +207,15 @@ function tested(folder: string, file: string, named: string | undefined): Promis
 
 async function cleanRun(): Promise<void> {
   const told = await Promise.all(
-    Array.from({ length: workers }, (_, first) => searched(source, { seeds, first, step: workers, all: true, ...(scenarios && { scenarios }) })),
+    Array.from({ length: workers }, (_, first) =>
+      searched(source, { from: Number(values.from), seeds, first, step: workers, all: true, ...(scenarios && { scenarios }) }),
+    ),
   );
   const result = {
     ...headed("hunt-clean"),
     ran: told.reduce((sum, { ran }) => sum + ran, 0),
     events: told.reduce((sum, { events }) => sum + events, 0),
+    from: Number(values.from),
     broken: told.flatMap(({ broken }) => broken),
   };
   if (values.into !== undefined) writeFileSync(values.into, `${JSON.stringify(result, undefined, 1)}\n`);

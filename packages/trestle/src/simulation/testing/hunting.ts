@@ -6,8 +6,9 @@
 import { readdirSync } from "node:fs";
 import { isSimulation, search, type SeedResult, type Simulation } from "../index.ts";
 
-/** Its seeds: of each scenario those at `first`, `first + step`, … below `seeds`. */
+/** Its seeds: of each scenario those at `first`, `first + step`, … from `from` on and below `seeds`. */
 export interface HuntAsked {
+  readonly from?: number;
   readonly seeds: number;
   readonly first: number;
   readonly step: number;
@@ -29,7 +30,7 @@ const ending = ".simulation.ts";
 process.stdin.on("close", () => process.exit(1)).resume();
 process.stdin.unref();
 
-const { seeds, first, step, scenarios, all = false } = JSON.parse(process.argv[2] as string) as HuntAsked;
+const { from: begin = 0, seeds, first, step, scenarios, all = false } = JSON.parse(process.argv[2] as string) as HuntAsked;
 const folder = new URL("./", import.meta.url);
 const files = readdirSync(folder)
   .filter((name) => name.endsWith(ending) && (scenarios === undefined || scenarios.includes(name.slice(0, -ending.length))))
@@ -41,8 +42,8 @@ for (const file of files)
 
 let [ran, events] = [0, 0];
 const broken: HuntTold["broken"][number][] = [];
-for (let round = 0, from = 0; from < seeds; round++) {
-  const to = Math.min(seeds, firstRounds[round] ?? seeds);
+for (let round = 0, from = begin; from < seeds; round++) {
+  const to = Math.max(from, Math.min(seeds, firstRounds[round] ?? seeds));
   for (const { name, simulation } of found) {
     const mine = Array.from({ length: to - from }, (_, at) => from + at).filter((at) => at % step === first);
     if (mine.length === 0 || broken.some(({ scenario }) => scenario === name)) continue;
