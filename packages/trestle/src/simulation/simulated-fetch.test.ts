@@ -129,3 +129,35 @@ test("a typed client is told what `fetch` is told, whatever form the answer has"
     assert.deepEqual(typed, byFetch, name);
   }
 });
+
+test("a stream whose server has started anew breaks for its reader, and nothing else does", async () => {
+  const world = new World({ seed: "restarted" });
+  const network = new Network(world);
+  const server = world.host("server");
+  server.boot(() => undefined);
+  let told: unknown;
+  world.host("client").boot((life) => {
+    const carry = carrier(life, {
+      network,
+      find: () => ({
+        host: server,
+        answer: () =>
+          Promise.resolve(
+            new Response(new ReadableStream({ pull: (to) => to.enqueue(Buffer.from("data: 1\n\n")) }), { headers: { "content-type": "text/event-stream" } }),
+          ),
+      }),
+    });
+    connect(life, carry, network);
+    void (async () => {
+      const reader = ((await life.fetch("http://server.app/stream")).body as ReadableStream<Uint8Array>).getReader();
+      await reader.read();
+      server.crash();
+      server.boot(() => undefined);
+      for (;;) await reader.read();
+    })().catch((error: unknown) => (told = error));
+  });
+
+  await world.run(() => told !== undefined);
+
+  assert.match(String((told as Error).cause), /the stream's sender is gone|reset/);
+});

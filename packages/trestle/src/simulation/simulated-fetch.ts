@@ -207,8 +207,8 @@ function streamOf({ reader, from }: AnswerStream, { life, network, signal }: Rea
     async pull(controller) {
       try {
         const { done, value } = await network.call(life, host, { label: "more of the stream", signal }, (there) => {
-          if (there !== from) throw new Error("the stream's sender is gone");
-          return reader.read();
+          // Rejected, not thrown: whoever serves is asked in an event of the world, which has nobody to catch it.
+          return there === from ? reader.read() : Promise.reject(new Error("the stream's sender is gone"));
         });
         if (done) controller.close();
         else controller.enqueue(value);
