@@ -6,7 +6,8 @@
  *   of the others without a queue of their own, four such keys 1 in 1e10, sixteen 5 in 1e7. Memory does not grow with the number of keys.
  * - *Turns* are deficit round robin (Shreedhar and Varghese, 1995). An operation is charged its `cost` when it begins, and what it took in truth when it ends: whoever says 1 and takes
  *   100 has its next turns later. A debt is remembered while the queue is empty, and forgiven at the rate of one place: what held a place for 3 s is forgotten 3 s later.
- * - *Queues that were empty* come before those that were not, for one turn (FQ-CoDel, RFC 8290): a key that asks seldom waits for the next free place, not for a round of the others. A queue
+ * - *Queues that were empty* come before those that were not, for one turn (FQ-CoDel, RFC 8290): a key that asks seldom waits for the queues that got their first just before it, one turn each (a busy key has six of them), not
+ *   for a round of the others. A queue
  *   that emptied in that turn stands behind the others once before it may do so again.
  * - Nothing stays free while somebody waits, whatever they owe.
  *

@@ -4,9 +4,8 @@
  * Source of the judgement: CoDel (Nichols and Jacobson, "Controlling Queue Delay", 2012; RFC 8289): a line stands when nobody at its old end has waited
  * less than `targetMs` for `intervalMs`. Only what was seen counts, so a process that stood still for a second finds a long line and not a standing one.
  *
- * Its reaction is not CoDel's, which lets one go at a time, at intervals that shrink with a square root: that asks senders to slow down, and callers do not. At three times the
- * capacity it takes some 30 intervals until it lets go as many as come. Here everybody who has waited longer than twice the target goes,
- * as at Facebook (Maurer, "Fail at Scale", 2015), until one is seen who has not waited for the target.
+ * Its reaction is not CoDel's, which lets one go at a time, at intervals that shrink with a square root: that asks senders to slow down, and callers do not. Here everybody
+ * who has waited longer than twice the target goes, as at Facebook (Maurer, "Fail at Scale", 2015), until one is seen who has not waited for the target.
  */
 export interface DelayBounds {
   readonly targetMs: number;
