@@ -1,4 +1,8 @@
-/** The user's SQL beside the lane: who waits for whom, what is denied, and what a cut connection leaves (FINDINGS F5, F7, F19). */
+/**
+ * The user's SQL beside the lane: who waits for whom, what is denied, and what a cut connection leaves (FINDINGS F5, F7, F19).
+ *
+ * Runs alone: it bounds what others wait for a transaction.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -47,7 +51,7 @@ test("[F7] while a transaction pauses, and while a statement of a commit runs, n
   const duringStatement = await longestCommitMs(other, slow);
 
   assert.equal((await slow).ok, true);
-  assert.ok(duringPause < 500 && duringStatement < 500, `${duringPause.toFixed()} ms and ${duringStatement.toFixed()} ms`);
+  assert.ok(duringPause < 250 && duringStatement < 250, `${duringPause.toFixed()} ms and ${duringStatement.toFixed()} ms`);
 });
 
 test("[F19] a transaction that takes too long is rolled back and told so, and frees the tables at once", { skip }, async () => {
@@ -65,7 +69,7 @@ test("[F19] a transaction that takes too long is rolled back and told so, and fr
   await assert.rejects(overran, rejectsWith("transaction.overran"));
   const from = performance.now();
   assert.equal((await store.commit(commitOf([run(`insert into ${name} values (3)`)]))).ok, true);
-  assert.ok(performance.now() - from < 1_000, "it waited until the transaction's work had ended");
+  assert.ok(performance.now() - from < 250, "it waited until the transaction's work had ended");
   assert.deepEqual(await store.read.rows(sql(`select a from ${name}`)), [{ a: 3 }]);
   while (late.length === 0) await sleep(20);
   assert.ok(Fault.is(late[0], "transaction.ended"));

@@ -1,3 +1,4 @@
+// Runs alone: it bounds how long calls take that hang.
 import { test } from "node:test";
 import assert from "node:assert/strict";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
@@ -31,7 +32,7 @@ async function foreign(answer: Answer) {
 function declared(url: string, spec: ExternalSpec = {}) {
   return external(
     "far",
-    { url, retry: false, breaker: false, timeout: "1s", ...spec },
+    { url, retry: false, breaker: false, timeout: "300ms", ...spec },
     {
       look: query({ input: z.object({ id: z.string() }), returns: z.unknown() }, ({ id }, wire) => wire.get(`/things/${id}`)),
       find: query({ input: z.object({ id: z.string() }), returns: z.unknown() }, ({ id }, wire) => wire.find(`/things/${id}`)),
@@ -60,7 +61,7 @@ test("[RES-02] a call carries its key, what is left of its time, and JSON both w
     ["POST", "/api/things", '{"id":"k1"}', "application/json", "k1"],
   );
   const left = Number(post?.headers["trestle-deadline-ms"]);
-  assert.ok(left > 100 && left <= 1_000, `${left} ms`);
+  assert.ok(left > 100 && left <= 300, `${left} ms`);
   assert.deepEqual([get?.method, get?.path, get?.headers["idempotency-key"]], ["GET", "/api/things/a", undefined]);
   assert.deepEqual([del?.method, del?.path], ["DELETE", "/api/things/b"]);
   await node.stop();
@@ -144,7 +145,7 @@ test("[RES-02] whoever hangs is let go: no socket is left open", async () => {
   const { node, far } = await opened(there.url);
   const started = performance.now();
   await Promise.all(Array.from({ length: 10 }, (_, n) => far.change({ id: String(n) }).catch(() => undefined)));
-  assert.ok(performance.now() - started < 3_000);
+  assert.ok(performance.now() - started < 1_000);
   // The other side keeps its half of a connection whose caller has gone: only our halves must be closed.
   const ours = async () => process.getActiveResourcesInfo().filter((name) => name === "TCPSocketWrap").length - (await connections(there.server));
   for (let looks = 0; looks < 40 && (await ours()) > 0; looks++) await new Promise((resolve) => setTimeout(resolve, 50));
