@@ -1,6 +1,7 @@
-// Runs alone: it bounds the time to the first answer.
+// Runs alone: it compares times to the first answer.
 import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -128,28 +129,56 @@ test("a taken port is named, with exit code 3", async () => {
   assert.match(stderr(), new RegExp(String(shop.ports.shop)));
 });
 
-// The best of several: what else runs on this machine is not what is measured. A quiet one needs two rounds.
+// Machines differ and are busy, so a start is compared with that of bare Hono with zod (`npm run bench -- startup` has both in milliseconds),
+// turn by turn, the best of each: a quiet machine needs two rounds.
 const roundsMax = 20;
 
-test("from the second start on the first answer comes within 300 ms", async (t) => {
+test("from the second start on the first answer comes within three times what bare Hono takes", async (t) => {
   await using shop = await place();
-  const tookMs: number[] = [];
-  while (tookMs.length < roundsMax && Math.min(...tookMs.slice(1)) >= 300) tookMs.push(await startToAnswerMs(shop));
-
-  t.diagnostic(`first answers after ${tookMs.join(", ")} ms`);
-  assert.ok(Math.min(...tookMs.slice(1)) < 300, `${tookMs.join(", ")} ms`);
-});
-
-test("the first answer after an installation comes within a second", async (t) => {
-  const tookMs: number[] = [];
-  while (tookMs.length < roundsMax && Math.min(...tookMs) >= 1_000) {
-    await using shop = await place();
-    tookMs.push(await startToAnswerMs(shop, { NODE_COMPILE_CACHE: join(shop.directory, "compiled") }));
+  await startToAnswerMs(shop);
+  await bareToAnswerMs(shop);
+  const took = { shop: [] as number[], bare: [] as number[] };
+  const holds = () => Math.min(...took.shop) < 3 * Math.min(...took.bare);
+  while (took.shop.length < roundsMax && !(took.shop.length > 1 && holds())) {
+    took.bare.push(await bareToAnswerMs(shop));
+    took.shop.push(await startToAnswerMs(shop));
   }
 
-  t.diagnostic(`first answers after ${tookMs.join(", ")} ms`);
-  assert.ok(Math.min(...tookMs) < 1_000, `${tookMs.join(", ")} ms`);
+  t.diagnostic(`first answers after ${took.shop.join(", ")} ms; bare Hono's after ${took.bare.join(", ")} ms`);
+  assert.ok(holds(), `${took.shop.join(", ")} ms; bare: ${took.bare.join(", ")} ms`);
 });
+
+test("the first answer after an installation comes within ten times what bare Hono takes later on", async (t) => {
+  await using bare = await place();
+  await bareToAnswerMs(bare);
+  const took = { shop: [] as number[], bare: [] as number[] };
+  const holds = () => Math.min(...took.shop) < 10 * Math.min(...took.bare);
+  while (took.shop.length < roundsMax && !(took.shop.length > 0 && holds())) {
+    took.bare.push(await bareToAnswerMs(bare));
+    await using shop = await place();
+    took.shop.push(await startToAnswerMs(shop, { NODE_COMPILE_CACHE: join(shop.directory, "compiled") }));
+  }
+
+  t.diagnostic(`first answers after ${took.shop.join(", ")} ms; bare Hono's after ${took.bare.join(", ")} ms`);
+  assert.ok(holds(), `${took.shop.join(", ")} ms; bare: ${took.bare.join(", ")} ms`);
+});
+
+const bareServer = fileURLToPath(new URL("../../benchmarks/startup/bare-server.ts", import.meta.url));
+
+async function bareToAnswerMs({ directory }: Place): Promise<number> {
+  const beganAtMs = performance.now();
+  const child = spawn(process.execPath, [bareServer], {
+    stdio: ["ignore", "pipe", "inherit"],
+    env: { ...process.env, NODE_COMPILE_CACHE: join(directory, "compiled-bare") },
+  });
+  const exited = once(child, "exit");
+  const [url] = (await once(child.stdout.setEncoding("utf8"), "data")) as [string];
+  assert.ok((await fetch(`${url.trim()}/hello/world`)).ok);
+  const tookMs = Math.round(performance.now() - beganAtMs);
+  child.kill("SIGTERM");
+  await exited;
+  return tookMs;
+}
 
 async function startToAnswerMs(shop: Place, more: NodeJS.ProcessEnv = {}): Promise<number> {
   const beganAtMs = performance.now();
