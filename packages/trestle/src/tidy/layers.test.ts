@@ -15,6 +15,7 @@ const floors: Readonly<Record<string, number>> = {
   resilience: 2,
   coordination: 2,
   limits: 2,
+  degradation: 2,
   adapters: 3,
   records: 3,
   events: 3,

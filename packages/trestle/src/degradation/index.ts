@@ -1,0 +1,9 @@
+/** Degradation: routes that answer with less while what they need is not there, by a policy that may change while they run. */
+export { checkHold, degradation, Ladders } from "./degradation.ts";
+export type { Degradation, DegradationOptions } from "./degradation.ts";
+export { badPolicy, levelOf, rulesOf, rungs } from "./policies.ts";
+export type { Burn, PlaceOf, Policies, RoutePolicy, RouteRules, Rung, Trigger, TriggerRules } from "./policies.ts";
+export { degradedHeader, RouteLadder } from "./route-ladder.ts";
+export type { AnsweredBy, AnswerOptions, Answers, RouteState, RungChange } from "./route-ladder.ts";
+export type { Flaw } from "./schema-check.ts";
+export type { Signals } from "./trigger.ts";

@@ -1,0 +1,92 @@
+/** Triggers: what brings a route down, each with its own memory. It holds from the value at which it is entered until the lower one at which it is left. */
+import { Outcomes } from "./outcomes.ts";
+import type { BurnRules, TriggerRules } from "./policies.ts";
+
+/** What is known of the world around. `undefined`: nothing, and then nothing is wrong. */
+export interface Signals {
+  /** Of the breaker before an external system. */
+  breaker?(external: string): "closed" | "half-open" | "open" | undefined;
+  /** What the health check of an external system found last. */
+  health?(external: string): "up" | "down" | undefined;
+  /** How full it is, 0 to 1. */
+  saturation?(name: string): number | undefined;
+}
+
+export class Trigger {
+  readonly rules: TriggerRules;
+  readonly #burn: BurnRate | undefined;
+  /** It asks for its rung, as of the last look. */
+  holds = false;
+  /** In words, as of the last look at which it held. */
+  why = "";
+
+  constructor(rules: TriggerRules) {
+    this.rules = rules;
+    this.#burn = rules.kind === "burn" ? new BurnRate(rules) : undefined;
+  }
+
+  /** How one answer of the whole handler came out. */
+  record(nowMs: number, failed: boolean, tookMs: number): void {
+    this.#burn?.record(nowMs, failed, tookMs);
+  }
+
+  look(nowMs: number, signals: Signals): void {
+    const { rules } = this;
+    switch (rules.kind) {
+      case "breaker": {
+        const state = signals.breaker?.(rules.of);
+        this.holds = state === "open" || (this.holds && state === "half-open");
+        this.why = `the breaker of ${rules.of} is ${state}`;
+        return;
+      }
+      case "health":
+        this.holds = signals.health?.(rules.of) === "down";
+        this.why = `${rules.of} is down`;
+        return;
+      case "saturation": {
+        const value = signals.saturation?.(rules.of) ?? 0;
+        this.holds = value >= (this.holds ? rules.leave : rules.enter); // NaN is neither
+        this.why = `${rules.of} is ${Math.round(value * 100)} % full`;
+        return;
+      }
+      case "burn": {
+        const burn = this.#burn as BurnRate;
+        this.holds = this.holds ? burn.short(nowMs) >= rules.leave : burn.enters(nowMs);
+        this.why = `the budget of ${rules.of} is spent ${burn.short(nowMs).toFixed(1)} times too fast`;
+      }
+    }
+  }
+}
+
+/** How many times faster than allowed a budget is spent, over two windows. */
+class BurnRate {
+  readonly #rules: BurnRules;
+  readonly #short: Outcomes;
+  readonly #long: Outcomes;
+
+  constructor(rules: BurnRules) {
+    this.#rules = rules;
+    this.#short = new Outcomes(rules.shortMs);
+    this.#long = new Outcomes(rules.longMs);
+  }
+
+  record(nowMs: number, failed: boolean, tookMs: number): void {
+    const bad = this.#rules.of === "errors" ? failed : failed || tookMs > this.#rules.slowerThanMs;
+    this.#short.add(nowMs, bad);
+    this.#long.add(nowMs, bad);
+  }
+
+  short(nowMs: number): number {
+    return this.#rate(this.#short, nowMs);
+  }
+
+  enters(nowMs: number): boolean {
+    const { calls, enter } = this.#rules;
+    return this.#short.at(nowMs).calls >= calls && this.short(nowMs) >= enter && this.#rate(this.#long, nowMs) >= enter;
+  }
+
+  #rate(window: Outcomes, nowMs: number): number {
+    const { calls, bad } = window.at(nowMs);
+    return calls === 0 ? 0 : bad / calls / this.#rules.budget;
+  }
+}
