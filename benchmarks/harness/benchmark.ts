@@ -4,7 +4,7 @@
  * of a round stand next to each other in time and a machine that slows down slows both.
  *
  * stdout is the result: a table, or with `--json` `{subject, machine, variants: [{name, opsPerSec, p50Ms, p99Ms}], ratios: {"<variant>/<baseline>@<load>": n}}`.
- * stderr is progress. `--quick` is one short round; `--rounds n` and `--seconds n` choose; `--check` exits with 1 when a bar is missed.
+ * stderr is progress. `--quick` is one short round; `--rounds n`, `--seconds n`, `--variant a,b` and `--load n` choose; `--check` exits with 1 when a bar is missed.
  */
 import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
@@ -89,7 +89,7 @@ export async function runBenchmark(benchmark: Benchmark): Promise<void> {
   const rounds = Number(values.rounds ?? (values.quick ? 1 : 3));
   const seconds = Number(values.seconds ?? (values.quick ? 1 : (benchmark.seconds ?? 4)));
   const plan = benchmark.variants
-    .filter(({ name }) => values.variant === undefined || name === values.variant)
+    .filter(({ name }) => values.variant === undefined || values.variant.split(",").includes(name))
     .flatMap((variant) =>
       (variant.loads ?? benchmark.loads).filter((load) => values.load === undefined || load === Number(values.load)).map((load) => ({ variant, load })),
     )

@@ -5,6 +5,10 @@
  * 100 times as many, which is more than there are places for. What is shown is the quiet tenant's, alone and beside it: calls a second that were answered, and how long they took, or have
  * waited so far when the measurement ends. At most 5,000 wait where that can be said.
  *
+ * In discrete events (resilience/overload.test.ts) the quiet tenant waits for the next of 32 places that comes free, 0.3 ms, and its p99 is 1.04 times that alone. Here places come free once in a
+ * millisecond, all together, because that is how Node's timers end the calls, and are taken in that instant: who comes after it waits for the next, 1.1 ms at p50; that and the processor that both tenants and the places share are
+ * what stands between 1.04 and what is measured.
+ *
  *   fair          `bulkhead({ running, waiting, order: "fair" })`, by tenant
  *   fifo          the same in the order in which they come: what everybody else does
  *   p-limit       has no bound: its line grows as long as the neighbour asks for more than there is
@@ -32,7 +36,7 @@ const neighbour = (name: string): readonly VariantSpec[] =>
 await runBenchmark({
   subject: "fairness-peers",
   loads: [50],
-  seconds: 4,
+  seconds: 8, // 400 calls of the quiet one: its p99 is the fourth from the end
   variants: [
     ...["fair", "fifo", "p-limit", "cockatiel"].flatMap(neighbour),
     waiter("waits-fifo", [1, 10_000, 1_000_000]),

@@ -1,47 +1,57 @@
 /**
- * `fair`: whoever asks for little does not wait behind whoever asks for much. Each key has a hand of 6 of 1,024 queues and stands in the shortest of them;
- * queues take turns, and a turn is worth the same everywhere: one average operation.
+ * `fair`: whoever asks for little does not wait behind whoever asks for much. Each key that waits has a queue of its own; queues take turns, and a turn is worth the same
+ * everywhere: one average operation.
  *
- * - *Which queues* is a hash of the key under a secret of this process (KeyedHash): nobody can choose keys that share a victim's queues. A key that fills its hand leaves 1 in 1e15
- *   of the others without a queue of their own, four such keys 1 in 1e10, sixteen 5 in 1e7. Memory does not grow with the number of keys.
- * - *Turns* are deficit round robin (Shreedhar and Varghese, 1995). An operation is charged its `cost` when it begins, and what it took in truth when it ends: whoever says 1 and takes
- *   100 has its next turns later. A debt is remembered while the queue is empty, and forgiven at the rate of one place: what held a place for 3 s is forgotten 3 s later.
- * - *Queues that were empty* come before those that were not, for one turn (FQ-CoDel, RFC 8290): a key that asks seldom waits for the queues that got their first just before it, one turn each (a busy key has six of them), not
- *   for a round of the others. A queue
- *   that emptied in that turn stands behind the others once before it may do so again.
- * - Nothing stays free while somebody waits, whatever they owe.
+ * - *Turns* are deficit round robin (Shreedhar and Varghese, 1995). An operation is charged its `cost` when it begins, and what it took in truth when it ends: whoever says 1 and takes 100 has its next turns
+ *   later. While operations cost the same, and a key always has somebody waiting, no other key gets more than one turn more than it.
+ * - *Newcomers* go before those who have had a turn (FQ-CoDel, RFC 8290), and every other turn at most: a newcomer does not wait for a round of the others, and however many newcomers there are, the others are
+ *   served. Of no other key it waits for more than one turn. A key that has had its turn is a newcomer again when everybody who waited then has had one, so emptying its queue is no way past them.
+ * - *Debts* outlive the queue (absent-debts.ts, where the hands of 6 of 1,024 are), and are forgiven at the rate of one place: what held a place for 3 s is forgotten 3 s later.
+ * - Nothing stays free while somebody waits, whatever they owe. One key's calls are served in the order in which they came.
  *
- * In one queue the first come is first; keys with several waiting stand in several queues, so their own order is not kept.
+ * Memory is that of those who wait: a queue goes when it is empty and its turn has come round. Whether 1,024 queues that keys share would be better: record 0022.
  */
-import { KeyedHash, Linked } from "../kernel/index.ts";
+import { KeyedHash, Linked, PassingMap } from "../kernel/index.ts";
 import type { Random } from "../kernel/index.ts";
+import { AbsentDebts, hands, type Hand } from "./absent-debts.ts";
 import { sweep } from "./line-order.ts";
 import type { Bounds, LineOrder, Place, Waiter } from "./line-order.ts";
 import { StandingDelay } from "./standing-delay.ts";
 
-const queues = 1_024;
-const handSize = 6;
+/** So many turns a queue can be behind at the most: whatever a call took, finding who is next stays short. */
+const debtMost = 1_000;
 
-class FlowQueue extends Linked {
+/** Those of one key. In `#newcomers` until its first turn, then in `#round`, where it stays for one round without anybody. */
+class Flow extends Linked implements Hand {
+  readonly key: string;
+  readonly first: number;
+  readonly second: number;
   readonly places = new Linked();
-  readonly delay = new StandingDelay();
   readonly rank = new Ranked(this);
   length = 0;
-  /** In units of an average operation; at most one turn above 0. */
+  /** In units of an average operation: what is left of its turn, and what it was charged too much. */
   deficit = 0;
-  /** `new`: empty until now, served first. `old`: in the round. `idle`: in neither list. */
-  state: "idle" | "new" | "old" = "idle";
-  idleSinceMs = 0;
+  /** Turns of everybody when it came, and at its last one; -1: it has had none. */
+  readonly cameAt: number;
+  turnAt = -1;
+
+  constructor(key: string, hand: Hand, cameAt: number) {
+    super();
+    this.key = key;
+    this.first = hand.first;
+    this.second = hand.second;
+    this.cameAt = cameAt;
+  }
 }
 
 /** A queue's entry among those of about its length. */
 class Ranked extends Linked {
-  readonly queue: FlowQueue;
+  readonly flow: Flow;
   rank = -1;
 
-  constructor(queue: FlowQueue) {
+  constructor(flow: Flow) {
     super();
-    this.queue = queue;
+    this.flow = flow;
   }
 }
 
@@ -56,13 +66,22 @@ export class FairOrder implements LineOrder {
   readonly #hash: KeyedHash;
   readonly #bounds: Bounds;
   readonly #gone: Place[];
-  readonly #queues: (FlowQueue | undefined)[] = new Array<FlowQueue | undefined>(queues).fill(undefined);
-  readonly #new = new Linked();
-  readonly #old = new Linked();
+  readonly #flows = new PassingMap<string, Flow>();
+  readonly #newcomers = new Linked();
+  readonly #round = new Linked();
+  #turns = 0;
+  #newcomerHadTurn = false;
+  /** By the first card of a key's hand: whether its line stands has to be known from one call to the next, of a key that has one waiting at a time. Until nobody waits: then no line stands. */
+  readonly #delays = new Map<number, StandingDelay>();
+  readonly #debts = new AbsentDebts();
   readonly #ranks = Array.from({ length: 128 }, () => new Linked());
   #longest = -1;
-  /** What a turn is worth: the average cost of those who were served. */
+  /** The average cost of those who were served. */
+  #cost = 1;
+  /** What a turn is worth: that average, the same for everybody in a round, or else turns after dear calls would be worth more. */
   #quantum = 1;
+  /** Turns of everybody when the round is over. */
+  #roundEndsAt = 0;
   readonly #msPerUnit: () => number;
 
   /** `msPerUnit`: how long an operation of cost 1 takes on average, for the forgiving of debts. */
@@ -73,137 +92,149 @@ export class FairOrder implements LineOrder {
     this.#gone = gone;
   }
 
+  /** Of a key that nobody waits for yet, those whose turn is next are looked at: they have waited for a round. */
   sweep(waiter: Waiter, nowMs: number): void {
-    this.#swept(this.#shortestOf(waiter.key), false, nowMs);
+    const flow = this.#flows.get(waiter.key) ?? this.#next();
+    if (flow && flow.length > 0) this.#swept(flow, false, nowMs);
   }
 
   add(place: Place, nowMs: number): void {
-    const queue = this.#shortestOf(place.waiter.key);
-    place.queue = queue;
-    queue.places.append(place);
-    queue.length++;
-    this.#rank(queue);
-    if (queue.state === "idle") {
-      this.#forgive(queue, nowMs);
-      queue.state = "new"; // in debt it goes to the others as soon as it is looked at
-      queue.deficit += this.#quantum;
-      this.#new.append(queue);
+    const { key } = place.waiter;
+    let flow = this.#flows.get(key);
+    if (!flow) {
+      flow = new Flow(key, this.#handOf(key), this.#turns);
+      flow.deficit = this.#quantum - this.#debts.of(flow, nowMs) / this.#msPerUnit();
+      this.#flows.set(key, flow);
+      this.#newcomers.append(flow);
     }
+    place.queue = flow;
+    flow.places.append(place);
+    flow.length++;
+    this.#rank(flow);
   }
 
   remove(place: Place, nowMs: number): void {
     place.unlink();
-    const queue = place.queue as FlowQueue;
-    this.#shrunk(queue);
-    if (queue.length === 0) this.#emptied(queue, nowMs);
+    this.#shrunk(place.queue as Flow, nowMs);
   }
 
   next(nowMs: number): Place | undefined {
-    for (;;) {
-      const list = this.#new.isAlone ? this.#old : this.#new;
-      if (list.isAlone) return undefined;
-      const queue = list.next as FlowQueue;
-      if (queue.length === 0) {
-        this.#emptied(queue, nowMs);
-        continue;
-      }
-      if (queue.deficit <= 0) {
+    for (let flow = this.#next(); flow; flow = this.#next()) {
+      if (flow.deficit <= 0) {
         // Every step here is paid for: a turn more is what an average operation costs.
-        queue.deficit += this.#quantum;
-        this.#toTheEnd(queue);
+        this.#endTurn(flow, nowMs);
         continue;
       }
-      this.#swept(queue, true, nowMs);
-      if (queue.length === 0) continue;
-      const place = queue.places.next as Place;
-      place.unlink();
-      this.#shrunk(queue);
+      if (this.#swept(flow, true, nowMs)) continue;
+      const place = flow.places.next as Place;
       const { cost } = place.waiter;
-      queue.deficit -= cost;
-      this.#quantum += (cost - this.#quantum) / 64;
-      if (queue.length === 0) this.#emptied(queue, nowMs);
+      place.unlink();
+      flow.deficit -= cost;
+      this.#cost += (cost - this.#cost) / 64;
+      flow.length--;
+      this.#rank(flow);
+      if (flow.length === 0 || flow.deficit <= 0) this.#endTurn(flow, nowMs);
       return place;
     }
+    return undefined;
   }
 
   last(): Place | undefined {
-    const longest = this.#longestQueue();
+    const longest = this.#longestFlow();
     return longest && (longest.places.previous as Place);
   }
 
   /** The last of the longest queue, unless the newcomer's own would be as long. */
   displacedBy(waiter: Waiter): Place | undefined {
-    const longest = this.#longestQueue();
-    const own = this.#shortestOf(waiter.key);
-    return longest && longest.length > 1.25 * (own.length + 1) ? (longest.places.previous as Place) : undefined;
+    const longest = this.#longestFlow();
+    const own = this.#flows.get(waiter.key)?.length ?? 0;
+    return longest && longest.length > 1.25 * (own + 1) ? (longest.places.previous as Place) : undefined;
   }
 
   charge(place: Place, units: number, nowMs: number): void {
-    const queue = place.queue as FlowQueue;
-    if (queue.state === "idle") this.#forgive(queue, nowMs);
-    queue.deficit -= units - place.waiter.cost;
-  }
-
-  /** Ten bits of the hash for each card. One hand in seventy has a card twice: five queues instead of six. */
-  #shortestOf(key: string): FlowQueue {
-    const first = this.#hash.of(key);
-    const { second } = this.#hash;
-    let shortest: FlowQueue | undefined;
-    for (let card = 0; card < handSize; card++) {
-      const at = (card < 3 ? first >>> (10 * card) : second >>> (10 * (card - 3))) & (queues - 1);
-      const queue = (this.#queues[at] ??= new FlowQueue());
-      if (!shortest || queue.length < shortest.length) shortest = queue;
-    }
-    return shortest as FlowQueue;
-  }
-
-  /** Of an empty queue: what it owes, less what time has paid. It saves nothing up. */
-  #forgive(queue: FlowQueue, nowMs: number): void {
-    queue.deficit = Math.min(0, queue.deficit + (nowMs - queue.idleSinceMs) / this.#msPerUnit());
-    queue.idleSinceMs = nowMs;
-  }
-
-  #swept(queue: FlowQueue, serving: boolean, nowMs: number): void {
-    const before = this.#gone.length;
-    sweep(queue.places, queue.delay, this.#bounds(), serving, nowMs, this.#gone);
-    for (let gone = before; gone < this.#gone.length; gone++) this.#shrunk(queue);
-  }
-
-  #shrunk(queue: FlowQueue): void {
-    queue.length--;
-    this.#rank(queue);
-  }
-
-  /** A queue of the new ones stays for one round of the others, so that emptying it is no way past them. */
-  #emptied(queue: FlowQueue, nowMs: number): void {
-    if (queue.state === "new" && !this.#old.isAlone) {
-      this.#toTheEnd(queue);
+    const { key, cost } = place.waiter;
+    const flow = this.#flows.get(key);
+    const most = debtMost * this.#quantum;
+    if (flow) {
+      flow.deficit = Math.max(flow.deficit - (units - cost), -most);
       return;
     }
-    queue.unlink();
-    queue.state = "idle";
-    queue.idleSinceMs = nowMs;
-    queue.deficit = Math.min(0, queue.deficit);
+    const hand = this.#handOf(key);
+    const ms = this.#debts.of(hand, nowMs) + (units - cost) * this.#msPerUnit();
+    this.#debts.set(hand, Math.max(0, Math.min(ms, most * this.#msPerUnit())), nowMs);
   }
 
-  #toTheEnd(queue: FlowQueue): void {
-    queue.unlink();
-    queue.state = "old";
-    this.#old.append(queue);
+  #handOf(key: string): Hand {
+    const first = this.#hash.of(key);
+    return { first, second: this.#hash.second };
   }
 
-  #rank(queue: FlowQueue): void {
-    const rank = rankOf(queue.length);
-    if (rank === queue.rank.rank) return;
-    queue.rank.unlink();
-    queue.rank.rank = rank;
+  /** Whose turn it is. Who stands first in the round has waited longest since its turn: if that was after the newcomer came, so was everybody's. */
+  #next(): Flow | undefined {
+    const newcomer = this.#newcomers.isAlone ? undefined : (this.#newcomers.next as Flow);
+    const old = this.#round.isAlone ? undefined : (this.#round.next as Flow);
+    if (newcomer && old) return this.#newcomerHadTurn && old.turnAt <= newcomer.cameAt ? old : newcomer;
+    return newcomer ?? old;
+  }
+
+  #endTurn(flow: Flow, nowMs: number): void {
+    this.#newcomerHadTurn = flow.turnAt < 0;
+    flow.turnAt = ++this.#turns;
+    if (this.#turns >= this.#roundEndsAt) {
+      this.#quantum = this.#cost;
+      this.#roundEndsAt = this.#turns + this.#flows.size;
+    }
+    flow.deficit = Math.min(0, flow.deficit) + this.#quantum;
+    flow.unlink();
+    this.#round.append(flow);
+    this.#forgetEmpty(nowMs);
+  }
+
+  /** Queues without anybody that have come to the head of the round. */
+  #forgetEmpty(nowMs: number): void {
+    for (let flow = this.#round.next as Flow; flow !== (this.#round as Linked) && flow.length === 0; flow = this.#round.next as Flow) this.#forget(flow, nowMs);
+  }
+
+  #forget(flow: Flow, nowMs: number): void {
+    flow.unlink();
+    this.#flows.delete(flow.key);
+    this.#debts.set(flow, Math.max(0, this.#quantum - flow.deficit) * this.#msPerUnit(), nowMs);
+    if (this.#flows.size === 0) this.#delays.clear();
+  }
+
+  /** `true`: nobody is left in it. */
+  #swept(flow: Flow, serving: boolean, nowMs: number): boolean {
+    const bounds = this.#bounds();
+    if (!bounds) return false;
+    const card = flow.first & (hands.of - 1);
+    let delay = this.#delays.get(card);
+    if (!delay) this.#delays.set(card, (delay = new StandingDelay()));
+    const before = this.#gone.length;
+    sweep(flow.places, delay, bounds, serving, nowMs, this.#gone);
+    for (let gone = before; gone < this.#gone.length; gone++) this.#shrunk(flow, nowMs);
+    return flow.length === 0;
+  }
+
+  #shrunk(flow: Flow, nowMs: number): void {
+    flow.length--;
+    this.#rank(flow);
+    if (flow.length > 0) return;
+    if (flow.turnAt < 0) this.#forget(flow, nowMs);
+    else this.#forgetEmpty(nowMs);
+  }
+
+  #rank(flow: Flow): void {
+    const rank = rankOf(flow.length);
+    if (rank === flow.rank.rank) return;
+    flow.rank.unlink();
+    flow.rank.rank = rank;
     if (rank < 0) return;
-    (this.#ranks[rank] as Linked).append(queue.rank);
+    (this.#ranks[rank] as Linked).append(flow.rank);
     if (rank > this.#longest) this.#longest = rank;
   }
 
-  #longestQueue(): FlowQueue | undefined {
+  #longestFlow(): Flow | undefined {
     while (this.#longest >= 0 && (this.#ranks[this.#longest] as Linked).isAlone) this.#longest--;
-    return this.#longest < 0 ? undefined : ((this.#ranks[this.#longest] as Linked).next as Ranked).queue;
+    return this.#longest < 0 ? undefined : ((this.#ranks[this.#longest] as Linked).next as Ranked).flow;
   }
 }
