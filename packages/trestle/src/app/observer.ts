@@ -7,6 +7,7 @@
  * `trestle_attempts_per_commit_max{component}`, `trestle_edge_used_total{from,to}`, `trestle_edge_duration_seconds{from,to}`.
  *
  * Of calls to the outside: `trestle_failures_total{component,kind}`, `trestle_breaker_state{component}`, `trestle_breaker_changes_total{component,from,to}`.
+ * Of bulkheads: `trestle_bulkhead_places{component}`, `trestle_bulkhead_in_flight{component}`, `trestle_bulkhead_waiting{component}`, `trestle_bulkhead_declined_total{component,reason}`.
  * Of limits: `trestle_limit_decisions_total{component,operation,limit,decision}`, `trestle_limit_keys_forgotten_total{component,limit}`.
  *
  * Bounded: 500 operations of a component and 5,000 edges; what comes after is counted under `(other)`.
@@ -76,6 +77,10 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
   metrics.describe("trestle_failures_total", "Attempts to reach another system that failed, by what the failure means.");
   metrics.describe("trestle_breaker_state", "Of the breaker before another system: 0 closed, 1 half-open, 2 open.");
   metrics.describe("trestle_breaker_changes_total", "Changes of breakers' states.");
+  metrics.describe("trestle_bulkhead_places", "How many calls to another system may be under way at once.");
+  metrics.describe("trestle_bulkhead_in_flight", "Calls to another system that have begun and not ended, also those that nobody waits for any more.");
+  metrics.describe("trestle_bulkhead_waiting", "Calls to another system that wait for a place.");
+  metrics.describe("trestle_bulkhead_declined_total", "Calls to another system that got no place, by reason.");
   metrics.describe("trestle_edge_used_total", "Invocations of one component that reached for another.");
   metrics.describe("trestle_edge_duration_seconds", "Calls of one component that waited for another.");
 
@@ -149,6 +154,14 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
       if (!breakers.has(component)) metrics.gauge("trestle_breaker_state", { component }, () => breakerStates[breakers.get(component) ?? "closed"]);
       breakers.set(component, to);
       metrics.counter("trestle_breaker_changes_total", { component, from, to }).add();
+    },
+    bounded(component, bulkhead) {
+      metrics.gauge("trestle_bulkhead_places", { component }, () => bulkhead.running);
+      metrics.gauge("trestle_bulkhead_in_flight", { component }, () => bulkhead.inFlight);
+      metrics.gauge("trestle_bulkhead_waiting", { component }, () => bulkhead.waiting);
+    },
+    declined(component, reason) {
+      metrics.counter("trestle_bulkhead_declined_total", { component, reason }).add();
     },
     limited(component, operation, limit, decision, forgotten) {
       const key = `${component} ${operation} ${limit} ${decision}`;

@@ -1,6 +1,6 @@
 /** What a running node offers to kinds. Built by the app floor; one per `start`. */
 import type { AmbientContext, Clock, Ids, Random } from "../kernel/index.ts";
-import type { BreakerState, FailureKind } from "../resilience/index.ts";
+import type { BreakerState, Bulkhead, FailureKind, Refusal } from "../resilience/index.ts";
 import type { Store } from "../store/index.ts";
 import type { Component } from "./component.ts";
 import type { Log } from "./context.ts";
@@ -84,6 +84,10 @@ export interface Observer {
   failed?(to: string, kind: FailureKind): void;
   /** The breaker before `component` is in another state. */
   broke?(component: string, from: BreakerState["kind"], to: BreakerState["kind"]): void;
+  /** This bulkhead stands before `component`: its numbers are read when somebody looks. Once for each component of a node. */
+  bounded?(component: string, bulkhead: Bulkhead): void;
+  /** The bulkhead before `component` had no place for a call. */
+  declined?(component: string, reason: Refusal): void;
   /** A limit has decided about a request. `forgotten`: keys that lost their place in its table to this one. */
   limited?(component: string, operation: string, limit: string, decision: "admitted" | "refused" | "would-refuse", forgotten: number): void;
   /** Opens a span as a child of `parent` (a traceparent), or of the current context's; `end` closes it. `undefined` when nobody collects spans. */

@@ -4,7 +4,7 @@ import { z } from "zod";
 import { app, start, type Node } from "../app/index.ts";
 import { decodeJournal, execute, journalKey, type Component, type WorkContext } from "../component/index.ts";
 import { testNode } from "../component/testing.ts";
-import { Fault, sleep, virtualClock, type VirtualClock } from "../kernel/index.ts";
+import { Fault, sleep, virtualClock, withContext, type VirtualClock } from "../kernel/index.ts";
 import { queue } from "../messaging/index.ts";
 import { records } from "../records/index.ts";
 import { get, service } from "../service/index.ts";
@@ -294,6 +294,49 @@ test("[RES-01] each attempt that fails is counted by what its failure means, and
   await node.stop();
 });
 
+test("[RES-05] at most so many calls are under way as concurrency says, the urgent go first, and what has no place was not called", async () => {
+  const clock = virtualClock();
+  let [running, most] = [0, 0];
+  const began: string[] = [];
+  const { node, far } = await world(
+    async ({ id }) => {
+      began.push(id);
+      most = Math.max(most, ++running);
+      await sleep(clock, 100);
+      running--;
+      return { done: id };
+    },
+    { clock, spec: { concurrency: 2, timeout: "30s" } },
+  );
+  const live = node.open(far);
+  const ended = (id: string, priority: "normal" | "high" = "normal") =>
+    withContext({ priority }, () =>
+      live.look({ id }).then(
+        () => "done",
+        (fault: unknown) => (Fault.is(fault, "bulkhead.full") ? "declined" : String(fault)),
+      ),
+    );
+  const calls = Array.from({ length: 12 }, (_, i) => ended(`${i}`));
+  calls.push(ended("urgent", "high"));
+  await clock.advance(2_000);
+  const outcomes = await Promise.all(calls);
+  const declined = outcomes.filter((outcome) => outcome === "declined").length;
+  assert.deepEqual([most, outcomes.at(-1), began[2]], [2, "done", "urgent"]);
+  assert.ok(declined >= 12 + 1 - 2 - 6 && declined <= 12 + 1 - 2 - 4 && began.length === 13 - declined, `${declined} of 13 declined`);
+  const changes = Array.from({ length: 9 }, (_, i) => live.change({ id: `change ${i}` }).catch((fault: unknown) => fault));
+  await clock.advance(2_000);
+  assert.ok(Fault.is((await Promise.all(changes)).at(-1), "external.unreachable"), "a mutation that had no place was not sent");
+  const text = await (await fetch(`${node.url}/_trestle/metrics`)).text();
+  const total = [...text.matchAll(/^trestle_bulkhead_declined_total\{component="far",reason="\w+"\} (\d+)/gm)].reduce(
+    (sum, [, count]) => sum + Number(count),
+    0,
+  );
+  assert.ok(total > declined);
+  assert.match(text, /^trestle_bulkhead_places\{component="far"\} 2$/m);
+  assert.match(text, /^trestle_bulkhead_in_flight\{component="far"\} 0$/m);
+  await node.stop();
+});
+
 test("an answer of the wrong shape is a fault, and for a change not a reason to go on", async () => {
   const { node, clock, endings, far, work } = await world(async () => ({ done: 1 }), { attempts: 1, swallow: true });
   await assert.rejects(node.open(far).look({ id: "a" }), (fault) => Fault.is(fault, "external.answer-invalid") && /done/.test(fault.message));
@@ -347,6 +390,10 @@ test("bad options are faults that name the option", () => {
   assert.throws(
     () => external("x", { retry: { attempts: 0 } }, {}),
     (fault) => Fault.is(fault, "option.out-of-range"),
+  );
+  assert.throws(
+    () => external("x", { concurrency: 0 }, {}),
+    (fault) => Fault.is(fault, "option.out-of-range") && fault.message.includes('external "x": concurrency'),
   );
   assert.throws(
     () => external("x", { breaker: { failureRate: 2 } }, {}),

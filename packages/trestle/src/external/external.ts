@@ -26,8 +26,8 @@ export function external<O extends { readonly [operation: string]: AnyOperation 
   spec: ExternalSpec,
   operations: O,
 ): External<{ [K in keyof O]: O[K] }> {
-  const { url, auth, timeout, retry, breaker, ...annotations } = spec;
-  const rules = rulesOf(name, { url, auth, timeout, retry, breaker });
+  const { url, auth, timeout, retry, breaker, concurrency, ...annotations } = spec;
+  const rules = rulesOf(name, { url, auth, timeout, retry, breaker, concurrency });
   const table = operations as unknown as Readonly<Record<string, DeclaredOperation>>;
   const side = (node: NodeServices): Side => node.local(component, () => new Side(rules, node));
   const component = declareComponent<External<{ [K in keyof O]: O[K] }>>("external", name, {
@@ -52,6 +52,12 @@ export interface ExternalSpec extends Annotations {
   readonly retry?: false | { readonly attempts?: number; readonly budget?: `${number}%` };
   /** Default: opens when half of at least 20 calls in 10 s failed, or took longer than `slowerThan` where that is given, for 5s. */
   readonly breaker?: false | { readonly failureRate?: number; readonly cooldown?: Duration; readonly slowerThan?: Duration };
+  /**
+   * How many calls of this node may be under way at once, 1 to 1,000,000; `"adaptive"`: as many as the other side works on, found from how long it takes and how it answers. Two to three times
+   * as many wait, the urgent first and tenants in fair turns. Who comes then, or has stood in a line that does not move, was not called: `bulkhead.full` of a query, `external.unreachable` of a
+   * mutation. Default: no bound.
+   */
+  readonly concurrency?: number | "adaptive";
 }
 
 /** One operation. `returns` parses what came back: an answer of the wrong shape is a fault, not a surprise later. */

@@ -9,6 +9,7 @@ import { currentContext, durationMs, Fault, integerWithin, numberWithin, shareOf
 import {
   breaker,
   budget,
+  bulkhead,
   failureOf,
   pipeline,
   retry,
@@ -16,8 +17,10 @@ import {
   type Attempt,
   type Breaker,
   type BreakerState,
+  type Bulkhead,
   type EndedAttempt,
   type Policy,
+  type Refusal,
 } from "../resilience/index.ts";
 import { secretText, settingValue, type Secret, type Setting } from "../setting/index.ts";
 import type { DeclaredOperation } from "./external.ts";
@@ -31,6 +34,7 @@ export interface Rules {
   readonly attempts: number;
   readonly budgetShare: Percent;
   readonly breaker: { readonly failureRate: number | undefined; readonly cooldownMs: number; readonly slowerThanMs: number | undefined } | undefined;
+  readonly concurrency: number | "adaptive" | undefined;
 }
 
 export interface RulesSpec {
@@ -39,6 +43,7 @@ export interface RulesSpec {
   readonly timeout: Duration | undefined;
   readonly retry: false | { readonly attempts?: number; readonly budget?: `${number}%` } | undefined;
   readonly breaker: false | { readonly failureRate?: number; readonly cooldown?: Duration; readonly slowerThan?: Duration } | undefined;
+  readonly concurrency: number | "adaptive" | undefined;
 }
 
 export function rulesOf(name: string, spec: RulesSpec): Rules {
@@ -63,6 +68,10 @@ export function rulesOf(name: string, spec: RulesSpec): Rules {
             cooldownMs: durationMs(spec.breaker?.cooldown ?? "5s", `${of}: breaker.cooldown`),
             slowerThanMs: spec.breaker?.slowerThan === undefined ? undefined : durationMs(spec.breaker.slowerThan, `${of}: breaker.slowerThan`),
           },
+    concurrency:
+      spec.concurrency === undefined || spec.concurrency === "adaptive"
+        ? spec.concurrency
+        : integerWithin(spec.concurrency, `${of}: concurrency`, { least: 1, most: 1_000_000 }),
   };
 }
 
@@ -85,6 +94,7 @@ export class Side {
   readonly #rules: Rules;
   readonly #node: NodeServices;
   readonly #breaker: Breaker | undefined;
+  readonly #bulkhead: Bulkhead | undefined;
   readonly #guarded: Policy<string>;
 
   constructor(rules: Rules, node: NodeServices) {
@@ -106,12 +116,22 @@ export class Side {
       });
       parts.push(this.#breaker);
     }
+    if (rules.concurrency !== undefined) {
+      const { concurrency } = rules;
+      const line = concurrency === "adaptive" ? {} : { waiting: { from: 2 * concurrency, most: 3 * concurrency }, codel: true };
+      this.#bulkhead = bulkhead({ clock, random, name: `external "${name}"`, running: concurrency, order: "fair", ...line });
+      node.observer.bounded?.(name, this.#bulkhead);
+      parts.push(this.#bulkhead);
+    }
     const unwell = (fault: unknown) => !Fault.is(fault, "external.refused");
     this.#guarded = pipeline({ name, clock, random, unwell, onAttempt: (ended) => this.#ended(ended) }, ...parts);
   }
 
   get breaker(): Breaker | undefined {
     return this.#breaker;
+  }
+  get bulkhead(): Bulkhead | undefined {
+    return this.#bulkhead;
   }
 
   /** A question that changes nothing. Faults: `external.unreachable`, `external.refused`, `external.answer-invalid`, and the policy's. */
@@ -227,7 +247,8 @@ export class Side {
   /** Each attempt that failed is counted by what its failure means; a success that took too long is a failure of time. */
   #ended({ outcome, error, durationMs: tookMs }: EndedAttempt): void {
     const slowerThanMs = this.#rules.breaker?.slowerThanMs ?? Infinity;
-    if (outcome === "failed" || outcome === "timed-out") this.#node.observer.failed?.(this.#rules.name, failureOf(error).kind);
+    if (outcome === "declined" && Fault.is(error, "bulkhead.full")) this.#node.observer.declined?.(this.#rules.name, error.details["reason"] as Refusal);
+    else if (outcome === "failed" || outcome === "timed-out") this.#node.observer.failed?.(this.#rules.name, failureOf(error).kind);
     else if (outcome === "succeeded" && tookMs > slowerThanMs) this.#node.observer.failed?.(this.#rules.name, "timing");
   }
 

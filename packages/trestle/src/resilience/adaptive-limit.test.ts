@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Fault, seededRandom, virtualClock } from "../kernel/index.ts";
+import { AdaptiveLimit } from "./adaptive-limit.ts";
 import type { Caller } from "./gate.ts";
 import { bulkhead, type AdaptiveOptions, type BulkheadOptions, type JudgedWindow } from "./index.ts";
 import { callerAt, gateOf } from "./testing/passes.ts";
@@ -150,4 +151,23 @@ test("bounds of an adaptive limit outside their range are faults that name them"
       () => bulkhead({ running }),
       (thrown: unknown) => Fault.is(thrown, "option.out-of-range") && thrown.message.startsWith(`${name} `),
     );
+});
+
+test("[RES-11] with few calls too a limit that sank while nothing was answered is back within seconds", () => {
+  const adaptive = new AdaptiveLimit({ most: 10 });
+  let nowMs = 0;
+  /** Calls of 100 ms, as many at once as may be, each of which somebody waited for. */
+  const answered = (well: boolean, tookMs: number) => {
+    nowMs += tookMs / adaptive.limit;
+    adaptive.began(adaptive.limit);
+    adaptive.wanted();
+    adaptive.answered(tookMs, well, adaptive.limit, nowMs);
+  };
+  while (nowMs < 2_000) answered(true, 100);
+  const fromMs = nowMs;
+  while (adaptive.limit > 1) answered(false, 400);
+  assert.ok(nowMs - fromMs < 8_000, `${nowMs - fromMs} ms until it is 1`);
+  const wellMs = nowMs;
+  while (adaptive.limit < 8) answered(true, 100);
+  assert.ok(nowMs - wellMs < 4_000, `${nowMs - wellMs} ms until it is 8 again`);
 });

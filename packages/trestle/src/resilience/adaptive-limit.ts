@@ -1,7 +1,7 @@
 /**
  * A limit that finds out by itself how many calls may run at once: as many as the other side works on, and hardly any that only wait in it.
  *
- * It looks at windows of at least 50 answers and 200 ms, and at three things in each:
+ * It looks at windows of at least 200 ms and four answers for each place, 12 to 50, and at three things in each:
  * - *Latency*: the 90th percentile against the one that was usual (`base`). By Little's law `limit x (1 - base / latency)` of the calls wait in the other side (Vegas, Brakmo and Peterson, 1994).
  *   Up to 1 + 8 % of the limit of them are wanted, so that it never runs dry; twice as many are too many.
  * - *Whether throughput follows*: the slope of log throughput over log calls in flight, with its standard error, over the windows of late; windows at another number of calls are forgotten sooner. 1: more calls get
@@ -10,10 +10,10 @@
  * - *How many were late*: calls that failed after at least half the usual latency. Those that failed sooner say nothing about load. One that timed out after more than the usual counts as having taken that long at least.
  *
  * Then, the first that holds:
- *   `late`    more than half were late                          → less by 30 %
+ *   `late`    more than half were late                          → less by half of that share; then it grows as at the start, because what hung or was gone may be back whole
  *   `loop`    this process's own loop is full (95 %)            → less by 10 % if it stood for 100 ms, else no change
  *   `usual`   too many wait, and throughput follows             → no change; what is slow is the other side, and that is usual from now on
- *   `queue`   too many wait                                     → less by half of those, 10 % to 25 %; by 5 % while it is not known whether throughput follows
+ *   `queue`   too many wait                                     → less by half of those, 10 % to 25 %; by 5 %, or half of the share that was late, while it is not known whether throughput follows
  *   `useless` throughput does not follow                        → less by 3 %, up to 12 % in long windows
  *   `more`    hardly any wait, or throughput follows            → more by a step that grows by a third each time from 2 % to 50 %, as at the start
  *   `probe`   none of these                                     → more by 2 %, to learn something
@@ -52,10 +52,11 @@ export interface JudgedWindow {
   readonly slopeError: number;
 }
 
-const samplesLeast = 50;
+const samplesMost = 50;
+const samplesLeast = 12;
 const windowMs = 200;
 const lateSamplesLeast = 10;
-const lateWindowMs = 1_000;
+const lateWindowMs = 500;
 
 export class AdaptiveLimit {
   limit: number;
@@ -112,7 +113,11 @@ export class AdaptiveLimit {
     if (well || tookMs >= this.#baseMs) this.#latencies.add(tookMs);
     const forMs = nowMs - this.#sinceMs;
     const mostlyLate = this.#answers >= lateSamplesLeast && this.#late > 0.5 * this.#answers && forMs >= lateWindowMs;
-    if (!mostlyLate && (this.#answers < samplesLeast || forMs < Math.max(windowMs, 2 * this.#latencies.leastMs))) return false;
+    if (
+      !mostlyLate &&
+      (this.#answers < Math.min(samplesMost, Math.max(samplesLeast, 4 * this.limit)) || forMs < Math.max(windowMs, 2 * this.#latencies.leastMs))
+    )
+      return false;
     const before = this.limit;
     this.#judge(forMs, nowMs);
     return this.limit !== before;
@@ -133,7 +138,8 @@ export class AdaptiveLimit {
     this.#slope.add(Math.log(Math.max(1, window.inFlight / window.answers)), Math.log(Math.max(1e-3, (window.well / forMs) * 1_000)));
     const queued = limit * (1 - this.#baseMs / this.#recentMs);
     const verdict = this.#verdict(window, queued, loop);
-    this.#exact = Math.max(this.#least, Math.min(this.#most, this.#changed(verdict, queued, forMs, loop), Math.max(0.95 * limit, 5 * window.peak)));
+    const lateShare = window.late / window.answers;
+    this.#exact = Math.max(this.#least, Math.min(this.#most, this.#changed(verdict, queued, lateShare, forMs, loop), Math.max(0.95 * limit, 5 * window.peak)));
     this.limit = Math.floor(this.#exact + 1e-9);
     this.#learn(verdict, queued, window.wanted);
     this.#tell(verdict, limit, queued);
@@ -149,10 +155,10 @@ export class AdaptiveLimit {
     return queued < wantedQueue || this.#slope.follows ? "more" : "probe";
   }
 
-  #changed(verdict: Verdict, queued: number, forMs: number, loop: LoopLoad | undefined): number {
+  #changed(verdict: Verdict, queued: number, lateShare: number, forMs: number, loop: LoopLoad | undefined): number {
     const limit = this.#exact;
     const step = this.#step;
-    if (verdict !== "unused") this.#step = 0.02;
+    if (verdict !== "unused") this.#step = verdict === "late" ? 0.5 : 0.02;
     switch (verdict) {
       case "late":
         this.#slope.forget();
@@ -160,7 +166,7 @@ export class AdaptiveLimit {
       case "loop":
         return loop && loop.delayMsMax > 100 ? 0.9 * limit : limit;
       case "queue":
-        return limit - (this.#slope.followsNot ? Math.min(0.25 * limit, Math.max(0.1 * limit, queued / 2)) : 0.05 * limit);
+        return limit - (this.#slope.followsNot ? Math.min(0.25 * limit, Math.max(0.1 * limit, queued / 2)) : Math.max(0.05, 0.5 * lateShare) * limit);
       case "useless":
         return limit * (1 - 0.03 * Math.min(4, Math.max(1, forMs / windowMs)));
       case "more":

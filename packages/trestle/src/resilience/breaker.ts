@@ -3,8 +3,8 @@
  *
  * States.
  * `closed`: calls pass and their outcomes are counted over a rolling window. Entered at first, and from `half-open` when every probe
- *   succeeded. Left for `open` when, after an outcome is counted, the window holds at least `minimumCalls` and at least the share `failureRate` of them failed, or
- *   `slowRate` of them were slower than `slowerThan`.
+ *   succeeded. Left for `open` at a call that failed or was slow, when with it the window holds at least `minimumCalls` and at least the share `failureRate` of them failed, or
+ *   `slowRate` of them were slower than `slowerThan`. Not at a good one, though it may make them enough: after a time of few calls it is the first sign that they succeed again.
  * `open`: every call is declined. Entered from `closed` as above, and from `half-open` when a probe fails or does not answer in time. Left
  *   for `half-open` when `cooldown` is over.
  * `half-open`: exactly `probes` calls pass, the others are declined. Left for `closed` when all of them succeeded, for `open` at the first that failed or was slow. A
@@ -190,8 +190,9 @@ class Circuit {
       if (answer === "unknown") return;
       // A good answer goes to the bucket of its beginning, so that no clock need be read for it.
       const nowMs = answer === "well" && slowerThanMs === Infinity ? caller.startedMs : clock.monotonicMs();
-      this.#window.add(nowMs, answer === "unwell", nowMs - caller.startedMs > slowerThanMs);
-      if (this.#isTooMuch()) this.#open(clock.monotonicMs());
+      const slow = nowMs - caller.startedMs > slowerThanMs;
+      this.#window.add(nowMs, answer === "unwell", slow);
+      if ((answer === "unwell" || slow) && this.#isTooMuch()) this.#open(clock.monotonicMs());
       return;
     }
     const nowMs = clock.monotonicMs();

@@ -15,6 +15,8 @@ export interface ModelWire {
   /** The call's idempotency key. */
   readonly key: string;
   readonly chance: Chance;
+  /** Aborts when the call's connection is gone: for a system that gives up what nobody waits for. Of a mutation that came again under its key it is the first one's. */
+  readonly signal: AbortSignal;
   /** What this system remembers in this world. A variable of the module would be shared by all seeds. */
   readonly memory: Map<string, unknown>;
 }
@@ -67,11 +69,14 @@ export function outsideOf(world: World, network: Network, models: readonly Model
     if (one) return one;
     throw Fault.create("simulation.no-model", `external "${name}" has no model in this simulation`, "Add `model(…)` of it to `outside`.");
   };
-  async function ask(call: OutsideCall, label: string, answer: (one: Running) => unknown): Promise<unknown> {
+  async function ask(call: OutsideCall, label: string, answer: (one: Running, closed: () => AbortSignal) => unknown): Promise<unknown> {
     const one = there(call.external);
     try {
-      return await network.call(currentLife() as Life, one.host, { label: `${call.external}.${label}`, mayComeTwice: true, signal: call.signal }, async () =>
-        structuredClone(await answer(one)),
+      return await network.call(
+        currentLife() as Life,
+        one.host,
+        { label: `${call.external}.${label}`, mayComeTwice: true, signal: call.signal },
+        async (_there, closed) => structuredClone(await answer(one, closed)),
       );
     } catch (error) {
       if (!(error instanceof BrokenCall)) throw error;
@@ -89,13 +94,21 @@ export function outsideOf(world: World, network: Network, models: readonly Model
   }
   return {
     call: (call) =>
-      ask(call, call.operation, async ({ operations, answers, chance, memory }) => {
+      ask(call, call.operation, async ({ operations, answers, chance, memory }, closed) => {
         const behave = operations[call.operation] as Behaviour;
-        if (!call.changes) return behave(call.input, { key: call.key, chance, memory });
+        const wire: ModelWire = {
+          key: call.key,
+          chance,
+          memory,
+          get signal() {
+            return closed();
+          },
+        };
+        if (!call.changes) return behave(call.input, wire);
         const known = `${call.operation} ${call.key}`;
         const before = answers.get(known);
         if (before) return before;
-        const answer = (async () => behave(call.input, { key: call.key, chance, memory }))();
+        const answer = (async () => behave(call.input, wire))();
         answers.set(known, answer);
         answer.catch(() => answers.delete(known)); // it has not acted
         return answer;

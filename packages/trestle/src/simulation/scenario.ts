@@ -31,6 +31,8 @@ export interface Scenario<K extends Uses> {
     readonly count: number;
     /** How often each client does it, spread over `for`; default 5. */
     readonly times?: number;
+    /** At any moment alike, as load is. Default: two of three times just before something begins to go wrong, or ends. */
+    readonly evenly?: boolean;
     /** What is written into the history is what the checkers are given in the end; each client is a process of it. */
     readonly each: (world: LiveUses<K>, chance: Chance, history: SeedHistory) => Promise<void>;
   };

@@ -42,6 +42,7 @@ export interface Scene {
   readonly faults: readonly FaultKind[];
   readonly clients: number;
   readonly times: number;
+  readonly evenly: boolean;
   readonly each: (world: never, chance: ReturnType<typeof chanceOf>, history: SeedHistory) => Promise<void>;
   readonly always: readonly (readonly [promise: string, holds: (world: never, history: SeedHistory) => unknown])[];
   readonly eventually: readonly (readonly [promise: string, holds: (world: never, history: SeedHistory) => unknown])[];
@@ -317,7 +318,7 @@ class SeedRun {
 
   #startClient(n: number, times: number, observer: Node): void {
     const host = this.#world.host(`client-${n}`);
-    const { forMs, each } = this.#scene;
+    const { forMs, evenly, each } = this.#scene;
     host.boot((life) => {
       connect(life, patient(life, this.#network, this.#carrier(life)), this.#network);
       const chance = chanceOf(life.random);
@@ -325,7 +326,7 @@ class SeedRun {
       const reach = reachOf(this.#scene.uses, { life, network: this.#network, observer, chance, nodes: this.#nodes, running: this.#running });
       // Most requests that nothing happens to show nothing: two of three are asked just before something begins, or ends.
       const moment = (): number =>
-        this.#moments.length === 0 || chance.next() < 0.33 ? chance.next() * forMs : chance.pick(this.#moments) - chance.next() * 20;
+        evenly || this.#moments.length === 0 || chance.next() < 0.33 ? chance.next() * forMs : chance.pick(this.#moments) - chance.next() * 20;
       const moments = Array.from({ length: times }, moment).sort((a, b) => a - b);
       void (async () => {
         for (const atMs of moments) {

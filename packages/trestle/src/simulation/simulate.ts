@@ -122,6 +122,7 @@ async function sceneOf<K extends Uses>(app: App, scenario: Scenario<K>): Promise
     faults: faultKinds.filter((kind) => (store === "postgres" || !postgresFaultKinds.has(kind)) && mayGoWrong(kind, faults)),
     clients: integerWithin(clients.count, "simulate: clients.count", { least: 1, most: 10_000 }),
     times: integerWithin(clients.times ?? 5, "simulate: clients.times", { least: 1, most: 1_000_000 }),
+    evenly: clients.evenly ?? false,
     each: clients.each as Scene["each"],
     always: Object.entries(always) as Scene["always"],
     eventually: Object.entries(eventually) as Scene["eventually"],
