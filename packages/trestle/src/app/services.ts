@@ -7,6 +7,7 @@ import {
   type NodeServices,
   type Observer,
   type Outside,
+  type StoreClock,
   type StagedEvent,
 } from "../component/index.ts";
 import { boundLog, type Clock, type Ids, type Logger, type Random } from "../kernel/index.ts";
@@ -21,6 +22,7 @@ interface Made {
   readonly store: Store;
   readonly lane: Lane;
   readonly clock: Clock;
+  readonly storeClock: StoreClock;
   readonly random: Random;
   readonly ids: Ids;
   readonly observer: Observer;
@@ -49,12 +51,13 @@ export function nodeServices(made: Made): Services {
     const open = definitionOf(component).implements;
     if (open) implementations.set(open, component);
   }
-  const { app, name, store, lane, clock, random, ids, observer, logger, draining, settings, services, outside } = made;
+  const { app, name, store, lane, clock, storeClock, random, ids, observer, logger, draining, settings, services, outside } = made;
   return {
     app,
     store,
     lane,
     clock,
+    storeClock,
     random,
     ids,
     observer,

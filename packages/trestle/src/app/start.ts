@@ -1,14 +1,14 @@
 /**
  * start: binds an app to engines and runs it. Two starts are two nodes; they share nothing but their engines.
  *
- * Order: open the store, prepare every component (settings, migrations, seeds), start what works in the background, listen.
+ * Order: open the store, ask it what time it is, prepare every component (settings, migrations, seeds), start what works in the background, listen.
  * Stopping is the reverse, and may be asked for at any time, twice, and before the start is over.
  *
  * Over 400 lines because a node's ways in (commit, staged, transaction, open, fetch) share one life, which starts, drains and stops in order.
  */
 import { readFileSync, unlinkSync, writeFileSync } from "node:fs";
 import type { Component, Handles, Outside, Usable, Uses } from "../component/index.ts";
-import { definitionOf, execute, isRefused, Lane, Invocation, type NodePart, bindUses } from "../component/index.ts";
+import { definitionOf, execute, isRefused, Lane, Invocation, StoreClock, type NodePart, bindUses } from "../component/index.ts";
 import {
   durationMs,
   Fault,
@@ -164,6 +164,7 @@ class RunningNode implements NodeInside {
     const node = new RunningNode(app, components, options, inside);
     try {
       for (const component of components) checkNeeds(component, inside.store);
+      await node.#services.storeClock.ask();
       for (const component of components) await definitionOf(component).prepare?.(node.#services);
       await node.#lifecycle.start();
       await node.#listen();
@@ -183,13 +184,15 @@ class RunningNode implements NodeInside {
     this.#startedAtMs = inside.clock.wallMs();
     const { store, clock, random, metrics, logger, name, outside } = inside;
     const ids = uuidv7Ids(clock, random);
+    const storeClock = new StoreClock(store, clock);
     this.#services = nodeServices({
       app: app.name,
       name,
       components,
       store,
-      lane: new Lane(store, clock, { ids, holder: inside.name }),
+      lane: new Lane(store, clock, { ids, holder: inside.name, storeClock }),
       clock,
+      storeClock,
       random,
       ids,
       observer: makeObserver({ metrics, clock, random }),

@@ -42,6 +42,7 @@ export type { RecoveryPoint } from "./recovery.ts";
 export type { InvocationFrame } from "./run.ts";
 export { indexEntries, listPage } from "./page.ts";
 export type { Page, PageQuery } from "./page.ts";
+export { StoreClock } from "./store-clock.ts";
 export { acceptedAs, parse, parseNow, parseOrFault } from "./schema.ts";
 export type { Accepted, In, Issue, Out, Parsed, Payload, Schema } from "./schema.ts";
 export { carriedBy, cloudEvent, eventVersions, pendingEvent, readEvent, sourceOf, stageEvent } from "./source.ts";

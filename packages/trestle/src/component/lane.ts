@@ -11,6 +11,7 @@
 import { Fault, PassingMap, type Clock, type Ids } from "../kernel/index.ts";
 import type { Commit, CommitId, CommitOutcome, Store, StoreKey } from "../store/index.ts";
 import { KeptFolds, type Fold } from "./kept-folds.ts";
+import type { StoreClock } from "./store-clock.ts";
 import { StoreTurns } from "./store-turns.ts";
 
 export type { Fold };
@@ -66,10 +67,10 @@ export class Lane {
 
   #sending: ((queue: string) => void) | undefined;
 
-  constructor(store: Store, clock: Clock, as?: { readonly ids: Ids; readonly holder: string }) {
+  constructor(store: Store, clock: Clock, as?: { readonly ids: Ids; readonly holder: string; readonly storeClock: StoreClock }) {
     this.#store = store;
     this.#clock = clock;
-    this.between = as && new StoreTurns(store, clock, as.ids, as.holder, (key) => this.#folds.forget(key));
+    this.between = as && new StoreTurns({ store, clock, ...as, got: (key) => this.#folds.forget(key) });
   }
 
   /**

@@ -179,7 +179,7 @@ export class LogFollower implements NodePart {
     }
     if (standing.layout !== layout && position.position > 0 && !(await this.#following.mayTake?.(standing.layout))) return this.#restFor(holdMs);
     const writes = page.events.length === 0 ? [] : await this.#following.writes(page.events, page.next);
-    const untilMs = Math.floor(this.#node.clock.wallMs()) + holdMs;
+    const untilMs = Math.floor(this.#node.storeClock.latestMs()) + holdMs;
     const next: Standing = { position: page.next, layout, holder: this.#node.id, untilMs, version };
     const outcome = await store.commit({
       id: this.#node.ids.next(),
@@ -196,8 +196,8 @@ export class LogFollower implements NodePart {
   }
 
   #heldElsewhereForMs({ holder, untilMs, version }: Standing): number {
-    const { clock, id } = this.#node;
-    const leftMs = untilMs - clock.wallMs();
+    const { clock, storeClock, id } = this.#node;
+    const leftMs = untilMs - storeClock.earliestMs();
     if (holder === undefined || holder === id || leftMs <= 0) return 0;
     const nowMs = clock.monotonicMs();
     if (this.#seen?.version !== version) this.#seen = { version, atMs: nowMs };
@@ -245,16 +245,16 @@ export class LogFollower implements NodePart {
 
   /** Lets go at once, so that nobody waits for the end of the hold. Only who holds it, and only as a courtesy. */
   async #handOver(): Promise<void> {
-    const { clock, ids, store } = this.#node;
+    const { storeClock, ids, store } = this.#node;
     const standing = this.#standing;
-    if (standing?.holder !== this.#node.id || standing.untilMs <= clock.wallMs()) return;
+    if (standing?.holder !== this.#node.id || standing.untilMs <= storeClock.earliestMs()) return;
     await store
       .commit({
         id: ids.next(),
         expects: [{ kind: "record", key: positionKey(this.#following.name), version: standing.version }],
         writes: [
           this.#positionWrite({ ...standing, holder: undefined }),
-          { kind: "put", key: handOverKey(this.#following.name), value: encode(true, "hand-over"), expiresAtMs: Math.ceil(clock.wallMs()) + 60_000 },
+          { kind: "put", key: handOverKey(this.#following.name), value: encode(true, "hand-over"), expiresAtMs: Math.ceil(storeClock.latestMs()) + 60_000 },
         ],
       })
       .catch(() => undefined); // the store closes: the hold runs out

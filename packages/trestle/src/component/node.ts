@@ -7,6 +7,7 @@ import type { Log } from "./context.ts";
 import type { StagedEvent } from "./definition.ts";
 import type { Invocation } from "./invocation.ts";
 import type { Lane } from "./lane.ts";
+import type { StoreClock } from "./store-clock.ts";
 
 export interface NodeServices {
   readonly app: string;
@@ -15,6 +16,8 @@ export interface NodeServices {
   readonly store: Store;
   readonly lane: Lane;
   readonly clock: Clock;
+  /** What the store judges is told by its clock. */
+  readonly storeClock: StoreClock;
   readonly random: Random;
   readonly ids: Ids;
   readonly observer: Observer;

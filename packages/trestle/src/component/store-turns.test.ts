@@ -149,7 +149,7 @@ test("a store that takes no commits keeps nobody waiting for a turn", async () =
     get: (target, name) =>
       name === "commit" ? () => Promise.reject(Fault.create("store.overloaded", "no room", "wait")) : (Reflect.get(target, name) as unknown),
   });
-  const lane = new Lane(broken, clock, { ids: node.ids, holder: "broken" });
+  const lane = new Lane(broken, clock, { ids: node.ids, holder: "broken", storeClock: node.storeClock });
   for (let i = 0; i < 2; i++) lane.between?.lost(key);
 
   assert.equal(lane.between?.isFoughtOver(key), true);

@@ -17,6 +17,7 @@
  */
 import type { Clock, Ids } from "../kernel/index.ts";
 import { limits, storeKey, type Store, type StoreKey } from "../store/index.ts";
+import type { StoreClock } from "./store-clock.ts";
 
 /** Commits of one key that fell, staged in turn, within `rememberedForMs`: who else but another process can it be? */
 const lossesMin = 2;
@@ -39,20 +40,31 @@ interface Turn {
   readonly waiting: Set<() => void>;
 }
 
+interface Turning {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly storeClock: StoreClock;
+  readonly ids: Ids;
+  readonly holder: string;
+  /** Called when this process gets a key: what it remembers of it is old. */
+  readonly got: (key: StoreKey) => void;
+}
+
 export class StoreTurns {
   readonly #store: Store;
   readonly #clock: Clock;
+  readonly #storeClock: StoreClock;
   readonly #ids: Ids;
   readonly #holder: Uint8Array;
-  /** Called when this process gets a key: what it remembers of it is old. */
-  readonly #got: (key: StoreKey) => void;
+  readonly #got: Turning["got"];
   readonly #losses = new Map<StoreKey, { count: number; untilMs: number }>();
   readonly #turns = new Map<StoreKey, Turn>();
   #quietAtMs = 0;
 
-  constructor(store: Store, clock: Clock, ids: Ids, holder: string, got: (key: StoreKey) => void) {
+  constructor({ store, clock, storeClock, ids, holder, got }: Turning) {
     this.#store = store;
     this.#clock = clock;
+    this.#storeClock = storeClock;
     this.#ids = ids;
     this.#holder = new TextEncoder().encode(holder);
     this.#got = got;
@@ -129,7 +141,7 @@ export class StoreTurns {
         const outcome = await this.#store.commit({
           id: this.#ids.next(),
           expects: [{ kind: "record", key: record, version: 0 }],
-          writes: [{ kind: "put", key: record, value: this.#holder, expiresAtMs: Math.ceil(this.#clock.wallMs() + leaseMs) }],
+          writes: [{ kind: "put", key: record, value: this.#holder, expiresAtMs: Math.ceil(this.#storeClock.latestMs() + leaseMs) }],
         });
         if (outcome.ok) return this.#hold(key, turn, outcome.n);
       } catch {

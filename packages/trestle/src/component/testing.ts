@@ -5,6 +5,7 @@ import type { Store } from "../store/index.ts";
 import type { Component } from "./component.ts";
 import { Lane } from "./lane.ts";
 import type { NodeServices } from "./node.ts";
+import { StoreClock } from "./store-clock.ts";
 
 export interface TestNode extends NodeServices {
   readonly clock: VirtualClock;
@@ -18,14 +19,17 @@ export async function testNode(options: { readonly store?: Store; readonly clock
   const store = options.store ?? (await openSqlite({ path: ":memory:", clock }));
   const random = seededRandom(options.seed ?? "test");
   const ids = uuidv7Ids(clock, random);
+  const storeClock = new StoreClock(store, clock);
+  await storeClock.ask(); // as `start` does
   const locals = new Map<Component, unknown>();
   const attempts: number[] = [];
   return {
     app: "test",
     id: "test-node",
     store,
-    lane: new Lane(store, clock, { ids, holder: "test-node" }),
+    lane: new Lane(store, clock, { ids, holder: "test-node", storeClock }),
     clock,
+    storeClock,
     random,
     ids,
     attempts,

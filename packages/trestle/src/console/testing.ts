@@ -4,7 +4,7 @@ import { operations, type OperationsView } from "../app/operations.ts";
 import type { Graph } from "../app/graph.ts";
 import { listen } from "../app/server.ts";
 import { nodeServices } from "../app/services.ts";
-import { Lane, type NodeServices } from "../component/index.ts";
+import { Lane, StoreClock, type NodeServices } from "../component/index.ts";
 import { metricsRegistry, systemClock, systemRandom, uuidv7Ids, type Clock, type Metrics } from "../kernel/index.ts";
 import { openStore } from "../sqlite/index.ts";
 import type { JobEnd, Store } from "../store/index.ts";
@@ -87,6 +87,7 @@ export async function fakeNode(
     store,
     lane: new Lane(store, clock),
     clock,
+    storeClock: new StoreClock(store, clock),
     random,
     ids,
     observer,

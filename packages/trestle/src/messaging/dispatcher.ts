@@ -80,8 +80,6 @@ export class Dispatcher {
   #due: { readonly atMs: number; readonly timer: Timer } | undefined;
   #heartbeat: Timer | undefined;
   #alive: { readonly heartbeat: Heartbeat; readonly timer: Timer } | undefined;
-  /** By how much the store's clock was ahead of this process' monotonic one when it last answered a claim. */
-  #storeAheadMs: number | undefined;
   #turn = 0;
   /** Jobs sent from here in this turn of the loop. */
   readonly #sent = new Map<Claimant, number>();
@@ -145,12 +143,6 @@ export class Dispatcher {
     else if (before === undefined && this.#sent.size === 1) void Promise.resolve().then(claimSent);
   };
 
-  /** The store's clock, as far as this node knows it; by what passed here since, whatever this machine's wall clock was set to meanwhile. */
-  nowMs(): number {
-    const { clock } = this.#node;
-    return this.#storeAheadMs === undefined ? clock.wallMs() : clock.monotonicMs() + this.#storeAheadMs;
-  }
-
   /** Nothing is held, and a look at every queue found nothing due. */
   idle(): Promise<boolean> {
     return (this.#looking ??= this.#look().finally(() => (this.#looking = undefined)));
@@ -210,7 +202,7 @@ export class Dispatcher {
     if (!claims) return;
     // A limit cut the answer short, and there is more.
     if (isCut(claims)) for (const claimant of asked) this.#wanting.add(claimant);
-    else if (claims.nextDueAtMs !== undefined) this.#wakeIn(Math.max(1, claims.nextDueAtMs - claims.nowMs));
+    else if (claims.nextDueAtMs !== undefined) this.#wakeIn(Math.max(1, claims.nextDueAtMs - this.#node.storeClock.earliestMs()));
   }
 
   /** What those who are quick may take behind these jobs, which are theirs in a moment. All of them or nobody: who is left out would wait for the others. */
@@ -239,7 +231,8 @@ export class Dispatcher {
   /** Claims and hands out. `undefined` when the store could not be asked; then `again` are looked at a moment later. */
   async #ask(queues: readonly QueueClaim[], again: readonly Claimant[], answered?: (claims: Claims) => void): Promise<Claims | undefined> {
     this.#alive?.heartbeat.beat();
-    const leaseEnds: LeaseEnds = { untilMonotonicMs: this.#node.clock.monotonicMs() + leaseMs, untilWallMs: this.#node.clock.wallMs() + leaseMs };
+    const askedMs = this.#node.clock.monotonicMs();
+    const leaseEnds: LeaseEnds = { untilMonotonicMs: askedMs + leaseMs, untilWallMs: this.#node.clock.wallMs() + leaseMs };
     let claims: Claims;
     try {
       claims = await this.#node.store.claim({ holder: this.#node.id, leaseMs, queues });
@@ -248,7 +241,7 @@ export class Dispatcher {
       return undefined;
     }
     const { jobs, nowMs } = claims;
-    this.#storeAheadMs = nowMs - this.#node.clock.monotonicMs();
+    this.#node.storeClock.heard(nowMs, askedMs);
     answered?.(claims);
     if (!jobs.some((job) => job.again)) this.#handOut(jobs, leaseEnds);
     else {

@@ -3,7 +3,6 @@ import { journalKey, keyText, parseNow, type Component, type Invocation, type No
 import { currentContext, durationMs, Fault, type Duration } from "../kernel/index.ts";
 import type { JobId, JobRow } from "../store/index.ts";
 import { Backlog } from "./backlog.ts";
-import { dispatcherOf } from "./dispatcher.ts";
 import { seal, senderOf, tenantKey } from "./envelope.ts";
 import type { JobRef, QueueControl, QueueHandle, QueueView, SendOptions, TypedQueueHandle } from "./queue.ts";
 import { awaitResult, type JobResult } from "./result.ts";
@@ -131,8 +130,8 @@ class BoundQueue implements QueueControl {
   }
 
   #fromNow(duration: Duration, option: string): number {
-    // By the store's clock, which judges it; a node that claims nothing knows only its own.
-    return Math.ceil(dispatcherOf(this.#invocation.node).nowMs() + durationMs(duration, `send to queue "${this.#settings.name}": ${option}`));
+    // By the store's clock, which judges it, and not before.
+    return Math.ceil(this.#invocation.node.storeClock.latestMs() + durationMs(duration, `send to queue "${this.#settings.name}": ${option}`));
   }
 
   #replace({ debounce, unique, in: delay, at }: SendOptions): { readonly atMostMs?: number } {

@@ -71,8 +71,6 @@ export class AskedEnd {
 export interface RunOwner {
   readonly node: NodeServices;
   readonly handling: Handling;
-  /** The store's clock. */
-  nowMs(): number;
   /** Resolves when the run has a slot; before jobs that have not begun. */
   slotAgain(run: JobRun): Promise<void>;
   /** The handler has ended; its slot is free unless slots are kept until the commit. */
@@ -344,7 +342,7 @@ export class JobRun implements Work<unknown>, HeldJob {
 
   askedEnd(end: AskedEnd["end"], { reason, delayMs = laterMsDefault }: AskedEnd["why"]): JobEnd {
     if (end === "dead") return { kind: "dead", error: reason ?? "the handler gave no reason", ...this.#keptFor(this.#owner.handling.keep?.deadMs) };
-    return { kind: "later", dueAtMs: Math.ceil(this.#owner.nowMs() + delayMs), ...(reason === undefined ? {} : { reason }) };
+    return { kind: "later", dueAtMs: Math.ceil(this.node.storeClock.latestMs() + delayMs), ...(reason === undefined ? {} : { reason }) };
   }
 
   /** How it ends, or goes on, after this. */
@@ -352,7 +350,7 @@ export class JobRun implements Work<unknown>, HeldJob {
     const { retry, exhausted } = this.#owner.handling;
     const end = afterFailure(
       retry,
-      { fault, attempt: this.attempt, nowMs: this.#owner.nowMs(), hopeless: this.#hopeless, unknown: mayHaveCalled(this.#invocation), exhausted },
+      { fault, attempt: this.attempt, nowMs: this.node.storeClock.latestMs(), hopeless: this.#hopeless, unknown: mayHaveCalled(this.#invocation), exhausted },
       this.node.random,
     );
     const log = this.node.log(this.component.name, { traceparent: this.traceparent, tenant: this.tenant, invocation: this.id });
@@ -363,7 +361,7 @@ export class JobRun implements Work<unknown>, HeldJob {
   }
 
   #keptFor(ms: number | undefined): { readonly keepUntilMs?: number } {
-    return ms === undefined ? {} : { keepUntilMs: Math.ceil(this.#owner.nowMs() + ms) };
+    return ms === undefined ? {} : { keepUntilMs: Math.ceil(this.node.storeClock.latestMs() + ms) };
   }
 
   /** The writes of this end. */
@@ -376,7 +374,7 @@ export class JobRun implements Work<unknown>, HeldJob {
   }
 
   #resultOf(value: Uint8Array | undefined): Write {
-    return resultWrite(this.tenant, this.id, value, Math.ceil(this.#owner.nowMs() + (this.#owner.handling.keep?.resultMs ?? 0)));
+    return resultWrite(this.tenant, this.id, value, Math.ceil(this.node.storeClock.latestMs() + (this.#owner.handling.keep?.resultMs ?? 0)));
   }
 
   #name(): string {

@@ -60,7 +60,7 @@ export class ProgressReport {
       .commit({
         id: this.#node.ids.next(),
         expects: [{ kind: "claim", job: id, fence }],
-        writes: [{ kind: "put", key: progressKey(id), value, expiresAtMs: Math.ceil(this.#node.clock.wallMs()) + keptMs }],
+        writes: [{ kind: "put", key: progressKey(id), value, expiresAtMs: Math.ceil(this.#node.storeClock.latestMs()) + keptMs }],
       })
       .catch(() => undefined); // the next report, or none: nothing rests on it
   }

@@ -4,6 +4,7 @@ import { z } from "zod";
 import { records } from "../records/index.ts";
 import { currentContext, Fault, sleep, withContext } from "../kernel/index.ts";
 import { journalKey } from "../component/index.ts";
+import type { ClaimRequest } from "../store/index.ts";
 import { queue, readProgress } from "./index.ts";
 import { memoryStore, runNode } from "./testing.ts";
 
@@ -83,10 +84,62 @@ test("what is sent to be done in a second is done in a second, though the node's
   const handled: number[] = [];
   const work = queue("work", { input: Numbered }, ({ n }) => void handled.push(n));
   const node = await runNode([work], { ...on, clock: { ...on.clock, wallMs: () => on.clock.wallMs() + 3_600_000 } });
-  await node.idle(); // it has asked for work, and heard what time it is
 
   await node.commit({ work }, ({ work }) => work.send({ n: 1 }, { in: "1s" }));
   await on.clock.advance(500);
+  await node.idle();
+  const early = [...handled];
+  await on.clock.advance(1_000);
+  await node.idle();
+
+  assert.deepEqual(early, []);
+  assert.deepEqual(handled, [1]);
+  await node.stop();
+});
+
+test("so it is when its node claims nothing, and hears from the store only what it asks", async () => {
+  const on = await memoryStore();
+  const handled: number[] = [];
+  const work = queue("work", { input: Numbered }, ({ n }) => void handled.push(n));
+  const sender = await runNode([], { ...on, clock: { ...on.clock, wallMs: () => on.clock.wallMs() - 3_600_000 } });
+  const worker = await runNode([work], on);
+
+  await sender.commit({ work }, ({ work }) => work.send({ n: 1 }, { in: "1s" }));
+  await on.clock.advance(500);
+  await worker.idle();
+  const early = [...handled];
+  await on.clock.advance(1_000);
+  await worker.idle();
+
+  assert.deepEqual(early, []);
+  assert.deepEqual(handled, [1]);
+  await Promise.all([sender.stop(), worker.stop()]);
+});
+
+test("what is sent to be done in five seconds is not done before, though the node has just stood still for as long on what the store had answered", async () => {
+  const on = await memoryStore();
+  const handled: number[] = [];
+  const work = queue("work", { input: Numbered }, ({ n }) => void handled.push(n));
+  let holdsUpMs = 0;
+  const late = new Proxy(on.store, {
+    get: (target, name) =>
+      name === "claim"
+        ? async (request: ClaimRequest) => {
+            const answer = await target.claim(request);
+            if (holdsUpMs > 0) await sleep(on.clock, holdsUpMs);
+            return answer;
+          }
+        : (Reflect.get(target, name) as unknown),
+  });
+  const node = await runNode([work], { ...on, store: late });
+  await node.idle();
+  holdsUpMs = 5_000;
+  await on.clock.advance(10_000); // it looks at all its queues, as it does every ten seconds
+  await on.clock.advance(5_000); // and hears what was so five seconds ago
+
+  await node.commit({ work }, ({ work }) => work.send({ n: 1 }, { in: "5s" }));
+  holdsUpMs = 0;
+  await on.clock.advance(4_900);
   await node.idle();
   const early = [...handled];
   await on.clock.advance(1_000);

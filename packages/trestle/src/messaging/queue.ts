@@ -199,7 +199,9 @@ export interface QueueControl extends QueueView {
   resume(): void;
 }
 export interface SendOptions {
+  /** Due this long after it is sent, by the store's clock, whatever the sender's says. Default: at once. Not together with `at`. */
   readonly in?: Duration;
+  /** Due at this instant of the store's clock, milliseconds since 1970. */
   readonly at?: Instant;
   /** Default: that of whoever sends, `normal` unless its route or message says otherwise. Orders keys, never the messages of one key; what the handler sends and calls carries it on. */
   readonly priority?: "high" | "normal" | "low";

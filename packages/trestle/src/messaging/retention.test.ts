@@ -59,6 +59,22 @@ test("[MSG-05] [EVS-01] what is older than keepFor is archived in order, once, a
   await node.stop();
 });
 
+test("a node whose clock is an hour ahead removes nothing an hour too soon", async () => {
+  const on = await memoryStore();
+  const paid = paidTopic({ keepFor: "30m" });
+  const node = await runNode([paid], { ...on, clock: { ...on.clock, wallMs: () => on.clock.wallMs() + hour } });
+  await publish(node, paid, 0, 10);
+  const events = async () => (await on.store.read.log({ after: { epoch: 1, position: 0 }, limit: 100 })).events.length;
+
+  for (let i = 0; i < 5; i++) await on.clock.advance(5 * 60_000);
+  const young = await events();
+  for (let i = 0; i < 5; i++) await on.clock.advance(5 * 60_000);
+
+  assert.equal(young, 10);
+  assert.equal(await events(), 0);
+  await node.stop();
+});
+
 test("nothing goes that a follower of the app has still to see: one that stands still, and one whose event is parked, hold it back", async () => {
   const on = await memoryStore();
   const archived: Archived[] = [];

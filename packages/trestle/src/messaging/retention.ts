@@ -106,11 +106,11 @@ export class Retention implements NodePart {
 
   /** What of a page, or of the keys it touches, may be removed now, and the place to go on from. */
   async #goes(events: readonly EventRow[], end: Position, seen: Seen): Promise<{ readonly rows: readonly EventRow[]; readonly next: number }> {
-    const { store, clock } = this.#node;
+    const { store, storeClock } = this.#node;
     const { keepForMs, keepLast } = this.#rule;
     const isSeen = (row: EventRow) => row.position <= seen.position && (mintedAtMs(row.id) ?? row.atMs) < seen.mintedBeforeMs;
     if (keepForMs !== undefined) {
-      const cutoffMs = clock.wallMs() - keepForMs;
+      const cutoffMs = storeClock.earliestMs() - keepForMs;
       const stop = events.findIndex((row) => row.atMs > cutoffMs || !isSeen(row));
       const rows = stop < 0 ? events : events.slice(0, stop);
       return { rows, next: stop < 0 ? end.position : (rows.at(-1)?.position ?? (events[0] as EventRow).position - 1) };

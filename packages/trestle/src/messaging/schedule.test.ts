@@ -96,6 +96,19 @@ test("a schedule ticks in equal steps from its first start, without drift, and k
   await node.stop();
 });
 
+test("a schedule that is new ticks at once, though the clock of the node that declares it is an hour ahead", async () => {
+  const on = await memoryStore();
+  const due: number[] = [];
+  const declared = schedule("s", { every: "1m" }, (tick) => void due.push(tick.due));
+  const start = on.clock.wallMs();
+  const node = await runNode([declared], { ...on, clock: { ...on.clock, wallMs: () => on.clock.wallMs() + 3_600_000 } });
+
+  for (let i = 0; i < 3; i++) await on.clock.advance(60_000);
+
+  assert.deepEqual(due, [start + 60_000, start + 120_000, start + 180_000]);
+  await node.stop();
+});
+
 test("a cron schedule ticks at its times; tick and effect are one commit", async () => {
   const clock = virtualClock(at("2026-03-28T20:00Z"));
   const on = await memoryStore(clock);

@@ -69,7 +69,7 @@ export class Ticker implements Claimant {
   async start(): Promise<void> {
     const { ticks } = this.#spec;
     for (;;) {
-      const nowMs = Math.ceil(this.#node.clock.wallMs());
+      const nowMs = Math.ceil(this.#node.storeClock.earliestMs());
       const [row] = await this.#node.store.read.records([this.#key]);
       const known = row && (decode(row.value) as ScheduleRecord);
       const same = known?.fingerprint === ticks.fingerprint;
@@ -141,7 +141,7 @@ export class Ticker implements Claimant {
 
   /** The store's clock; it has reached the due time of a ticker that it handed out. */
   #nowMs(message: TickerMessage): number {
-    return Math.ceil(Math.max(dispatcherOf(this.#node).nowMs(), message.due));
+    return Math.ceil(Math.max(this.#node.storeClock.earliestMs(), message.due));
   }
 
   /** What the ticks after `record.last` that are due by now come to: runs, the record, the next ticker. */

@@ -118,10 +118,6 @@ export class Worker implements NodePart, Claimant, RunOwner {
 
   // ---- slots ------------------------------------------------------------------------------------------------------------
 
-  nowMs(): number {
-    return this.#dispatcher.nowMs();
-  }
-
   slotAgain(run: JobRun): Promise<void> {
     return new Promise((resolve) => {
       this.#again.push({ run, resolve });

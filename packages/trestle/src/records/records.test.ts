@@ -5,8 +5,9 @@ import { z } from "zod";
 import { definitionOf, execute, type Component, type Handle, type Uses } from "../component/index.ts";
 import { testNode, type TestNode } from "../component/testing.ts";
 import { aggregate, command } from "../events/index.ts";
-import { Fault, systemClock } from "../kernel/index.ts";
+import { Fault, systemClock, virtualClock } from "../kernel/index.ts";
 import { queue, topic } from "../messaging/index.ts";
+import { openSqlite } from "../sqlite/index.ts";
 import { records } from "./index.ts";
 
 const values = records("values", { key: z.string(), value: z.any() });
@@ -261,4 +262,20 @@ test("a watch shows the last of many changes, each at most once, and what came b
 
   assert.deepEqual([seen[0], seen[1], seen[2], seen.at(-1)], [undefined, 0, 1, 9]);
   assert.equal(new Set(seen).size, seen.length);
+});
+
+test("a record is kept as long as it should be, though the clock of the node that puts it is an hour behind the store's", async () => {
+  const clock = virtualClock();
+  const store = await openSqlite({ path: ":memory:", clock });
+  const node = await testNode({ store, clock: { ...clock, wallMs: () => clock.wallMs() - 3_600_000 } });
+  const held = records("held", { key: z.string(), value: z.string(), expire: "1m" });
+
+  await within(node, { held }, ({ held }) => held.put("seat", "ada"));
+  await clock.advance(59_000);
+  const kept = await within(node, { held }, ({ held }) => held.get("seat"));
+  await clock.advance(2_000);
+  const gone = await within(node, { held }, ({ held }) => held.get("seat"));
+
+  assert.deepEqual([kept, gone], ["ada", undefined]);
+  await store.close();
 });

@@ -62,7 +62,7 @@ export interface RecordsSpec<K extends Schema, V extends Schema, I extends strin
   readonly key: K;
   readonly value: V;
   readonly index?: readonly I[];
-  /** How long a value lives after it was put; default: for ever. */
+  /** How long a value lives after it was put, by the store's clock; default: for ever. */
   readonly expire?: Duration;
   /** Values that exist before anyone writes: each is put once in the life of the store, unless its key is taken. */
   readonly seed?: readonly (readonly [key: In<K>, value: In<V>])[];
@@ -159,7 +159,7 @@ class BoundRecords {
     const forMs = options.expire === undefined ? expireMs : durationMs(options.expire, `put into records "${name}": expire`);
     const { value: bytes, index } = encoded(this.#settings, value, this.#invocation);
     this.#invocation.put(this.#key(key), bytes, {
-      ...(forMs === undefined ? {} : { expiresAtMs: this.#invocation.now() + forMs }),
+      ...(forMs === undefined ? {} : { expiresAtMs: Math.ceil(this.#invocation.node.storeClock.latestMs()) + forMs }),
       ...(index ? { index } : {}),
     });
   }

@@ -10,7 +10,7 @@ import { afterFailure, dispatcherOf, mayHaveCalled, type Claimant, type HeldJob,
 import type { ClaimedJob, JobEnd, Write } from "../store/index.ts";
 import { decodeToken } from "./idempotency-key.ts";
 import { completionQueue, type Completion } from "./completion-payload.ts";
-import { resume, storeNowMs, type Question, type Served } from "./invoke.ts";
+import { resume, type Question, type Served } from "./invoke.ts";
 import { check, type Operation } from "./operation.ts";
 import type { ServiceState } from "./state.ts";
 
@@ -60,8 +60,8 @@ export class Completions implements Claimant {
   handBackWaiting(): void {}
 
   async #finish(claim: ClaimedJob, aborted: () => Fault | undefined): Promise<void> {
-    const { store } = this.#node;
-    const nowMs = () => Math.ceil(storeNowMs(this.#node));
+    const { store, storeClock } = this.#node;
+    const nowMs = () => Math.ceil(storeClock.latestMs());
     const end = (how: JobEnd): Write => ({ kind: "finish", job: claim.id, fence: claim.fence, end: how });
     const completion = decode(claim.payload) as Completion;
     const operation = this.#operations.get(completion.operation);
@@ -69,7 +69,7 @@ export class Completions implements Claimant {
     const row = await store.read.token(completion.token);
     const token = row && decodeToken(row.value);
     if (!row || token?.kind !== "running") return this.#settle(end({ kind: "done" })); // answered meanwhile, or forgotten
-    if (token.untilMs > nowMs()) return this.#settle(end({ kind: "later", dueAtMs: token.untilMs, reason: "a caller is finishing it" }));
+    if (token.untilMs > storeClock.earliestMs()) return this.#settle(end({ kind: "later", dueAtMs: token.untilMs, reason: "a caller is finishing it" }));
 
     const served: Served = { operation, component: this.#component, node: this.#node, state: this.#state };
     const question = questionOf(completion, operation);

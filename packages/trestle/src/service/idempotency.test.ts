@@ -520,7 +520,6 @@ test("[F16] a request that a node began whose clock is an hour ahead is finished
   let crash = true;
   const shop = paying(from, () => (crash ? new Promise(() => undefined) : undefined));
   const ahead = await runNode([shop], { store, clock: { ...clock, wallMs: () => clock.wallMs() + 3_600_000 } });
-  await ahead.idle(); // it has asked for work, and heard what time it is
   const lost = asking(shop, ahead)("k1").catch((fault: unknown) => fault);
   await clock.advance(1_000);
   ahead.crash();

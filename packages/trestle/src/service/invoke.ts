@@ -24,7 +24,6 @@ import {
   checkTenant,
 } from "../component/index.ts";
 import { deadlineExceeded, Fault, remainingMs, sleep, type Clock } from "../kernel/index.ts";
-import { dispatcherOf } from "../messaging/index.ts";
 import type { Expectation, StoreKey, Write } from "../store/index.ts";
 import { completionPayload, completionQueue } from "./completion-payload.ts";
 import { decodeToken, encodeToken, fingerprintOf, tokenKeyOf, type Token } from "./idempotency-key.ts";
@@ -59,9 +58,7 @@ export interface Served {
 
 const answerBytesMax = 524_288;
 
-/** Leases of requests are told by the store's clock, which the node knows from its claims: its own may be an hour wrong, and then nobody would finish what it began. */
-export const storeNowMs = (node: NodeServices): number => dispatcherOf(node).nowMs();
-/** Beyond the handler's own time: for its last commit. */
+/** Beyond the handler's own time: for its last commit. Leases of requests are told by the store's clock: this machine's may be wrong, and then nobody would finish what it began. */
 const leaseGraceMs = 1_000;
 const lookAgainMs = 100;
 const roundsMax = 64;
@@ -141,7 +138,7 @@ async function invokeOnce(served: Served, question: Question, arrived: Arrived, 
       if (token?.kind === "done") return { kind: "answer", answer: token.answer, replayed: true };
       const outcome =
         token && row
-          ? token.untilMs > storeNowMs(node)
+          ? token.untilMs > node.storeClock.earliestMs()
             ? undefined
             : await resume(served, { question, arrived, tokenKey, token, version: row.version })
           : await runFirst(served, question, arrived, tokenKey, fingerprint);
@@ -172,7 +169,7 @@ function runFirst(served: Served, question: Question, arrived: Arrived, tokenKey
     journal: undefined,
     guard(first) {
       if (!first) return nothingMore;
-      const untilMs = Math.ceil(storeNowMs(node)) + operation.timeoutMs + leaseGraceMs;
+      const untilMs = Math.ceil(node.storeClock.latestMs()) + operation.timeoutMs + leaseGraceMs;
       return {
         expects: [absent],
         writes: [
@@ -196,7 +193,7 @@ function runFirst(served: Served, question: Question, arrived: Arrived, tokenKey
     },
     // Before its first recovery point a fault leaves nothing behind, and the key is free.
     fail: (_fault, invocation) =>
-      invocation.journal ? { keep: false, end: "fault", journal: "save", writes: [running(Math.floor(storeNowMs(node)))] } : undefined,
+      invocation.journal ? { keep: false, end: "fault", journal: "save", writes: [running(Math.floor(node.storeClock.earliestMs()))] } : undefined,
   });
 }
 const nothingMore = { expects: [], writes: [] };
@@ -219,7 +216,7 @@ export interface Ending {
 export async function resume(served: Served, interrupted: Interrupted, ending?: Ending): Promise<Outcome | undefined> {
   const { operation, node } = served;
   const { question, arrived, tokenKey, token, version } = interrupted;
-  const taken: Token = { ...token, untilMs: Math.ceil(storeNowMs(node)) + operation.timeoutMs + leaseGraceMs };
+  const taken: Token = { ...token, untilMs: Math.ceil(node.storeClock.latestMs()) + operation.timeoutMs + leaseGraceMs };
   const takeOver = await node.lane.submit({
     id: node.ids.next(),
     expects: [{ kind: "token", key: tokenKey, version }],
@@ -246,7 +243,7 @@ export async function resume(served: Served, interrupted: Interrupted, ending?: 
       keep: false,
       end: "fault",
       journal: "save",
-      writes: [tokenWrite(served, tokenKey, { ...token, untilMs: Math.floor(storeNowMs(node)) }), ...(ending?.whenFailed(fault, invocation) ?? [])],
+      writes: [tokenWrite(served, tokenKey, { ...token, untilMs: Math.floor(node.storeClock.earliestMs()) }), ...(ending?.whenFailed(fault, invocation) ?? [])],
     }),
   });
 }

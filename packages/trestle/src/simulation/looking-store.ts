@@ -1,9 +1,9 @@
 /** The store as whoever judges the world has it. */
-import { Fault } from "../kernel/index.ts";
+import { Fault, type Clock } from "../kernel/index.ts";
 import type { Reader, Store } from "../store/index.ts";
 
 /** For looks only. The world stands still meanwhile, so what was read stands together; only what a node kept from before can be old. */
-export function lookingStore(there: () => Store): Store {
+export function lookingStore(there: () => Store, clock: Clock): Store {
   const read = new Proxy({} as Reader, {
     get: (_target, name) => {
       const { read: open } = there();
@@ -35,7 +35,8 @@ export function lookingStore(there: () => Store): Store {
       return { ok: true, epoch, n };
     },
     resolve: refuse,
-    claim: refuse,
+    // A claim of nothing asks what time it is.
+    claim: async ({ queues }) => (queues.some(({ limit }) => limit > 0) ? refuse() : { jobs: [], nextDueAtMs: undefined, nowMs: clock.wallMs() }),
     extend: refuse,
     heartbeat: () => undefined,
     transaction: refuse,

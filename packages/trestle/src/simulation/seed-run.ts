@@ -283,7 +283,7 @@ class SeedRun {
       this.#scene.app,
       { settings: this.#scene.settings, roles: [], services: this.#servicesByUrl() },
       {
-        store: lookingStore(there),
+        store: lookingStore(there, clock),
         clock,
         random,
         metrics: metricsRegistry(),

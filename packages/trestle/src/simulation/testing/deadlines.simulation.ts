@@ -31,8 +31,6 @@ const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 export const servingInTime = scenario(app("kitchen", [kitchen, cooking]), {
   uses: { kitchen, served, sent, cooking },
   for: `${forMs}ms`,
-  // The deadline is counted by the clock of whoever sends.
-  faults: { "clock-skew": false },
   clients: {
     count: 3,
     times: 3,

@@ -3,7 +3,9 @@ import { z } from "zod";
 import { app, get, records, service } from "../../index.ts";
 import { checkMonotonic, scenario, sometimes } from "../index.ts";
 
-const expiresMs = 1_000;
+const expiresMs = 3_000;
+/** How far a node may be out about the store's clock: its own runs up to 5 % wrong for the 15 s until it asks again, and answers may be a second late. */
+const outMs = 1_500;
 const holds = records("holds", { key: z.string(), value: z.string(), expire: `${expiresMs}ms` });
 
 /** A read alone, which is no precondition of anything. */
@@ -16,8 +18,6 @@ const desk = service(
 export const holdingForAWhile = scenario(app("holding", [desk]), {
   uses: { desk, holds },
   for: "10s",
-  // How long it is kept is counted by the clock of whoever puts it, and judged by the store's.
-  faults: { "clock-skew": false },
   clients: {
     count: 4,
     times: 4,
@@ -32,7 +32,7 @@ export const holdingForAWhile = scenario(app("holding", [desk]), {
         look.ok(isGone ? 1 : 0);
         sometimes("it is there", !isGone);
         sometimes("it is gone", isGone);
-        await new Promise((resolve) => setTimeout(resolve, chance.integer(50, 700)));
+        await new Promise((resolve) => setTimeout(resolve, chance.integer(50, 3_000)));
       }
     },
   },
@@ -42,8 +42,8 @@ export const holdingForAWhile = scenario(app("holding", [desk]), {
       for (const { key, call, invokedAt, returnedAt, result } of history.history<{ readonly kind: "put" | "look" }, number>()) {
         if (call.kind === "put") puts.set(key, [invokedAt, returnedAt ?? Infinity]);
         const [fromMs = 0, toMs = 0] = puts.get(key) ?? [];
-        if (result === 1 && (returnedAt as number) < fromMs + expiresMs) return false;
-        if (result === 0 && invokedAt > toMs + expiresMs) return false;
+        if (result === 1 && (returnedAt as number) < fromMs + expiresMs - outMs) return false;
+        if (result === 0 && invokedAt > toMs + expiresMs + outMs) return false;
       }
       return true;
     },

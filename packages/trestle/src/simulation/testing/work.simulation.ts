@@ -52,6 +52,7 @@ const studio = service(
 export const workingInOrder = scenario(app("studio", [studio, painting, sweeping]), {
   uses: { studio, sent, lines, loose },
   for: "15s",
+  regressions: new URL("./work.seeds.json", import.meta.url),
   clients: {
     count: 4,
     times: 4,
