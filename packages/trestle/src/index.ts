@@ -95,6 +95,7 @@ export { external, mutation, query } from "./external/index.ts";
 export type { External, ExternalHandle, ExternalSpec, Mutation, OnlyInADurableHandler, Query, Wire } from "./external/index.ts";
 export { accepted, created, del, get, html, noContent, ok, page, patch, post, put, service, sse } from "./service/index.ts";
 export type {
+  Admission,
   AnswerOf,
   Call,
   CallOf,

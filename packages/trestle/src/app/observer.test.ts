@@ -46,6 +46,24 @@ test("what limits decide is counted by route, limit and decision, and so are the
   );
 });
 
+test("what becomes of requests that ask for a place is counted by priority, and the places of a service are looked at when somebody scrapes", () => {
+  const { observer, value } = observed();
+  let running = 0;
+  observer.admits?.("shop", () => ({ running, places: 8, waiting: 2 * running }));
+  observer.admission?.("shop", "high", "admitted");
+  for (let i = 0; i < 2; i++) observer.admission?.("shop", "low", "displaced");
+  running = 3;
+
+  const count = (priority: string, decision: string) => value("trestle_admission_decisions_total", { component: "shop", priority, decision });
+  const gauge = (what: string) => value(`trestle_admission_${what}`, { component: "shop" });
+  assert.deepEqual(
+    [count("high", "admitted"), count("low", "displaced"), gauge("running"), gauge("places"), gauge("waiting")].map(
+      (sample) => sample?.kind !== "histogram" && sample?.value,
+    ),
+    [1, 2, 3, 8, 6],
+  );
+});
+
 test("the worst number of attempts is kept beside the distribution", () => {
   const { observer, value } = observed();
 

@@ -9,6 +9,7 @@
  * Of calls to the outside: `trestle_failures_total{component,kind}`, `trestle_breaker_state{component}`, `trestle_breaker_changes_total{component,from,to}`.
  * Of bulkheads: `trestle_bulkhead_places{component}`, `trestle_bulkhead_in_flight{component}`, `trestle_bulkhead_waiting{component}`, `trestle_bulkhead_declined_total{component,reason}`.
  * Of limits: `trestle_limit_decisions_total{component,operation,limit,decision}`, `trestle_limit_keys_forgotten_total{component,limit}`.
+ * Of admission: `trestle_admission_running{component}`, `trestle_admission_places{component}`, `trestle_admission_waiting{component}`, `trestle_admission_decisions_total{component,priority,decision}`.
  *
  * Bounded: 500 operations of a component and 5,000 edges; what comes after is counted under `(other)`.
  */
@@ -66,6 +67,8 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
   const edges = new Map<string, Map<string, EdgeSeries>>();
   /** As many as limits are declared, times decisions. */
   const limited = new Map<string, Counter>();
+  /** As many as services with an admission, times priorities, times decisions. */
+  const admissions = new Map<string, Counter>();
   const breakers = new Map<string, keyof typeof breakerStates>();
   let edgeCount = 0;
   metrics.describe("trestle_invocations_total", "Invocations of handlers, by how they ended.");
@@ -74,6 +77,10 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
   metrics.describe("trestle_attempts_per_commit_max", "The most runs one invocation took since the node started.");
   metrics.describe("trestle_limit_decisions_total", "What limits decided about requests.");
   metrics.describe("trestle_limit_keys_forgotten_total", "Keys that lost their place in a limit's full table: so many found their whole limit there again.");
+  metrics.describe("trestle_admission_running", "Requests of the service that are worked on.");
+  metrics.describe("trestle_admission_places", "How many of them may be.");
+  metrics.describe("trestle_admission_waiting", "Requests of the service that wait for a place.");
+  metrics.describe("trestle_admission_decisions_total", "What became of requests that asked for a place: admitted, or why not.");
   metrics.describe("trestle_failures_total", "Attempts to reach another system that failed, by what the failure means.");
   metrics.describe("trestle_breaker_state", "Of the breaker before another system: 0 closed, 1 half-open, 2 open.");
   metrics.describe("trestle_breaker_changes_total", "Changes of breakers' states.");
@@ -146,6 +153,15 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
       series.calls ??= { duration: metrics.histogram("trestle_edge_duration_seconds", { from, to }), window: new TrafficWindow() };
       series.calls.duration.record(durationMs / 1_000);
       series.calls.window.record(clock.monotonicMs(), end, durationMs);
+    },
+    admits(component, look) {
+      for (const what of ["running", "places", "waiting"] as const) metrics.gauge(`trestle_admission_${what}`, { component }, () => look()[what]);
+    },
+    admission(component, priority, decision) {
+      const key = `${component} ${priority} ${decision}`;
+      let counter = admissions.get(key);
+      if (!counter) admissions.set(key, (counter = metrics.counter("trestle_admission_decisions_total", { component, priority, decision })));
+      counter.add();
     },
     failed(to, kind) {
       metrics.counter("trestle_failures_total", { component: to, kind }).add();

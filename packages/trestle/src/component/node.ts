@@ -93,6 +93,10 @@ export interface Observer {
   declined?(component: string, reason: Refusal): void;
   /** A limit has decided about a request. `forgotten`: keys that lost their place in its table to this one. */
   limited?(component: string, operation: string, limit: string, decision: "admitted" | "refused" | "would-refuse", forgotten: number): void;
+  /** The admission of a service exists: what there is to be asked of it, at any time. */
+  admits?(component: string, look: () => { readonly running: number; readonly places: number; readonly waiting: number }): void;
+  /** A request of this priority was admitted, or declined for a reason. */
+  admission?(component: string, priority: "high" | "normal" | "low", decision: "admitted" | Refusal | "left"): void;
   /** Opens a span as a child of `parent` (a traceparent), or of the current context's; `end` closes it. `undefined` when nobody collects spans. */
   span(name: string, attributes: Readonly<Record<string, string | number>>, parent?: string): Span | undefined;
 }

@@ -8,6 +8,8 @@ import { AdaptiveLimit } from "./adaptive-limit.ts";
 import type { AdaptiveOptions } from "./adaptive-limit.ts";
 import { declined, waits } from "./gate.ts";
 import type { Answer, Caller, Gate } from "./gate.ts";
+import { acquire } from "./held-place.ts";
+import type { Leave, PlaceOptions } from "./held-place.ts";
 import type { Place } from "./line-order.ts";
 import { policyOf } from "./pipeline.ts";
 import type { Policy } from "./policy.ts";
@@ -57,6 +59,8 @@ export interface Bulkhead extends Policy<"bulkhead.full"> {
   readonly counts: BulkheadCounts;
   /** A place without waiting, for who does without a pipeline; call what is returned when the call has ended (twice is once). `undefined`: there is none, or others wait for it. */
   tryEnter(): (() => void) | undefined;
+  /** A place, waiting for it if need be (held-place.ts); call what it answers with when it is free again. Faults: as a call; `bulkhead.full`, reason `waited`, after `waitMs`. */
+  acquire(options?: PlaceOptions): Promise<Leave>;
   /** Another number of places, from now on. Fewer than are in flight: nobody passes until that many have ended. */
   resize(running: number): void;
 }
@@ -75,6 +79,7 @@ export function bulkhead(options: BulkheadOptions): Bulkhead {
     waiting: { get: () => places.waiting },
     counts: { get: () => places.counts },
     tryEnter: { value: () => places.tryEnter() },
+    acquire: { value: (options?: PlaceOptions) => acquire(places, places.clock, options) },
     resize: { value: (running: number) => places.resize(running) },
   }) as Bulkhead;
 }
@@ -86,7 +91,7 @@ class Places implements Gate<"bulkhead.full"> {
   inFlight = 0;
   readonly #adaptive: AdaptiveLimit | undefined;
   readonly #waitingFollows: boolean;
-  readonly #clock: Clock;
+  readonly clock: Clock;
   readonly #line: WaitingLine<Caller>;
   readonly #fair: boolean;
   /** Of calls that had to wait and are running, by token: `fair` charges them when they end. Token 0 is nobody's. */
@@ -105,9 +110,9 @@ class Places implements Gate<"bulkhead.full"> {
   constructor(options: BulkheadOptions) {
     this.name = options.name ?? "bulkhead";
     const { running } = options;
-    this.#clock = options.clock ?? systemClock;
+    this.clock = options.clock ?? systemClock;
     if (running === "adaptive" || (typeof running === "object" && running !== null))
-      this.#adaptive = new AdaptiveLimit({ ...(this.#clock === systemClock && { loop: eventLoopLoad }), ...(running === "adaptive" ? {} : running) });
+      this.#adaptive = new AdaptiveLimit({ ...(this.clock === systemClock && { loop: eventLoopLoad }), ...(running === "adaptive" ? {} : running) });
     this.running = this.#adaptive ? this.#adaptive.limit : runningWithin(running as number);
     const order = options.order ?? "fifo";
     if (!(order === "fifo" || order === "lifo" || order === "fair" || order === "deadline"))
@@ -146,7 +151,7 @@ class Places implements Gate<"bulkhead.full"> {
 
   answered(caller: Caller, _token: number, answer: Answer): void {
     if (!this.#adaptive) return;
-    const nowMs = this.#clock.monotonicMs();
+    const nowMs = this.clock.monotonicMs();
     if (this.#adaptive.answered(nowMs - caller.startedMs, answer === "well", this.inFlight, nowMs)) this.#changed(this.#adaptive.limit, nowMs);
   }
 
@@ -158,7 +163,7 @@ class Places implements Gate<"bulkhead.full"> {
     this.inFlight--;
     const briefly = this.#msPerUnit > 0 && this.#msPerUnit < briefMs && this.#line.size === 0 && token === 0;
     if (briefly && ++this.#unmeasured < 8) return;
-    const nowMs = this.#clock.monotonicMs();
+    const nowMs = this.clock.monotonicMs();
     this.#measured(caller, token, nowMs);
     this.#drain(nowMs);
   }
@@ -178,7 +183,7 @@ class Places implements Gate<"bulkhead.full"> {
 
   tryEnter(): (() => void) | undefined {
     if (this.inFlight >= this.running || this.#line.size > 0) return undefined;
-    const startedMs = this.#clock.monotonicMs();
+    const startedMs = this.clock.monotonicMs();
     this.#admit(startedMs);
     let left = false;
     return () => {
@@ -195,7 +200,7 @@ class Places implements Gate<"bulkhead.full"> {
         `${this.name} finds its number of places itself, and was to be resized to ${running}`,
         "Give it bounds, or a number, when it is made.",
       );
-    this.#changed(runningWithin(running), this.#clock.monotonicMs());
+    this.#changed(runningWithin(running), this.clock.monotonicMs());
   }
 
   #changed(running: number, nowMs: number): void {

@@ -15,6 +15,7 @@ export { failureOf, retryAfterMs } from "./failure.ts";
 export type { Failure, FailureKind } from "./failure.ts";
 export { fallback, lastGood } from "./fallback.ts";
 export type { LastGood } from "./fallback.ts";
+export type { Leave, PlaceOptions } from "./held-place.ts";
 export { hedge } from "./hedge.ts";
 export type { HedgeOptions } from "./hedge.ts";
 export { pipeline } from "./pipeline.ts";

@@ -1,4 +1,5 @@
 /** Operations that callers wait for: over HTTP, or from another component. */
+export type { Admission } from "./admission.ts";
 export { answersKeptForMs } from "./interior.ts";
 export type { Limit } from "./limit.ts";
 export { page } from "./page.ts";

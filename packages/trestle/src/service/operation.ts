@@ -16,6 +16,7 @@ import {
   type Uses,
 } from "../component/index.ts";
 import { durationMs, Fault } from "../kernel/index.ts";
+import type { AdmissionRule } from "./admission.ts";
 import { limitRules, type LimitRule } from "./limit.ts";
 import { headersOf, isReply, type ReplyHeaders } from "./reply.ts";
 import type { AnyHandler, Incoming, Method, RouteDeclaration } from "./route.ts";
@@ -39,6 +40,8 @@ export interface Operation {
   readonly idempotent: { readonly keepForMs: number; readonly whenInFlight: "conflict" | "wait" } | undefined;
   /** Those of the service, which its operations share, then its own. */
   readonly limits: readonly LimitRule[];
+  /** That of the service. */
+  readonly admission: AdmissionRule | undefined;
   /** Of its requests, unless their callers say otherwise. */
   readonly priority: "high" | "normal" | "low";
   /** Whether a caller is believed that its request is of high priority. */
@@ -63,6 +66,7 @@ export function operationOf(
     readonly timeoutMs: number | undefined;
     readonly maxBodyBytes: number;
     readonly limits: readonly LimitRule[];
+    readonly admission?: AdmissionRule | undefined;
     readonly priority: Operation["priority"] | undefined;
     readonly trustsCallers: boolean;
   },
@@ -109,6 +113,7 @@ export function operationOf(
     idempotent:
       idempotent === false ? undefined : { keepForMs, whenInFlight: (typeof idempotent === "object" ? idempotent.whenInFlight : undefined) ?? "conflict" },
     limits: [...from.limits, ...limitRules(limit, `${title}: limit`, "route")],
+    admission: from.admission,
     priority: priorityOf(priority ?? from.priority ?? "normal", `${title}: priority`),
     trustsCallers: from.trustsCallers,
     timeoutMs: timeout !== undefined ? durationMs(timeout, `${title}: timeout`) : streams ? streamMsDefault : (from.timeoutMs ?? timeoutMsDefault),

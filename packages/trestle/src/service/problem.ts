@@ -40,6 +40,8 @@ const rules = new Map<string, Rule>(
     "request.unsupported-media-type": told(415),
     "request.body-invalid": told(422),
     "request.limit-exceeded": told(429),
+    "request.not-admitted": told(503),
+    "request.share-exceeded": told(429),
     "idempotency.key-missing": told(400),
     "idempotency.key-malformed": told(400),
     "idempotency.in-flight": { status: 409, told: true, retryAfterSeconds: 1 },
@@ -113,7 +115,7 @@ export function problemOfFault(fault: unknown, invocation?: string): Problem {
   const { status, told } = ruleOf(fault);
   const code = Fault.is(fault) && status !== 500 ? fault.code : "service.fault";
   const detail = told ? `${(fault as Fault).message}. ${(fault as Fault).remedy}` : (untold[status] ?? "Something went wrong here; it was logged.");
-  const issues = told ? (fault as Fault).details["issues"] : undefined;
+  const { issues, facts } = told ? (fault as Fault).details : ({} as Fault["details"]);
   return {
     type: typeOf(code),
     title: titles[status] ?? "Error",
@@ -122,6 +124,7 @@ export function problemOfFault(fault: unknown, invocation?: string): Problem {
     code,
     ...(invocation === undefined ? {} : { instance: `urn:uuid:${invocation}` }),
     ...(issues === undefined ? {} : { issues }),
+    ...(facts as object | undefined),
   };
 }
 

@@ -50,6 +50,10 @@ export async function callRemotely(
       // Its faults are ours by code, where the code says something to a caller.
       if (problem.code === "idempotency.in-flight")
         throw Fault.create("idempotency.in-flight", `${who}: ${problem.detail}`, "Ask again in a moment, with the same key.");
+      if (problem.code === "request.not-admitted" || problem.code === "request.share-exceeded")
+        throw Fault.create(problem.code, `${who}: ${problem.detail}`, "Ask again after details.retryAfterMs: nothing was done.", {
+          details: { reason: problem["reason"], retryAfterMs: problem["retryAfterMs"] },
+        });
     }
   }
   if (status >= 500)

@@ -63,7 +63,7 @@ export function serviceRoutes(services: readonly Component[], node: NodeServices
       const response = await inCallersContext(request.headers, here, serve);
       return request.method === "HEAD" && response.body ? new Response(null, response) : response;
     } catch (fault) {
-      const broken = statusOf(fault) >= 500;
+      const broken = statusOf(fault) >= 500 && !Fault.is(fault, "request.not-admitted"); // of those there are many when there are too many
       if (broken)
         node
           .log(asked?.component.name ?? "http", { traceparent: undefined, tenant: peer.tenant, ...(invocation === undefined ? {} : { invocation }) })
@@ -192,8 +192,33 @@ async function answerTo(
   peer: Peer,
   onRun: (invocation: string) => void,
 ): Promise<Response> {
-  const { operation } = served;
   const limited = takeFromLimit(served, peer);
+  const admission = served.state.admission(served);
+  if (!admission) return answerAdmitted(served, params, request, target, peer, onRun, limited);
+  const leave = await admission.enter(served, request, peer).catch((declined: unknown) => {
+    giveBackToLimits(served, peer);
+    throw declined;
+  });
+  try {
+    return await answerAdmitted(served, params, request, target, peer, onRun, limited);
+  } catch (fault) {
+    leave(statusOf(fault) >= 500 ? "unwell" : "well");
+    throw fault;
+  } finally {
+    leave();
+  }
+}
+
+async function answerAdmitted(
+  served: Served,
+  params: Found["params"],
+  request: ArrivedRequest,
+  target: string,
+  peer: Peer,
+  onRun: (invocation: string) => void,
+  limited: Record<string, string> | undefined,
+): Promise<Response> {
+  const { operation } = served;
   const accept = request.headers.get("accept");
   // Before anything is done; what a read answers decides for itself.
   if (operation.streams) assertAcceptable(accept, "text/event-stream", operation);
@@ -249,6 +274,11 @@ function takeFromLimit({ component, operation, state, node }: Served, peer: Peer
     node.observer.limited?.(component.name, operation.name, rule.name, decision, forgotten),
   );
   return limitHeaders(taken, peer);
+}
+
+/** What was declined afterwards costs nobody anything. */
+function giveBackToLimits({ operation, state }: Served, peer: Peer): void {
+  for (const limit of state.limits(operation)) if (!limit.rule.dryRun) limit.buckets.giveBack(limit.keyOf(peer), limit.rule.cost);
 }
 
 /** RFC 9110, 12.5.1, as far as one type is concerned. */

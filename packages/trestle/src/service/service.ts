@@ -19,6 +19,7 @@ import {
 } from "../component/index.ts";
 import { durationMs, Fault, sizeBytes, type Bytes } from "../kernel/index.ts";
 import { dispatcherOf } from "../messaging/index.ts";
+import { admissionRule, type Admission } from "./admission.ts";
 import { bindClient, openClient } from "./client.ts";
 import { Completions } from "./completion.ts";
 import { limitRules, type Limit } from "./limit.ts";
@@ -33,12 +34,13 @@ export function service<const Name extends string, U extends Uses = {}, R extend
   operations: R,
 ): Service<{ [K in keyof R]: OperationOf<R[K]> }> & Inherit<U> & OpenIfContract<Name, R> {
   type Declared = Service<{ [K in keyof R]: OperationOf<R[K]> }> & Inherit<U> & OpenIfContract<Name, R>;
-  const { uses, timeout, role = "web", limit, maxBody, priority, callers, ...annotations } = spec;
+  const { uses, timeout, role = "web", limit, admission, maxBody, priority, callers, ...annotations } = spec;
   const from = {
     uses,
     timeoutMs: timeout === undefined ? undefined : durationMs(timeout, `service "${name}": timeout`),
     maxBodyBytes: sizeBytes(maxBody ?? maxBodyDefault, `service "${name}": maxBody`),
     limits: limitRules(limit, `service "${name}": limit`, "service"),
+    admission: admissionRule(admission, name),
     priority,
     trustsCallers: callers === "trusted",
   };
@@ -115,6 +117,8 @@ export function service<const Name extends string, U extends Uses = {}, R extend
 export interface ServiceSpec<U extends Uses> extends WorkSpec<U> {
   /** For all routes together, beside what each declares of its own: a request passes when all of them admit it. */
   readonly limit?: Limit | readonly Limit[];
+  /** How many of its requests are worked on at once in a process, and who waits; default: no bound. Declined are 503 and 429 with `reason`, `Retry-After`, and nothing done. */
+  readonly admission?: Admission;
   /** The longest body a route accepts; default 1MB. */
   readonly maxBody?: Bytes;
   /** For every route that declares none of its own; default `normal`. */

@@ -1,7 +1,9 @@
 /** What a service keeps on one node: what is running, by key, and the buckets of its limits. Gone with the node. */
 import type { Component, NodeServices } from "../component/index.ts";
 import { PassingMap } from "../kernel/index.ts";
+import { AdmissionGate } from "./admission.ts";
 import { KeptLimit, type LimitRule } from "./limit.ts";
+import type { Served } from "./invoke.ts";
 import type { Operation } from "./operation.ts";
 
 /** A key that is being worked on here. */
@@ -37,6 +39,7 @@ export class ServiceState {
   readonly #limits = new Map<Operation, readonly KeptLimit[]>();
   readonly #kept = new Map<LimitRule, KeptLimit>();
   readonly #node: NodeServices;
+  #admission: AdmissionGate | undefined;
   #inFlight = 0;
   #quiet: (() => void)[] = [];
 
@@ -81,6 +84,11 @@ export class ServiceState {
     let limits = this.#limits.get(operation);
     if (!limits) this.#limits.set(operation, (limits = operation.limits.map((rule) => this.#keptOf(rule))));
     return limits;
+  }
+
+  /** One for all operations of the service. */
+  admission({ operation, component, node }: Served): AdmissionGate | undefined {
+    return operation.admission && (this.#admission ??= new AdmissionGate(operation.admission, component, node));
   }
 
   #keptOf(rule: LimitRule): KeptLimit {

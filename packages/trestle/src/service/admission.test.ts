@@ -1,0 +1,252 @@
+/** Admission of requests, on a virtual clock: who is worked on when there are more than there is room for, and what those hear who are not. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { z } from "zod";
+import { testNode, type TestNode } from "../component/testing.ts";
+import { Fault, seededRandom, sleep, systemClock, virtualClock } from "../kernel/index.ts";
+import { bulkhead } from "../resilience/index.ts";
+import { get, post, service, sse, type Admission } from "./index.ts";
+import { serviceRoutes, type ArrivedRequest, type FetchHandler, type Peer } from "./routes.ts";
+
+const seed = process.env["SEED"] ?? "admission-1";
+
+interface Decision {
+  readonly priority: string;
+  readonly decision: string;
+}
+async function observed(): Promise<{ readonly node: TestNode; readonly decisions: Decision[]; readonly look: () => object | undefined }> {
+  const made = await testNode({ clock: virtualClock(), seed });
+  const decisions: Decision[] = [];
+  let look: (() => object) | undefined;
+  const observer = {
+    ...made.observer,
+    admits: (_component: string, asked: () => object) => void (look = asked),
+    admission: (_component: string, priority: string, decision: string) => void decisions.push({ priority, decision }),
+  };
+  return { node: { ...made, observer }, decisions, look: () => look?.() };
+}
+
+function request(
+  method: string,
+  path: string,
+  of: { readonly headers?: Readonly<Record<string, string>>; readonly body?: string; readonly signal?: AbortSignal } = {},
+) {
+  const asked = { bodyRead: false };
+  const headers: Readonly<Record<string, string>> = {
+    ...of.headers,
+    ...(of.body !== undefined && { "content-type": "application/json", "content-length": String(of.body.length) }),
+  };
+  const arrived: ArrivedRequest = {
+    method,
+    url: `http://shop${path}`,
+    headers: { get: (name) => headers[name] ?? null },
+    body: null,
+    signal: of.signal ?? new AbortController().signal,
+    async text() {
+      asked.bodyRead = true;
+      return of.body ?? "";
+    },
+  };
+  return { arrived, asked };
+}
+
+const settled = async (node: TestNode, forMs = 1) => {
+  await node.clock.advance(forMs);
+  for (let turn = 0; turn < 5; turn++) await new Promise<void>((done) => systemClock.soon(done));
+};
+
+/** A dependency that works on ten at once, 10 to 30 ms each, and lets everybody else wait: 500 a second. */
+async function overloaded(
+  admission: Admission | undefined,
+  callers: readonly { readonly name: string; readonly path: string; readonly perSecond: number; readonly tenant?: string }[],
+) {
+  const { node } = await observed();
+  const dependency = bulkhead({ running: 10, waiting: 10_000_000, clock: node.clock, random: seededRandom(seed) });
+  const chance = seededRandom(`${seed} dependency`);
+  const ask = () => dependency(() => sleep(node.clock, 10 + 20 * chance.next()), { priority: "normal" });
+  const done = async () => (await ask(), { done: true });
+  const shop = service("shop", admission ? { admission } : {}, {
+    pay: get("/pay", { priority: "high" }, done),
+    look: get("/look", {}, done),
+    prefetch: get("/prefetch", { priority: "low" }, done),
+  });
+  const routes = serviceRoutes([shop], node);
+  const random = seededRandom(`${seed} load`);
+  const tally = Object.fromEntries(callers.map(({ name }) => [name, { came: 0, well: 0, latenciesMs: [] as number[], statuses: new Map<number, number>() }]));
+  const forMs = 3_000;
+  for (let ms = 0; ms < forMs + 1_500; ms++) {
+    for (const { name, path, perSecond, tenant } of ms < forMs ? callers : []) {
+      const of = tally[name] as (typeof tally)[string];
+      for (let coming = perSecond / 1_000; coming > random.next(); coming--) {
+        const cameMs = node.clock.monotonicMs();
+        of.came++;
+        void routes(request("GET", path).arrived, { tenant, address: "192.0.2.1" }).then(({ status }) => {
+          const tookMs = node.clock.monotonicMs() - cameMs;
+          of.statuses.set(status, (of.statuses.get(status) ?? 0) + 1);
+          if (status === 200 && tookMs <= 500) of.well++;
+          if (status === 200) of.latenciesMs.push(tookMs);
+        });
+      }
+    }
+    await node.clock.advance(1);
+  }
+  return tally;
+}
+
+test("[RES-07] at twelve times what there is room for at least 99 % of critical requests are answered in time; without priorities, and without admission, they are not", async () => {
+  const load = [
+    { name: "critical", path: "/pay", perSecond: 200 },
+    { name: "prefetch", path: "/prefetch", perSecond: 5_800 },
+  ];
+  for (const running of [10, "adaptive"] as const) {
+    const { critical, prefetch } = await overloaded({ running }, load);
+    assert.ok(critical && prefetch);
+    assert.ok(critical.well >= 0.99 * critical.came, `SEED=${seed}, ${running}: ${critical.well} of ${critical.came}`);
+    assert.ok(
+      critical.well + prefetch.well >= 0.9 * 3 * 500,
+      `SEED=${seed}, ${running}: ${critical.well + prefetch.well} answered in 3 s, 1,500 are what there is room for`,
+    );
+    assert.deepEqual([...prefetch.statuses.keys()].toSorted(), [200, 503]);
+  }
+  const alike = await overloaded(
+    { running: 10, order: "fifo" },
+    load.map((caller) => ({ ...caller, path: "/look" })),
+  );
+  assert.ok((alike["critical"]?.well as number) < 0.5 * (alike["critical"]?.came as number), "the control without priorities");
+  const unbounded = await overloaded(undefined, load);
+  assert.ok((unbounded["critical"]?.well as number) < 0.5 * (unbounded["critical"]?.came as number), "the control without admission");
+});
+
+test("[RES-07] a tenant's requests are admitted beside another one's that are a hundred times as many, and wait for no more than a turn", async () => {
+  const load = [
+    { name: "quiet", path: "/look", perSecond: 50, tenant: "quiet" },
+    { name: "busy", path: "/look", perSecond: 5_000, tenant: "busy" },
+  ];
+  const p99 = ({ latenciesMs }: { readonly latenciesMs: readonly number[] }) =>
+    latenciesMs.toSorted((a, b) => a - b)[Math.floor(latenciesMs.length * 0.99)] as number;
+  const { quiet } = await overloaded({ running: 10 }, load);
+  assert.equal(quiet?.well, quiet?.came, `SEED=${seed}`);
+  const alone = await overloaded({ running: 10 }, load.slice(0, 1));
+  assert.ok(
+    p99(quiet as never) <= p99(alone["quiet"] as never) + 6,
+    `SEED=${seed}: ${p99(quiet as never)} ms beside it, ${p99(alone["quiet"] as never)} alone; a place comes free each 2 ms, and is taken within 1`,
+  );
+  const fifo = await overloaded({ running: 10, order: "fifo" }, load);
+  assert.ok((fifo["quiet"]?.well as number) < 0.5 * (fifo["quiet"]?.came as number), "the control in the order in which they come");
+});
+
+/** A service whose handlers stay until they are let go. */
+async function held(admission: Admission, limit?: { readonly per: "everyone"; readonly rate: "1/h"; readonly burst: number }) {
+  const { node, decisions, look } = await observed();
+  const handlers: (() => void)[] = [];
+  const stay = () => new Promise<{ done: true }>((resolve) => handlers.push(() => resolve({ done: true })));
+  const shop = service(
+    "shop",
+    { admission, ...(limit && { limit }) },
+    {
+      order: post("/orders", { body: z.object({ n: z.number() }) }, stay),
+      look: get("/look", {}, stay),
+      fails: get("/fails", {}, async () => {
+        await stay();
+        throw new Error("broken");
+      }),
+      watch: sse("/watch", {}, async function* () {
+        yield { n: 1 };
+        await stay();
+      }),
+    },
+  );
+  const routes: FetchHandler = serviceRoutes([shop], node);
+  const answers: { readonly name: string; readonly response: Response }[] = [];
+  const ask = (name: string, method: string, path: string, of: Parameters<typeof request>[2] = {}, peer: Peer = { address: "192.0.2.1" }) => {
+    const { arrived, asked } = request(method, path, of);
+    void routes(arrived, peer).then((response) => answers.push({ name, response }));
+    return asked;
+  };
+  return { node, decisions, look, handlers, answers, ask };
+}
+
+test("[RES-07] a declined request is told the reason, the priority and when to come back; its body is not read, nothing is done, and its limits have what it took", async () => {
+  const { node, decisions, look, handlers, answers, ask } = await held({ running: 1, waiting: 1, codel: false }, { per: "everyone", rate: "1/h", burst: 3 });
+  const one = { body: '{"n":1}' };
+  ask("works", "POST", "/orders", one);
+  await settled(node);
+  ask("waits", "POST", "/orders", one);
+  await settled(node);
+  const unread = ask("declined", "POST", "/orders", one);
+  await settled(node);
+  assert.deepEqual([answers.map(({ name }) => name), unread.bodyRead, handlers.length], [["declined"], false, 1]);
+  const { response } = answers[0] as { readonly response: Response };
+  const problem = (await response.json()) as Record<string, unknown>;
+  assert.deepEqual([response.status, response.headers.get("retry-after"), response.headers.get("content-type")], [503, "1", "application/problem+json"]);
+  assert.deepEqual([problem["code"], problem["reason"], problem["priority"]], ["request.not-admitted", "full", "normal"]);
+  assert.ok((problem["retryAfterMs"] as number) >= 1);
+  assert.match(String(problem["detail"]), /shop\.order takes no more requests now: as many wait as may \(1 of 1 are worked on, 1 wait\)\. Nothing was done/);
+  assert.deepEqual(look(), { running: 1, places: 1, waiting: 1 });
+
+  handlers.shift()?.();
+  await settled(node);
+  handlers.shift()?.();
+  await settled(node);
+  ask("again", "POST", "/orders", one); // the third of three an hour: the declined one took none
+  await settled(node);
+  handlers.shift()?.();
+  await settled(node);
+  assert.deepEqual(
+    answers.map(({ name, response: { status } }) => `${name} ${status}`),
+    ["declined 503", "works 200", "waits 200", "again 200"],
+  );
+  assert.deepEqual(
+    decisions.map(({ priority, decision }) => `${priority} ${decision}`),
+    ["normal admitted", "normal full", "normal admitted", "normal admitted"],
+  );
+});
+
+test("a tenant whose requests fill the line is told that it is its own share, with a 429; a more urgent request takes a less urgent one's place", async () => {
+  const { node, answers, ask } = await held({ running: 1, waiting: 3, codel: false });
+  for (let n = 0; n < 4; n++) ask(`busy ${n}`, "GET", "/look", {}, { tenant: "busy" });
+  await settled(node);
+  ask("quiet", "GET", "/look", {}, { tenant: "quiet" });
+  await settled(node);
+  ask("lower", "GET", "/look", { headers: { "trestle-priority": "low" } }, { tenant: "quiet" });
+  await settled(node);
+  const told = await Promise.all(
+    answers.map(async ({ name, response }) => `${name} ${response.status} ${String(((await response.json()) as { reason: unknown }).reason)}`),
+  );
+  assert.deepEqual(told, ["busy 3 429 share", "lower 503 full"]);
+});
+
+test("who waits goes when the longest wait, its own time or its caller is over; what a broken handler held is free again; a stream holds its place until it is open", async () => {
+  const { node, decisions, look, handlers, answers, ask } = await held({ running: 1, waiting: 10, wait: "200ms", codel: false });
+  const caller = new AbortController();
+  ask("fails", "GET", "/fails");
+  await settled(node);
+  ask("waits", "GET", "/look");
+  ask("short of time", "GET", "/look", { headers: { "trestle-deadline-ms": "50" } });
+  ask("leaves", "GET", "/look", { signal: caller.signal });
+  await settled(node, 100);
+  caller.abort(new DOMException("gone", "AbortError"));
+  await settled(node, 150);
+  assert.deepEqual(
+    decisions.map(({ decision }) => decision),
+    ["admitted", "late", "left", "waited"],
+  );
+  handlers.shift()?.();
+  await settled(node);
+  ask("watch", "GET", "/watch");
+  await settled(node);
+  assert.deepEqual(look(), { running: 0, places: 1, waiting: 0 });
+  assert.deepEqual(
+    answers.map(({ name, response: { status } }) => `${name} ${status}`),
+    ["short of time 503", "leaves 503", "waits 503", "fails 500", "watch 200"],
+  );
+});
+
+test("what is wrong with an admission is said where it is declared", () => {
+  const wrong = (admission: Admission) => () => service("shop", { admission }, { look: get("/look", {}, () => ({})) });
+  const isOutOfRange = (thrown: unknown) => Fault.is(thrown, "option.out-of-range");
+  assert.throws(wrong({ running: 0 }), isOutOfRange);
+  assert.throws(wrong({ waiting: -1 }), isOutOfRange);
+  assert.throws(wrong({ order: "random" as "fifo" }), isOutOfRange);
+  assert.throws(wrong({ wait: "soon" as "1s" }), (thrown) => Fault.is(thrown, "quantity.not-a-duration"));
+});

@@ -1,0 +1,104 @@
+/**
+ * Admission of a service's requests on one node: how many are worked on at once, who waits for a place and who is declined, before the body is read and before anything of it is done. The places are a bulkhead's
+ * (trestle/resilience): priority first, then fair turns by tenant.
+ *
+ * A request holds its place until its handler has answered; a stream until it is open. What a handler asks of a service of the same process by its typed client takes no place: its request has one.
+ */
+import type { Component, NodeServices } from "../component/index.ts";
+import { currentContext, durationMs, Fault, type Duration } from "../kernel/index.ts";
+import { bulkhead, type Bulkhead, type BulkheadOptions, type Leave, type Refusal } from "../resilience/index.ts";
+import type { Served } from "./invoke.ts";
+import type { ArrivedRequest, Peer } from "./routes.ts";
+
+export interface Admission {
+  /** How many requests are worked on at once, 1 to 1,000,000; `"adaptive"`, or bounds for it: as many as this process and what is behind it work on. Default `"adaptive"`. */
+  readonly running?: BulkheadOptions["running"];
+  /** How many may wait; `{ from, most }`: above `from` ever more of those who come are declined. Default: from two to three times those that are worked on. */
+  readonly waiting?: BulkheadOptions["waiting"];
+  /** The longest wait; default 1s. A request's own deadline holds too. */
+  readonly wait?: Duration;
+  /** Who is next among those of one priority. Default `fair`: by tenant where it is known, else by principal, else by address. */
+  readonly order?: BulkheadOptions["order"];
+  /** Whether those who have waited too long in a line that stands are declined. Default `true`. */
+  readonly codel?: BulkheadOptions["codel"];
+}
+
+/** Why a request was declined: as a bulkhead says it, or that its caller left while it waited. */
+export type Declined = Refusal | "left";
+
+/** An admission, checked. */
+export interface AdmissionRule {
+  readonly waitMs: number;
+  readonly places: (node?: Pick<NodeServices, "clock" | "random">) => Bulkhead;
+}
+
+export function admissionRule(admission: Admission | undefined, service: string): AdmissionRule | undefined {
+  if (!admission) return undefined;
+  const { running = "adaptive", waiting, wait, order = "fair", codel = true } = admission;
+  const line = waiting ?? (typeof running === "number" && running < Infinity ? { from: 2 * running, most: 3 * running } : undefined);
+  const rule: AdmissionRule = {
+    waitMs: wait === undefined ? 1_000 : durationMs(wait, `service "${service}": admission.wait`),
+    places: (node) => bulkhead({ name: `admission of service "${service}"`, running, ...(line !== undefined && { waiting: line }), order, codel, ...node }),
+  };
+  rule.places(); // what is wrong with its numbers is said where they are declared
+  return rule;
+}
+
+/** The places of one service on one node, and what is told of them. */
+export class AdmissionGate {
+  readonly #places: Bulkhead;
+  readonly #waitMs: number;
+  readonly #component: string;
+  readonly #node: NodeServices;
+
+  constructor(rule: AdmissionRule, component: Component, node: NodeServices) {
+    this.#places = rule.places({ clock: node.clock, random: node.random });
+    this.#waitMs = rule.waitMs;
+    this.#component = component.name;
+    this.#node = node;
+    const places = this.#places;
+    node.observer.admits?.(component.name, () => ({ running: places.inFlight, places: places.running, waiting: places.waiting }));
+  }
+
+  /** A place, in the context of the request. Faults: `request.not-admitted`, `request.share-exceeded`. */
+  async enter({ operation: { title } }: Served, request: ArrivedRequest, peer: Peer): Promise<Leave> {
+    const { priority } = currentContext();
+    try {
+      const leave = await this.#places.acquire({ key: keyOf(peer), waitMs: this.#waitMs, signal: request.signal });
+      this.#node.observer.admission?.(this.#component, priority, "admitted");
+      return leave;
+    } catch (thrown) {
+      const reason = Fault.is(thrown, "bulkhead.full") ? (thrown.details["reason"] as Refusal) : Fault.is(thrown, "deadline.exceeded") ? "late" : "left";
+      this.#node.observer.admission?.(this.#component, priority, reason);
+      throw this.#declined(title, reason, priority, Fault.is(thrown) ? (thrown.details["retryAfterMs"] as number | undefined) : undefined);
+    }
+  }
+
+  #declined(title: string, reason: Declined, priority: string, retryAfterMs = 1_000): Fault {
+    const seconds = Math.max(1, Math.ceil(retryAfterMs / 1_000));
+    const details = { reason, retryAfterMs, headers: { "retry-after": String(seconds) }, facts: { reason, priority, retryAfterMs } };
+    const remedy = `Nothing was done. Ask again in ${seconds} s.`;
+    const { inFlight, running, waiting } = this.#places;
+    const load = `${inFlight} of ${running} are worked on, ${waiting} wait`;
+    if (reason === "share")
+      return Fault.create("request.share-exceeded", `${title} takes no more of this caller's requests now: more of its wait than of others (${load})`, remedy, {
+        details,
+      });
+    return Fault.create("request.not-admitted", `${title} takes no more requests now: ${why[reason]} (${load})`, remedy, { details });
+  }
+}
+
+/** Whose turn it is. */
+function keyOf({ tenant, principal, address }: Peer): string {
+  if (tenant !== undefined) return `tenant ${tenant}`;
+  return principal ? `${principal.kind} ${principal.id}` : `address ${address ?? "unknown"}`;
+}
+
+const why: Readonly<Record<Exclude<Declined, "share">, string>> = {
+  full: "as many wait as may",
+  early: "so many wait that some of those who come are declined",
+  displaced: "its place in the line was needed for a more urgent one",
+  waited: "it has waited for as long as is of use",
+  late: "it had less time left than it takes",
+  left: "its caller has gone",
+};
