@@ -1,10 +1,24 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
+
+test("every fault that is kept can be put into the code as it is", () => {
+  const folder = fileURLToPath(new URL("./testing/mutants/", import.meta.url));
+  const patches = readdirSync(folder).filter((name) => name.endsWith(".patch"));
+  const root = fileURLToPath(new URL("../../../../", import.meta.url));
+
+  const applied = patches.map((name) => ({ name, ...spawnSync("git", ["apply", "--check", join(folder, name)], { cwd: root, encoding: "utf8" }) }));
+
+  assert.ok(patches.length > 70);
+  assert.deepEqual(
+    applied.filter(({ status }) => status !== 0).map(({ name, stderr }) => `${name}: ${stderr}`),
+    [],
+  );
+});
 
 test("a fault that is put into a copy of the code is found, and the seed that found it is told", { timeout: 120_000 }, () => {
   const hunt = fileURLToPath(new URL("./testing/hunt.ts", import.meta.url));
