@@ -62,6 +62,7 @@ function randomCommit(random: Random, clock: VirtualClock, ids: Ids, names: Name
       if (luck < 0.02) writes.push({ kind: "put", key, value: value(), index: [{ field: "f", value: below(random, 3) }] });
       else if (luck < 0.06) writes.push({ kind: "remove", key });
       else if (luck < 0.1) writes.push({ kind: "merge", key, merge: { kind: "add", amount: 1, max: 900 } });
+      else if (luck < 0.14) writes.push({ kind: "merge", key, merge: { kind: "take", amountUs: below(random, 5_000), burstUs: 6_000 } });
       else if (luck < 0.95)
         writes.push({ kind: "put", key, value: value(), ...(chance(random, 0.3) && { expiresAtMs: clock.wallMs() + below(random, 3_000) }) });
     }

@@ -75,6 +75,7 @@ const op = {
   min: 22,
   union: 23,
   setOnce: 24,
+  take: 25,
   claimEnds: 30,
 } as const;
 
@@ -197,6 +198,11 @@ export function batchEncoder(hints?: ClaimHints): BatchEncoder {
       return operation(op.writtenBefore, key, onSlot, 0, older.push(version));
     };
     const merge = (key: string, by: Merge) => {
+      if (by.kind === "take") {
+        merges.low.push(by.amountUs);
+        merges.high.push(by.burstUs);
+        return operation(op.take, key, slot(record, key, true), 0, 0, merges.text.push(""));
+      }
       if (by.kind === "set-once") return bytes(op.setOnce, key, slot(record, key), by.value);
       const text = by.kind === "add" ? by.amount : by.kind === "union" ? by.members : by.value;
       merges.low.push(Math.ceil(Math.max(by.kind === "add" ? (by.min ?? -Infinity) : 0, Number.MIN_SAFE_INTEGER)));
@@ -338,7 +344,12 @@ export function batchEncoder(hints?: ClaimHints): BatchEncoder {
         return per.id.map((_, at): CommitOutcome => {
           switch (row.status[at]) {
             case 0:
-              return { ok: true, epoch: row.epoch[at] as number, n: Number(row.number[at]) };
+              return {
+                ok: true,
+                epoch: row.epoch[at] as number,
+                n: Number(row.number[at]),
+                ...(stops.has(at) && { takenUs: Number(stops.get(at)?.standing) }),
+              };
             case 1:
               return { ok: false, refused: "conflict", keys: [...(conflicts.get(at) ?? [])] };
             case 2:

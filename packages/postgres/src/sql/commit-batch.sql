@@ -38,6 +38,7 @@
 --   10 put (bytes `number`, `length`; `until`; index entries `p_entries[ref]`)    11 remove    12 token (as put)    13 append `number` events, the first of them `p_event_…[ref]`
 --   14 trim the stream up to version `number`
 --   20 add  21 max  22 min  23 union  with `p_merge_text[ref]`, and bounds `p_merge_low`, `p_merge_high` for add    24 set-once (as put)
+--   25 take the amount `p_merge_low[length]` out of a bucket of `p_merge_high[length]` microseconds; `until` is when it is full again, from then on
 create or replace function commit_batch_v1(
   -- an array without elements is null
   -- the store's clock when a test brings one; when the oldest id of the batch was minted; the batch is one commit inside a transaction of its caller's, and a refusal undoes that transaction
@@ -62,7 +63,7 @@ create or replace function commit_batch_v1(
   p_pause_commit integer[], p_pause_queue text[], p_pause_on boolean[])
 -- first: when not null, all were applied, under numbers from this one on, and status, epoch and number are left out
 -- status per commit: 0 applied (or was before), 1 an expectation failed, 2 a guard, 3 the id is resolved or too old, 4 a merge met bytes it cannot merge into, 5 a claim is over
--- now_epoch, head, life: the epoch, the newest number there is now, and the life of the server (sql/flush.sql). failed: operations whose expectation did not hold; stopped: operations with status 2, 4 or 5, and what stood there
+-- now_epoch, head, life: the epoch, the newest number there is now, and the life of the server (sql/flush.sql). failed: operations whose expectation did not hold; stopped: operations with status 2, 4 or 5, and what stood there; and takes that were applied, and what they left taken
 returns table (status integer[], epoch integer[], number bigint[], failed integer[], stopped integer[], standing text[], now_epoch integer, head bigint, gave_commit integer[], gave_queue text[], life uuid, first bigint)
 language plpgsql volatile as $$
 declare
@@ -309,7 +310,24 @@ begin
           when v_version[v_slot] = 0 then null
           when v_merged[v_slot] is null then convert_from(substring(p_payload from p_op_number[v_source[v_slot]]::integer for p_op_length[v_source[v_slot]]), 'UTF8')
           else v_merged[v_slot] end;
-        if v_kind = 23 then
+        if v_kind = 25 then
+          v_number_now := merge_number(coalesce(v_current, '0'));
+          -- Further ahead than the bucket is large: its clock went back, or it was larger. It counts as empty.
+          v_by := least(greatest(v_number_now - v_now * 1000::numeric, 0), p_merge_high[p_op_length[v_at]]) + p_merge_low[p_op_length[v_at]];
+          v_next := trim_scale(v_now * 1000::numeric + greatest(v_by, 0))::text;
+          if v_number_now is null then
+            v_next := null;
+          elsif v_by > p_merge_high[p_op_length[v_at]] then
+            v_refused := 2;
+            v_stopped := v_stopped || v_at;
+            v_standing := v_standing || trim_scale(v_by - p_merge_high[p_op_length[v_at]])::text;
+            exit;
+          else
+            p_op_until[v_at] := ceil(v_next::numeric / 1000)::bigint;
+            v_stopped := v_stopped || v_at;
+            v_standing := v_standing || trim_scale(greatest(v_by, 0))::text;
+          end if;
+        elsif v_kind = 23 then
           v_next := merge_union(coalesce(v_current, '[]'), p_merge_text[p_op_ref[v_at]]);
         else
           v_number_now := merge_number(coalesce(v_current, '0'));
@@ -335,9 +353,9 @@ begin
           v_standing := v_standing || ''::text;
           exit;
         end if;
-        -- A merge that changes nothing writes nothing, so that it gives nobody a conflict. An add always writes.
-        continue when v_kind <> 20 and v_next = v_current;
-        if v_version[v_slot] = 0 then v_source[v_slot] := 0; end if;
+        -- A merge that changes nothing writes nothing, so that it gives nobody a conflict. An add or a take always writes.
+        continue when v_kind not in (20, 25) and v_next = v_current;
+        if v_kind = 25 then v_source[v_slot] := v_at; elsif v_version[v_slot] = 0 then v_source[v_slot] := 0; end if;
         v_merged[v_slot] := v_next;
       end if;
       if v_version[v_slot] = 0 then v_creator[v_slot] := v_commit; end if;

@@ -21,7 +21,7 @@ import {
   type Duration,
   type Random,
 } from "../kernel/index.ts";
-import type { Decision, RateLimit } from "../limits/index.ts";
+import { rateLimitFields, type Decision, type RateLimit } from "../limits/index.ts";
 import { pipeline, type Policy } from "../resilience/index.ts";
 import { problemOf, type ProblemAnswer } from "./problem.ts";
 
@@ -149,17 +149,8 @@ function takeFrom<Request>(limits: readonly EdgeLimit<Request>[], request: Reque
   return taken;
 }
 
-/** draft-ietf-httpapi-ratelimit-headers-10: quota, window, what is left, until all is there again. */
 function limitHeaders(taken: readonly Taken<never>[] | readonly Taken<unknown>[]): Record<string, string> {
-  if (taken.length === 0) return {};
-  // 2 an hour come to a window of 3,600,000.0000000005 ms.
-  const seconds = (ms: number) => Math.ceil(Math.round(ms) / 1_000);
-  return {
-    "ratelimit-policy": taken
-      .map(({ of: { name, limit, cost = 1 } }) => `"${name}";q=${Math.floor(limit.limit / cost)};w=${Math.max(1, seconds(limit.windowMs))};qu="requests"`)
-      .join(", "),
-    ratelimit: taken.map(({ of: { name, cost = 1 }, decision }) => `"${name}";r=${Math.floor(decision.left / cost)};t=${seconds(decision.resetMs)}`).join(", "),
-  };
+  return rateLimitFields(taken.map(({ of: { name, limit, cost = 1 }, key, decision }) => ({ name, limit, key, cost, decision })));
 }
 
 function limitExceeded(taken: readonly Taken<never>[] | readonly Taken<unknown>[]): Fault {

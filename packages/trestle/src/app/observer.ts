@@ -8,7 +8,8 @@
  *
  * Of calls to the outside: `trestle_failures_total{component,kind}`, `trestle_breaker_state{component}`, `trestle_breaker_changes_total{component,from,to}`.
  * Of bulkheads: `trestle_bulkhead_places{component}`, `trestle_bulkhead_in_flight{component}`, `trestle_bulkhead_waiting{component}`, `trestle_bulkhead_declined_total{component,reason}`.
- * Of limits: `trestle_limit_decisions_total{component,operation,limit,decision}`, `trestle_limit_keys_forgotten_total{component,limit}`.
+ * Of limits: `trestle_limit_decisions_total{component,operation,limit,decision}`, `trestle_limit_keys_forgotten_total{component,limit}`; of a fleet's:
+ * `trestle_limit_unreachable_total`, `trestle_limit_leased_tokens`, `trestle_limit_overshoot_tokens{component,limit}`.
  * Of admission: `trestle_admission_running{component}`, `trestle_admission_places{component}`, `trestle_admission_waiting{component}`, `trestle_admission_decisions_total{component,priority,decision}`.
  *
  * Bounded: 500 operations of a component and 5,000 edges; what comes after is counted under `(other)`.
@@ -81,6 +82,9 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
   metrics.describe("trestle_admission_places", "How many of them may be.");
   metrics.describe("trestle_admission_waiting", "Requests of the service that wait for a place.");
   metrics.describe("trestle_admission_decisions_total", "What became of requests that asked for a place: admitted, or why not.");
+  metrics.describe("trestle_limit_unreachable_total", "Decisions of a fleet's limit that were made without its place, as declared.");
+  metrics.describe("trestle_limit_leased_tokens", "Drawn by this process, and neither spent nor given back.");
+  metrics.describe("trestle_limit_overshoot_tokens", "The most of one key that was admitted out of budgets drawn before, in the last minute or two.");
   metrics.describe("trestle_failures_total", "Attempts to reach another system that failed, by what the failure means.");
   metrics.describe("trestle_breaker_state", "Of the breaker before another system: 0 closed, 1 half-open, 2 open.");
   metrics.describe("trestle_breaker_changes_total", "Changes of breakers' states.");
@@ -185,6 +189,13 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
       if (!counter) limited.set(key, (counter = metrics.counter("trestle_limit_decisions_total", { component, operation, limit, decision })));
       counter.add();
       if (forgotten > 0) metrics.counter("trestle_limit_keys_forgotten_total", { component, limit }).add(forgotten);
+    },
+    limitUnreachable(component, limit) {
+      metrics.counter("trestle_limit_unreachable_total", { component, limit }).add();
+    },
+    limitLeases(component, limit, leases) {
+      metrics.gauge("trestle_limit_leased_tokens", { component, limit }, () => leases.leasedTokens);
+      metrics.gauge("trestle_limit_overshoot_tokens", { component, limit }, () => leases.overshootTokens);
     },
     span: (name, attributes, parent): Span | undefined => spans.start(name, attributes, parent),
     observed() {

@@ -4,6 +4,7 @@ import {
   type Component,
   type Invocation,
   type Lane,
+  type LimitPlace,
   type NodeServices,
   type Observer,
   type Outside,
@@ -31,6 +32,7 @@ interface Made {
   readonly settings: Readonly<Record<string, string>>;
   readonly services: Readonly<Record<string, string>>;
   readonly outside?: Outside | undefined;
+  readonly limitPlace?: LimitPlace | undefined;
 }
 type Reaction = { react(event: StagedEvent, invocation: Invocation): Promise<void> | void };
 
@@ -51,7 +53,7 @@ export function nodeServices(made: Made): Services {
     const open = definitionOf(component).implements;
     if (open) implementations.set(open, component);
   }
-  const { app, name, store, lane, clock, storeClock, random, ids, observer, logger, draining, settings, services, outside } = made;
+  const { app, name, store, lane, clock, storeClock, random, ids, observer, logger, draining, settings, services, outside, limitPlace } = made;
   return {
     app,
     store,
@@ -74,6 +76,7 @@ export function nodeServices(made: Made): Services {
     implementation: (open) => implementations.get(open),
     serviceUrl: (service) => own(services, service),
     outside,
+    limitPlace,
   };
 }
 

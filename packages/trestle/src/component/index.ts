@@ -29,6 +29,7 @@ export { Invocation } from "./invocation.ts";
 export { checkTenant, keyText, userKey } from "./user-key.ts";
 export { decodeJournal, journalKey } from "./journal.ts";
 export type { CallIdentity, Journal } from "./journal.ts";
+export type { Draw, Drawn, LimitPlace, LimitPlaceOptions, LimitPlacePackage } from "./limit-place.ts";
 export { Lane } from "./lane.ts";
 export { beginNow, LogFollower, positionKey } from "./log-follower.ts";
 export type { LogFollowing } from "./log-follower.ts";

@@ -1,6 +1,7 @@
 /** What a running node offers to kinds. Built by the app floor; one per `start`. */
 import type { AmbientContext, Clock, Ids, Random } from "../kernel/index.ts";
 import type { BreakerState, Bulkhead, FailureKind, Refusal } from "../resilience/index.ts";
+import type { LimitPlace } from "./limit-place.ts";
 import type { Store } from "../store/index.ts";
 import type { Component } from "./component.ts";
 import type { Log } from "./context.ts";
@@ -36,6 +37,8 @@ export interface NodeServices {
   implementation(open: Component): Component | undefined;
   /** Base URL of a service that another process runs; `undefined` when this app implements it. */
   serviceUrl(name: string): string | undefined;
+  /** Where limits of a fleet are counted, when that is not the store. */
+  readonly limitPlace?: LimitPlace | undefined;
   /** Set where something stands in for what is outside of the app: in a simulation. */
   readonly outside?: Outside | undefined;
 }
@@ -97,6 +100,10 @@ export interface Observer {
   admits?(component: string, look: () => { readonly running: number; readonly places: number; readonly waiting: number }): void;
   /** A request of this priority was admitted, or declined for a reason. */
   admission?(component: string, priority: "high" | "normal" | "low", decision: "admitted" | Refusal | "left"): void;
+  /** A limit of a fleet has decided without its place. */
+  limitUnreachable?(component: string, limit: string): void;
+  /** A limit of a fleet that may hold budgets; read when somebody looks. */
+  limitLeases?(component: string, limit: string, leases: { readonly leasedTokens: number; readonly overshootTokens: number }): void;
   /** Opens a span as a child of `parent` (a traceparent), or of the current context's; `end` closes it. `undefined` when nobody collects spans. */
   span(name: string, attributes: Readonly<Record<string, string | number>>, parent?: string): Span | undefined;
 }

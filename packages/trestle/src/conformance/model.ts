@@ -26,6 +26,7 @@ export class CommitModel {
   n = 0;
   position = 0;
   nowMs = 0;
+  #takenUs: number | undefined;
 
   commit(commit: Commit): CommitOutcome {
     if ((mintedAtMs(commit.id) ?? 0) < this.nowMs - commitIdRetentionMs) return { ok: false, refused: "resolved" };
@@ -43,6 +44,7 @@ export class CommitModel {
       streams: new Map([...before.streams].map(([name, events]) => [name, [...events]])),
     };
     this.n++;
+    this.#takenUs = undefined;
     for (const write of commit.writes) {
       const refusal = this.#apply(write);
       if (!refusal) continue;
@@ -57,7 +59,7 @@ export class CommitModel {
     });
     const outcome: CommitOutcome = { ok: true, epoch: 1, n: this.n };
     this.#outcomes.set(commit.id, outcome);
-    return outcome;
+    return this.#takenUs === undefined ? outcome : { ...outcome, takenUs: this.#takenUs };
   }
 
   resolve(id: string): CommitOutcome {
@@ -143,6 +145,20 @@ export class CommitModel {
       return put(bytes(JSON.stringify([...new Set([...(value as string[]), ...merge.members])].sort())));
     }
     if (typeof value !== "number") return unfit;
+    if (merge.kind === "take") {
+      const nowUs = this.nowMs * 1_000;
+      const takenUs = Math.min(Math.max(value - nowUs, 0), merge.burstUs) + merge.amountUs;
+      if (takenUs > merge.burstUs) return { ok: false, refused: "guard", key, value: takenUs - merge.burstUs };
+      this.#takenUs = Math.max(takenUs, 0);
+      const fullUs = nowUs + this.#takenUs;
+      this.#state.records.set(key, {
+        value: bytes(JSON.stringify(fullUs)),
+        version: this.n,
+        created: before?.created ?? this.n,
+        expiresAtMs: Math.ceil(fullUs / 1_000),
+      });
+      return undefined;
+    }
     if (merge.kind === "max") return put(bytes(JSON.stringify(Math.max(value, merge.value))));
     if (merge.kind === "min") return put(bytes(JSON.stringify(Math.min(value, merge.value))));
     const sum = value + merge.amount;

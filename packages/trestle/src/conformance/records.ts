@@ -82,6 +82,39 @@ export const recordCases: readonly Case<StoreSubject>[] = [
     },
   },
   {
+    name: "[RES-10] takes of a token bucket are judged by the store's clock: never more than it holds, given back, full again, and gone then",
+    guarantee: "commit.serializable-over-keys",
+    async run(subject) {
+      const [key, other] = [`${fresh(subject)}//a`, `${fresh(subject)}//b`];
+      const burstUs = 10_000;
+      const take = (amountUs: number): Write => ({ kind: "merge", key, merge: { kind: "take", amountUs, burstUs } });
+      const taking = (...amounts: readonly number[]) => commit(subject, amounts.map(take));
+      const left = (outcome: CommitOutcome) => (outcome.ok ? outcome.takenUs : outcome.refused === "guard" ? -outcome.value : outcome.refused);
+
+      const valueOf = async (of: string) => text((await subject.store.read.records([of]))[0]?.value);
+
+      const first = await Promise.all(Array.from({ length: 8 }, () => taking(3_000)));
+      assert.deepEqual(first.map(left), [3_000, 6_000, 9_000, -2_000, -2_000, -2_000, -2_000, -2_000]);
+      assert.deepEqual([left(await taking(1_000)), left(await taking(1))], [10_000, -1]);
+
+      await subject.clock.advance(4);
+      assert.deepEqual([left(await taking(4_001)), left(await taking(4_000)), left(await taking(-2_500, 2_000))], [-1, 10_000, 9_500]);
+      const refused = await commit(subject, [{ kind: "put", key: other, value: bytes("x") }, take(-5_000), take(6_000)]);
+      assert.deepEqual([left(refused), await valueOf(other)], [-500, undefined]);
+
+      const again = { id: subject.ids.next(), expects: [], writes: [take(500)] };
+      const [once, twice] = [await subject.store.commit(again), await subject.store.commit(again)];
+      assert.deepEqual([left(once), once.ok && twice.ok && once.n === twice.n, left(await taking(1))], [10_000, true, -1]);
+
+      await subject.clock.advance(10);
+      assert.equal(await valueOf(key), undefined, "a full bucket is none");
+      assert.deepEqual([left(await taking(-1_000)), left(await taking(burstUs)), left(await taking(1))], [0, burstUs, -1]);
+      await commit(subject, [{ kind: "put", key: other, value: bytes("x") }]);
+      const unfit = await commit(subject, [{ kind: "merge", key: other, merge: { kind: "take", amountUs: 1, burstUs: 1 } }]);
+      assert.ok(!unfit.ok && unfit.refused === "statement");
+    },
+  },
+  {
     name: "lists by key follow the order of UTF-8 bytes, in pages without loss or repetition",
     guarantee: "records.compare-and-set",
     async run(subject) {

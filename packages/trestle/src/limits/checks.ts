@@ -1,11 +1,15 @@
 /** What limits are given, checked: options once, keys, costs and times at each call. */
 import { Fault, integerWithin, numberWithin, ratePerSecond, type Clock, type Rate } from "../kernel/index.ts";
 
-/** What a bucket is made of, checked. `of` names it in faults. */
-export function bucketRule(
-  options: { readonly rate: Rate; readonly burst?: number | undefined; readonly keys?: number | undefined },
-  of: string,
-): { readonly perSecond: number; readonly burst: number; readonly keys: number } {
+/** What a bucket is made of, checked. */
+export interface BucketRule {
+  readonly perSecond: number;
+  readonly burst: number;
+  readonly keys: number;
+}
+
+/** `of` names it in faults. */
+export function bucketRule(options: { readonly rate: Rate; readonly burst?: number | undefined; readonly keys?: number | undefined }, of: string): BucketRule {
   const perSecond = perSecondOf(options.rate, `${of}: rate`);
   return {
     perSecond,

@@ -134,6 +134,36 @@ test("a tenant's keys are its own", async () => {
   assert.deepEqual([await takeFor("acme"), await takeFor("acme"), await takeFor("globex"), await takeFor(undefined)], [4, 3, 4, 4]);
 });
 
+test("[RES-10] a limiter of the fleet counts for all nodes of the store together, and a tenant's keys are its own there too", async () => {
+  const shared = limiter("imports", { key: z.string(), rate: "1/h", burst: 3, across: "fleet", whenUnreachable: "closed" });
+  const first = await testNode();
+  const nodes = [first, await testNode({ store: first.store, seed: "second" })];
+  const [here, there] = nodes.map((node) => definitionOf(shared).live?.(node) as LimiterHandle<string>) as [LimiterHandle<string>, LimiterHandle<string>];
+  const takeFor = async (tenant: string) => {
+    const ended = await execute<Took>({
+      node: first,
+      component: { kind: "app", name: "test" } as Component,
+      operation: "",
+      mode: "read",
+      uses: { shared },
+      id: first.ids.next(),
+      timeoutMs: 60_000,
+      tenant,
+      run: (handles) => (handles as { readonly shared: LimiterHandle<string> }).shared.take("ada"),
+      conclude: () => ({ keep: true, end: "ok" }),
+    });
+    return ended.kind === "answered" && ended.answer.ok ? ended.answer.left : -1;
+  };
+
+  const took = [await here.take("ada"), await there.take("ada"), await here.take("ada"), await there.take("ada"), await here.take("grace")];
+
+  assert.deepEqual(
+    took.map((one) => (one.ok ? one.left : one.refused)),
+    [2, 1, 0, "over-limit", 2],
+  );
+  assert.deepEqual([await takeFor("acme"), await takeFor("acme"), await takeFor("globex")], [2, 1, 2]);
+});
+
 test("alone, without an app", async () => {
   await using alone = await open(logins, { store: "memory:" });
 

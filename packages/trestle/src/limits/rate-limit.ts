@@ -10,7 +10,7 @@
  * then added without rounding, whatever the rate, and no error adds up over a key's life.
  */
 import { systemClock, systemRandom, type Clock, type Random, type Rate } from "../kernel/index.ts";
-import { assertCost, assertKey, bucketRule, Moments } from "./checks.ts";
+import { assertCost, assertKey, bucketRule, Moments, type BucketRule } from "./checks.ts";
 import { KeyTable } from "./key-table.ts";
 
 export interface RateLimitOptions {
@@ -70,27 +70,27 @@ const slackTokens = 1e-6;
 const slackOfMoment = 2 ** -50;
 
 export function rateLimit(options: RateLimitOptions): RateLimit {
-  return new TokenBucket(options);
+  return new TokenBuckets(bucketRule(options, options.name ?? "rateLimit"), options.clock ?? systemClock, options.random ?? systemRandom);
 }
 
-class TokenBucket implements RateLimit {
+/** `rateLimit` of a rule that was checked. */
+export class TokenBuckets implements RateLimit {
   readonly limit: number;
   readonly windowMs: number;
   readonly #perMs: number;
   readonly #moments: Moments;
   readonly #table: KeyTable;
 
-  constructor(options: RateLimitOptions) {
-    const { perSecond, burst, keys } = bucketRule(options, options.name ?? "rateLimit");
+  constructor({ perSecond, burst, keys }: BucketRule, clock: Clock, random: Random) {
     this.limit = burst;
     this.#perMs = perSecond / 1_000;
     this.windowMs = this.limit / this.#perMs;
-    this.#moments = new Moments(options.clock ?? systemClock);
+    this.#moments = new Moments(clock);
     this.#table = new KeyTable({
       keys,
       numbersMore: 0,
       weightOf: (floats, place, now) => (floats[place + 1] as number) - now,
-      random: options.random ?? systemRandom,
+      random,
     });
   }
 

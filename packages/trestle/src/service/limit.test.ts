@@ -2,9 +2,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { NodeServices, Principal } from "../component/index.ts";
+import { testNode } from "../component/testing.ts";
 import { Fault, seededRandom, virtualClock, type Clock } from "../kernel/index.ts";
 import { post } from "./index.ts";
-import { KeptLimit, limitHeaders, limitRules, takeFromLimits, type Limit, type LimitDecision } from "./limit.ts";
+import { KeptLimit, limitHeaders, limitRules, takeFromLimits, type Limit, type Limited, type LimitDecision } from "./limit.ts";
 import { operationOf } from "./operation.ts";
 import type { Peer } from "./routes.ts";
 import type { RouteDeclaration } from "./route.ts";
@@ -21,7 +22,7 @@ function taking(limits: readonly KeptLimit[], peer: Peer): { readonly refused?: 
   const told: string[] = [];
   const tell = ({ rule }: KeptLimit, decision: LimitDecision) => void told.push(`${rule.name} ${decision}`);
   try {
-    return { headers: limitHeaders(takeFromLimits(limits, peer, "shop.order", tell), peer), told };
+    return { headers: limitHeaders(takeFromLimits(limits, peer, "shop.order", tell) as readonly Limited[], peer), told };
   } catch (thrown) {
     assert.ok(Fault.is(thrown, "request.limit-exceeded"));
     return { refused: thrown, told };
@@ -130,6 +131,36 @@ test("routes of a service share its limits, and have their own beside them", () 
 
   const admitted = "service-everyone admitted,everyone admitted";
   assert.deepEqual(told, [admitted, admitted, "everyone refused", admitted, "service-everyone refused"]);
+});
+
+test("[RES-10] limits of the fleet stand over those of the process: nodes share them, and what a refusal gave back is there for the others", async () => {
+  const node = await testNode();
+  const limits: readonly Limit[] = [
+    { per: "everyone", rate: "1/h", burst: 10, across: "fleet", whenUnreachable: "closed" },
+    { per: "caller", rate: "1/h", burst: 2 },
+    { per: "tenant", rate: "1/h", burst: 3, across: "fleet", whenUnreachable: "closed", dryRun: true },
+  ];
+  const both = [node, await testNode({ store: node.store, seed: "second" })].map((each) =>
+    limitRules(limits, "test", "route", "shop.order").map((rule) => new KeptLimit(rule, each)),
+  );
+  const asking = async (nth: number) => {
+    const told: string[] = [];
+    const peer = { tenant: "acme", principal: ada };
+    try {
+      const taken = await takeFromLimits(both[nth] as KeptLimit[], peer, "shop.order", ({ rule }, decision) => void told.push(`${rule.name} ${decision}`));
+      return [limitHeaders(taken, peer)["ratelimit"]?.split(",")[0], ...told];
+    } catch (thrown) {
+      assert.ok(Fault.is(thrown, "request.limit-exceeded"));
+      return told;
+    }
+  };
+
+  assert.deepEqual(await asking(0), ['"everyone";r=9;t=3600', "tenant admitted", "everyone admitted", "caller admitted"]);
+  assert.deepEqual(await asking(1), ['"everyone";r=8;t=3600', "tenant admitted", "everyone admitted", "caller admitted"]);
+  await asking(0);
+  for (let nth = 0; nth < 3; nth++) assert.deepEqual(await asking(0), ["caller refused"]);
+  await node.clock.advance(200);
+  assert.deepEqual(await asking(1), ['"everyone";r=6;t=3600', "tenant would-refuse", "everyone admitted", "caller admitted"]);
 });
 
 test("what is wrong with a limit is said where it is declared, by its name", () => {

@@ -1,15 +1,16 @@
 /**
- * Limits of a route: token buckets (trestle/limits) per caller, tenant, address or for everyone, kept in this process.
+ * Limits of a route: token buckets (trestle/limits) per caller, tenant, address or for everyone, of this process or of the fleet.
  *
  * A request takes from all that stand over it, those of its service and then its own, and passes when all admit it. When one refuses, what the others gave is given
  * back, so a refusal costs nobody anything. A limit with `dryRun` is asked and counted, and refuses nobody.
  */
 import { Fault, type Rate } from "../kernel/index.ts";
-import { assertCost, bucketRule, rateLimit, type Decision, type RateLimit } from "../limits/index.ts";
+import { assertCost, bucketRule, fleetLimitOf, fleetRule, rateLimitFields, TokenBuckets, type Across, type Decision, type RateLimit } from "../limits/index.ts";
 import type { NodeServices } from "../component/index.ts";
 import type { Peer } from "./routes.ts";
 
-export interface Limit {
+export type Limit = LimitRate & Across;
+export interface LimitRate {
   /** `caller`: who is known by a principal, else the address. */
   readonly per: "caller" | "tenant" | "address" | "everyone";
   readonly rate: Rate;
@@ -19,7 +20,7 @@ export interface Limit {
   readonly cost?: number;
   /** Asked and counted, refuses nobody: to see what a limit would do (`trestle_limit_decisions_total`, decision `would-refuse`). */
   readonly dryRun?: boolean;
-  /** For so many keys at once there is room; default 100,000. */
+  /** For so many keys at once there is room in this process; default 100,000. */
   readonly keys?: number;
 }
 
@@ -27,17 +28,22 @@ export interface Limit {
 export interface LimitRule {
   /** Names it in headers and metrics: `caller`, `caller-2`, `service-tenant`. */
   readonly name: string;
-  readonly per: Limit["per"];
+  readonly per: LimitRate["per"];
   readonly rate: Rate;
   readonly cost: number;
   readonly dryRun: boolean;
-  readonly make: (node: Pick<NodeServices, "clock" | "random">) => RateLimit;
+  readonly make: (node: NodeServices) => Buckets;
 }
+/** Of a process or of a fleet, which may have to be asked. */
+export type Buckets = Pick<RateLimit, "limit" | "windowMs" | "forgotten" | "look" | "giveBack"> & {
+  decide(key: string, cost?: number): Decision | Promise<Decision>;
+};
 
-export function limitRules(limits: Limit | readonly Limit[] | undefined, option: string, whose: "route" | "service"): readonly LimitRule[] {
+/** `owner`: the service, and for a route its name behind a dot. Those who share it share the buckets of a fleet. */
+export function limitRules(limits: Limit | readonly Limit[] | undefined, option: string, whose: "route" | "service", owner = ""): readonly LimitRule[] {
   const all: readonly Limit[] = limits === undefined ? [] : Array.isArray(limits) ? (limits as readonly Limit[]) : [limits as Limit];
   const names = new Map<string, number>();
-  return all.map(({ per, rate, burst, cost = 1, dryRun = false, keys }, nth) => {
+  return all.map(({ per, rate, burst, cost = 1, dryRun = false, keys, ...across }, nth) => {
     if (!["caller", "tenant", "address", "everyone"].includes(per))
       throw Fault.create(
         "limits.bad-partition",
@@ -50,15 +56,18 @@ export function limitRules(limits: Limit | readonly Limit[] | undefined, option:
     const of = all.length > 1 ? `${option}[${nth}]` : option;
     const rule = bucketRule({ rate, burst, keys }, of);
     assertCost(cost, rule.burst, `${of}: cost`);
-    const make: LimitRule["make"] = ({ clock, random }) => rateLimit({ rate, burst: rule.burst, keys: rule.keys, clock, random });
-    return { name: before === 0 ? base : `${base}-${before + 1}`, per, rate, cost, dryRun, make };
+    const name = before === 0 ? base : `${base}-${before + 1}`;
+    const fleet = fleetRule(across as Across, rule, of, `${owner} ${name}`);
+    const make: LimitRule["make"] = (node) =>
+      fleet ? fleetLimitOf(node, fleet, { component: owner.split(".")[0] as string, limit: name }) : new TokenBuckets(rule, node.clock, node.random);
+    return { name, per, rate, cost, dryRun, make };
   });
 }
 
 /** A rule and its buckets on one node. */
 export class KeptLimit {
   readonly rule: LimitRule;
-  readonly buckets: RateLimit;
+  readonly buckets: Buckets;
 
   constructor(rule: LimitRule, node: NodeServices) {
     this.rule = rule;
@@ -79,56 +88,75 @@ export interface Limited {
   readonly decision: Decision;
 }
 
-/** Takes from all of them or from none. Answers what each that may refuse said; throws the refusal that has to be waited for longest. */
-export function takeFromLimits(
-  limits: readonly KeptLimit[],
-  peer: Peer,
-  title: string,
-  told: (limit: KeptLimit, decision: LimitDecision, forgotten: number) => void,
-): readonly Limited[] {
-  const taken: Limited[] = [];
-  const took: KeptLimit[] = [];
-  let refused = false;
-  for (const limit of limits) {
-    const { buckets, rule } = limit;
-    const before = buckets.forgotten;
-    const key = limit.keyOf(peer);
-    // After a refusal the others are only asked how long they would make the caller wait.
-    const decision = refused ? buckets.look(key, rule.cost) : buckets.decide(key, rule.cost);
-    const forgotten = buckets.forgotten - before;
-    if (!refused && decision.ok) took.push(limit);
-    if (rule.dryRun) {
-      if (!refused) told(limit, decision.ok ? "admitted" : "would-refuse", forgotten);
-      continue;
-    }
-    taken.push({ limit, decision });
-    if (refused || decision.ok) continue;
-    refused = true;
-    told(limit, "refused", forgotten);
-    for (const earlier of took) earlier.buckets.giveBack(earlier.keyOf(peer), earlier.rule.cost);
+/** Takes from all of them or from none, in their order. Answers what each that may refuse said; throws the refusal that has to be waited for longest. */
+export function takeFromLimits(limits: readonly KeptLimit[], peer: Peer, title: string, told: Told): readonly Limited[] | Promise<readonly Limited[]> {
+  return new Taking(limits, peer, title, told).from(0);
+}
+type Told = (limit: KeptLimit, decision: LimitDecision, forgotten: number) => void;
+
+class Taking {
+  readonly #limits: readonly KeptLimit[];
+  readonly #peer: Peer;
+  readonly #title: string;
+  readonly #told: Told;
+  readonly #taken: Limited[] = [];
+  readonly #took: KeptLimit[] = [];
+  #refused = false;
+
+  constructor(limits: readonly KeptLimit[], peer: Peer, title: string, told: Told) {
+    this.#limits = limits;
+    this.#peer = peer;
+    this.#title = title;
+    this.#told = told;
   }
-  if (!refused) for (const { limit } of taken) told(limit, "admitted", 0);
-  else throw limitExceeded(title, taken, peer);
-  return taken;
+
+  /** At once, as far as nobody has to be asked. */
+  from(first: number): readonly Limited[] | Promise<readonly Limited[]> {
+    for (let at = first; at < this.#limits.length; at++) {
+      const limit = this.#limits[at] as KeptLimit;
+      const { buckets, rule } = limit;
+      const before = buckets.forgotten;
+      const key = limit.keyOf(this.#peer);
+      // After a refusal the others are only asked how long they would make the caller wait.
+      const decision = this.#refused ? buckets.look(key, rule.cost) : buckets.decide(key, rule.cost);
+      if (decision instanceof Promise)
+        return decision.then((decided) => {
+          this.#decided(limit, decided, 0);
+          return this.from(at + 1);
+        });
+      this.#decided(limit, decision, buckets.forgotten - before);
+    }
+    if (this.#refused) throw limitExceeded(this.#title, this.#taken, this.#peer);
+    for (const { limit } of this.#taken) this.#told(limit, "admitted", 0);
+    return this.#taken;
+  }
+
+  #decided(limit: KeptLimit, decision: Decision, forgotten: number): void {
+    const { rule } = limit;
+    if (!this.#refused && decision.ok) this.#took.push(limit);
+    if (rule.dryRun) {
+      if (!this.#refused) this.#told(limit, decision.ok ? "admitted" : "would-refuse", forgotten);
+      return;
+    }
+    this.#taken.push({ limit, decision });
+    if (this.#refused || decision.ok) return;
+    this.#refused = true;
+    this.#told(limit, "refused", forgotten);
+    for (const earlier of this.#took) earlier.buckets.giveBack(earlier.keyOf(this.#peer), earlier.rule.cost);
+  }
 }
 
 export type LimitDecision = "admitted" | "refused" | "would-refuse";
 
-/**
- * The fields of draft-ietf-httpapi-ratelimit-headers-10: quota (`q`) of requests (`qu`) in a window (`w`, seconds) for a partition (`pk`), what is left of it (`r`), and when all of
- * it is there again (`t`). Addresses are not told.
- */
+/** The fields of trestle/limits. Addresses are not told. */
 export function limitHeaders(taken: readonly Limited[], peer: Peer): Record<string, string> {
-  if (taken.length === 0) return {};
-  const policies = taken.map(({ limit: { rule, buckets } }) => {
-    const partition = rule.per === "tenant" ? peer.tenant : rule.per === "caller" ? peer.principal?.id : undefined;
-    const pk = partition === undefined ? "" : `;pk=:${Buffer.from(partition).toString("base64")}:`;
-    return `"${rule.name}";q=${Math.floor(buckets.limit / rule.cost)};w=${Math.max(1, Math.ceil(buckets.windowMs / 1_000))};qu="requests"${pk}`;
-  });
-  const states = taken.map(
-    ({ limit: { rule }, decision }) => `"${rule.name}";r=${Math.floor(decision.left / rule.cost)};t=${Math.ceil(decision.resetMs / 1_000)}`,
+  return rateLimitFields(
+    taken.map(({ limit, decision }) => {
+      const { name, per, cost } = limit.rule;
+      const partition = per === "tenant" ? peer.tenant : per === "caller" ? peer.principal?.id : undefined;
+      return { name, limit: limit.buckets, key: limit.keyOf(peer), cost, decision, partition };
+    }),
   );
-  return { "ratelimit-policy": policies.join(", "), ratelimit: states.join(", ") };
 }
 
 function limitExceeded(operation: string, taken: readonly Limited[], peer: Peer): Fault {

@@ -112,7 +112,7 @@ export function operationOf(
     uses: uses ?? from.uses,
     idempotent:
       idempotent === false ? undefined : { keepForMs, whenInFlight: (typeof idempotent === "object" ? idempotent.whenInFlight : undefined) ?? "conflict" },
-    limits: [...from.limits, ...limitRules(limit, `${title}: limit`, "route")],
+    limits: [...from.limits, ...limitRules(limit, `${title}: limit`, "route", title)],
     admission: from.admission,
     priority: priorityOf(priority ?? from.priority ?? "normal", `${title}: priority`),
     trustsCallers: from.trustsCallers,

@@ -192,7 +192,8 @@ async function answerTo(
   peer: Peer,
   onRun: (invocation: string) => void,
 ): Promise<Response> {
-  const limited = takeFromLimit(served, peer);
+  const taking = takeFromLimit(served, peer);
+  const limited = taking instanceof Promise ? await taking : taking;
   const admission = served.state.admission(served);
   if (!admission) return answerAdmitted(served, params, request, target, peer, onRun, limited);
   const leave = await admission.enter(served, request, peer).catch((declined: unknown) => {
@@ -268,12 +269,12 @@ async function bodyOf(operation: Operation, request: ArrivedRequest): Promise<{ 
   return nothing;
 }
 
-function takeFromLimit({ component, operation, state, node }: Served, peer: Peer): Record<string, string> | undefined {
+function takeFromLimit({ component, operation, state, node }: Served, peer: Peer): Record<string, string> | Promise<Record<string, string>> | undefined {
   if (operation.limits.length === 0) return undefined;
   const taken = takeFromLimits(state.limits(operation), peer, operation.title, ({ rule }, decision, forgotten) =>
     node.observer.limited?.(component.name, operation.name, rule.name, decision, forgotten),
   );
-  return limitHeaders(taken, peer);
+  return taken instanceof Promise ? taken.then((all) => limitHeaders(all, peer)) : limitHeaders(taken, peer);
 }
 
 /** What was declined afterwards costs nobody anything. */

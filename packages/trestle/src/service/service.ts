@@ -39,7 +39,7 @@ export function service<const Name extends string, U extends Uses = {}, R extend
     uses,
     timeoutMs: timeout === undefined ? undefined : durationMs(timeout, `service "${name}": timeout`),
     maxBodyBytes: sizeBytes(maxBody ?? maxBodyDefault, `service "${name}": maxBody`),
-    limits: limitRules(limit, `service "${name}": limit`, "service"),
+    limits: limitRules(limit, `service "${name}": limit`, "service", name),
     admission: admissionRule(admission, name),
     priority,
     trustsCallers: callers === "trusted",

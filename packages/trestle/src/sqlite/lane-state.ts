@@ -26,6 +26,8 @@ export interface LaneState {
   hasHeads: boolean;
   /** Commit rows up to this number have been trimmed. */
   trimmedN: number;
+  /** What the last take of the commit at hand left its bucket at. */
+  takenUs: number | undefined;
   /** Queues in which a job joined the line, became free to run, or got a due time in this batch. */
   readonly queues: Set<string>;
 }
@@ -41,6 +43,7 @@ export function laneState(db: DatabaseSync): LaneState {
     tails: new RecentMap(tailsMax),
     hasHeads: false,
     trimmedN: 0,
+    takenUs: undefined,
     queues: new Set(),
   };
   readHead(state);

@@ -189,13 +189,14 @@ export function openLane(options: LaneOptions): Lane {
     const n = state.n + 1;
     if (sql(insertCommit).run(n, state.epoch, id, state.nowMs, keysOfWrites(commit.writes)) === 0) return outcomeOf(commit.id) ?? resolved;
     state.n = n;
+    state.takenUs = undefined;
     const refused = judge(commit.expects, n);
     if (refused) return refused;
     for (const write of commit.writes) {
       const refusal = applyWrite(write);
       if (refusal) return refusal;
     }
-    return { ok: true, epoch: state.epoch, n };
+    return { ok: true, epoch: state.epoch, n, ...(state.takenUs !== undefined && { takenUs: state.takenUs }) };
   }
 
   function outcomeOf(id: CommitId): CommitOutcome | undefined {

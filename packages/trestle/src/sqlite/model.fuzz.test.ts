@@ -43,7 +43,7 @@ async function commitsAgainstModel(
   const value = () => bytes(pick(random, ["1", "5", "-3", '["x"]', '{"a":1}', "", "\u0000"]));
   const write = (): Write => {
     const key = pick(random, keys);
-    switch (below(random, 9)) {
+    switch (below(random, 11)) {
       case 0:
       case 1:
         return {
@@ -69,6 +69,8 @@ async function commitsAgainstModel(
         return { kind: "merge", key, merge: { kind: "union", members: [pick(random, ["x", "y", "z"]), "w"] } };
       case 7:
         return { kind: "merge", key, merge: { kind: "set-once", value: value() } };
+      case 8:
+        return { kind: "merge", key, merge: { kind: "take", amountUs: 1_000 * (below(random, 8) - 2), burstUs: 1_000 * (6 + below(random, 10)) } };
       default:
         return {
           kind: "merge",

@@ -71,6 +71,7 @@ export function mergeRecord(state: LaneState, key: StoreKey, merge: Merge): Comm
   }
   const number = parsed === undefined ? 0 : parsed;
   if (typeof number !== "number") return notMergeable(key, merge, "a JSON number");
+  if (merge.kind === "take") return take(state, key, number, merge);
   if (merge.kind === "add") {
     const sum = number + merge.amount;
     if (!Number.isSafeInteger(sum) || sum < (merge.min ?? -Infinity) || sum > (merge.max ?? Infinity))
@@ -79,6 +80,17 @@ export function mergeRecord(state: LaneState, key: StoreKey, merge: Merge): Comm
   }
   const best = merge.kind === "max" ? Math.max(number, merge.value) : Math.min(number, merge.value);
   return before && best === number ? undefined : write(encodeJson(best));
+}
+
+/** A bucket further from full than its burst is of a clock that went back, or of a larger burst: it counts as empty. */
+function take(state: LaneState, key: StoreKey, fullAtUs: number, { amountUs, burstUs }: Merge & { readonly kind: "take" }): CommitRefused | undefined {
+  const nowUs = Math.floor(state.nowMs) * 1_000;
+  const takenUs = Math.min(Math.max(fullAtUs - nowUs, 0), burstUs) + amountUs;
+  if (takenUs > burstUs) return { ok: false, refused: "guard", key, value: takenUs - burstUs };
+  state.takenUs = Math.max(takenUs, 0);
+  const fullUs = nowUs + state.takenUs;
+  putRecord(state, key, encodeJson(fullUs), Math.ceil(fullUs / 1_000));
+  return undefined;
 }
 
 /** Was a record under this prefix written after commit `since`, and before the one that asks? Trimmed history counts as written. */

@@ -15,6 +15,7 @@ const merges: readonly Merge[] = [
   { kind: "min", value: -1 },
   { kind: "union", members: ["a", "\ud83d\ude00"] },
   { kind: "set-once", value: bytes() },
+  { kind: "take", amountUs: -7, burstUs: 9_007_199_254_740_991 },
 ];
 const ends: readonly JobEnd[] = [
   { kind: "done" },

@@ -164,7 +164,7 @@ function named<Name extends string>(names: readonly Name[]): { readonly numberOf
 const operationKinds = named<Operation["kind"]>(["commit", "resolve", "claim", "extend", "keep", "release", "migrate", "tend", "move"]);
 const expectationKinds = named<Expectation["kind"]>(["record", "token", "stream", "unchanged", "claim", "rows"]);
 const writeKinds = named<Write["kind"]>(["put", "remove", "merge", "token", "append", "trim", "enqueue", "finish", "cancel", "redrive", "pause", "sql"]);
-const mergeKinds = named<Merge["kind"]>(["add", "max", "min", "union", "set-once"]);
+const mergeKinds = named<Merge["kind"]>(["add", "max", "min", "union", "set-once", "take"]);
 const endKinds = named<JobEnd["kind"]>(["done", "retry", "later", "dead", "parked", "undetermined"]);
 const sqlKinds = named(["null", "number", "text", "bytes", "true", "false", "bigint"]);
 const resultKinds = named(["committed", "nothing", "failure", "outcome", "held", "claims"]);
@@ -460,6 +460,10 @@ function packMerge(to: Packer, merge: Merge): void {
       break;
     case "set-once":
       to.bytes(merge.value);
+      break;
+    case "take":
+      to.number(merge.amountUs);
+      to.number(merge.burstUs);
   }
 }
 function unpackMerge(from: Unpacker): Merge {
@@ -474,6 +478,8 @@ function unpackMerge(from: Unpacker): Merge {
       return { kind, members: from.list(() => from.text()) };
     case "set-once":
       return { kind, value: from.bytes() };
+    case "take":
+      return { kind, amountUs: from.number(), burstUs: from.number() };
   }
 }
 
@@ -574,7 +580,7 @@ function packResult(to: Packer, result: Result, epoch: number): void {
   if (result === undefined) return to.number(numberOf.nothing);
   if (isFailure(result)) return (to.number(numberOf.failure), to.text(JSON.stringify(result)));
   if ("ok" in result) {
-    if (result.ok && result.epoch === epoch) return (to.number(numberOf.committed), to.number(result.n));
+    if (result.ok && result.epoch === epoch && result.takenUs === undefined) return (to.number(numberOf.committed), to.number(result.n));
     return (to.number(numberOf.outcome), to.text(JSON.stringify(result)));
   }
   if (!("jobs" in result)) {

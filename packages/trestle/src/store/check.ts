@@ -75,6 +75,13 @@ function checkWrite(write: Write): number {
         throw Fault.create("commit.not-an-integer", `add must be an integer within 2^53, got ${merge.amount}`, "Count in whole units.", {
           details: { key: write.key },
         });
+      if (merge.kind === "take" && !(Number.isSafeInteger(merge.amountUs) && Number.isSafeInteger(merge.burstUs) && merge.amountUs <= merge.burstUs))
+        throw Fault.create(
+          "commit.not-an-integer",
+          `take must be integers within 2^53, and at most its burst, got ${merge.amountUs} of ${merge.burstUs}`,
+          "Count in whole microseconds.",
+          { details: { key: write.key } },
+        );
       if (merge.kind === "max" || merge.kind === "min") checkNumber(merge.value, `merge.${merge.kind}`);
       if (merge.kind === "union") return sizeBytes + merge.members.reduce((sum, member) => sum + checkText(member, "merge.union", limits.commitBytesMax), 0);
       return sizeBytes + (merge.kind === "set-once" ? merge.value.byteLength : 8);

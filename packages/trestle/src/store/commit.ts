@@ -73,6 +73,12 @@ export type Merge =
   | { readonly kind: "max"; readonly value: number }
   | { readonly kind: "min"; readonly value: number }
   | { readonly kind: "union"; readonly members: readonly string[] }
+  /**
+   * Takes from a token bucket that is kept as the moment at which it will be full again (GCRA), in microseconds of the store's clock. That moment, or now if it is past,
+   * moves on by `amountUs`, unless it would then be more than `burstUs` ahead of now: that refuses the commit with `guard`, whose `value` is by how many microseconds this
+   * came too early. A negative amount gives back, and never more than a full bucket. The record expires when its bucket is full. Integers within 2^53.
+   */
+  | { readonly kind: "take"; readonly amountUs: number; readonly burstUs: number }
   /** Keeps the first value ever put. */
   | { readonly kind: "set-once"; readonly value: Uint8Array };
 
@@ -145,15 +151,18 @@ export interface Statement {
 export type SqlValue = string | number | bigint | boolean | null | Uint8Array;
 
 export type CommitOutcome =
-  /** `n` is its number. A commit without writes takes none: `n` is then the newest number its expectations held at. */
-  { readonly ok: true; readonly epoch: number; readonly n: number } | CommitRefused;
+  /**
+   * `n` is its number. A commit without writes takes none: `n` is then the newest number its expectations held at. `takenUs`: how far from full its last `take` left the
+   * bucket; whoever hears of the outcome a second time is not told.
+   */
+  { readonly ok: true; readonly epoch: number; readonly n: number; readonly takenUs?: number } | CommitRefused;
 
 export type CommitRefused =
   /** These expectations no longer hold. */
   | { readonly ok: false; readonly refused: "conflict"; readonly keys: readonly string[] }
   /** A claim it ends or expects is over. */
   | { readonly ok: false; readonly refused: "fenced"; readonly job: JobId }
-  /** A merge would leave its range; `value` is what stands. */
+  /** A merge would leave its range; `value` is what stands, and of a `take` by how much it came too early. */
   | { readonly ok: false; readonly refused: "guard"; readonly key: StoreKey; readonly value: number }
   /** A statement of the user's failed; nothing of the commit was applied. */
   | { readonly ok: false; readonly refused: "statement"; readonly message: string }

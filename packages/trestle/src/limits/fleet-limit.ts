@@ -1,0 +1,347 @@
+/**
+ * A token bucket for each key that all processes share, at a place (`LimitPlace`).
+ *
+ * **Exact.** Takes of one key that wait here at once are one draw, decided in their order; while it is on its way the next ones gather. So a key costs each process one draw
+ * at a time, however many callers it has. The law of `rateLimit` holds for all processes together, by the place's clock.
+ *
+ * **Leased.** A draw asks for more than who waits: a budget, which is spent here without asking for 100 ms (`leaseMs`), and of which what is left is then given back. It doubles when it
+ * was spent before its time and shrinks to what was spent when it was not, up to what the rate gives in 100 ms, divided by the processes. So in any time t all processes together admit
+ * at most `burst + rate * (t + 100 ms)`: what was admitted in t was drawn in t, but for budgets that stood at its beginning. `overshootTokens` is how much that came to.
+ *
+ * **Refusals** are remembered for 100 ms: a key that is over its limit is refused here until the moment that its bucket has gained enough, so an attack on one key costs the
+ * place ten draws a second from each process.
+ *
+ * **The place** is *reached* or *away*. Away after a draw has failed or a take has waited for `within`: from then on nobody waits, the declared policy answers, and a take every 200 ms is
+ * also sent as a probe. Any answer, of a probe or late, is the end of it. What policy let in is paid for where the draw that carried it is made after all.
+ *
+ * A process that dies loses what it had drawn: that much less is admitted, at most once its budget.
+ */
+import type { Drawn } from "../component/index.ts";
+import { emptyContext, inContext, type Clock, type Random } from "../kernel/index.ts";
+import { leaseMs, type FleetRule } from "./across.ts";
+import { assertCost, assertKey } from "./checks.ts";
+import { Bucket, Waiting } from "./fleet-bucket.ts";
+import { placeKey } from "./place-key.ts";
+import { TokenBuckets, type Decision } from "./rate-limit.ts";
+import { probeEveryMs, type ReachedPlace } from "./reached-place.ts";
+
+/** For so long a refusal is known to stand. */
+const knownForMs = 100;
+/** A budget that was not given in full is asked for again after this. */
+const shortOfMs = 20;
+const slackTokens = 1e-6;
+const peakForMs = 60_000;
+
+export interface FleetLimitParts {
+  readonly rule: FleetRule;
+  readonly at: ReachedPlace;
+  readonly clock: Clock;
+  readonly random: Random;
+  /** A decision was made without the place. */
+  readonly onUnreachable?: () => void;
+}
+
+export class FleetLimit {
+  readonly limit: number;
+  readonly windowMs: number;
+  /** No key loses its bucket for lack of room. */
+  readonly forgotten = 0;
+  readonly #rule: FleetRule;
+  readonly #perMs: number;
+  readonly #at: ReachedPlace;
+  readonly #clock: Clock;
+  readonly #random: Random;
+  readonly #onUnreachable: (() => void) | undefined;
+  readonly #buckets = new Map<string, Bucket>();
+  #share: TokenBuckets | undefined;
+  #shareOf = 0;
+  #ticking = false;
+  #peak = { sinceMs: 0, now: 0, before: 0 };
+
+  constructor({ rule, at, clock, random, onUnreachable }: FleetLimitParts) {
+    this.#rule = rule;
+    this.#perMs = rule.perSecond / 1_000;
+    this.limit = rule.burst;
+    this.windowMs = rule.burst / this.#perMs;
+    this.#at = at;
+    this.#clock = clock;
+    this.#random = random;
+    this.#onUnreachable = onUnreachable;
+  }
+
+  /** As `RateLimit.take`: milliseconds to wait, 0 when admitted. A number at once where nobody has to be asked. */
+  take(key: string, cost = 1): number | Promise<number> {
+    assertKey(key);
+    if (cost !== 1) assertCost(cost, this.limit);
+    return this.#take(this.#bucketOf(key), cost, this.#clock.monotonicMs());
+  }
+
+  decide(key: string, cost = 1): Decision | Promise<Decision> {
+    assertKey(key);
+    if (cost !== 1) assertCost(cost, this.limit);
+    const bucket = this.#bucketOf(key);
+    const waitMs = this.#take(bucket, cost, this.#clock.monotonicMs());
+    return typeof waitMs === "number" ? this.#decision(bucket, waitMs) : waitMs.then((ms) => this.#decision(bucket, ms));
+  }
+
+  /** What is known here, without asking. */
+  look(key: string, cost = 1): Decision {
+    const bucket = this.#buckets.get(key);
+    return this.#decision(bucket, bucket ? this.#earlyMs(bucket, cost, this.#clock.monotonicMs()) : 0);
+  }
+
+  /** Undoes a take that was admitted and not used, in full: a window that begins between the two may have so many more. */
+  giveBack(key: string, cost = 1): void {
+    const bucket = this.#bucketOf(key);
+    if (bucket.lot > 0) bucket.lot += cost;
+    else {
+      bucket.back += cost;
+      bucket.knownUntilMs = 0;
+      this.#soon(bucket);
+    }
+  }
+
+  /** Tokens that were drawn and not spent. */
+  get leasedTokens(): number {
+    let sum = 0;
+    for (const { held } of this.#buckets.values()) sum += held;
+    return sum;
+  }
+
+  /** The most tokens of one key that were admitted out of budgets drawn before, in the last minute or two: this process's part of what the fleet was over the law. */
+  get overshootTokens(): number {
+    this.#turnPeak(this.#clock.monotonicMs());
+    return Math.max(this.#peak.now, this.#peak.before);
+  }
+
+  // ---- taking -------------------------------------------------------------------------------------------------------
+
+  #bucketOf(key: string): Bucket {
+    const known = this.#buckets.get(key);
+    if (known !== undefined) return known;
+    const made = new Bucket(key, placeKey(this.#rule.name, key));
+    this.#buckets.set(key, made);
+    if (!this.#ticking) this.#tickLater();
+    return made;
+  }
+
+  #take(bucket: Bucket, cost: number, nowMs: number): number | Promise<number> {
+    if (bucket.lot < cost || nowMs >= bucket.lotUntilMs || bucket.waiting !== undefined) return this.#takeSlowly(bucket, cost, nowMs);
+    bucket.lot -= cost;
+    if (bucket.lot < bucket.low && !bucket.asking) this.#askAhead(bucket, nowMs);
+    return 0;
+  }
+
+  #takeSlowly(bucket: Bucket, cost: number, nowMs: number): number | Promise<number> {
+    bucket.turn(nowMs);
+    if (bucket.waiting === undefined) {
+      if (bucket.held >= cost) {
+        bucket.spend(cost);
+        if (!bucket.asking) this.#askAhead(bucket, nowMs);
+        return 0;
+      }
+      const earlyMs = this.#earlyMs(bucket, cost, nowMs);
+      if (earlyMs > 0) return earlyMs;
+      if (this.#at.isAway) return this.#withoutPlace(bucket, cost, nowMs);
+    }
+    const waiting = (bucket.waiting ??= this.#newWaiting(bucket));
+    waiting.costs.push(cost);
+    waiting.sum += cost;
+    waiting.least = Math.min(waiting.least, cost);
+    if (!bucket.asking) this.#soon(bucket);
+    return new Promise((resolve) => waiting.settle.push(resolve));
+  }
+
+  #newWaiting(bucket: Bucket): Waiting {
+    const waiting = new Waiting();
+    waiting.timer = this.#clock.after(this.#rule.withinMs, () => this.#overdue(bucket, waiting));
+    return waiting;
+  }
+
+  #earlyMs(bucket: Bucket, cost: number, nowMs: number): number {
+    if (nowMs >= bucket.knownUntilMs) return 0;
+    const early = Math.max(bucket.fullAtMs + (cost - this.limit) / this.#perMs, bucket.askAgainMs) - nowMs;
+    return early * this.#perMs > slackTokens ? early : 0;
+  }
+
+  #decision(bucket: Bucket | undefined, retryAfterMs: number): Decision {
+    const taken = bucket === undefined ? 0 : Math.max(0, (bucket.fullAtMs - this.#clock.monotonicMs()) * this.#perMs - bucket.held);
+    return {
+      ok: retryAfterMs === 0,
+      left: Math.max(0, Math.min(this.limit, Math.floor(this.limit - taken + slackTokens))),
+      limit: this.limit,
+      retryAfterMs,
+      resetMs: taken / this.#perMs,
+    };
+  }
+
+  // ---- asking -------------------------------------------------------------------------------------------------------
+
+  /** With everybody who comes before the loop turns. */
+  #soon(bucket: Bucket): void {
+    if (bucket.asking) return;
+    bucket.asking = true;
+    inContext(emptyContext, () => {
+      this.#clock.soon(() => {
+        bucket.asking = false;
+        this.#go(bucket);
+      });
+    });
+  }
+
+  #go(bucket: Bucket): void {
+    const nowMs = this.#clock.monotonicMs();
+    const { waiting } = bucket;
+    if (waiting === undefined && (bucket.back === 0 || this.#at.isAway)) return;
+    bucket.waiting = undefined;
+    if (waiting === undefined) return this.#ask(bucket, undefined, nowMs, 0);
+    if (this.#at.isAway) return this.#settleByPolicy(bucket, waiting);
+    if (this.#earlyMs(bucket, waiting.least, nowMs) === 0) return this.#ask(bucket, waiting, nowMs, this.#budget(bucket, waiting.sum));
+    // What came while a draw was on its way that has found the bucket empty.
+    waiting.timer?.cancel();
+    waiting.costs.forEach((cost, nth) => waiting.settle[nth]?.(this.#earlyMs(bucket, cost, nowMs)));
+  }
+
+  #askAhead(bucket: Bucket, nowMs: number): void {
+    if (nowMs >= bucket.askAgainMs && !this.#at.isAway) this.#ask(bucket, undefined, nowMs, this.#budget(bucket, 0));
+  }
+
+  #ask(bucket: Bucket, waiting: Waiting | undefined, nowMs: number, budget: number): void {
+    const wanted = Math.min(this.limit, (waiting?.sum ?? 0) + budget);
+    const least = waiting?.least ?? Math.min(1, wanted);
+    const { back } = bucket;
+    if (wanted === 0 && back === 0) return;
+    bucket.asking = true;
+    bucket.back = 0;
+    inContext(emptyContext, () => {
+      this.#at.place
+        .draw({ key: bucket.placeKey, perMs: this.#perMs, burst: this.limit, least, wanted, back })
+        .then((drawn) => this.#answered(bucket, waiting, drawn, { askedAtMs: nowMs, wanted }))
+        .catch(() => this.#failed(bucket, waiting));
+    });
+  }
+
+  /** What is drawn beyond what is needed at once. */
+  #budget(bucket: Bucket, needed: number): number {
+    if (this.#rule.exactness === "exact" || this.#buckets.size > this.#rule.keys) return 0;
+    return bucket.budget(needed, Math.floor((this.#perMs * leaseMs) / this.#at.place.processes));
+  }
+
+  #answered(bucket: Bucket, waiting: Waiting | undefined, { granted, taken }: Drawn, asked: { readonly askedAtMs: number; readonly wanted: number }): void {
+    const nowMs = this.#clock.monotonicMs();
+    this.#at.answered();
+    bucket.asking = false;
+    bucket.fullAtMs = nowMs + taken / this.#perMs;
+    bucket.knownUntilMs = nowMs + knownForMs;
+    if (this.#rule.exactness === "leased" && granted < asked.wanted) bucket.askAgainMs = nowMs + shortOfMs;
+    let pool = granted;
+    if (waiting?.isOver) pool -= Math.min(pool, waiting.paid);
+    else if (waiting) {
+      waiting.timer?.cancel();
+      waiting.costs.forEach((cost, nth) => {
+        const fits = cost <= pool + slackTokens;
+        if (fits) pool = Math.max(0, pool - cost);
+        // What is in the pool then goes back: the next one to come may have it.
+        waiting.settle[nth]?.(fits ? 0 : Math.max(1, bucket.fullAtMs + (cost - pool - this.limit) / this.#perMs - nowMs));
+      });
+    }
+    if (this.#rule.exactness === "leased" && !waiting?.isOver) this.#keep(bucket, pool, asked.askedAtMs + leaseMs, nowMs);
+    else {
+      // Its bucket may have been full since, and would not have gained what it is given then: as much as it gains in this time is kept from it.
+      const worth = Math.max(0, pool - (nowMs - asked.askedAtMs) * this.#perMs);
+      bucket.back += worth;
+      bucket.fullAtMs -= worth / this.#perMs;
+    }
+    if (bucket.waiting !== undefined || bucket.back > 0) this.#soon(bucket);
+    else if (this.#buckets.size > this.#rule.keys && bucket.lot === 0) this.#buckets.delete(bucket.key);
+  }
+
+  #keep(bucket: Bucket, budget: number, untilMs: number, nowMs: number): void {
+    bucket.turn(nowMs);
+    this.#measure(bucket, nowMs);
+    if (budget > 0) bucket.keep(budget, untilMs);
+  }
+
+  #measure({ heldMost, held }: Bucket, nowMs: number): void {
+    this.#turnPeak(nowMs);
+    this.#peak.now = Math.max(this.#peak.now, heldMost - held);
+  }
+  #turnPeak(nowMs: number): void {
+    const peak = this.#peak;
+    if (nowMs - peak.sinceMs < peakForMs) return;
+    this.#peak = { sinceMs: nowMs, now: 0, before: nowMs - peak.sinceMs < 2 * peakForMs ? peak.now : 0 };
+  }
+
+  // ---- without the place --------------------------------------------------------------------------------------------
+
+  #failed(bucket: Bucket, waiting: Waiting | undefined): void {
+    this.#at.failed(this.#clock.monotonicMs());
+    bucket.asking = false;
+    if (waiting) this.#settleByPolicy(bucket, waiting);
+    if (bucket.waiting) this.#settleByPolicy(bucket, bucket.waiting);
+  }
+
+  #overdue(bucket: Bucket, waiting: Waiting): void {
+    this.#at.failed(this.#clock.monotonicMs());
+    this.#settleByPolicy(bucket, waiting);
+  }
+
+  #settleByPolicy(bucket: Bucket, waiting: Waiting): void {
+    if (bucket.waiting === waiting) bucket.waiting = undefined;
+    if (waiting.isOver) return;
+    waiting.isOver = true;
+    waiting.timer?.cancel();
+    const nowMs = this.#clock.monotonicMs();
+    waiting.costs.forEach((cost, nth) => {
+      const waitMs = this.#byPolicy(bucket, cost, nowMs);
+      if (waitMs === 0) waiting.paid += cost;
+      waiting.settle[nth]?.(waitMs);
+    });
+  }
+
+  #withoutPlace(bucket: Bucket, cost: number, nowMs: number): number {
+    const waitMs = this.#byPolicy(bucket, cost, nowMs);
+    if (!bucket.asking && this.#at.mayProbe(nowMs)) {
+      const probe = new Waiting();
+      probe.isOver = true;
+      probe.sum = probe.least = cost;
+      probe.paid = waitMs === 0 ? cost : 0;
+      this.#ask(bucket, probe, nowMs, 0);
+    }
+    return waitMs;
+  }
+
+  #byPolicy(bucket: Bucket, cost: number, nowMs: number): number {
+    this.#onUnreachable?.();
+    const { whenUnreachable, perSecond, burst, keys } = this.#rule;
+    if (whenUnreachable === "open") return 0;
+    if (whenUnreachable === "closed") return probeEveryMs;
+    const { processes } = this.#at.place;
+    if (this.#share === undefined || this.#shareOf !== processes) {
+      this.#share = new TokenBuckets({ perSecond: perSecond / processes, burst: Math.max(1, burst / processes), keys }, this.#clock, this.#random);
+      this.#shareOf = processes;
+    }
+    return cost > this.#share.limit ? (cost / this.#perMs) * processes : this.#share.take(bucket.key, cost, nowMs);
+  }
+
+  // ---- tending ------------------------------------------------------------------------------------------------------
+
+  #tickLater(): void {
+    this.#ticking = true;
+    inContext(emptyContext, () => void this.#clock.after(leaseMs, () => this.#tick()));
+  }
+
+  /** Gives back what is over, and forgets keys of which nothing is known. */
+  #tick(): void {
+    const nowMs = this.#clock.monotonicMs();
+    for (const bucket of this.#buckets.values()) {
+      bucket.turn(nowMs);
+      this.#measure(bucket, nowMs);
+      if (bucket.asking || bucket.waiting !== undefined || bucket.lot > 0) continue;
+      if (bucket.back > 0 && !this.#at.isAway) this.#go(bucket);
+      else if (nowMs >= bucket.knownUntilMs) this.#buckets.delete(bucket.key);
+    }
+    if (this.#buckets.size > 0) this.#tickLater();
+    else this.#ticking = false;
+  }
+}
