@@ -24,6 +24,29 @@ const failsAtTimes = async (): Promise<number> => {
 };
 const told = (): undefined => undefined;
 
+/** What is left when everything is left out but the clock and the promise. */
+class Raced {
+  readonly beganMs: number;
+  readonly #resolve: (value: number) => void;
+  readonly #reject: (error: Error) => void;
+  static answered = 0;
+
+  constructor(beganMs: number, resolve: (value: number) => void, reject: (error: Error) => void) {
+    this.beganMs = beganMs;
+    this.#resolve = resolve;
+    this.#reject = reject;
+  }
+  run(operation: () => Promise<number>): void {
+    operation().then(
+      (value) => {
+        Raced.answered++;
+        this.#resolve(value);
+      },
+      (error: unknown) => this.#reject(error as Error),
+    );
+  }
+}
+
 const guarded = () => pipeline(deadline("3s"), retry({ attempts: 3, budget: budget() }), breaker(), bulkhead({ running: 64 }));
 /** Retries would be what is measured. */
 const guardedOnce = () => pipeline(deadline("3s"), breaker(), bulkhead({ running: 64 }));
@@ -42,9 +65,14 @@ const cases: Readonly<Record<string, () => () => unknown>> = {
     performance.now();
     return answer();
   },
+  floor: () => () => new Promise<number>((resolve, reject) => new Raced(performance.now(), resolve, reject).run(answer)),
   "bare-context": () => () => inContext({ ...emptyContext, tenant: "ada", deadlineMs: 1 }, answer),
   trestle: () => {
     const call = guarded();
+    return () => call(answer);
+  },
+  "trestle-once": () => {
+    const call = guardedOnce();
     return () => call(answer);
   },
   "trestle-context": () => {

@@ -2,6 +2,7 @@
  * Time. `wallMs` is for people and storage, `monotonicMs` for durations; nothing outside the kernel reads the machine's clock.
  * A virtual clock stands still until it is told to advance, and then fires what is due in order of time, then of creation.
  */
+import { performance } from "node:perf_hooks"; // the global of this name is looked up by a function at each use, for a quarter of the price of a look at the clock
 import { TaskHeap } from "./task-heap.ts";
 
 export interface Clock {
@@ -9,8 +10,8 @@ export interface Clock {
   wallMs(): number;
   /** Milliseconds since some moment. Never goes back; stops while the machine sleeps (Linux CLOCK_MONOTONIC). */
   monotonicMs(): number;
-  /** Runs `task` once after `delayMs`. The timer does not keep the process alive. */
-  after(delayMs: number, task: () => void): Timer;
+  /** Runs `task` once after `delayMs`. The timer does not keep the process alive, unless it is said that somebody waits for it. */
+  after(delayMs: number, task: () => void, options?: { readonly keepsAlive: boolean }): Timer;
   /** Runs `task` after everything that is ready now: how a burst of callers becomes one batch. */
   soon(task: () => void): void;
 }
@@ -39,14 +40,14 @@ export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Prom
 export const systemClock: Clock = {
   wallMs: () => Date.now(),
   monotonicMs: () => performance.now(),
-  after(delayMs, task) {
+  after(delayMs, task, options) {
     // setTimeout fires at once beyond 2^31-1 ms; a longer wait is made of several.
     const longest = 2_147_483_647;
     let handle: NodeJS.Timeout;
     const arm = (leftMs: number) => {
       // setTimeout cuts fractions off, which would be early.
       handle = setTimeout(() => (leftMs > longest ? arm(leftMs - longest) : task()), Math.min(Math.ceil(leftMs), longest));
-      handle.unref();
+      if (!options?.keepsAlive) handle.unref();
     };
     arm(delayMs);
     return { cancel: () => clearTimeout(handle) };

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Linked, seededRandom } from "./index.ts";
+import { Linked, seededRandom, type Link } from "./index.ts";
 
 test("a list is that of an array, whatever is appended and taken out", () => {
   const random = seededRandom("linked");
@@ -18,7 +18,7 @@ test("a list is that of an array, whatever is appended and taken out", () => {
       entry.unlink();
       known.splice(at, 1);
     }
-    const there: Linked[] = [];
+    const there: Link[] = [];
     for (let next = head.next; next !== head; next = next.next) there.push(next);
     assert.ok(there.length === known.length && there.every((one, i) => one === known[i]));
     assert.equal(head.isAlone, known.length === 0);

@@ -2,12 +2,26 @@
  * A doubly linked circular list whose entries are the things themselves: putting one at the end and taking one out take constant time and allocate nothing.
  * A list is a `Linked` of its own, its head, which is no entry.
  */
-export class Linked {
-  next: Linked = this;
-  previous: Linked = this;
+
+/** What can be an entry: in no list it is linked to itself. A class that is made for each call has these fields by itself, because a constructor under another one is slower. */
+export interface Link {
+  next: Link;
+  previous: Link;
+}
+
+/** Takes `entry` out of its list. In none: nothing happens. */
+export function unlink(entry: Link): void {
+  entry.previous.next = entry.next;
+  entry.next.previous = entry.previous;
+  entry.next = entry.previous = entry;
+}
+
+export class Linked implements Link {
+  next: Link = this;
+  previous: Link = this;
 
   /** Puts `entry`, which is in no list, at the end of the list of which this is the head. */
-  append(entry: Linked): void {
+  append(entry: Link): void {
     entry.previous = this.previous;
     entry.next = this;
     this.previous.next = entry;
@@ -16,9 +30,7 @@ export class Linked {
 
   /** Takes this entry out of its list. In none: nothing happens. */
   unlink(): void {
-    this.previous.next = this.next;
-    this.next.previous = this.previous;
-    this.next = this.previous = this;
+    unlink(this);
   }
 
   get isAlone(): boolean {

@@ -3,7 +3,7 @@
  * them. `AbortSignal.any` leaves the same to the garbage collector and costs ten times as much.
  */
 
-import { Linked } from "./linked.ts";
+import { Linked, unlink } from "./linked.ts";
 
 export interface LinkedSignal {
   /** Aborts with the first parent that does, with that parent's reason, or by `abort`. */
@@ -61,7 +61,7 @@ export function followSignal(signal: AbortSignal, holder: Follower): Followed {
       "abort",
       () => {
         for (let first = all.next; first !== all; first = all.next) {
-          first.unlink();
+          unlink(first);
           (first as Following).holder.aborted(signal.reason);
         }
       },

@@ -14,7 +14,7 @@ import type { Clock, Timer } from "./clock.ts";
 
 export interface TimingWheel extends Clock {
   /** Runs `task` once after `delayMs`. What a task throws is thrown from `soon` of the clock below; the others still run. */
-  after(delayMs: number, task: () => void): Timer;
+  after(delayMs: number, task: () => void, options?: { readonly keepsAlive: boolean }): Timer;
   /** Timers that are set and have neither fired nor been cancelled. */
   readonly size: number;
 }
@@ -154,7 +154,8 @@ export function timingWheel(clock: Clock, options: { readonly grainMs?: number }
     get size() {
       return size;
     },
-    after(delayMs, task) {
+    after(delayMs, task, options) {
+      if (options?.keepsAlive) return clock.after(delayMs, task, options); // rare, and the wheel's own timer is everybody's
       const entry = new Entry(task, onCancel);
       const delay = delayMs > 0 ? Math.min(delayMs, delayMsMax) : 0;
       const sinceOriginMs = clock.monotonicMs() - originMs;

@@ -11,7 +11,7 @@ import type { Clock, Duration, Random } from "../kernel/index.ts";
 import { durationMs, Fault, integerWithin, numberWithin, systemClock, systemRandom } from "../kernel/index.ts";
 import { declined } from "./gate.ts";
 import type { Gate } from "./gate.ts";
-import { policyOf } from "./pipeline.ts";
+import { gatePolicy } from "./passage.ts";
 import type { Policy } from "./policy.ts";
 
 export interface AdaptiveThrottleOptions {
@@ -90,7 +90,7 @@ export function adaptiveThrottle(options: AdaptiveThrottleOptions = {}): Adaptiv
       );
     },
   };
-  return Object.defineProperties(policyOf<"throttle.declined">({ kind: "gate", name: "adaptiveThrottle", gate }), {
+  return Object.defineProperties(gatePolicy("adaptiveThrottle", gate), {
     name: { value: name },
     rejection: {
       get: () => {

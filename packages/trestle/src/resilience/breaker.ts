@@ -16,7 +16,7 @@
  */
 import { durationMs, Fault, integerWithin, numberWithin, RecentMap, systemClock, type Clock, type Duration } from "../kernel/index.ts";
 import { declined, type Answer, type Caller, type Gate } from "./gate.ts";
-import { policyOf } from "./pipeline.ts";
+import { gatePolicy } from "./passage.ts";
 import type { Policy } from "./policy.ts";
 import { callWindow, timeWindow, type Window } from "./rolling-window.ts";
 
@@ -81,55 +81,71 @@ const keysMax = 1_000;
 
 /** Fault: `breaker.open`, with `details.retryAfterMs`. */
 export function breaker(options: BreakerOptions = {}): Breaker {
-  const rules = rulesOf(options);
-  const { name = "breaker", per, clock = systemClock } = options;
-  const only = new Circuit(rules, "");
-  const byKey = per === "key" ? new RecentMap<string, Circuit>(2 * keysMax) : undefined;
-  let held: "open" | "closed" | undefined;
-  const circuitOf = (key: string): Circuit => {
-    if (!byKey || key === "") return only;
-    let circuit = byKey.get(key);
-    if (!circuit) byKey.set(key, (circuit = new Circuit(rules, key)));
-    return circuit;
-  };
-  const gate: Gate<"breaker.open"> = {
-    refused: "breaker.open",
-    enter(caller, nowMs) {
-      if (held === "open") return declined;
-      const token = (byKey ? circuitOf(caller.key) : only).enter(caller, nowMs);
-      return token === declined && held === "closed" ? unheard : token;
-    },
-    answered: (caller, token, answer) => (byKey ? circuitOf(caller.key) : only).answered(caller, token, answer),
-    fault(caller, nowMs) {
-      const { state } = circuitOf(caller.key);
-      const whose = byKey && caller.key !== "" ? `${name} for ${caller.key}` : name;
-      // Half-open means that probes are out: how long they take is not known, so ask again after the least of waits.
-      const retryAfterMs = held !== "open" && state.kind === "open" ? Math.max(0, state.untilMs - nowMs) : 0;
-      const why =
-        held === "open"
-          ? "held open by hand"
-          : state.kind === "open"
-            ? `open: too many calls failed; probes pass in ${Math.ceil(retryAfterMs)} ms`
-            : "half-open: its probes are still out";
-      return Fault.create("breaker.open", `${whose} is ${why}`, "Come back later, do without the answer, or see why what is behind it fails.", {
-        details: { name, ...(byKey && { key: caller.key }), state: state.kind, retryAfterMs },
-      });
-    },
-  };
-  const policy = policyOf<"breaker.open">({ kind: "gate", name: "breaker", gate });
-  return Object.defineProperties(policy, {
-    name: { value: name },
-    state: { get: () => only.current(clock.monotonicMs()) },
-    held: { get: () => held },
-    stateOf: { value: (key: string) => circuitOf(key).current(clock.monotonicMs()) },
-    hold: { value: (as: "open" | "closed" | undefined) => void (held = as) },
-    reset: {
-      value: () => {
-        only.reset();
-        byKey?.clear();
-      },
-    },
+  const circuits = new Circuits(options);
+  const { clock = systemClock } = options;
+  return Object.defineProperties(gatePolicy("breaker", circuits), {
+    name: { value: circuits.name },
+    state: { get: () => circuits.of("").current(clock.monotonicMs()) },
+    held: { get: () => circuits.held },
+    stateOf: { value: (key: string) => circuits.of(key).current(clock.monotonicMs()) },
+    hold: { value: (as: "open" | "closed" | undefined) => void (circuits.held = as) },
+    reset: { value: () => circuits.reset() },
   }) as Breaker;
+}
+
+class Circuits implements Gate<"breaker.open"> {
+  readonly refused = "breaker.open";
+  readonly name: string;
+  held: "open" | "closed" | undefined = undefined;
+  readonly #rules: Rules;
+  readonly #only: Circuit;
+  readonly #byKey: RecentMap<string, Circuit> | undefined;
+
+  constructor(options: BreakerOptions) {
+    this.name = options.name ?? "breaker";
+    this.#rules = rulesOf(options);
+    this.#only = new Circuit(this.#rules, "");
+    this.#byKey = options.per === "key" ? new RecentMap(2 * keysMax) : undefined;
+  }
+
+  of(key: string): Circuit {
+    if (!this.#byKey || key === "") return this.#only;
+    let circuit = this.#byKey.get(key);
+    if (!circuit) this.#byKey.set(key, (circuit = new Circuit(this.#rules, key)));
+    return circuit;
+  }
+
+  enter(caller: Caller, nowMs: number): number {
+    if (this.held === "open") return declined;
+    const token = (this.#byKey ? this.of(caller.key) : this.#only).enter(caller, nowMs);
+    return token === declined && this.held === "closed" ? unheard : token;
+  }
+
+  answered(caller: Caller, token: number, answer: Answer): void {
+    (this.#byKey ? this.of(caller.key) : this.#only).answered(caller, token, answer);
+  }
+
+  fault(caller: Caller, nowMs: number): Fault {
+    const { name, held } = this;
+    const { state } = this.of(caller.key);
+    const whose = this.#byKey && caller.key !== "" ? `${name} for ${caller.key}` : name;
+    // Half-open means that probes are out: how long they take is not known, so ask again after the least of waits.
+    const retryAfterMs = held !== "open" && state.kind === "open" ? Math.max(0, state.untilMs - nowMs) : 0;
+    const why =
+      held === "open"
+        ? "held open by hand"
+        : state.kind === "open"
+          ? `open: too many calls failed; probes pass in ${Math.ceil(retryAfterMs)} ms`
+          : "half-open: its probes are still out";
+    return Fault.create("breaker.open", `${whose} is ${why}`, "Come back later, do without the answer, or see why what is behind it fails.", {
+      details: { name, ...(this.#byKey && { key: caller.key }), state: state.kind, retryAfterMs },
+    });
+  }
+
+  reset(): void {
+    this.#only.reset();
+    this.#byKey?.clear();
+  }
 }
 
 function rulesOf(options: BreakerOptions): Rules {
@@ -159,6 +175,7 @@ class Circuit {
   readonly #rules: Rules;
   readonly #key: string;
   readonly #window: Window;
+  readonly #countsSlow: boolean;
   state: BreakerState = { kind: "closed" };
   /** Rises with every change of state, and is the token of those who pass: an outcome of an earlier era is not counted. */
   #era = unheard + 1;
@@ -169,6 +186,7 @@ class Circuit {
     this.#rules = rules;
     this.#key = key;
     this.#window = rules.window();
+    this.#countsSlow = rules.slowerThanMs < Infinity;
   }
 
   enter(caller: Caller, nowMs: number): number {
@@ -184,13 +202,13 @@ class Circuit {
   }
 
   answered(caller: Caller, token: number, answer: Answer): void {
-    const { slowerThanMs, clock } = this.#rules;
     if (token !== this.#era) return;
+    const { slowerThanMs, clock } = this.#rules;
     if (this.state.kind === "closed") {
       if (answer === "unknown") return;
       // A good answer goes to the bucket of its beginning, so that no clock need be read for it.
-      const nowMs = answer === "well" && slowerThanMs === Infinity ? caller.startedMs : clock.monotonicMs();
-      const slow = nowMs - caller.startedMs > slowerThanMs;
+      const nowMs = answer === "well" && !this.#countsSlow ? caller.startedMs : clock.monotonicMs();
+      const slow = this.#countsSlow && nowMs - caller.startedMs > slowerThanMs;
       this.#window.add(nowMs, answer === "unwell", slow);
       if ((answer === "unwell" || slow) && this.#isTooMuch()) this.#open(clock.monotonicMs());
       return;

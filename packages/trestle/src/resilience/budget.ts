@@ -6,7 +6,7 @@
  * So the additional attempts of any stretch of time are at most `burst + share x calls + floor x seconds`.
  * Source: Finagle's RetryBudget (20 % and a floor), made a bucket.
  */
-import { numberWithin, ratePerSecond, shareOf, systemClock, type Clock, type Percent, type Rate } from "../kernel/index.ts";
+import { Fault, numberWithin, ratePerSecond, shareOf, systemClock, type Clock, type Percent, type Rate } from "../kernel/index.ts";
 
 export interface Budget {
   readonly share: number;
@@ -16,6 +16,8 @@ export interface Budget {
   deposit(): void;
   /** Takes one out; `false` when there is none. */
   tryWithdraw(): boolean;
+  /** The fault of a call that failed with `cause` at attempt number `attempt` of `attempts`, and was not allowed another one. */
+  spent(cause: unknown, attempt: number, attempts: number): Fault;
 }
 
 export interface BudgetOptions {
@@ -29,33 +31,62 @@ export interface BudgetOptions {
 }
 
 export function budget(options: BudgetOptions = {}): Budget {
-  const { clock = systemClock } = options;
   const share = shareOf(options.share ?? "20%", "budget.share");
   const floorPerSecond = options.floor === false ? 0 : ratePerSecond(options.floor ?? "1/s", "budget.floor");
   const burst = numberWithin(options.burst ?? 10, "budget.burst", { least: 0, most: 1_000_000 });
-  let tokens = burst;
-  let filledMs = clock.monotonicMs();
-  const fill = () => {
-    const nowMs = clock.monotonicMs();
-    tokens = Math.min(burst, tokens + (floorPerSecond * (nowMs - filledMs)) / 1_000);
-    filledMs = nowMs;
-  };
-  // Ten deposits of a tenth must make one attempt, whatever binary fractions make of it.
-  const enough = 1 - 1e-9;
-  return {
-    share,
-    get left() {
-      fill();
-      return Math.floor(tokens + 1e-9);
-    },
-    deposit() {
-      tokens += share; // more than the burst is cut off when someone looks
-    },
-    tryWithdraw() {
-      fill();
-      if (tokens < enough) return false;
-      tokens = Math.max(0, tokens - 1);
-      return true;
-    },
-  };
+  return new TokenBucket(share, floorPerSecond, burst, options.clock ?? systemClock);
+}
+
+/** Ten deposits of a tenth must make one attempt, whatever binary fractions make of it. */
+const enough = 1 - 1e-9;
+
+class TokenBucket implements Budget {
+  readonly share: number;
+  readonly #floorPerSecond: number;
+  readonly #burst: number;
+  readonly #clock: Clock;
+  #tokens: number;
+  #filledMs: number;
+  /** Since the bucket was filled. Every call makes one, and hardly any looks: an integer is counted without allocating. */
+  #deposits = 0;
+
+  constructor(share: number, floorPerSecond: number, burst: number, clock: Clock) {
+    this.share = share;
+    this.#floorPerSecond = floorPerSecond;
+    this.#burst = this.#tokens = burst;
+    this.#clock = clock;
+    this.#filledMs = clock.monotonicMs();
+  }
+
+  get left(): number {
+    this.#fill();
+    return Math.floor(this.#tokens + 1e-9);
+  }
+
+  deposit(): void {
+    if (++this.#deposits === 1_000_000_000) this.#fill();
+  }
+
+  tryWithdraw(): boolean {
+    this.#fill();
+    if (this.#tokens < enough) return false;
+    this.#tokens = Math.max(0, this.#tokens - 1);
+    return true;
+  }
+
+  spent(cause: unknown, attempt: number, attempts: number): Fault {
+    return Fault.create(
+      "retry.budget-spent",
+      `attempt ${attempt} of ${attempts} failed, and retries are held to ${Math.round(this.share * 100)} % of the calls`,
+      "See why so many calls fail: see the cause. Retrying more would add to the load.",
+      { cause, details: { attempt } },
+    );
+  }
+
+  #fill(): void {
+    const nowMs = this.#clock.monotonicMs();
+    this.#tokens = Math.min(this.#burst, this.#tokens + this.#deposits * this.share + (this.#floorPerSecond * (nowMs - this.#filledMs)) / 1_000);
+    this.#filledMs = nowMs;
+    this.#deposits = 0;
+  }
 }

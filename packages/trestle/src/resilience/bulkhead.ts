@@ -7,11 +7,11 @@ import { eventLoopLoad, Fault, integerWithin, numberWithin, systemClock, systemR
 import { AdaptiveLimit } from "./adaptive-limit.ts";
 import type { AdaptiveOptions } from "./adaptive-limit.ts";
 import { declined, waits } from "./gate.ts";
-import type { Answer, Caller, Gate } from "./gate.ts";
+import type { Caller, Gate } from "./gate.ts";
 import { acquire } from "./held-place.ts";
 import type { Leave, PlaceOptions } from "./held-place.ts";
 import type { Place } from "./line-order.ts";
-import { policyOf } from "./pipeline.ts";
+import { gatePolicy } from "./passage.ts";
 import type { Policy } from "./policy.ts";
 import { WaitingLine } from "./waiting-line.ts";
 import type { Order, Refusal } from "./waiting-line.ts";
@@ -65,14 +65,15 @@ export interface Bulkhead extends Policy<"bulkhead.full"> {
   resize(running: number): void;
 }
 
-/** Below this an average call is so short that reading the clock at the end of each would be felt: every eighth is measured. */
+/** Below this an average call is so short that reading the clock at the end of each would be felt: one of so many is measured. */
 const briefMs = 1;
+const measuredOf = 32;
 const retryAfterMsMax = 30_000;
 
 /** Faults: `bulkhead.full`, with `details.reason`, the numbers and `details.retryAfterMs`; `option.out-of-range`. */
 export function bulkhead(options: BulkheadOptions): Bulkhead {
   const places = new Places(options);
-  return Object.defineProperties(policyOf<"bulkhead.full">({ kind: "gate", name: "bulkhead", gate: places }), {
+  return Object.defineProperties(gatePolicy("bulkhead", places), {
     name: { value: places.name },
     running: { get: () => places.running },
     inFlight: { get: () => places.inFlight },
@@ -89,6 +90,8 @@ class Places implements Gate<"bulkhead.full"> {
   readonly name: string;
   running: number;
   inFlight = 0;
+  /** Only one that adapts listens. */
+  readonly answered?: NonNullable<Gate["answered"]>;
   readonly #adaptive: AdaptiveLimit | undefined;
   readonly #waitingFollows: boolean;
   readonly clock: Clock;
@@ -100,6 +103,7 @@ class Places implements Gate<"bulkhead.full"> {
   #draining = false;
   /** How long a call of cost 1 holds a place on average; 0: not known. */
   #msPerUnit = 0;
+  #isBrief = false;
   #unmeasured = 0;
   /** When a place was last given back, or the last one taken: since then nothing has moved. */
   #movedMs = 0;
@@ -113,7 +117,13 @@ class Places implements Gate<"bulkhead.full"> {
     this.clock = options.clock ?? systemClock;
     if (running === "adaptive" || (typeof running === "object" && running !== null))
       this.#adaptive = new AdaptiveLimit({ ...(this.clock === systemClock && { loop: eventLoopLoad }), ...(running === "adaptive" ? {} : running) });
-    this.running = this.#adaptive ? this.#adaptive.limit : runningWithin(running as number);
+    const adaptive = this.#adaptive;
+    this.running = adaptive ? adaptive.limit : runningWithin(running as number);
+    if (adaptive)
+      this.answered = (caller, _token, answer) => {
+        const nowMs = this.clock.monotonicMs();
+        if (adaptive.answered(nowMs - caller.startedMs, answer === "well", this.inFlight, nowMs)) this.#changed(adaptive.limit, nowMs);
+      };
     const order = options.order ?? "fifo";
     if (!(order === "fifo" || order === "lifo" || order === "fair" || order === "deadline"))
       throw Fault.create("option.out-of-range", `bulkhead.order must be "fifo", "lifo", "fair" or "deadline", got ${String(order)}`, "Choose one of the four.");
@@ -149,20 +159,13 @@ class Places implements Gate<"bulkhead.full"> {
     return waits;
   }
 
-  answered(caller: Caller, _token: number, answer: Answer): void {
-    if (!this.#adaptive) return;
-    const nowMs = this.clock.monotonicMs();
-    if (this.#adaptive.answered(nowMs - caller.startedMs, answer === "well", this.inFlight, nowMs)) this.#changed(this.#adaptive.limit, nowMs);
-  }
-
   leave(caller: Caller, nowMs: number): void {
     if (this.#line.remove(caller, nowMs)) this.#left++;
   }
 
   ended(caller: Caller, token: number): void {
     this.inFlight--;
-    const briefly = this.#msPerUnit > 0 && this.#msPerUnit < briefMs && this.#line.size === 0 && token === 0;
-    if (briefly && ++this.#unmeasured < 8) return;
+    if (this.#isBrief && token === 0 && this.#line.size === 0 && ++this.#unmeasured < measuredOf) return;
     const nowMs = this.clock.monotonicMs();
     this.#measured(caller, token, nowMs);
     this.#drain(nowMs);
@@ -249,6 +252,7 @@ class Places implements Gate<"bulkhead.full"> {
     const perUnit = (nowMs - caller.startedMs) / cost;
     // A call that hung says little about the others: it counts as four times the average at most.
     this.#msPerUnit = this.#msPerUnit === 0 ? perUnit : this.#msPerUnit + (Math.min(perUnit, 4 * this.#msPerUnit) - this.#msPerUnit) / 16;
+    this.#isBrief = this.#msPerUnit > 0 && this.#msPerUnit < briefMs;
     this.#line.paced(this.#msPerUnit);
     if (!place) return;
     this.#held[token] = undefined;

@@ -5,14 +5,16 @@
  * For each attempt, in this order: does each gate let it pass; then the operation, within its time. Answering the caller and the end of the operation are two
  * moments: when the time is over the caller is answered, and only when the operation's promise settles do the gates hear that it has ended.
  *
- * The clock is read once in a call that succeeds at once.
+ * An attempt has one limit, the nearer of its own and the call's: between two attempts none is needed, because a wait that would go beyond the call's is not begun.
+ * The clock is read once in a call that succeeds at once, when it comes: its limit, its place in a breaker's window and the time it took are all counted from there.
  */
-import { contextWithin, currentContext, deadlineExceeded, emptyContext, Fault, followSignal, inContext, sharedWheel } from "../kernel/index.ts";
-import type { AmbientContext, Clock, Followed, Random, Timer } from "../kernel/index.ts";
+import { contextWithin, currentContext, deadlineExceeded, emptyContext, Fault, followSignal, inContext, unlink } from "../kernel/index.ts";
+import type { AmbientContext, Clock, Followed, Link, Random, Timer } from "../kernel/index.ts";
 import { backoffMs } from "./backoff.ts";
-import { Bound, type Bounded, type BoundLine } from "./bound-line.ts";
+import { beginUntil, soonMs, type Bounded, type BoundLine } from "./bound-line.ts";
 import { failureOf, retryAfterMs } from "./failure.ts";
-import { waits, type Answer, type Caller, type Gate } from "./gate.ts";
+import { waits } from "./gate.ts";
+import type { Passage, Passing } from "./passage.ts";
 import type { Attempt, CallOptions, EndedAttempt, Operation, RetryRule } from "./policy.ts";
 
 /** What a pipeline comes to, worked out once. */
@@ -24,12 +26,20 @@ export interface Plan {
   /** Of each attempt. */
   readonly timeout: BoundLine | undefined;
   readonly retry: RetryRule | undefined;
-  readonly gates: readonly Gate[];
+  readonly passage: Passage | undefined;
   readonly unwell: (thrown: unknown) => boolean;
   readonly onAttempt: ((ended: EndedAttempt) => void) | undefined;
 }
 
 const noOptions: CallOptions = {};
+
+// What a promise is settled by, from its executor: one function for all of them instead of one for each.
+let resolveNewest: (value: unknown) => void;
+let rejectNewest: (error: Error) => void;
+const keepSettlers = (resolve: (value: never) => void, reject: (error: Error) => void): void => {
+  resolveNewest = resolve as (value: unknown) => void;
+  rejectNewest = reject;
+};
 
 /**
  * Runs `operation` under the plan. Throws what the last attempt threw, or a fault:
@@ -39,9 +49,14 @@ const noOptions: CallOptions = {};
  * - the reason of the caller's signal, at once, whether it waits for a gate, for an attempt or between two.
  */
 export function run<T>(plan: Plan, operation: Operation<T>, options: CallOptions = noOptions): Promise<T> {
-  return new Promise<T>((resolve, reject) =>
-    new LiveAttempt(plan, operation as Operation<unknown>, options, currentContext(), resolve as (value: unknown) => void, reject, 1, 0).begin(),
-  );
+  const promise = new Promise<T>(keepSettlers);
+  const first = new LiveAttempt(plan, operation, options, currentContext(), resolveNewest, rejectNewest, 1);
+  try {
+    first.begin();
+  } catch (broken) {
+    first.reject(broken as Error); // of what must not throw
+  }
+  return promise;
 }
 
 type State = "entering" | "waiting" | "running" | "answered" | "ended";
@@ -50,8 +65,8 @@ type State = "entering" | "waiting" | "running" | "answered" | "ended";
 interface Rare {
   /** Where it stands at the gate at which it waits. */
   place: unknown;
-  /** Of a deadline that is not the plan's. */
-  deadlineTimer: Timer | undefined;
+  /** Of a limit of the call that is not the plan's: how long that is. */
+  boundMs: number | undefined;
   /** Of the wait before the next attempt. */
   waiting: Timer | undefined;
   waitedMs: number;
@@ -62,23 +77,26 @@ interface Rare {
   lastError: unknown;
 }
 
-class LiveAttempt implements Attempt, Caller, Bounded {
+class LiveAttempt implements Attempt, Passing, Bounded {
+  next: Link = this;
+  previous: Link = this;
   readonly #plan: Plan;
   readonly #operation: Operation<unknown>;
   readonly #options: CallOptions;
   readonly #context: AmbientContext;
   readonly #resolve: (value: unknown) => void;
-  readonly #reject: (error: Error) => void;
+  readonly reject: (error: Error) => void;
   readonly attempt: number;
-  startedMs: number;
   #state: State = "entering";
-  /** How many gates have let it pass, and with what. */
-  #passed = 0;
-  #tokens: number[] | undefined = undefined;
-  /** Of the call, handed from attempt to attempt; and of this attempt. */
-  #deadline: Bound | undefined = undefined;
-  #timeout: Bound | undefined = undefined;
+  passed = 0;
+  first = 0;
+  second = 0;
+  others: number[] | undefined = undefined;
   #rare: Rare | undefined = undefined;
+  startedMs = Infinity;
+  untilMs = Infinity;
+  dueMs = Infinity;
+  #callUntilMs = Infinity;
 
   constructor(
     plan: Plan,
@@ -88,80 +106,62 @@ class LiveAttempt implements Attempt, Caller, Bounded {
     resolve: (value: unknown) => void,
     reject: (error: Error) => void,
     attempt: number,
-    nowMs: number,
   ) {
     this.#plan = plan;
     this.#operation = operation;
     this.#options = options;
     this.#context = context;
     this.#resolve = resolve;
-    this.#reject = reject;
+    this.reject = reject;
     this.attempt = attempt;
-    this.startedMs = nowMs;
   }
 
   // ---- the call -------------------------------------------------------------------------------------------------------
 
   begin(): void {
-    const plan = this.#plan;
+    const { clock, deadline, retry } = this.#plan;
     const { signal = this.#context.signal, deadlineMs = Infinity } = this.#options;
-    if (signal?.aborted) return this.#reject(signal.reason as Error);
-    const nowMs = (this.startedMs = plan.clock.monotonicMs());
+    if (signal?.aborted) return this.reject(signal.reason as Error);
+    const nowMs = clock.monotonicMs();
+    if (deadline) this.#callUntilMs = nowMs + deadline.ms;
     const givenMs = Math.min(deadlineMs, this.#context.deadlineMs ?? Infinity);
-    if (plan.deadline && nowMs + plan.deadline.ms <= givenMs) this.#deadline = plan.deadline.begin(this, nowMs);
-    else if (givenMs < Infinity) {
-      if (givenMs <= nowMs) return this.#reject(deadlineExceeded(0, "call"));
-      this.#deadline = new Bound(givenMs, this);
-      const bound = this.#deadline;
-      this.#rarely.deadlineTimer = sharedWheel(plan.clock).after(givenMs - nowMs, () => bound.holder.expire(bound, givenMs - nowMs));
+    if (givenMs < this.#callUntilMs) {
+      if (givenMs <= nowMs) return this.reject(deadlineExceeded(0, "call"));
+      this.#callUntilMs = givenMs;
+      this.#rarely.boundMs = givenMs - nowMs;
     }
-    if (signal) {
-      const followed = followSignal(signal, this);
-      this.#rarely.followed = followed;
-    }
-    plan.retry?.budget?.deposit();
-    this.#enter(0, nowMs);
-  }
-
-  /** Makes the next attempt the one that the call's limits speak to. */
-  #next(waitMs: number, error: unknown): LiveAttempt {
-    const next = new LiveAttempt(this.#plan, this.#operation, this.#options, this.#context, this.#resolve, this.#reject, this.attempt + 1, 0);
-    const { deadlineTimer, followed } = this.#rarely;
-    next.#deadline = this.#deadline;
-    if (this.#deadline) this.#deadline.holder = next;
-    if (followed) followed.holder = next;
-    Object.assign(next.#rarely, { deadlineTimer, followed, waitedMs: waitMs, lastError: error });
-    return next;
-  }
-
-  #finish(): void {
-    this.#deadline?.unlink();
-    if (!this.#rare) return;
-    this.#rare.deadlineTimer?.cancel();
-    this.#rare.followed?.release();
+    if (signal) this.#rarely.followed = followSignal(signal, this);
+    retry?.budget?.deposit();
+    this.#enter(nowMs);
   }
 
   #failed(error: unknown): void {
     const { retry, clock, random } = this.#plan;
     const waitMs =
       retry && this.#mayRepeat(retry, error) ? Math.max(backoffMs(retry, this.attempt + 1, random, this.#rare?.waitedMs), retryAfterMs(error)) : Infinity;
-    if (waitMs === Infinity || clock.monotonicMs() + waitMs >= (this.#deadline?.untilMs ?? Infinity)) {
-      this.#finish();
-      return this.#reject(error as Error);
-    }
+    if (waitMs === Infinity || clock.monotonicMs() + waitMs >= this.#callUntilMs) return this.#refuse(error);
     const { budget, attempts } = retry as RetryRule;
-    if (budget && !budget.tryWithdraw()) {
-      this.#finish();
-      return this.#reject(budgetSpent(budget.share, error, this.attempt, attempts));
-    }
+    if (budget && !budget.tryWithdraw()) return this.#refuse(budget.spent(error, this.attempt, attempts));
     const next = this.#next(waitMs, error);
     const begin = () => {
       next.#rarely.waiting = undefined;
-      next.startedMs = clock.monotonicMs();
-      next.#enter(0, next.startedMs);
+      const nowMs = clock.monotonicMs();
+      if (nowMs < next.#callUntilMs) next.#enter(nowMs);
+      else next.due(nowMs); // the timer was late
     };
-    if (waitMs > 0) next.#rarely.waiting = clock.after(waitMs, begin);
+    // Somebody waits for this: the process is not to end meanwhile.
+    if (waitMs > 0) next.#rarely.waiting = clock.after(waitMs, begin, { keepsAlive: true });
     else begin();
+  }
+
+  /** Makes the next attempt the one that the call's limits speak to. */
+  #next(waitedMs: number, lastError: unknown): LiveAttempt {
+    const next = new LiveAttempt(this.#plan, this.#operation, this.#options, this.#context, this.#resolve, this.reject, this.attempt + 1);
+    const { boundMs, followed } = this.#rarely;
+    next.untilMs = next.#callUntilMs = this.#callUntilMs;
+    if (followed) followed.holder = next;
+    Object.assign(next.#rarely, { boundMs, followed, waitedMs, lastError });
+    return next;
   }
 
   #mayRepeat(retry: RetryRule, error: unknown): boolean {
@@ -170,17 +170,24 @@ class LiveAttempt implements Attempt, Caller, Bounded {
     return this.#options.idempotent !== false || !failureOf(error).mayHaveActed;
   }
 
+  #refuse(error: unknown): void {
+    this.#rare?.followed?.release();
+    this.reject(error as Error);
+  }
+
   /** The caller is answered with `reason` and goes on; the operation hears of it by its signal. */
   aborted(reason: unknown): void {
     this.#rare?.waiting?.cancel();
     this.#cut(reason);
-    this.#finish();
-    this.#reject(reason as Error);
+    this.#refuse(reason);
   }
 
-  expire(bound: Bound, boundMs: number): void {
-    if (bound === this.#deadline) return this.aborted(deadlineExceeded(boundMs, "call"));
-    const error = deadlineExceeded(boundMs, "attempt");
+  due(nowMs: number): void {
+    const { clock, deadline, timeout } = this.#plan;
+    const leftMs = this.untilMs - nowMs;
+    if (leftMs > soonMs) return beginUntil(clock, this, leftMs, nowMs);
+    if (this.untilMs === this.#callUntilMs) return this.aborted(deadlineExceeded(this.#rare?.boundMs ?? (deadline as BoundLine).ms, "call"));
+    const error = deadlineExceeded((timeout as BoundLine).ms, "attempt");
     this.#cut(error);
     this.#failed(error);
   }
@@ -201,10 +208,6 @@ class LiveAttempt implements Attempt, Caller, Bounded {
 
   get cost(): number {
     return this.#options.cost ?? 1;
-  }
-
-  get untilMs(): number {
-    return Math.min(this.#deadline?.untilMs ?? Infinity, this.#timeout?.untilMs ?? Infinity);
   }
 
   get remainingMs(): number {
@@ -231,7 +234,7 @@ class LiveAttempt implements Attempt, Caller, Bounded {
   get #rarely(): Rare {
     return (this.#rare ??= {
       place: undefined,
-      deadlineTimer: undefined,
+      boundMs: undefined,
       waiting: undefined,
       waitedMs: 0,
       followed: undefined,
@@ -241,46 +244,45 @@ class LiveAttempt implements Attempt, Caller, Bounded {
     });
   }
 
-  /** Through the gates from `at` on, and then the operation. */
-  #enter(at: number, nowMs: number): void {
-    const { gates, timeout } = this.#plan;
-    if (at === 0) {
-      if (timeout && !(this.#deadline && this.#deadline.untilMs <= nowMs + timeout.ms)) this.#timeout = timeout.begin(this, nowMs);
-      if (gates.length > 0) this.#tokens = new Array<number>(gates.length);
+  /** Its limit begins; then through the gates and to the operation. */
+  #enter(nowMs: number): void {
+    const { timeout, deadline, clock } = this.#plan;
+    const callUntilMs = this.#callUntilMs;
+    this.startedMs = nowMs;
+    if (timeout && nowMs + timeout.ms < callUntilMs) {
+      this.untilMs = nowMs + timeout.ms;
+      timeout.begin(this, nowMs);
+    } else if (callUntilMs < Infinity) {
+      this.untilMs = callUntilMs;
+      if (deadline && callUntilMs === nowMs + deadline.ms) deadline.begin(this, nowMs);
+      else beginUntil(clock, this, callUntilMs - nowMs, nowMs);
     }
-    for (let i = at; i < gates.length; i++) {
-      const token = (gates[i] as Gate).enter(this, nowMs);
-      if (token < 0) {
-        this.#passed = i;
-        if (token === waits) this.#state = "waiting";
-        else this.declined(nowMs);
-        return;
-      }
-      (this.#tokens as number[])[i] = token;
-    }
-    this.#passed = gates.length;
-    this.#run(nowMs);
+    this.#pass(nowMs);
+  }
+
+  #pass(nowMs: number): void {
+    const { passage } = this.#plan;
+    const outcome = passage ? passage.enter(this, nowMs) : 0;
+    if (outcome === waits) this.#state = "waiting";
+    else if (outcome < 0) this.declined(nowMs);
+    else this.#run(nowMs);
   }
 
   admitted(token: number, nowMs: number): void {
-    (this.#tokens as number[])[this.#passed] = token;
     this.#state = "entering";
-    this.#enter(this.#passed + 1, nowMs);
+    (this.#plan.passage as Passage).admitted(this, token);
+    this.#pass(nowMs);
   }
 
   /** That is the answer; what failed before is its cause. */
   declined(nowMs: number): void {
-    const fault = (this.#plan.gates[this.#passed] as Gate).fault(this, nowMs);
+    const passage = this.#plan.passage as Passage;
+    const fault = passage.fault(this, nowMs, this.#rare?.lastError);
     this.#state = "ended";
-    this.#timeout?.unlink();
-    this.#backOut();
+    unlink(this);
+    passage.backOut(this);
     this.#tell("declined", fault, nowMs);
-    this.#finish();
-    this.#reject(
-      this.attempt === 1
-        ? fault
-        : Fault.create(fault.code as `${string}.${string}`, fault.message, fault.remedy, { cause: this.#rare?.lastError, details: fault.details }),
-    );
+    this.#refuse(fault);
   }
 
   #run(nowMs: number): void {
@@ -288,8 +290,7 @@ class LiveAttempt implements Attempt, Caller, Bounded {
     this.startedMs = nowMs;
     let result: unknown;
     try {
-      // Outside of any context none is begun for a first attempt: it would cost more than all the rest. Those after it tell whoever they call that they repeat.
-      result = this.#context === emptyContext && this.attempt === 1 ? this.#operation(this) : inContext(this.#contextWithin(), this.#operation, this);
+      result = this.#isBoundAlready() ? this.#operation(this) : inContext(this.#contextWithin(), this.#operation, this);
     } catch (error) {
       return this.#settled(false, error);
     }
@@ -299,6 +300,23 @@ class LiveAttempt implements Attempt, Caller, Bounded {
         (error: unknown) => this.#settled(false, error),
       );
     else this.#settled(true, result);
+  }
+
+  /**
+   * Whether a context of its own would tell the operation's calls nothing new: entering one costs more than all the rest. Outside of any context none is begun for a first
+   * attempt; those after it tell whoever they call that they repeat. Who has waited is let pass in the context of whoever made room.
+   */
+  #isBoundAlready(): boolean {
+    const context = this.#context;
+    if (context === emptyContext) return this.#rare === undefined;
+    const { retry } = this.#plan;
+    return (
+      this.untilMs === (context.deadlineMs ?? Infinity) &&
+      (!retry || context.repeated) &&
+      this.#options.signal === undefined &&
+      (this.untilMs === Infinity || this.#rare?.followed !== undefined) &&
+      currentContext() === context
+    );
   }
 
   /** What the operation's own calls are bound by. */
@@ -312,32 +330,31 @@ class LiveAttempt implements Attempt, Caller, Bounded {
   }
 
   #settled(ok: boolean, value: unknown): void {
-    if (this.#state !== "running") {
-      this.#state = "ended";
-      return this.#ended(); // its caller has been answered long ago
-    }
+    const { passage, unwell, onAttempt } = this.#plan;
+    const isAnswered = this.#state !== "running";
     this.#state = "ended";
-    this.#timeout?.unlink();
-    const plan = this.#plan;
-    this.#answered(ok || !plan.unwell(value) ? "well" : "unwell");
-    this.#ended();
-    if (plan.onAttempt) this.#tell(ok ? "succeeded" : "failed", ok ? undefined : value);
+    if (isAnswered) return passage?.ended(this); // long ago
+    unlink(this);
+    if (passage) {
+      passage.answered(this, ok || !unwell(value) ? "well" : "unwell");
+      passage.ended(this);
+    }
+    if (onAttempt) this.#tell(ok ? "succeeded" : "failed", ok ? undefined : value);
     if (!ok) return this.#failed(value);
-    this.#finish();
+    this.#rare?.followed?.release();
     this.#resolve(value);
   }
 
   #cut(reason: unknown): void {
+    const { passage, clock } = this.#plan;
     const timedOut = Fault.is(reason, "deadline.exceeded");
-    this.#timeout?.unlink();
+    unlink(this);
     if (this.#state === "waiting") {
-      const { clock, gates } = this.#plan;
       this.#state = "ended";
-      (gates[this.#passed] as Gate).leave?.(this, clock.monotonicMs());
-      this.#backOut();
+      passage?.leave(this, clock.monotonicMs());
     } else if (this.#state === "running") {
       this.#state = "answered";
-      this.#answered(timedOut && !this.#hardlyWaited() ? "unwell" : "unknown");
+      passage?.answered(this, timedOut && !this.#hardlyWaited() ? "unwell" : "unknown");
     } else return;
     this.#tell(timedOut ? "timed-out" : "abandoned", reason);
     this.#rarely.cutBy = { reason };
@@ -354,26 +371,6 @@ class LiveAttempt implements Attempt, Caller, Bounded {
     return usualMs < Infinity && this.untilMs - this.startedMs < usualMs / 10;
   }
 
-  #answered(answer: Answer): void {
-    const { gates } = this.#plan;
-    for (let i = 0; i < gates.length; i++) gates[i]?.answered?.(this, (this.#tokens as number[])[i] as number, answer);
-  }
-
-  #ended(): void {
-    const { gates } = this.#plan;
-    for (let i = 0; i < gates.length; i++) gates[i]?.ended?.(this, (this.#tokens as number[])[i] as number);
-  }
-
-  /** The gates that let it pass hear that nothing came of it. */
-  #backOut(): void {
-    const { gates } = this.#plan;
-    for (let i = 0; i < this.#passed; i++) {
-      const token = (this.#tokens as number[])[i] as number;
-      gates[i]?.answered?.(this, token, "unknown");
-      gates[i]?.ended?.(this, token);
-    }
-  }
-
   #tell(outcome: EndedAttempt["outcome"], error: unknown, nowMs?: number): void {
     const { onAttempt, clock } = this.#plan;
     onAttempt?.({ attempt: this.attempt, durationMs: (nowMs ?? clock.monotonicMs()) - this.startedMs, outcome, error });
@@ -382,13 +379,4 @@ class LiveAttempt implements Attempt, Caller, Bounded {
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof value === "object" && value !== null && typeof (value as { readonly then?: unknown }).then === "function";
-}
-
-function budgetSpent(share: number, cause: unknown, attempt: number, attempts: number): Fault {
-  return Fault.create(
-    "retry.budget-spent",
-    `attempt ${attempt} of ${attempts} failed, and retries are held to ${Math.round(share * 100)} % of the calls`,
-    "See why so many calls fail: see the cause. Retrying more would add to the load.",
-    { cause, details: { attempt } },
-  );
 }

@@ -4,7 +4,7 @@
  * An order holds places and answers which one is next. It does not know who is told what: places that have waited too long (StandingDelay) it
  * takes out and puts into `gone`, which the line looks at when it has done what it is about.
  */
-import { Linked } from "../kernel/index.ts";
+import { Linked, unlink } from "../kernel/index.ts";
 import { StandingDelay } from "./standing-delay.ts";
 import type { DelayBounds } from "./standing-delay.ts";
 
@@ -87,7 +87,7 @@ export class ListOrder implements LineOrder {
     sweep(this.#list, this.#delay, this.#bounds(), true, nowMs, this.#gone);
     const next = this.#newestFirst ? this.#list.previous : this.#list.next;
     if (next === this.#list) return undefined;
-    next.unlink();
+    unlink(next);
     return next as Place;
   }
 

@@ -70,11 +70,14 @@ function runnerOf(layers: readonly Layer[], options: PipelineOptions): Runner {
   const { clock = systemClock, random = systemRandom, unwell = (thrown: unknown) => failureOf(thrown).kind !== "refusal", onAttempt } = options;
   let [deadlineMs, timeoutMs] = [Infinity, Infinity];
   const gates: Gate[] = [];
+  let passage: Plan["passage"];
   let retry: Plan["retry"];
   let inner: Runner | undefined;
   for (const [i, layer] of layers.entries()) {
-    if (layer.kind === "gate") gates.push(layer.gate);
-    else if (layer.kind === "hedge") {
+    if (layer.kind === "gate") {
+      gates.push(layer.gate);
+      passage = layer.passage(gates);
+    } else if (layer.kind === "hedge") {
       inner = layer.around(runnerOf(layers.slice(i + 1), options), clock);
       break;
     } else if (layer.kind === "retry") {
@@ -92,7 +95,7 @@ function runnerOf(layers: readonly Layer[], options: PipelineOptions): Runner {
     deadline: deadlineMs < Infinity ? new BoundLine(deadlineMs, clock) : undefined,
     timeout: timeoutMs < Infinity ? new BoundLine(timeoutMs, clock) : undefined,
     retry,
-    gates,
+    passage,
     unwell,
     onAttempt: inner ? undefined : onAttempt,
   };

@@ -5,6 +5,7 @@ import type { Clock, Fault, Random } from "../kernel/index.ts";
 import type { Backoff } from "./backoff.ts";
 import type { Budget } from "./budget.ts";
 import type { Gate } from "./gate.ts";
+import type { Passage } from "./passage.ts";
 
 /** One attempt, as the operation sees it. */
 export interface Attempt {
@@ -63,7 +64,7 @@ export type Layer =
   | { readonly kind: "deadline" | "timeout"; readonly ms: number }
   | { readonly kind: "retry"; readonly rule: RetryRule }
   | { readonly kind: "hedge"; around(inner: Runner, clock: Clock): Runner }
-  | { readonly kind: "gate"; readonly name: string; readonly gate: Gate };
+  | { readonly kind: "gate"; readonly name: string; readonly gate: Gate; passage(gates: readonly Gate[]): Passage };
 
 export const layersOf: unique symbol = Symbol("trestle.policy.layers");
 

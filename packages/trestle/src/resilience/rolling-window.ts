@@ -10,49 +10,63 @@ export interface Window {
 
 /** The last `windowMs`, in ten buckets: between 90 % and 100 % of it. What comes with an earlier time than the newest bucket counts there. */
 export function timeWindow(windowMs: number): Window {
-  const buckets = 10;
-  const bucketMs = windowMs / buckets;
-  const counts = { calls: new Float64Array(buckets), failures: new Float64Array(buckets), slow: new Float64Array(buckets) };
-  let newest = -1;
-  let [calls, failures, slow] = [0, 0, 0];
-  const drop = (slot: number) => {
-    calls -= counts.calls[slot] as number;
-    failures -= counts.failures[slot] as number;
-    slow -= counts.slow[slot] as number;
-    counts.calls[slot] = counts.failures[slot] = counts.slow[slot] = 0;
-  };
-  return {
-    get calls() {
-      return calls;
-    },
-    get failures() {
-      return failures;
-    },
-    get slow() {
-      return slow;
-    },
-    add(atMs, failed, tookLong) {
-      const bucket = Math.floor(atMs / bucketMs);
-      if (bucket > newest) {
-        for (let passed = Math.max(newest + 1, bucket - buckets + 1); passed <= bucket; passed++) drop(passed % buckets);
-        newest = bucket;
-      }
-      const slot = newest % buckets;
-      counts.calls[slot] = (counts.calls[slot] as number) + 1;
-      calls++;
-      if (failed) {
-        counts.failures[slot] = (counts.failures[slot] as number) + 1;
-        failures++;
-      }
-      if (tookLong) {
-        counts.slow[slot] = (counts.slow[slot] as number) + 1;
-        slow++;
-      }
-    },
-    clear() {
-      for (let slot = 0; slot < buckets; slot++) drop(slot);
-    },
-  };
+  return new TimeWindow(windowMs);
+}
+
+const buckets = 10;
+
+class TimeWindow implements Window {
+  calls = 0;
+  failures = 0;
+  slow = 0;
+  readonly #bucketMs: number;
+  readonly #calls = new Int32Array(buckets);
+  readonly #failures = new Int32Array(buckets);
+  readonly #slow = new Int32Array(buckets);
+  #newest = -1;
+  /** The end of the newest bucket, and what was counted before it. */
+  #untilMs = -Infinity;
+  #callsBefore = 0;
+  #failuresBefore = 0;
+  #slowBefore = 0;
+
+  constructor(windowMs: number) {
+    this.#bucketMs = windowMs / buckets;
+  }
+
+  add(atMs: number, failed: boolean, tookLong: boolean): void {
+    if (atMs >= this.#untilMs) this.#turnTo(Math.floor(atMs / this.#bucketMs));
+    this.calls++;
+    if (failed) this.failures++;
+    if (tookLong) this.slow++;
+  }
+
+  clear(): void {
+    for (const counts of [this.#calls, this.#failures, this.#slow]) counts.fill(0);
+    this.calls = this.failures = this.slow = 0;
+    this.#callsBefore = this.#failuresBefore = this.#slowBefore = 0;
+  }
+
+  /** The newest bucket gets what was counted since it began, and those that are too old are emptied. */
+  #turnTo(bucket: number): void {
+    const filled = Math.max(0, this.#newest) % buckets;
+    this.#calls[filled] = this.calls - this.#callsBefore;
+    this.#failures[filled] = this.failures - this.#failuresBefore;
+    this.#slow[filled] = this.slow - this.#slowBefore;
+    for (let passed = Math.max(this.#newest + 1, bucket - buckets + 1); passed <= bucket; passed++) this.#drop(passed % buckets);
+    this.#newest = Math.max(this.#newest, bucket);
+    this.#untilMs = (this.#newest + 1) * this.#bucketMs;
+    this.#callsBefore = this.calls;
+    this.#failuresBefore = this.failures;
+    this.#slowBefore = this.slow;
+  }
+
+  #drop(slot: number): void {
+    this.calls -= this.#calls[slot] as number;
+    this.failures -= this.#failures[slot] as number;
+    this.slow -= this.#slow[slot] as number;
+    this.#calls[slot] = this.#failures[slot] = this.#slow[slot] = 0;
+  }
 }
 
 /** The last `size` calls. */
