@@ -1,7 +1,7 @@
 /**
  * A limit that finds out by itself how many calls may run at once: as many as the other side works on, and hardly any that only wait in it.
  *
- * It looks at windows of at least 200 ms and four answers for each place, 12 to 50, and at three things in each:
+ * It looks at windows of at least 200 ms and five answers for each place, 12 to 50, and at three things in each:
  * - *Latency*: the 90th percentile against the one that was usual (`base`). By Little's law `limit x (1 - base / latency)` of the calls wait in the other side (Vegas, Brakmo and Peterson, 1994).
  *   Up to 1 + 8 % of the limit of them are wanted, so that it never runs dry; twice as many are too many.
  * - *Whether throughput follows*: the slope of log throughput over log calls in flight, with its standard error, over the windows of late; windows at another number of calls are forgotten sooner. 1: more calls get
@@ -10,7 +10,8 @@
  * - *How many were late*: calls that failed after at least half the usual latency. Those that failed sooner say nothing about load. One that timed out after more than the usual counts as having taken that long at least.
  *
  * Then, the first that holds:
- *   `late`    more than half were late                          → less by half of that share; then it grows as at the start, because what hung or was gone may be back whole
+ *   `late`    more than half were late                          → less by 30 %; then, at four good answers of which none waited, at once to half of what it was before, and on as at the start: what hung
+ *             or was gone may be back whole
  *   `loop`    this process's own loop is full (95 %)            → less by 10 % if it stood for 100 ms, else no change
  *   `usual`   too many wait, and throughput follows             → no change; what is slow is the other side, and that is usual from now on
  *   `queue`   too many wait                                     → less by half of those, 10 % to 25 %; by 5 %, or half of the share that was late, while it is not known whether throughput follows
@@ -57,6 +58,8 @@ const samplesLeast = 12;
 const windowMs = 200;
 const lateSamplesLeast = 10;
 const lateWindowMs = 500;
+/** So many good answers, and none that was late, after calls were late. */
+const backSamples = 4;
 
 export class AdaptiveLimit {
   limit: number;
@@ -72,6 +75,8 @@ export class AdaptiveLimit {
   #baseMs = 0;
   /** By what part it grows next. */
   #step = 0.5;
+  /** What the limit was when calls began to be late; 0: they are not, or what is left is known to be less. */
+  #beforeLate = 0;
   #thrownAway = 0;
   // Of the window that is open; -1: none is.
   #sinceMs = -1;
@@ -112,10 +117,12 @@ export class AdaptiveLimit {
     // One that gave up before the usual latency was over says that it took longer than it waited, which nobody doubted.
     if (well || tookMs >= this.#baseMs) this.#latencies.add(tookMs);
     const forMs = nowMs - this.#sinceMs;
+    const isBack = this.#beforeLate > 0 && this.#late === 0 && this.#answers >= backSamples;
     const mostlyLate = this.#answers >= lateSamplesLeast && this.#late > 0.5 * this.#answers && forMs >= lateWindowMs;
     if (
       !mostlyLate &&
-      (this.#answers < Math.min(samplesMost, Math.max(samplesLeast, 4 * this.limit)) || forMs < Math.max(windowMs, 2 * this.#latencies.leastMs))
+      !isBack &&
+      (this.#answers < Math.min(samplesMost, Math.max(samplesLeast, 5 * this.limit)) || forMs < Math.max(windowMs, 2 * this.#latencies.leastMs))
     )
       return false;
     const before = this.limit;
@@ -158,10 +165,13 @@ export class AdaptiveLimit {
   #changed(verdict: Verdict, queued: number, lateShare: number, forMs: number, loop: LoopLoad | undefined): number {
     const limit = this.#exact;
     const step = this.#step;
+    const beforeLate = this.#beforeLate;
+    if (verdict !== "unused") this.#beforeLate = 0;
     if (verdict !== "unused") this.#step = verdict === "late" ? 0.5 : 0.02;
     switch (verdict) {
       case "late":
         this.#slope.forget();
+        this.#beforeLate = beforeLate || limit;
         return 0.7 * limit;
       case "loop":
         return loop && loop.delayMsMax > 100 ? 0.9 * limit : limit;
@@ -171,7 +181,7 @@ export class AdaptiveLimit {
         return limit * (1 - 0.03 * Math.min(4, Math.max(1, forMs / windowMs)));
       case "more":
         this.#step = Math.min(0.5, 1.3 * step);
-        return limit + Math.max(0.5, step * limit);
+        return Math.max(limit + Math.max(0.5, step * limit), 0.5 * beforeLate);
       case "probe":
         return 1.02 * limit;
       default:
