@@ -10,11 +10,15 @@
  * Of bulkheads: `trestle_bulkhead_places{component}`, `trestle_bulkhead_in_flight{component}`, `trestle_bulkhead_waiting{component}`, `trestle_bulkhead_declined_total{component,reason}`.
  * Of limits: `trestle_limit_decisions_total{component,operation,limit,decision}`, `trestle_limit_keys_forgotten_total{component,limit}`; of a fleet's:
  * `trestle_limit_unreachable_total`, `trestle_limit_leased_tokens`, `trestle_limit_overshoot_tokens{component,limit}`.
+ * Of systems outside with a health check: `trestle_dependency_up{component}`.
+ * Of routes with a policy (trestle/degradation): `trestle_degradation_level{component,operation}` (0 full, 1 stale, 2 partial, 3 static, 4 unavailable),
+ * `trestle_degradation_changes_total{component,operation,from,to}`, `trestle_degraded_answers_total{component,operation,rung}`.
  * Of admission: `trestle_admission_running{component}`, `trestle_admission_places{component}`, `trestle_admission_waiting{component}`, `trestle_admission_decisions_total{component,priority,decision}`.
  *
  * Bounded: 500 operations of a component and 5,000 edges; what comes after is counted under `(other)`.
  */
 import type { Observer, Span } from "../component/index.ts";
+import { levelOf } from "../degradation/index.ts";
 import { countBuckets, type Clock, type Counter, type Histogram, type Metrics, type Random } from "../kernel/index.ts";
 import { spanSource, type SpanSource } from "./otel.ts";
 import { trafficOf, TrafficWindow, type End, type Traffic } from "./traffic.ts";
@@ -71,6 +75,8 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
   /** As many as services with an admission, times priorities, times decisions. */
   const admissions = new Map<string, Counter>();
   const breakers = new Map<string, keyof typeof breakerStates>();
+  const health = new Map<string, "up" | "down">();
+  const levels = new Map<string, number>();
   let edgeCount = 0;
   metrics.describe("trestle_invocations_total", "Invocations of handlers, by how they ended.");
   metrics.describe("trestle_invocation_duration_seconds", "From the start of an invocation to the end of its commit.");
@@ -92,6 +98,13 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
   metrics.describe("trestle_bulkhead_in_flight", "Calls to another system that have begun and not ended, also those that nobody waits for any more.");
   metrics.describe("trestle_bulkhead_waiting", "Calls to another system that wait for a place.");
   metrics.describe("trestle_bulkhead_declined_total", "Calls to another system that got no place, by reason.");
+  metrics.describe("trestle_dependency_up", "Whether the health check of another system succeeds: 1, or 0.");
+  metrics.describe(
+    "trestle_degradation_level",
+    "How far down its ladder a route is: 0 full, 1 stale, 2 partial, 3 static, 4 unavailable. In dark mode: would be.",
+  );
+  metrics.describe("trestle_degradation_changes_total", "Changes of routes' rungs.");
+  metrics.describe("trestle_degraded_answers_total", "Requests that a rung below the whole handler answered.");
   metrics.describe("trestle_edge_used_total", "Invocations of one component that reached for another.");
   metrics.describe("trestle_edge_duration_seconds", "Calls of one component that waited for another.");
 
@@ -182,6 +195,19 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
     },
     declined(component, reason) {
       metrics.counter("trestle_bulkhead_declined_total", { component, reason }).add();
+    },
+    checked(component, status) {
+      if (!health.has(component)) metrics.gauge("trestle_dependency_up", { component }, () => (health.get(component) === "up" ? 1 : 0));
+      health.set(component, status);
+    },
+    degraded(component, operation, from, to) {
+      const key = `${component}.${operation}`;
+      if (!levels.has(key)) metrics.gauge("trestle_degradation_level", { component, operation }, () => levels.get(key) ?? 0);
+      levels.set(key, levelOf(to));
+      metrics.counter("trestle_degradation_changes_total", { component, operation, from, to }).add();
+    },
+    answeredBelow(component, operation, rung) {
+      metrics.counter("trestle_degraded_answers_total", { component, operation, rung }).add();
     },
     limited(component, operation, limit, decision, forgotten) {
       const key = `${component} ${operation} ${limit} ${decision}`;

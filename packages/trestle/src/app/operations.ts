@@ -7,7 +7,9 @@
 import type { NodeServices } from "../component/index.ts";
 import { expositionContentType, Fault, type Metrics } from "../kernel/index.ts";
 import { limits, type QueueDepth } from "../store/index.ts";
+import type { Dependency } from "../external/index.ts";
 import { access, type Access, type Peer } from "./access.ts";
+import type { NodeDegradation } from "./degradation.ts";
 import type { Graph } from "./graph.ts";
 import { graphView, type GraphView } from "./graph-view.ts";
 import type { NodeObserver, Observed } from "./observer.ts";
@@ -15,7 +17,8 @@ import { pageFile } from "./page-files.ts";
 import { problem } from "./problem.ts";
 import { simulatedFile, simulatedFolder, simulatedSeeds } from "./simulated-seeds.ts";
 import { processMetrics } from "./process-metrics.ts";
-import { countedStates, jobStates, keptStates, queueAdmin, whichJobs, type QueueAdmin } from "./queue-admin.ts";
+import { jobStates, keptStates, queueAdmin, whichJobs, type QueueAdmin } from "./queue-admin.ts";
+import { remembered, storeMetrics } from "./store-metrics.ts";
 import type { Supervised } from "./supervised.ts";
 import { entriesOf, metricsOfAll, observedByAll, saidBy, type ProcessSays } from "./whole.ts";
 
@@ -31,6 +34,10 @@ export interface OperationsView {
   phase(): "idle" | "starting" | "ready" | "draining" | "stopping" | "stopped";
   /** Which of several processes it is; `undefined` when nobody supervises it. */
   readonly process?: Supervised | undefined;
+  /** The ladders of its routes, when it has policies. */
+  readonly degradation?: Pick<NodeDegradation, "view" | "hold"> | undefined;
+  /** The systems outside that it knows. */
+  readonly dependencies?: readonly ({ readonly name: string } & Dependency)[];
   /** Default: the setting `TRESTLE_TOKEN`. */
   readonly token?: string | undefined;
   /** Where `trestle sim` writes; default `.trestle/simulation`. */
@@ -74,6 +81,7 @@ export function operations(view: OperationsView): Operations {
     if (refused) return refused;
     const methods = routes[path];
     if (methods) return methods[method]?.(request) ?? notAllowed(request, "GET, HEAD");
+    if (path === "/degradation/hold") return method === "POST" ? hold(view, request) : notAllowed(request, "POST");
     if (path.startsWith("/assets/")) return method === "GET" ? page(request, path.slice("/assets/".length)) : notAllowed(request, "GET, HEAD");
     if (path.startsWith("/simulations/")) {
       if (method !== "GET") return notAllowed(request, "GET, HEAD");
@@ -113,15 +121,23 @@ function letIn(admit: Access, request: Request, peer: Peer): Response | undefine
 
 // ---- health ---------------------------------------------------------------------------------------------------------
 
-/** live: the process answers. ready: it is in service, and its store answers; a supervisor restarts on the first, a balancer looks at the second. */
+/**
+ * live: the process answers. ready: it is in service, and its store answers; a supervisor restarts on the first, a balancer looks at the second. A system outside that is down makes
+ * nobody restart and takes no node out: all would go at once. It is told, without its name, which is for whoever may look.
+ */
 async function health(view: OperationsView, path: string): Promise<Response> {
   const phase = view.phase();
   const which = view.process && { process: view.process.name };
   if (path === "/health/live") return json({ status: "live", phase, ...which });
   if (phase !== "ready") return json({ status: "not-ready", phase, ...which }, 503, { "retry-after": "1" });
   return (await storeAnswers(view.node))
-    ? json({ status: "ready", phase, ...which })
+    ? json({ status: "ready", phase, ...which, ...dependencyHealth(view) })
     : json({ status: "not-ready", phase, ...which, why: "the store does not answer" }, 503, { "retry-after": "1" });
+}
+
+function dependencyHealth({ node, dependencies = [] }: OperationsView): { readonly dependencies?: "up" | "down" } {
+  const checked = dependencies.flatMap((one) => one.health(node)?.status ?? []);
+  return checked.length === 0 ? {} : { dependencies: checked.includes("down") ? "down" : "up" };
 }
 
 function storeAnswers({ store, clock }: NodeServices): Promise<boolean> {
@@ -199,10 +215,28 @@ async function statusOf(view: OperationsView, admin: QueueAdmin, depths: () => P
     },
     ...(processes && { processes }),
     store: { engine: store.engine, ...head, stats: store.stats(), guarantees: [...store.guarantees].sort() },
+    ...(view.degradation && { degradation: view.degradation.view }),
+    dependencies: dependenciesOf(view),
     queues,
     kept,
     keptTotal: queues.reduce((sum, depth) => sum + keptStates.reduce((ofQueue, state) => ofQueue + depth[state], 0), 0),
   };
+}
+
+/** Those that have a breaker or a health check. */
+function dependenciesOf({ node, dependencies = [] }: OperationsView) {
+  const nowMs = node.clock.wallMs();
+  return dependencies.flatMap((one) => {
+    const [breaker, health] = [one.breaker(node), one.health(node)];
+    if (breaker === undefined && health === undefined) return [];
+    return [
+      {
+        name: one.name,
+        breaker,
+        ...(health && { health: { status: health.status, forMs: nowMs - health.sinceMs, failures: health.failures, why: health.why } }),
+      },
+    ];
+  });
 }
 
 async function jobsOf(admin: QueueAdmin, queue: string, query: URLSearchParams): Promise<Response> {
@@ -263,7 +297,27 @@ async function actOn(view: OperationsView, admin: QueueAdmin, queue: string, act
   return json(acted);
 }
 
-async function bodyOf(request: Request): Promise<{ readonly ids?: unknown; readonly state?: unknown; readonly message?: unknown } | Response> {
+/** `{"route": "shop.catalogue", "rung": "static"}`; without a rung it is let go. Of every process of the app. */
+async function hold(view: OperationsView, request: Request): Promise<Response> {
+  const { degradation, node } = view;
+  if (view.phase() !== "ready") return problem(503, "console.not-ready", "Not ready", `the node is ${view.phase()}`, { headers: { "retry-after": "1" } });
+  const body = await bodyOf(request);
+  if (body instanceof Response) return body;
+  const { route, rung = null } = body;
+  if (!degradation || typeof route !== "string" || !(rung === null || typeof rung === "string"))
+    throw Fault.create(
+      "degradation.no-such-route",
+      degradation ? `route and rung must be texts, got ${JSON.stringify({ route, rung })?.slice(0, 200)}` : "this node has no degradation policies",
+      'Send {"route": "shop.catalogue", "rung": "static"}, or without rung to let it go.',
+    );
+  await degradation.hold(route, rung ?? undefined);
+  node.log("console", { traceparent: undefined, tenant: undefined }).warn(`a route was ${rung === null ? "let go" : "held"} by hand`, { route, rung });
+  return json({ route, rung });
+}
+
+type Body = Readonly<Partial<Record<"ids" | "state" | "message" | "route" | "rung", unknown>>>;
+
+async function bodyOf(request: Request): Promise<Body | Response> {
   if (!/^application\/json\b/i.test(request.headers.get("content-type") ?? ""))
     return problem(
       415,
@@ -288,70 +342,6 @@ async function bodyOf(request: Request): Promise<{ readonly ids?: unknown; reado
   return problem(400, "console.not-json", "Bad request", 'the body must be a JSON object: {"ids": [...]} or {"state": "dead"}');
 }
 
-// ---- metrics --------------------------------------------------------------------------------------------------------
-
-/** Brings what the store counts into the registry, and answers the page for a scraper. */
-function storeMetrics(view: OperationsView, depths: () => Promise<readonly QueueDepth[]>): () => Promise<string> {
-  const { metrics, node } = view;
-  const counted = { commits: 0, refused: 0, batches: 0 };
-  const counters = {
-    commits: metrics.counter("trestle_store_commits_total"),
-    refused: metrics.counter("trestle_store_commits_refused_total"),
-    batches: metrics.counter("trestle_store_batches_total"),
-  };
-  metrics.describe("trestle_store_commits_total", "Commits that were applied and are durable.");
-  metrics.describe("trestle_store_commits_refused_total", "Commits whose expectations did not hold.");
-  metrics.describe("trestle_store_batches_total", "Storage transactions: each takes along what waits.");
-  metrics.describe("trestle_store_waiting", "Commits waiting for the lane.");
-  metrics.describe("trestle_queue_jobs", "Jobs by queue and state.");
-  metrics.describe("trestle_queue_oldest_age_seconds", "Age of the oldest job that is due and waits.");
-  metrics.describe("trestle_node_info", "Always 1; says which node this is.");
-  metrics.gauge("trestle_store_waiting", {}, () => node.store.stats().waiting);
-  metrics.gauge("trestle_node_info", { app: view.app, node: node.id, runtime: process.version, engine: node.store.engine }, () => 1);
-  metrics.gauge("trestle_node_ready", {}, () => (view.phase() === "ready" ? 1 : 0));
-  metrics.gauge("trestle_node_started_seconds", {}, () => view.startedAtMs / 1_000);
-  let latest = new Map<string, QueueDepth>();
-  const gauged = new Set<string>();
-
-  return async () => {
-    const stats = node.store.stats();
-    for (const name of ["commits", "refused", "batches"] as const) {
-      counters[name].add(stats[name] - counted[name]);
-      counted[name] = stats[name];
-    }
-    latest = new Map((await depths()).map((depth) => [depth.queue, depth]));
-    for (const queue of latest.keys()) {
-      if (gauged.has(queue)) continue;
-      gauged.add(queue);
-      for (const state of countedStates) metrics.gauge("trestle_queue_jobs", { queue, state }, () => latest.get(queue)?.[state] ?? 0);
-      metrics.gauge("trestle_queue_oldest_age_seconds", { queue }, () => (latest.get(queue)?.oldestAgeMs ?? 0) / 1_000);
-    }
-    return metrics.exposition();
-  };
-}
-
-/**
- * Depths are counted, and counting a long queue takes time on the thread that serves: it is asked at most once a second, and for no more
- * than a twentieth of the time.
- */
-function remembered<T>(view: OperationsView, ask: () => Promise<T>): () => Promise<T> {
-  const { clock } = view.node;
-  let answer: Promise<T> | undefined;
-  let untilMs = 0;
-  return () => {
-    const fromMs = clock.monotonicMs();
-    if (answer && fromMs < untilMs) return answer;
-    const asking = ask();
-    answer = asking;
-    untilMs = Infinity;
-    asking.then(
-      () => void (untilMs = clock.monotonicMs() + Math.max(1_000, (clock.monotonicMs() - fromMs) * 20)),
-      () => void (untilMs = 0),
-    );
-    return asking;
-  };
-}
-
 // ---- answers --------------------------------------------------------------------------------------------------------
 
 function json(body: object, status = 200, headers: Readonly<Record<string, string>> = {}): Response {
@@ -363,12 +353,14 @@ const notFound = (path: string) =>
 const notAllowed = (request: Request, allow: string) =>
   problem(405, "console.method-not-allowed", "Method not allowed", `${request.method} is not for this path`, { headers: { allow } });
 
+const badRequests = new Set(["queue.bad-selection", "degradation.no-such-route", "degradation.no-such-rung"]);
+
 function problemOf(view: OperationsView, thrown: unknown, path: string): Response {
   if (Fault.is(thrown))
     return problem(
-      thrown.code === "queue.bad-selection" ? 400 : thrown.code === "queue.edit-refused" ? 409 : 503,
+      badRequests.has(thrown.code) ? 400 : thrown.code === "queue.edit-refused" ? 409 : 503,
       thrown.code,
-      thrown.code === "queue.bad-selection" ? "Bad request" : "Not possible now",
+      badRequests.has(thrown.code) ? "Bad request" : "Not possible now",
       thrown.message,
       { remedy: thrown.remedy },
     );

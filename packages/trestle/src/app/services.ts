@@ -33,6 +33,7 @@ interface Made {
   readonly services: Readonly<Record<string, string>>;
   readonly outside?: Outside | undefined;
   readonly limitPlace?: LimitPlace | undefined;
+  readonly degradation?: NodeServices["degradation"];
 }
 type Reaction = { react(event: StagedEvent, invocation: Invocation): Promise<void> | void };
 
@@ -53,7 +54,7 @@ export function nodeServices(made: Made): Services {
     const open = definitionOf(component).implements;
     if (open) implementations.set(open, component);
   }
-  const { app, name, store, lane, clock, storeClock, random, ids, observer, logger, draining, settings, services, outside, limitPlace } = made;
+  const { app, name, store, lane, clock, storeClock, random, ids, observer, logger, draining, settings, services, outside, limitPlace, degradation } = made;
   return {
     app,
     store,
@@ -77,6 +78,7 @@ export function nodeServices(made: Made): Services {
     serviceUrl: (service) => own(services, service),
     outside,
     limitPlace,
+    degradation,
   };
 }
 

@@ -25,8 +25,10 @@ import {
   type Metrics,
   type Random,
 } from "../kernel/index.ts";
+import { dependencyOf } from "../external/index.ts";
 import { followingStore, type Commit, type SqlConnection, type Store } from "../store/index.ts";
 import type { App } from "./app.ts";
+import type { DegradationGiven, NodeDegradation } from "./degradation.ts";
 import { followChanges, type ChangesOptions, type CommitChange } from "./changes.ts";
 import { openStoreAt, storeUrl, type Engines } from "./engines.ts";
 import { live, type Live } from "./live.ts";
@@ -47,6 +49,8 @@ export interface StartOptions extends Engines {
   /** Other apps' services, by name. */
   readonly services?: { readonly [name: string]: `http://${string}` | `https://${string}` };
   readonly settings?: { readonly [name: string]: string };
+  /** When routes answer with less: the path of a file of policies, or more of it. Default: the path in `TRESTLE_DEGRADATION`, if it is set. */
+  readonly degradation?: string | DegradationGiven;
   /** Time and chance, for tests and the simulator. */
   readonly clock?: Clock;
   readonly random?: Random;
@@ -155,13 +159,16 @@ class RunningNode implements NodeInside {
   readonly #stopping = new AbortController();
   readonly #draining = new AbortController();
   readonly #startedAtMs: number;
+  readonly #degradation: NodeDegradation | undefined;
   #server: HttpServer | undefined;
   #routes: ((request: ArrivedRequest, peer: Peer) => Promise<Response>) | undefined;
   #operations: Promise<Operations> | undefined;
   #stopped: Promise<void> | undefined;
 
   static async start(app: App, components: readonly Component[], options: StartOptions, inside: Inside): Promise<RunningNode> {
-    const node = new RunningNode(app, components, options, inside);
+    const given = options.roles?.length === 0 ? undefined : (options.degradation ?? process.env["TRESTLE_DEGRADATION"]);
+    const degradation = given === undefined ? undefined : await (await import("./degradation.ts")).degradationOf(given, components);
+    const node = new RunningNode(app, components, options, inside, degradation);
     try {
       for (const component of components) checkNeeds(component, inside.store);
       await node.#services.storeClock.ask();
@@ -176,8 +183,9 @@ class RunningNode implements NodeInside {
     }
   }
 
-  private constructor(app: App, components: readonly Component[], options: StartOptions, inside: Inside) {
+  private constructor(app: App, components: readonly Component[], options: StartOptions, inside: Inside, degradation: NodeDegradation | undefined) {
     this.#app = app;
+    this.#degradation = degradation;
     this.#components = components;
     this.#options = options;
     this.#inside = inside;
@@ -201,10 +209,20 @@ class RunningNode implements NodeInside {
       settings: options.settings ?? {},
       services: options.services ?? {},
       outside,
+      degradation,
     });
+    degradation?.attach(this.#services, components);
     this.#parts = components.filter((component) => this.#runs(component)).flatMap((component) => definitionOf(component).part?.(this.#services) ?? []);
     this.#lifecycle = lifecycle(
-      this.#parts.map((part) => ({ name: part.name, start: () => part.start(), drain: (withinMs) => part.drain(withinMs), stop: () => part.stop() })),
+      [
+        ...this.#parts.map((part) => ({
+          name: part.name,
+          start: () => part.start(),
+          drain: (withinMs: number) => part.drain(withinMs),
+          stop: () => part.stop(),
+        })),
+        ...(degradation ? [{ name: degradation.name, start: () => degradation.start(), stop: () => degradation.stop() }] : []),
+      ],
       clock,
     );
   }
@@ -400,6 +418,8 @@ class RunningNode implements NodeInside {
       startedAtMs: this.#startedAtMs,
       phase: () => this.#lifecycle.state,
       process: supervised(),
+      degradation: this.#degradation,
+      dependencies: this.#components.filter(({ kind }) => kind === "external").map((external) => ({ name: external.name, ...dependencyOf(external) })),
     };
   }
 

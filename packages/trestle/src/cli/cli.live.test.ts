@@ -30,6 +30,10 @@ const wrong: readonly (readonly [readonly string[], number, RegExp])[] = [
   [["move", "--from", "sqlite:gone.db", "--to", "postgres://db/shop"], 4, /there is no file .*gone\.db/],
   [["move", "--from", "memory:", "--to", "postgres://db/shop"], 2, /--from must be a store in a file/],
   [["move", "--from", "postgres://db/shop", "--to", "postgres://db/shop"], 2, /--from must be a SQLite store/],
+  [["check", bookshopFile], 2, /degradation-policies\.yaml cannot be read: ENOENT/],
+  [["degradation"], 2, /degradation needs one of: ls, hold, release/],
+  [["degradation", "hold", "desk.write"], 2, /degradation hold needs <rung>/],
+  [["degradation", "hold", "desk.write", "halfway"], 2, /<rung> must be one of full, stale, partial, static, unavailable, got "halfway"/],
   [["plan", bookshopFile, "--to", "redis://x"], 2, /store "redis:\/\/x"/],
   [["queue", "ls", "--url", "localhost:1"], 2, /--url must be an http or https URL, got "localhost:1"/],
 ];
@@ -63,9 +67,9 @@ test("every command has help on stdout that names its options", async () => {
   using here = place();
 
   const overview = await here.run(["--help"]);
-  const names = [...overview.out.matchAll(/^ {2}(start|graph|queue \w+|plan|move|doctor)/gm)].map((match) => match[1] as string);
+  const names = [...overview.out.matchAll(/^ {2}(start|graph|queue \w+|check|degradation \w+|plan|move|doctor)/gm)].map((match) => match[1] as string);
 
-  assert.equal(names.length, 12);
+  assert.equal(names.length, 16);
   for (const name of names) {
     const { code, out } = await here.run([...name.split(" "), "--help"]);
     assert.equal(code, 0);
@@ -331,4 +335,52 @@ test("trestle plan says what another store gives up, appears with and costs, bef
   assert.match(other.out, /sqlite \(sqlite:shop\.db\) → postgres \(postgres:\/\/ada:\*\*\*@db\.internal\/shop\)/);
   assert.match(other.out, /read by key\n {4}now {3}in the process/);
   assert.equal(existsSync(join(here.folder, "shop.db")), false);
+});
+
+test("[RES-06] check says everything that is wrong with a file of policies, with lines, and what of it the app has not", async () => {
+  using here = place();
+  const policies = join(here.folder, "policies.yaml");
+  const text = (route: string, serve: string) =>
+    `version: 1\nroutes:\n  ${route}:\n    ladder: [full, unavailable]\n    when:\n      - { saturation: pool, enter: 0.9, serve: ${serve} }\n`;
+
+  writeFileSync(policies, text("desk.write", "unavailable"));
+  const fits = await here.run(["check", bookshopFile, policies, "--saturation", "pool"]);
+  assert.deepEqual([fits.code, fits.err], [0, ""]);
+  assert.match(fits.out, /desk\.write +dark +full unavailable +saturation pool → unavailable\n\n.*fits bookshop\.\n$/s);
+  const unnamed = await here.run(["check", bookshopFile, policies, "--json"]);
+  assert.equal(unnamed.code, 1);
+  assert.deepEqual((JSON.parse(unnamed.out) as { flaws: readonly string[] }).flaws, [
+    'line 6, column 23: routes."desk.write".when[0].saturation must be one of event-loop, got pool',
+  ]);
+  writeFileSync(policies, text("desk.wrote", "static"));
+  const broken = await here.run(["check", bookshopFile, policies]);
+  assert.equal(broken.code, 1);
+  assert.match(
+    broken.out,
+    /line 6, column 48: .*serve must be a rung of the ladder below full \(unavailable\), got static\n.*line 4, column 5: .* is no operation of this app; it has desk\.write\n/,
+  );
+});
+
+test("a route is held and released on a store that no node has open, and through a node that does", async () => {
+  using here = place();
+  const store = `sqlite:${join(here.folder, "shop.db")}`;
+  const policies = join(here.folder, "policies.yaml");
+  writeFileSync(
+    policies,
+    "version: 1\nmode: enforce\nroutes:\n  desk.write:\n    ladder: [full, unavailable]\n    when: [{ saturation: event-loop, enter: 1, serve: unavailable }]\n",
+  );
+  const { bookshop } = await import("./testing/bookshop.ts");
+  const { start } = await import("../index.ts");
+  const run = async () => start(bookshop, { store: store as "sqlite:", port: 0, degradation: policies, log: () => undefined });
+  await (await run()).stop();
+
+  assert.equal((await here.run(["degradation", "hold", "desk.write", "unavailable", "--store", store])).out, "desk.write is held on unavailable\n");
+  assert.match((await here.run(["degradation", "ls", "--store", store])).out, /desk\.write +unavailable/);
+  await using node = await run();
+  const write = () => fetch(`${node.url}/letters`, { method: "POST", headers: { "content-type": "application/json" }, body: '{"to":"ada"}' });
+  assert.equal((await write()).status, 503);
+  assert.match((await here.run(["degradation", "ls", "--store", store])).out, /desk\.write +unavailable +\d+ s +enforce +by hand +held by hand/);
+  assert.equal((await here.run(["degradation", "hold", "desk.write", "static", "--url", node.url])).code, 4);
+  assert.equal((await here.run(["degradation", "release", "desk.write", "--url", node.url])).code, 0);
+  assert.match((await here.run(["degradation", "ls", "--url", node.url, "--json"])).out, /"route":"desk\.write"(?!.*"held")/);
 });

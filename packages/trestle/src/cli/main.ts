@@ -5,6 +5,8 @@
 import { readFileSync } from "node:fs";
 import { Fault } from "../kernel/index.ts";
 import { findCommand, helpOf, overview, parseCommand, type CommandSpec, type Given } from "./command-line.ts";
+import { checkCommand, runCheck } from "./check.ts";
+import { degradationCommands, runDegradation } from "./degradation.ts";
 import { doctorCommand, runDoctor } from "./doctor.ts";
 import { exitCodes, type ExitCode } from "./exit-codes.ts";
 import { graphCommand, runGraph } from "./graph.ts";
@@ -20,6 +22,8 @@ const commands = new Map<CommandSpec, Run>([
   [startCommand, runStart],
   [graphCommand, runGraph],
   ...queueCommands.map((command) => [command, runQueue] as const),
+  [checkCommand, runCheck],
+  ...degradationCommands.map((command) => [command, runDegradation] as const),
   [planCommand, runPlan],
   [moveCommand, runMove],
   [simCommand, runSim],
@@ -103,6 +107,7 @@ const usageCodes = new Set([
   "cli.no-such-file",
   "cli.not-an-app",
   "cli.which-store",
+  "degradation.no-file",
 ]);
 
 function codeOf(thrown: unknown): ExitCode {

@@ -26,13 +26,23 @@ const answersWithinMs = 30_000;
 const looksWithinMs = 2_000;
 
 /** Faults: `cli.node-unreachable`, `cli.node-refused`, `cli.which-store`, and those of opening a store. */
-export async function queueTarget(
-  options: { readonly url: string | undefined; readonly store: string | undefined },
-  say: (text: string) => void,
-): Promise<QueueTarget> {
-  if (options.url !== undefined) return nodeAt(options.url);
+export async function queueTarget(options: Given, say: (text: string) => void): Promise<QueueTarget> {
+  const place = await placeOf(options, say);
+  return place.kind === "node" ? nodeAt(place.url) : storeAt(place.url, place.where);
+}
+
+interface Given {
+  readonly url: string | undefined;
+  readonly store: string | undefined;
+}
+/** A node that runs, or the store itself. */
+export type Place = { readonly kind: "node"; readonly url: string } | { readonly kind: "store"; readonly url: string; readonly where: string };
+
+/** Faults: `cli.which-store`, `store.not-found`. */
+export async function placeOf(options: Given, say: (text: string) => void): Promise<Place> {
+  if (options.url !== undefined) return { kind: "node", url: options.url };
   const url = options.store ?? process.env["TRESTLE_STORE"] ?? theOnlyStore();
-  if (isPostgres(url)) return storeAt(url, withoutPassword(url));
+  if (isPostgres(url)) return { kind: "store", url, where: withoutPassword(url) };
   const { path } = parseStoreUrl(url);
   if (path === ":memory:")
     throw Fault.create(
@@ -46,9 +56,9 @@ export async function queueTarget(
   const node = await runningNode(file);
   if (node !== undefined) {
     say(`the store is held by a node at ${node}`);
-    return nodeAt(node);
+    return { kind: "node", url: node };
   }
-  return storeAt(url, file);
+  return { kind: "store", url, where: file };
 }
 
 function theOnlyStore(): string {
@@ -76,7 +86,8 @@ async function runningNode(file: string): Promise<string | undefined> {
   }
 }
 
-function nodeAt(given: string): QueueTarget {
+/** Asks a node under `/_trestle`. Faults: `cli.bad-option`, and of each question `cli.node-unreachable`, `cli.node-refused`. */
+export function asking(given: string): { readonly origin: string; ask<T>(path: string, body?: object): Promise<T> } {
   if (!URL.canParse(given) || !/^https?:$/.test(new URL(given).protocol))
     throw Fault.create("cli.bad-option", `--url must be an http or https URL, got ${JSON.stringify(given)}`, "Write it like http://localhost:3000.");
   const { origin } = new URL(given);
@@ -102,6 +113,11 @@ function nodeAt(given: string): QueueTarget {
     );
   }
 
+  return { origin, ask };
+}
+
+function nodeAt(given: string): QueueTarget {
+  const { origin, ask } = asking(given);
   return {
     where: origin,
     depths: async () => (await ask<{ queues: readonly QueueDepth[] }>("status.json")).queues,

@@ -1,4 +1,5 @@
 /** What a running node offers to kinds. Built by the app floor; one per `start`. */
+import type { Degradation, Rung } from "../degradation/index.ts";
 import type { AmbientContext, Clock, Ids, Random } from "../kernel/index.ts";
 import type { BreakerState, Bulkhead, FailureKind, Refusal } from "../resilience/index.ts";
 import type { LimitPlace } from "./limit-place.ts";
@@ -41,6 +42,8 @@ export interface NodeServices {
   readonly limitPlace?: LimitPlace | undefined;
   /** Set where something stands in for what is outside of the app: in a simulation. */
   readonly outside?: Outside | undefined;
+  /** The ladders of its routes, when it was given policies. */
+  readonly degradation?: Pick<Degradation, "of"> | undefined;
 }
 
 /** Stands in for what is outside of the process. */
@@ -104,6 +107,12 @@ export interface Observer {
   limitUnreachable?(component: string, limit: string): void;
   /** A limit of a fleet that may hold budgets; read when somebody looks. */
   limitLeases?(component: string, limit: string, leases: { readonly leasedTokens: number; readonly overshootTokens: number }): void;
+  /** The health check of a system outside has come to another result. */
+  checked?(component: string, status: "up" | "down"): void;
+  /** A route has changed its rung. */
+  degraded?(component: string, operation: string, from: Rung, to: Rung): void;
+  /** A request was answered by a rung below the whole handler. */
+  answeredBelow?(component: string, operation: string, rung: Rung): void;
   /** Opens a span as a child of `parent` (a traceparent), or of the current context's; `end` closes it. `undefined` when nobody collects spans. */
   span(name: string, attributes: Readonly<Record<string, string | number>>, parent?: string): Span | undefined;
 }

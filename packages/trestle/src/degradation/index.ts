@@ -3,6 +3,8 @@ export { checkHold, degradation, Ladders } from "./degradation.ts";
 export type { Degradation, DegradationOptions } from "./degradation.ts";
 export { badPolicy, levelOf, rulesOf, rungs } from "./policies.ts";
 export type { Burn, PlaceOf, Policies, RoutePolicy, RouteRules, Rung, Trigger, TriggerRules } from "./policies.ts";
+export { followPolicies, policiesOf, readPolicies } from "./policy-file.ts";
+export type { FollowedFile, KnownFlaws, ReadPolicies } from "./policy-file.ts";
 export { degradedHeader, RouteLadder } from "./route-ladder.ts";
 export type { AnsweredBy, AnswerOptions, Answers, RouteState, RungChange } from "./route-ladder.ts";
 export type { Flaw } from "./schema-check.ts";

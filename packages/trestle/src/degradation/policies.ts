@@ -42,7 +42,7 @@ export type Trigger = { readonly serve: Exclude<Rung, "full"> } & (
   | { /** An external, from its breaker's opening until it is closed. */ readonly breaker: string }
   | { /** An external, while its health check says down. */ readonly health: string }
   | {
-      /** What is full: `event-loop`, or what the app names. */
+      /** What is full: `event-loop`, an external with `concurrency`, or what the app names. */
       readonly saturation: string;
       /** From here on, 0 to 1. */
       readonly enter: number;
@@ -112,7 +112,7 @@ export function rulesOf(
   const flaws: Flaw[] = [];
   const { mode = "dark", routes } = given as Policies;
   const rules = Object.entries(routes).map(([route, policy]) => routeRules(route, policy, mode, flaws));
-  if (flaws.length === 0) flaws.push(...known(rules));
+  flaws.push(...known(rules));
   if (flaws.length > 0) throw badPolicy(from, flaws, placeOf);
   return rules;
 }

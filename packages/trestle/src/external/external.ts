@@ -5,6 +5,7 @@
  */
 import {
   declareComponent,
+  definitionOf,
   parseOrFault,
   type Annotations,
   type Component,
@@ -16,30 +17,60 @@ import {
   type Schema,
   type Usable,
 } from "../component/index.ts";
-import type { Duration } from "../kernel/index.ts";
+import { Fault, type Duration } from "../kernel/index.ts";
 import type { Secret, Setting } from "../setting/index.ts";
+import type { Health, HealthSpec, HealthState } from "./health.ts";
 import { rulesOf, Side } from "./side.ts";
 import type { Wire } from "./wire.ts";
 
 export function external<O extends { readonly [operation: string]: AnyOperation }>(
   name: string,
-  spec: ExternalSpec,
+  spec: ExternalSpec & { readonly health?: HealthCheck<NoInfer<O>> },
   operations: O,
 ): External<{ [K in keyof O]: O[K] }> {
-  const { url, auth, timeout, retry, breaker, concurrency, ...annotations } = spec;
-  const rules = rulesOf(name, { url, auth, timeout, retry, breaker, concurrency });
+  const { url, auth, timeout, retry, breaker, concurrency, health, ...annotations } = spec;
   const table = operations as unknown as Readonly<Record<string, DeclaredOperation>>;
-  const side = (node: NodeServices): Side => node.local(component, () => new Side(rules, node));
+  const rules = rulesOf(name, { url, auth, timeout, retry, breaker, concurrency, health: health as HealthSpec | undefined });
+  if (rules.health && table[rules.health.operation]?.changes !== false)
+    throw Fault.create(
+      "external.no-such-query",
+      `external "${name}": health.ask must name one of its queries, got ${JSON.stringify(rules.health.operation)}`,
+      "Give it a query that is cheap to answer.",
+    );
+  const side = (node: NodeServices): Side => node.local(component, () => new Side(rules, node, table));
   const component = declareComponent<External<{ [K in keyof O]: O[K] }>>("external", name, {
     annotations,
     uses: {},
     edge: "call",
     role: "any",
     follows: [...(typeof url === "object" ? [url] : []), ...(auth ? [auth] : [])],
+    ...(rules.health && { part: (node: NodeServices) => side(node).health as Health }),
+    interior: {
+      has: (what) => (what === "saturation" ? rules.concurrency : rules[what]) !== undefined,
+      saturation: (node) => {
+        const { bulkhead } = side(node);
+        return bulkhead && (bulkhead.waiting > 0 ? 1 : bulkhead.inFlight / bulkhead.running);
+      },
+      breaker: (node) => side(node).breaker?.state.kind,
+      health: (node) => side(node).health?.state,
+    } satisfies Dependency,
     bind: (invocation) => bound(name, table, side(invocation.node), invocation),
     live: (node) => outside(name, table, side(node), node),
   });
   return component;
+}
+
+/** An external as others watch it: what it has, and how it is on a node. */
+export interface Dependency {
+  has(what: "breaker" | "health" | "saturation"): boolean;
+  /** Of its `concurrency`: the share of places that are taken, 1 when somebody waits for one. */
+  saturation(node: NodeServices): number | undefined;
+  breaker(node: NodeServices): "closed" | "half-open" | "open" | undefined;
+  health(node: NodeServices): HealthState | undefined;
+}
+
+export function dependencyOf(external: Component): Dependency {
+  return definitionOf(external).interior as Dependency;
 }
 
 export interface ExternalSpec extends Annotations {
@@ -59,6 +90,20 @@ export interface ExternalSpec extends Annotations {
    */
   readonly concurrency?: number | "adaptive";
 }
+
+/** One of its queries that is asked again and again (health.ts): degradation and `/_trestle` look at what it finds. */
+export type HealthCheck<O> = {
+  readonly [K in keyof O & string]: O[K] extends Query<infer Input, any>
+    ? {
+        readonly ask: K;
+        readonly input: Input;
+        /** Default 10s, from 100ms to 1h. After a failure it is asked sooner. */
+        readonly every?: Duration;
+        /** So many failed checks in a row and it is down. 1 to 100, default 2. */
+        readonly failures?: number;
+      }
+    : never;
+}[keyof O & string];
 
 /** One operation. `returns` parses what came back: an answer of the wrong shape is a fault, not a surprise later. */
 export function mutation<S extends Schema, R extends Schema>(

@@ -24,6 +24,7 @@ import {
 } from "../resilience/index.ts";
 import { secretText, settingValue, type Secret, type Setting } from "../setting/index.ts";
 import type { DeclaredOperation } from "./external.ts";
+import { Health, healthRules, type HealthRules, type HealthSpec } from "./health.ts";
 import { wire, type Wire } from "./wire.ts";
 
 export interface Rules {
@@ -35,6 +36,7 @@ export interface Rules {
   readonly budgetShare: Percent;
   readonly breaker: { readonly failureRate: number | undefined; readonly cooldownMs: number; readonly slowerThanMs: number | undefined } | undefined;
   readonly concurrency: number | "adaptive" | undefined;
+  readonly health: HealthRules | undefined;
 }
 
 export interface RulesSpec {
@@ -44,6 +46,7 @@ export interface RulesSpec {
   readonly retry: false | { readonly attempts?: number; readonly budget?: `${number}%` } | undefined;
   readonly breaker: false | { readonly failureRate?: number; readonly cooldown?: Duration; readonly slowerThan?: Duration } | undefined;
   readonly concurrency: number | "adaptive" | undefined;
+  readonly health: HealthSpec | undefined;
 }
 
 export function rulesOf(name: string, spec: RulesSpec): Rules {
@@ -72,6 +75,7 @@ export function rulesOf(name: string, spec: RulesSpec): Rules {
       spec.concurrency === undefined || spec.concurrency === "adaptive"
         ? spec.concurrency
         : integerWithin(spec.concurrency, `${of}: concurrency`, { least: 1, most: 1_000_000 }),
+    health: spec.health && healthRules(spec.health, of),
   };
 }
 
@@ -96,14 +100,16 @@ export class Side {
   readonly #breaker: Breaker | undefined;
   readonly #bulkhead: Bulkhead | undefined;
   readonly #guarded: Policy<string>;
+  /** As `#guarded`, without retries, and past the line for a place: who has to wait for one is not down. */
+  readonly #once: Policy<string>;
+  readonly health: Health | undefined;
 
-  constructor(rules: Rules, node: NodeServices) {
+  constructor(rules: Rules, node: NodeServices, table: Readonly<Record<string, DeclaredOperation>>) {
     this.#rules = rules;
     this.#node = node;
     const { clock, random } = node;
     const { name, timeoutMs, attempts, budgetShare } = rules;
     const parts: Policy<string>[] = [timeout(timeoutMs)];
-    if (attempts > 1) parts.unshift(retry({ attempts, budget: budget({ clock, share: budgetShare }), when: isRetryable }));
     if (rules.breaker) {
       const { failureRate, cooldownMs, slowerThanMs } = rules.breaker;
       this.#breaker = breaker({
@@ -116,6 +122,9 @@ export class Side {
       });
       parts.push(this.#breaker);
     }
+    const unwell = (fault: unknown) => !Fault.is(fault, "external.refused");
+    const how = { name, clock, random, unwell, onAttempt: (ended: EndedAttempt) => this.#ended(ended) };
+    this.#once = pipeline(how, ...parts);
     if (rules.concurrency !== undefined) {
       const { concurrency } = rules;
       const line = concurrency === "adaptive" ? {} : { waiting: { from: 2 * concurrency, most: 3 * concurrency }, codel: true };
@@ -123,8 +132,10 @@ export class Side {
       node.observer.bounded?.(name, this.#bulkhead);
       parts.push(this.#bulkhead);
     }
-    const unwell = (fault: unknown) => !Fault.is(fault, "external.refused");
-    this.#guarded = pipeline({ name, clock, random, unwell, onAttempt: (ended) => this.#ended(ended) }, ...parts);
+    if (attempts > 1) parts.unshift(retry({ attempts, budget: budget({ clock, share: budgetShare }), when: isRetryable }));
+    this.#guarded = pipeline(how, ...parts);
+    const asked = rules.health && table[rules.health.operation];
+    if (rules.health && asked) this.health = new Health(name, rules.health, node, (signal) => this.#check(rules.health as HealthRules, asked, signal));
   }
 
   get breaker(): Breaker | undefined {
@@ -132,6 +143,12 @@ export class Side {
   }
   get bulkhead(): Bulkhead | undefined {
     return this.#bulkhead;
+  }
+
+  async #check({ operation, input }: HealthRules, declaration: DeclaredOperation, signal: AbortSignal): Promise<void> {
+    const { call } = this.#code(operation, declaration);
+    const answer = await this.#attempts(operation, (wires) => call(input, wires), this.#node.ids.next(), signal, this.#once);
+    await this.#parsed(operation, declaration.returns, answer);
   }
 
   /** A question that changes nothing. Faults: `external.unreachable`, `external.refused`, `external.answer-invalid`, and the policy's. */
@@ -237,11 +254,17 @@ export class Side {
     }
   }
 
-  #attempts(operation: string, run: (wires: Wire) => Promise<unknown>, key: string, signal: AbortSignal | undefined): Promise<unknown> {
+  #attempts(
+    operation: string,
+    run: (wires: Wire) => Promise<unknown>,
+    key: string,
+    signal: AbortSignal | undefined,
+    guarded = this.#guarded,
+  ): Promise<unknown> {
     const who = `external "${this.#rules.name}", ${operation}`;
     const attempt = (made: Attempt) =>
       run(wire({ who, url: () => this.#url(), auth: this.#auth, key, signal: made.signal, remainingMs: made.remainingMs, attempt: made.attempt }));
-    return this.#guarded(attempt, signal ? { signal } : {});
+    return guarded(attempt, signal ? { signal } : {});
   }
 
   /** Each attempt that failed is counted by what its failure means; a success that took too long is a failure of time. */

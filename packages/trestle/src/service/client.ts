@@ -7,10 +7,11 @@
  * answer; any other one whose answer was lost is refused as `outcome-unknown`, and the caller says what then.
  */
 import { isRefused, type Component, type Invocation, type NodeServices, type Refused } from "../component/index.ts";
-import { Fault, remainingMs } from "../kernel/index.ts";
+import { remainingMs } from "../kernel/index.ts";
 import { invoke, type Question, type Served } from "./invoke.ts";
 import { operationHere } from "./interior.ts";
 import { notHere, type Operation, type Raw } from "./operation.ts";
+import { mayHaveHappened } from "./problem.ts";
 import { callRemotely, streamRemotely } from "./remote.ts";
 import { callAnswerOf } from "./reply-wire.ts";
 import { stateOf } from "./state.ts";
@@ -68,13 +69,6 @@ export function openClient(component: Component, operations: ReadonlyMap<string,
 }
 
 const outcomeUnknown: Refused<"outcome-unknown"> = { ok: false, refused: "outcome-unknown" };
-
-/** The call may have taken effect, and its answer is lost, or is still being made. */
-function mayHaveHappened(fault: unknown): boolean {
-  return ["external.outcome-unknown", "external.answer-invalid", "deadline.exceeded", "commit.unknown", "store.closed", "idempotency.in-flight"].some((code) =>
-    Fault.is(fault, code as "commit.unknown"),
-  );
-}
 
 function watched(invocation: Invocation, operation: Operation, answer: unknown): unknown {
   return isRefused(answer) ? invocation.watchRefusal({ ...answer }, operation.title) : answer;

@@ -1,6 +1,6 @@
 /** Operations that callers wait for: over HTTP, or from another component. */
 export type { Admission } from "./admission.ts";
-export { answersKeptForMs } from "./interior.ts";
+export { answersKeptForMs, rungsOf } from "./interior.ts";
 export type { Limit } from "./limit.ts";
 export { page } from "./page.ts";
 export { faultResponse, problemOfFault } from "./problem.ts";

@@ -1,5 +1,6 @@
 /** What the parts of this folder know of a service or of the implementation of one: its operations, and where they run. */
 import { definitionOf, type Component, type NodeServices } from "../component/index.ts";
+import type { Rung } from "../degradation/index.ts";
 import type { Operation } from "./operation.ts";
 
 export interface ServiceInterior {
@@ -17,6 +18,19 @@ export function operationHere(component: Component, operation: Operation, node: 
   if (!definitionOf(component).open) return operation;
   const implementation = node.implementation(component);
   return implementation && interiorOf(implementation).operations.get(operation.name);
+}
+
+/** What the code of these components' operations has for the rungs of a ladder, by `service.operation`. */
+export function rungsOf(components: readonly Component[]): ReadonlyMap<string, ReadonlySet<Rung>> {
+  const rungs = new Map<string, ReadonlySet<Rung>>();
+  for (const component of components) {
+    const { operations } = (interiorOf(component) as Partial<ServiceInterior> | undefined) ?? {};
+    // A contract's operations are those of whoever implements it.
+    if (!(operations instanceof Map) || definitionOf(component).open) continue;
+    for (const { title, degrade = {} } of (operations as ServiceInterior["operations"]).values())
+      rungs.set(title, new Set<Rung>(["full", ...(["stale", "partial", "static"] as const).filter((rung) => rung in degrade), "unavailable"]));
+  }
+  return rungs;
 }
 
 /** For how long answers are kept under the idempotency keys of these components' operations. */

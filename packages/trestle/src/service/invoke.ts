@@ -23,9 +23,11 @@ import {
   type Principal,
   checkTenant,
 } from "../component/index.ts";
+import { degradedHeader } from "../degradation/index.ts";
 import { deadlineExceeded, Fault, remainingMs, sleep, type Clock } from "../kernel/index.ts";
 import type { Expectation, StoreKey, Write } from "../store/index.ts";
 import { completionPayload, completionQueue } from "./completion-payload.ts";
+import { answerOnLadder, ladderOf, markedAnswer } from "./degraded.ts";
 import { decodeToken, encodeToken, fingerprintOf, tokenKeyOf, type Token } from "./idempotency-key.ts";
 import { answer, Arrived, check, type Answered, type Operation, type Raw } from "./operation.ts";
 import { wireOf, type StoredAnswer } from "./reply-wire.ts";
@@ -41,6 +43,8 @@ export interface Question {
   /** Path and query, and the body, as they came: for the fingerprint, and for whoever has to finish the request. */
   readonly target: string;
   readonly text: string;
+  /** What else of the request its answer may depend on, where that is asked for. */
+  readonly variant?: string | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Seen at the start of a run. */
   readonly onRun?: (invocation: string) => void;
@@ -70,12 +74,22 @@ export async function invoke(served: Served, question: Question): Promise<Outcom
   state.begin();
   try {
     const arrived = await check(operation, question.raw);
-    return await (operation.idempotent && question.key !== undefined
-      ? invokeOnce(served, question, arrived, question.key)
-      : invokePlainly(served, question, arrived));
+    const ladder = ladderOf(served.node, operation);
+    if (!ladder) return await invokeBy(operation, served, question, arrived);
+    return await answerOnLadder(ladder, served, question, {
+      whole: () => invokeBy(operation, served, question, arrived),
+      partial: (instead) => invokeBy(instead, served, question, arrived),
+    });
   } finally {
     state.end();
   }
+}
+
+/** By the operation's own handler, or by another one `instead`; what others have begun or answered under the key is theirs. */
+function invokeBy(instead: Operation, served: Served, question: Question, arrived: Arrived): Promise<Outcome> {
+  return instead.idempotent && question.key !== undefined
+    ? invokeOnce(served, question, arrived, question.key, { ...served, operation: instead })
+    : invokePlainly({ ...served, operation: instead }, question, arrived);
 }
 
 async function invokePlainly(served: Served, question: Question, arrived: Arrived): Promise<Outcome> {
@@ -117,7 +131,7 @@ function conclusionOf(answered: Answered): Conclusion {
 
 type Stored = Exclude<Answered, { readonly kind: "response" }> | { readonly kind: "stored"; readonly answer: StoredAnswer };
 
-async function invokeOnce(served: Served, question: Question, arrived: Arrived, key: string): Promise<Outcome> {
+async function invokeOnce(served: Served, question: Question, arrived: Arrived, key: string, first: Served): Promise<Outcome> {
   const { operation, node, state } = served;
   const tokenKey = tokenKeyOf(operation.title, question.tenant, question.scope, key);
   const fingerprint = fingerprintOf(operation.method, question.target, question.text);
@@ -141,7 +155,7 @@ async function invokeOnce(served: Served, question: Question, arrived: Arrived, 
           ? token.untilMs > node.storeClock.earliestMs()
             ? undefined
             : await resume(served, { question, arrived, tokenKey, token, version: row.version })
-          : await runFirst(served, question, arrived, tokenKey, fingerprint);
+          : await runFirst(first, question, arrived, tokenKey, fingerprint);
       if (outcome) return outcome;
     } finally {
       state.leave(tokenKey, running);
@@ -265,7 +279,7 @@ async function run(served: Served, { question, arrived, id, attempt, journal, gu
     node,
     component,
     operation: operation.name,
-    mode: "durable",
+    mode: operation.mode,
     uses: operation.uses,
     id,
     attempt: attempt ?? 1,
@@ -296,7 +310,7 @@ function kept(
   answered: Answered,
 ): { readonly answered: Stored; readonly stored: StoredAnswer } | Promise<{ readonly answered: Stored; readonly stored: StoredAnswer }> {
   if (answered.kind === "response") return keptResponse(operation, answered.response);
-  const stored = wireOf(answered);
+  const stored = operation.rung ? markedAnswer(wireOf(answered), operation.rung) : wireOf(answered);
   if (typeof stored.body === "string" && stored.body.length > answerBytesMax) throw answerTooLarge(operation);
   return { answered, stored };
 }
@@ -313,7 +327,7 @@ async function keptResponse(operation: Operation, response: Response): Promise<{
   }
   const stored: StoredAnswer = {
     status: response.status,
-    headers: Object.fromEntries(response.headers),
+    headers: { ...Object.fromEntries(response.headers), ...(operation.rung && { [degradedHeader]: operation.rung }) },
     body: response.body ? Buffer.concat(chunks, sizeBytes) : undefined,
     refused: false,
   };

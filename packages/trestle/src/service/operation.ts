@@ -15,11 +15,12 @@ import {
   type Schema,
   type Uses,
 } from "../component/index.ts";
-import { durationMs, Fault } from "../kernel/index.ts";
+import type { Rung } from "../degradation/index.ts";
+import { durationMs, Fault, integerWithin, numberWithin } from "../kernel/index.ts";
 import type { AdmissionRule } from "./admission.ts";
 import { limitRules, type LimitRule } from "./limit.ts";
 import { headersOf, isReply, type ReplyHeaders } from "./reply.ts";
-import type { AnyHandler, Incoming, Method, RouteDeclaration } from "./route.ts";
+import type { AnyDegrade, AnyHandler, Incoming, Method, RouteDeclaration } from "./route.ts";
 
 export interface Operation {
   readonly service: string;
@@ -49,6 +50,15 @@ export interface Operation {
   readonly timeoutMs: number;
   readonly maxBodyBytes: number;
   readonly streams: boolean;
+  /** What its rungs below the whole answer have. */
+  readonly degrade: DegradeRules | undefined;
+  /** Its handler is that of this rung. */
+  readonly rung?: Rung;
+}
+export interface DegradeRules {
+  readonly stale?: { readonly forMs: number; readonly keys: number };
+  readonly partial?: AnyHandler;
+  readonly static?: unknown;
 }
 
 const timeoutMsDefault = 30_000;
@@ -85,7 +95,7 @@ export function operationOf(
       "Rename it: it is the method of the typed client and part of idempotency keys.",
     );
   }
-  const { params, query, body, returns, refuses = {}, limit, idempotent = false, consistent = false, timeout, uses, priority } = spec;
+  const { params, query, body, returns, refuses = {}, limit, idempotent = false, consistent = false, timeout, uses, priority, degrade } = spec;
   const keepFor = typeof idempotent === "object" ? idempotent.keepFor : undefined;
   const keepForMs = keepFor === undefined ? keepForMsDefault : durationMs(keepFor, `${title}: idempotent.keepFor`);
   if (keepForMs < 1_000 || keepForMs > keepForMsMax)
@@ -118,6 +128,29 @@ export function operationOf(
     trustsCallers: from.trustsCallers,
     timeoutMs: timeout !== undefined ? durationMs(timeout, `${title}: timeout`) : streams ? streamMsDefault : (from.timeoutMs ?? timeoutMsDefault),
     maxBodyBytes: from.maxBodyBytes,
+    degrade: degrade && degradeRules(degrade, title, { looks: method === "GET" && !streams, streams, returns: returns !== undefined }),
+  };
+}
+
+/** Faults: `service.bad-degrade`, `option.out-of-range`. */
+function degradeRules(
+  { stale, ...others }: AnyDegrade,
+  title: string,
+  route: { readonly looks: boolean; readonly streams: boolean; readonly returns: boolean },
+): DegradeRules {
+  const bad = (rule: string, remedy: string) => Fault.create("service.bad-degrade", `${title}: degrade${rule}`, remedy);
+  if (route.streams) throw bad(" is not for streams", "Let the policy's ladder of this route be full and unavailable.");
+  if (!route.looks && (stale || "static" in others))
+    throw bad(
+      ": stale and static are for GET; what changes something was not done when neither has run",
+      "Give it a partial handler that does what can be done.",
+    );
+  if (!route.returns && (others.partial || "static" in others))
+    throw bad(": partial and static need `returns`, because callers count on the shape of what the whole handler answers", "Declare `returns`.");
+  const forMs = stale && numberWithin(durationMs(stale.for, `${title}: degrade.stale.for`), `${title}: degrade.stale.for`, { least: 1, most: 7 * 86_400_000 });
+  return {
+    ...(forMs !== undefined && { stale: { forMs, keys: integerWithin(stale?.keys ?? 1_000, `${title}: degrade.stale.keys`, { least: 1, most: 1_000_000 }) } }),
+    ...others,
   };
 }
 
@@ -218,7 +251,7 @@ export function answer(operation: Operation, arrived: Arrived, uses: object, con
   return isThenable(given) ? given.then((value) => settle(operation, value)) : settle(operation, given);
 }
 
-function settle(operation: Operation, given: unknown): Answered | Promise<Answered> {
+export function settle(operation: Operation, given: unknown): Answered | Promise<Answered> {
   if (isResponse(given)) return { kind: "response", response: given };
   if (isRefused(given)) {
     const code = given.refused;

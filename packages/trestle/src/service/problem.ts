@@ -56,6 +56,7 @@ const rules = new Map<string, Rule>(
     "node.stopped": later(503),
     "commit.unknown": later(503),
     "queue.full": later(503),
+    "degradation.unavailable": later(503),
     "bulkhead.full": later(503),
     "breaker.open": later(503),
     "retry.budget-spent": later(503),
@@ -104,6 +105,13 @@ const reserved = new Set(["type", "title", "status", "detail", "code", "instance
 /** The HTTP status a fault is answered with, and whether it is the caller's doing. */
 export function statusOf(fault: unknown): number {
   return ruleOf(fault).status;
+}
+
+/** What was asked may have been done, or is still being done, and its answer is lost. */
+export function mayHaveHappened(fault: unknown): boolean {
+  return ["external.outcome-unknown", "external.answer-invalid", "deadline.exceeded", "commit.unknown", "store.closed", "idempotency.in-flight"].some((code) =>
+    Fault.is(fault, code as "commit.unknown"),
+  );
 }
 
 function ruleOf(fault: unknown): Rule {

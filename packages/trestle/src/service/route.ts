@@ -140,6 +140,8 @@ export interface GetSpec<Path extends string, P extends Schema, Q extends Schema
    * changed the handler runs again, until its deadline. Lists, histories and SQL rows stay snapshots of their own. Default false.
    */
   readonly consistent?: boolean;
+  /** What this route answers on the rungs below the whole handler; a policy says when (docs/guides/degradation.md). */
+  readonly degrade?: DegradedReads<Incoming<Out<P>, Out<Q>, undefined>, U, T, C>;
 }
 export interface CommandSpec<
   Path extends string,
@@ -157,6 +159,26 @@ export interface CommandSpec<
    * Makes the handler durable: it is finished even if the process dies between two foreign calls.
    */
   readonly idempotent?: I;
+  /** What this route does on the rungs below the whole handler; a policy says when (docs/guides/degradation.md). */
+  readonly degrade?: DegradedWrites<Incoming<Out<P>, Out<Q>, Out<B>>, U, T, C>;
+}
+
+export interface DegradedReads<Request, U extends Uses, T extends Schema, C> {
+  /** The last good answer to the same request, when it is not older than `for` (1ms to 7d). Of so many requests, the latest; default 1,000, to 1,000,000. Answers above 64 kB are not kept. */
+  readonly stale?: { readonly for: Duration; readonly keys?: number };
+  /** Does without what fails. Answers what `returns` describes. */
+  readonly partial?: Standing<T, Handler<Request, U, "read", Context, Returnable<T, C>>>;
+  /** One body for everybody, as `returns` describes it. */
+  readonly static?: Standing<T, In<T>>;
+}
+export interface DegradedWrites<Request, U extends Uses, T extends Schema, C> {
+  /** Does what can be done now, in one commit: it calls nothing outside that changes something. Answers what `returns` describes. */
+  readonly partial?: Standing<T, Handler<Request, U, "write", WriteContext, Returnable<T, C>>>;
+}
+/** Callers count on the shape of what the whole handler answers, so what stands in for it is held to `returns`. */
+type Standing<T extends Schema, Stands> = unknown extends In<T> ? DeclareReturns : Stands;
+export interface DeclareReturns {
+  readonly "declare `returns`: what stands in for an answer is held to it": never;
 }
 
 /** `keepFor`: how long an answer is repeated; default 24h, at most 30d. `whenInFlight`: what a second caller gets meanwhile; default `conflict`. */
@@ -278,6 +300,12 @@ export interface AnySpec extends Annotations {
   readonly priority?: "high" | "normal" | "low";
   readonly idempotent?: Idempotent;
   readonly consistent?: boolean;
+  readonly degrade?: AnyDegrade;
+}
+export interface AnyDegrade {
+  readonly stale?: { readonly for: Duration; readonly keys?: number };
+  readonly partial?: AnyHandler;
+  readonly static?: unknown;
 }
 export type AnyHandler = (request: Incoming<unknown, unknown, unknown>, uses: object, context: Context) => unknown;
 

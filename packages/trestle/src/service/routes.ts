@@ -9,6 +9,7 @@ import { TrieRouter } from "hono/router/trie-router";
 import type { Component, NodeServices, Principal } from "../component/index.ts";
 import { contextOfHeaders, Fault, withContext, type AmbientContext } from "../kernel/index.ts";
 import { assertJsonType, parseJson, parseQuery, readText } from "./body.ts";
+import { variantOf } from "./degraded.ts";
 import { parseIdempotencyKey, scopeOf } from "./idempotency-key.ts";
 import { invoke, type Question, type Served } from "./invoke.ts";
 import { limitHeaders, takeFromLimits } from "./limit.ts";
@@ -63,7 +64,9 @@ export function serviceRoutes(services: readonly Component[], node: NodeServices
       const response = await inCallersContext(request.headers, here, serve);
       return request.method === "HEAD" && response.body ? new Response(null, response) : response;
     } catch (fault) {
-      const broken = statusOf(fault) >= 500 && !Fault.is(fault, "request.not-admitted"); // of those there are many when there are too many
+      // Of those who are not admitted there are many when there are too many; a rung without answers was told once, when the route came to it.
+      const told = Fault.is(fault, "request.not-admitted") || Fault.is(fault, "degradation.unavailable");
+      const broken = statusOf(fault) >= 500 && !told;
       if (broken)
         node
           .log(asked?.component.name ?? "http", { traceparent: undefined, tenant: peer.tenant, ...(invocation === undefined ? {} : { invocation }) })
@@ -236,6 +239,7 @@ async function answerAdmitted(
     key,
     target,
     text,
+    ...(operation.degrade?.stale && { variant: variantOf(request.headers) }),
     signal: operation.idempotent ? undefined : request.signal,
     onRun,
   };

@@ -120,3 +120,33 @@ service("f", { uses: { mail, payments, billing, stock } }, {
   // @ts-expect-error a recovery point needs a handler that will be finished
   step: post("/step", {}, (_request, _uses, { step }) => step("x", async () => "y")),
 });
+
+// ---- what answers in place of a handler ---------------------------------------------------------------------------------
+
+const Stocked = z.object({ sku: z.string(), left: z.int().optional() });
+service("v", { uses: { stock, payments, mail } }, {
+  look: get("/look/:sku", { params: z.object({ sku: Sku }), returns: Stocked, refuses: { no: 404 }, degrade: {
+      stale: { for: "5m" },
+      partial: ({ params }, uses, context) => {
+        same<typeof params.sku, z.infer<typeof Sku>>();
+        same<keyof typeof uses, "stock" | "payments" | "mail">();
+        same<typeof context.tenant, string | undefined>();
+        return { sku: params.sku };
+      },
+      static: { sku: "any" },
+    } }, async ({ params }, { stock }) => (await stock.get(params.sku)) ?? refuse("no")),
+  take: post("/take/:sku", { returns: Stocked, idempotent: true, degrade: {
+      partial: ({ params }, { mail, payments }) => {
+        mail.send({ to: "", subject: "", text: "" });
+        // @ts-expect-error -- a partial handler is not durable: it changes nothing outside
+        void payments.charge({ orderId: "" });
+        return created({ sku: params.sku });
+      },
+    } }, ({ params }) => created({ sku: params.sku })),
+});
+// @ts-expect-error -- what stands in for an answer is held to `returns`, and there is none
+get("/undescribed", { degrade: { static: "x" } }, () => "y");
+// @ts-expect-error -- nothing was changed when nobody's handler ran
+post("/changes", { returns: z.string(), degrade: { static: "x" } }, () => "y");
+// @ts-expect-error -- of another shape than `returns` says
+get("/other", { returns: z.object({ n: z.int() }), degrade: { static: { n: "one" } } }, () => ({ n: 1 }));

@@ -1,10 +1,11 @@
-/** What a service keeps on one node: what is running, by key, and the buckets of its limits. Gone with the node. */
+/** What a service keeps on one node: what is running, by key, the buckets of its limits, and its last good answers. Gone with the node. */
 import type { Component, NodeServices } from "../component/index.ts";
 import { PassingMap } from "../kernel/index.ts";
 import { AdmissionGate } from "./admission.ts";
 import { KeptLimit, type LimitRule } from "./limit.ts";
+import { StaleAnswers } from "./degraded.ts";
 import type { Served } from "./invoke.ts";
-import type { Operation } from "./operation.ts";
+import type { DegradeRules, Operation } from "./operation.ts";
 
 /** A key that is being worked on here. */
 export class RunningKey {
@@ -38,6 +39,7 @@ export class ServiceState {
   streams = 0;
   readonly #limits = new Map<Operation, readonly KeptLimit[]>();
   readonly #kept = new Map<LimitRule, KeptLimit>();
+  readonly #stale = new Map<Operation, StaleAnswers>();
   readonly #node: NodeServices;
   #admission: AdmissionGate | undefined;
   #inFlight = 0;
@@ -78,6 +80,12 @@ export class ServiceState {
   leave(key: string, running: RunningKey): void {
     this.running.delete(key);
     running.end();
+  }
+
+  stale(operation: Operation, rules: NonNullable<DegradeRules["stale"]>): StaleAnswers {
+    let kept = this.#stale.get(operation);
+    if (!kept) this.#stale.set(operation, (kept = new StaleAnswers(rules, this.#node.clock)));
+    return kept;
   }
 
   limits(operation: Operation): readonly KeptLimit[] {

@@ -10,7 +10,8 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { execute, resumeIdOf } from "../component/index.ts";
 import { Fault, linkSignals } from "../kernel/index.ts";
-import { check } from "./operation.ts";
+import { ladderOf } from "./degraded.ts";
+import { check, type Arrived } from "./operation.ts";
 import { problemOfFault } from "./problem.ts";
 import type { Question, Served } from "./invoke.ts";
 
@@ -23,10 +24,16 @@ export interface Stream {
   readonly ended: Promise<unknown>;
 }
 
-/** Starts the handler. Faults: those of `check`, and what the handler throws before it answers its iterable. */
+/** Starts the handler. Faults: those of `check`, `degradation.unavailable`, and what the handler throws before it answers its iterable. */
 export async function openStream(served: Served, question: Question, resumeAfter: string | undefined): Promise<Stream> {
+  const arrived = await check(served.operation, question.raw);
+  const begin = () => beginStream(served, question, arrived, resumeAfter);
+  const ladder = ladderOf(served.node, served.operation);
+  return ladder ? (await ladder.answer({ full: begin })).value : begin();
+}
+
+function beginStream(served: Served, question: Question, arrived: Arrived, resumeAfter: string | undefined): Promise<Stream> {
   const { operation, component, node, state } = served;
-  const arrived = await check(operation, question.raw);
   const closing = new AbortController();
   const link = linkSignals(question.signal, node.draining, closing.signal);
   const id = node.ids.next();
