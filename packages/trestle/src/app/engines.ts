@@ -6,7 +6,8 @@ import { mkdirSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import { Fault, type Clock, type Random } from "../kernel/index.ts";
+import type { LimitPlace, LimitPlacePackage } from "../component/index.ts";
+import { Fault, uuidv7Ids, type Clock, type Random } from "../kernel/index.ts";
 import { openStore, parseStoreUrl } from "../sqlite/index.ts";
 import type { Store } from "../store/index.ts";
 
@@ -17,7 +18,13 @@ export interface Engines {
    * `?schema=` names the schema, default `trestle`.
    */
   readonly store?: StoreUrl;
+  /**
+   * Where limits of the fleet are counted. Default `TRESTLE_COUNTERS`, and else the store. `redis://host:6379/0`, `rediss://…`, with `?cluster=true`
+   * for a cluster; needs the package `@trestle/redis`.
+   */
+  readonly counters?: CountersUrl;
 }
+export type CountersUrl = `redis://${string}` | `rediss://${string}`;
 export type StoreUrl = "memory:" | `sqlite:${string}` | `postgres://${string}` | `postgresql://${string}`;
 
 /** What an engine outside this package exports. */
@@ -55,6 +62,18 @@ export async function openStoreAt(url: string, { clock, random }: { readonly clo
   return (await enginePackage<PostgresEngine>("@trestle/postgres", url)).openPostgres({ url, clock, random });
 }
 
+/** The place of limits that `counters` names; `undefined`: the store. Faults: `store.engine-missing`, `limits.url-unknown`. */
+export async function openCountersAt(
+  engines: Engines,
+  environment: Readonly<Record<string, string | undefined>>,
+  { app, clock, random }: { readonly app: string; readonly clock: Clock; readonly random: Random },
+): Promise<LimitPlace | undefined> {
+  const url = engines.counters ?? environment["TRESTLE_COUNTERS"];
+  if (url === undefined) return undefined;
+  const { openLimits } = await enginePackage<LimitPlacePackage>("@trestle/redis", url);
+  return openLimits({ url, app, clock, id: uuidv7Ids(clock, random).next() });
+}
+
 export function isPostgres(url: string): boolean {
   return /^postgres(ql)?:\/\//.test(url);
 }
@@ -75,15 +94,10 @@ export async function enginePackage<Engine>(name: string, url: string): Promise<
   try {
     found = createRequire(join(process.cwd(), "package.json")).resolve(name);
   } catch (cause) {
-    throw Fault.create(
-      "store.engine-missing",
-      `the store ${withoutPassword(url)} needs the package ${name}, which is not installed`,
-      `Run: npm install ${name}`,
-      {
-        cause,
-        details: { package: name },
-      },
-    );
+    throw Fault.create("store.engine-missing", `${withoutPassword(url)} needs the package ${name}, which is not installed`, `Run: npm install ${name}`, {
+      cause,
+      details: { package: name },
+    });
   }
   return (await import(pathToFileURL(found).href)) as Engine;
 }

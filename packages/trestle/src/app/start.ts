@@ -7,7 +7,7 @@
  * Over 400 lines because a node's ways in (commit, staged, transaction, open, fetch) share one life, which starts, drains and stops in order.
  */
 import { readFileSync, unlinkSync, writeFileSync } from "node:fs";
-import type { Component, Handles, Outside, Usable, Uses } from "../component/index.ts";
+import type { Component, Handles, LimitPlace, Outside, Usable, Uses } from "../component/index.ts";
 import { definitionOf, execute, isRefused, Lane, Invocation, StoreClock, type NodePart, bindUses } from "../component/index.ts";
 import {
   durationMs,
@@ -30,7 +30,7 @@ import { followingStore, type Commit, type SqlConnection, type Store } from "../
 import type { App } from "./app.ts";
 import type { DegradationGiven, NodeDegradation } from "./degradation.ts";
 import { followChanges, type ChangesOptions, type CommitChange } from "./changes.ts";
-import { openStoreAt, storeUrl, type Engines } from "./engines.ts";
+import { openCountersAt, openStoreAt, storeUrl, type Engines } from "./engines.ts";
 import { live, type Live } from "./live.ts";
 import { makeObserver } from "./observer.ts";
 import type { HttpServer } from "./server.ts";
@@ -115,7 +115,11 @@ export async function start(app: App, options: StartOptions = {}): Promise<Node>
   // While the store opens in its thread, this one loads what it will listen and answer with: 60 ms of the way to the first answer.
   const [opened] = await Promise.all([open(where.url), ...(serves ? [import("./server.ts"), (serving ??= import("../service/index.ts"))] : [])]);
   const store = followingStore(opened, { clock, open });
-  return startInside(app, options, { store, clock, random, metrics, logger, file: where.file, name: `${app.name} ${process.pid}`, listens: true });
+  const limitPlace = await openCountersAt(options, process.env, { app: app.name, clock, random }).catch(async (fault: unknown) => {
+    await store.close();
+    throw fault;
+  });
+  return startInside(app, options, { store, clock, random, metrics, logger, limitPlace, file: where.file, name: `${app.name} ${process.pid}`, listens: true });
 }
 
 /** What a node stands on. Whoever brings it (`start`, the simulator) hands over the store with it. */
@@ -133,6 +137,8 @@ export interface Inside {
   readonly listens: boolean;
   /** Stands in for what is outside. */
   readonly outside?: Outside;
+  /** Where limits of the fleet are counted; else in the store. Closed with the node. */
+  readonly limitPlace?: LimitPlace | undefined;
 }
 
 /** A node of the app on what it is given, which it closes when it stops or does not start. */
@@ -140,7 +146,7 @@ export async function startInside(app: App, options: StartOptions, inside: Insid
   try {
     return await RunningNode.start(app, app.components, options, inside);
   } catch (fault) {
-    await inside.store.close();
+    await Promise.all([inside.store.close(), inside.limitPlace?.close()]);
     throw fault;
   }
 }
@@ -210,6 +216,7 @@ class RunningNode implements NodeInside {
       services: options.services ?? {},
       outside,
       degradation,
+      limitPlace: inside.limitPlace,
     });
     degradation?.attach(this.#services, components);
     this.#parts = components.filter((component) => this.#runs(component)).flatMap((component) => definitionOf(component).part?.(this.#services) ?? []);
@@ -361,7 +368,7 @@ class RunningNode implements NodeInside {
       await this.#lifecycle.stop();
     } finally {
       if (this.#inside.file !== undefined && this.#server) removeOwnNote(`${this.#inside.file}.node.json`);
-      await this.#inside.store.close();
+      await Promise.all([this.#inside.store.close(), this.#inside.limitPlace?.close()]);
       supervised()?.over();
     }
   }

@@ -1,5 +1,5 @@
 /** Where the buckets of a fleet are: one for each key, of which all processes draw. An implementation is a store (`limits/store-place.ts`) or another server (`@trestle/redis`). */
-import type { Clock, Random } from "../kernel/index.ts";
+import type { Clock } from "../kernel/index.ts";
 
 export interface LimitPlace {
   /**
@@ -36,8 +36,9 @@ export interface LimitPlacePackage {
 }
 export interface LimitPlaceOptions {
   readonly url: string;
+  /** Whose buckets they are: apps that share a server have their own. */
+  readonly app: string;
   /** Names this process to the others. */
   readonly id: string;
   readonly clock: Clock;
-  readonly random: Random;
 }

@@ -217,7 +217,7 @@ export class FleetLimit {
       this.#at.place
         .draw({ key: bucket.placeKey, perMs: this.#perMs, burst: this.limit, least, wanted, back })
         .then((drawn) => this.#answered(bucket, waiting, drawn, { askedAtMs: nowMs, wanted }))
-        .catch(() => this.#failed(bucket, waiting));
+        .catch((cause: unknown) => this.#failed(bucket, waiting, cause));
     });
   }
 
@@ -274,8 +274,8 @@ export class FleetLimit {
 
   // ---- without the place --------------------------------------------------------------------------------------------
 
-  #failed(bucket: Bucket, waiting: Waiting | undefined): void {
-    this.#at.failed(this.#clock.monotonicMs());
+  #failed(bucket: Bucket, waiting: Waiting | undefined, cause: unknown): void {
+    this.#at.failed(this.#clock.monotonicMs(), cause);
     bucket.asking = false;
     if (waiting) this.#settleByPolicy(bucket, waiting);
     if (bucket.waiting) this.#settleByPolicy(bucket, bucket.waiting);

@@ -1,4 +1,5 @@
 /** Limits: how often, per key. */
+export type { Draw, Drawn, LimitPlace, LimitPlaceOptions, LimitPlacePackage } from "../component/index.ts";
 export { fleetRule } from "./across.ts";
 export type { Across, Exactness, FleetRule, WhenUnreachable } from "./across.ts";
 export { assertCost, bucketRule } from "./checks.ts";

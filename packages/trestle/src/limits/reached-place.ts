@@ -15,15 +15,21 @@ export class ReachedPlace {
   #probeAtMs = 0;
   #probing = false;
 
-  constructor(place: LimitPlace) {
+  readonly #told: (isAway: boolean, cause?: unknown) => void;
+
+  constructor(place: LimitPlace, told: (isAway: boolean, cause?: unknown) => void = () => undefined) {
     this.place = place;
+    this.#told = told;
   }
 
   answered(): void {
+    if (this.isAway) this.#told(false);
     this.isAway = false;
     this.#probing = false;
   }
-  failed(nowMs: number): void {
+  /** Without a cause: somebody has waited in vain. */
+  failed(nowMs: number, cause?: unknown): void {
+    if (!this.isAway) this.#told(true, cause);
     if (!this.isAway || this.#probing) this.#probeAtMs = nowMs + probeEveryMs;
     this.isAway = true;
     this.#probing = false;

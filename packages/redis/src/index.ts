@@ -1,0 +1,2 @@
+/** Rate limits of a fleet, counted in Redis. */
+export { openLimits } from "./redis-place.ts";
