@@ -143,7 +143,8 @@ export const servingThroughARush = scenario(app("front", [front]), {
       sometimes("prefetches are declined", of(history, fromMs, untilMs, ({ critical }) => !critical).share < 0.5);
       const kind = kindOf(history);
       // What takes three times as long all of a sudden is noticed when the first of its calls are over, and until then more are begun.
-      return kind === "hang" || of(history, fromMs, untilMs, isCritical).share > (kind === "rush" ? 0.93 : kind === "slow" ? 0.8 : 0.5);
+      // Of 400 seeds the least shares were 0.99, 0.91 and 0.52; a bound at the least of some is broken by one of more.
+      return kind === "hang" || of(history, fromMs, untilMs, isCritical).share > (kind === "rush" ? 0.93 : kind === "slow" ? 0.8 : 0.4);
     },
     "four fifths of what can be done is done": (_, history) => of(history, 0, forMs).served > 0.8 * possible(history),
     "four seconds after the trouble all that is asked is served": (_, history) => of(history, untilMs + 4_000, forMs).share > 0.95,
