@@ -1,5 +1,5 @@
 /** What a simulation is told: the scenario of an app. */
-import type { App, Live } from "../app/index.ts";
+import type { App, DegradationGiven, Live } from "../app/index.ts";
 import type { Usable, Uses } from "../component/index.ts";
 import type { Duration } from "../kernel/index.ts";
 import type { Chance } from "./chance.ts";
@@ -44,6 +44,7 @@ export interface Scenario<K extends Uses> {
   readonly regressions?: URL;
   /** What `start` would be given. */
   readonly settings?: Readonly<Record<string, string>>;
+  readonly degradation?: DegradationGiven;
 }
 
 export type LiveUses<K extends Uses> = { readonly [N in keyof K]: K[N] extends Usable ? Live<K[N]> : never };

@@ -9,7 +9,7 @@
  *
  * Over 400 lines because all parts of one world meet here.
  */
-import { startInside, type App, type Node, type NodeInside } from "../app/index.ts";
+import { startInside, type App, type DegradationGiven, type Node, type NodeInside } from "../app/index.ts";
 import type { Component, Outside } from "../component/index.ts";
 import { Fault, jsonLogger, metricsRegistry, onAssertion, seededRandom, sleep, type Clock } from "../kernel/index.ts";
 import type { ArrivedRequest, Peer } from "../service/index.ts";
@@ -47,6 +47,7 @@ export interface Scene {
   readonly always: readonly (readonly [promise: string, holds: (world: never, history: SeedHistory) => unknown])[];
   readonly eventually: readonly (readonly [promise: string, holds: (world: never, history: SeedHistory) => unknown])[];
   readonly settings: Readonly<Record<string, string>>;
+  readonly degradation: DegradationGiven | undefined;
   readonly store: StoreKind;
   readonly disks: DiskShelf;
 }
@@ -231,7 +232,7 @@ class SeedRun {
       try {
         const node = await startInside(
           this.#scene.app,
-          { settings: this.#scene.settings },
+          { settings: this.#scene.settings, ...(this.#scene.degradation && { degradation: this.#scene.degradation }) },
           {
             store: store(),
             clock: life.clock,

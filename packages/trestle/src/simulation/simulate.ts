@@ -104,7 +104,7 @@ function seedsOf(seeds: number | readonly `0x${string}`[] | undefined): readonly
 }
 
 async function sceneOf<K extends Uses>(app: App, scenario: Scenario<K>): Promise<Scene> {
-  const { uses, nodes = 3, faults, clients, always = {}, eventually = {}, outside = [], settings = {}, store = "sqlite" } = scenario;
+  const { uses, nodes = 3, faults, clients, always = {}, eventually = {}, outside = [], settings = {}, degradation, store = "sqlite" } = scenario;
   const externals = app.components.filter(({ kind }) => kind === "external").map(({ name }) => name);
   const lacking = externals.filter((name) => !outside.some((one) => nameOfModel(one) === name));
   if (lacking.length > 0)
@@ -127,6 +127,7 @@ async function sceneOf<K extends Uses>(app: App, scenario: Scenario<K>): Promise
     always: Object.entries(always) as Scene["always"],
     eventually: Object.entries(eventually) as Scene["eventually"],
     settings,
+    degradation,
     store,
     disks: await diskShelf(app, settings, await memoryDisks()),
   };
