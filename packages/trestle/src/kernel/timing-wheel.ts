@@ -24,8 +24,8 @@ const slots = 1 << slotBits;
 const levels = 8; // 64^8 ticks: 8,900 years of milliseconds
 const delayMsMax = 2 ** 46;
 // ticksPer[n]: ticks in one slot of level n. All are powers of two, so multiplying by the inverse is exact.
-const ticksPer = Array.from({ length: levels + 1 }, (_, level) => 2 ** (slotBits * level));
-const slotsPer = ticksPer.map((ticks) => 1 / ticks);
+const ticksPer = /* @__PURE__ */ Array.from({ length: levels + 1 }, (_, level) => 2 ** (slotBits * level));
+const slotsPer = /* @__PURE__ */ ticksPer.map((ticks) => 1 / ticks);
 
 /** An entry of a circular list. A slot's head is an entry without a task. */
 class Entry implements Timer {

@@ -14,8 +14,8 @@ export interface TraceContext {
 }
 
 const shape = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/;
-const zeroTraceId = "0".repeat(32);
-const zeroSpanId = "0".repeat(16);
+const zeroTraceId = "00000000000000000000000000000000";
+const zeroSpanId = "0000000000000000";
 
 /** `undefined` for anything not valid. Of a later version than 00, the four fields that 00 knows are read. */
 export function parseTraceparent(text: string | undefined): TraceContext | undefined {

@@ -9,27 +9,14 @@
  * The clock is read once in a call that succeeds at once, when it comes: its limit, its place in a breaker's window and the time it took are all counted from there.
  */
 import { contextWithin, currentContext, deadlineExceeded, emptyContext, Fault, followSignal, inContext, unlink } from "../kernel/index.ts";
-import type { AmbientContext, Clock, Followed, Link, Random, Timer } from "../kernel/index.ts";
+import type { AmbientContext, Followed, Link, Timer } from "../kernel/index.ts";
 import { backoffMs } from "./backoff.ts";
 import { beginUntil, soonMs, type Bounded, type BoundLine } from "./bound-line.ts";
 import { failureOf, retryAfterMs } from "./failure.ts";
 import { waits } from "./gate.ts";
 import type { Passage, Passing } from "./passage.ts";
+import type { Plan } from "./plan.ts";
 import type { Attempt, CallOptions, EndedAttempt, Operation, RetryRule } from "./policy.ts";
-
-/** What a pipeline comes to, worked out once. */
-export interface Plan {
-  readonly clock: Clock;
-  readonly random: Random;
-  /** Of the whole call. */
-  readonly deadline: BoundLine | undefined;
-  /** Of each attempt. */
-  readonly timeout: BoundLine | undefined;
-  readonly retry: RetryRule | undefined;
-  readonly passage: Passage | undefined;
-  readonly unwell: (thrown: unknown) => boolean;
-  readonly onAttempt: ((ended: EndedAttempt) => void) | undefined;
-}
 
 const noOptions: CallOptions = {};
 
@@ -346,7 +333,7 @@ class LiveAttempt implements Attempt, Passing, Bounded {
   }
 
   #cut(reason: unknown): void {
-    const { passage, clock } = this.#plan;
+    const { passage, clock, usualMs } = this.#plan;
     const timedOut = Fault.is(reason, "deadline.exceeded");
     unlink(this);
     if (this.#state === "waiting") {
@@ -354,21 +341,11 @@ class LiveAttempt implements Attempt, Passing, Bounded {
       passage?.leave(this, clock.monotonicMs());
     } else if (this.#state === "running") {
       this.#state = "answered";
-      passage?.answered(this, timedOut && !this.#hardlyWaited() ? "unwell" : "unknown");
+      passage?.left(this, timedOut, usualMs);
     } else return;
     this.#tell(timedOut ? "timed-out" : "abandoned", reason);
     this.#rarely.cutBy = { reason };
     this.#rarely.controller?.abort(reason);
-  }
-
-  /**
-   * A caller that left less than a tenth of the usual time says nothing about the other side; one that left more does, or else a dependency that hangs would
-   * never open the breaker of callers whose deadlines are shorter than the timeout.
-   */
-  #hardlyWaited(): boolean {
-    const { timeout, deadline } = this.#plan;
-    const usualMs = Math.min(timeout?.ms ?? Infinity, deadline?.ms ?? Infinity);
-    return usualMs < Infinity && this.untilMs - this.startedMs < usualMs / 10;
   }
 
   #tell(outcome: EndedAttempt["outcome"], error: unknown, nowMs?: number): void {

@@ -1,11 +1,12 @@
 /** Time limits: of a whole call, and of each of its attempts. */
-import { durationMs, Fault, type Duration } from "../kernel/index.ts";
-import { policyOf } from "./pipeline.ts";
-import type { Policy } from "./policy.ts";
+import { durationMs, Fault, systemClock, type Duration } from "../kernel/index.ts";
+import { BoundLine } from "./bound-line.ts";
+import { runnerOf } from "./plan.ts";
+import { policyOf, type Policy } from "./policy.ts";
 
 /** The whole call, its attempts and the waits between them, is answered within this, or sooner when the context's deadline comes first. Fault: `deadline.exceeded`, `details.scope` `call`. */
 export function deadline(within: Duration): Policy<"deadline.exceeded"> {
-  return policyOf({ kind: "deadline", ms: bound(within, "deadline") });
+  return bounding("deadline", within);
 }
 
 /**
@@ -13,11 +14,11 @@ export function deadline(within: Duration): Policy<"deadline.exceeded"> {
  * listen: it then goes on by itself, and still counts as running wherever running is counted. Fault: `deadline.exceeded`, `details.scope` `attempt`.
  */
 export function timeout(within: Duration): Policy<"deadline.exceeded"> {
-  return policyOf({ kind: "timeout", ms: bound(within, "timeout") });
+  return bounding("timeout", within);
 }
 
-function bound(within: Duration, option: string): number {
-  const ms = durationMs(within, option);
-  if (ms > 0) return ms;
-  throw Fault.create("option.out-of-range", `${option} must be above 0, got ${JSON.stringify(within)}`, `Give the ${option} some time.`);
+function bounding(kind: "deadline" | "timeout", within: Duration): Policy<"deadline.exceeded"> {
+  const ms = durationMs(within, kind);
+  if (!(ms > 0)) throw Fault.create("option.out-of-range", `${kind} must be above 0, got ${JSON.stringify(within)}`, `Give the ${kind} some time.`);
+  return policyOf({ kind, declines: ["deadline.exceeded"], ms, alone: () => runnerOf({ [kind]: new BoundLine(ms, systemClock) }) });
 }

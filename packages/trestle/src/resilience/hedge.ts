@@ -3,11 +3,11 @@
  * questions, whose repetition does no harm, and within a budget: hedges of an overloaded service overload it more.
  * Sources: J. Dean and L. Barroso, "The Tail at Scale" (CACM 2013); Finagle's BackupRequestFilter (a live percentile as the delay, a budget without a floor).
  */
-import { durationMs, Fault, followSignal, integerWithin, type Clock, type Duration } from "../kernel/index.ts";
+import { durationMs, Fault, followSignal, integerWithin, systemClock, type Clock, type Duration } from "../kernel/index.ts";
 import { budget, type Budget } from "./budget.ts";
+import { nested, runnerOf } from "./plan.ts";
 import { Latencies } from "./latencies.ts";
-import { policyOf } from "./pipeline.ts";
-import type { CallOptions, Policy, Runner } from "./policy.ts";
+import { policyOf, type CallOptions, type Policy, type Runner } from "./policy.ts";
 
 export interface HedgeOptions {
   /** How long a try has before the next one starts: a duration, or a percentile of the latest answers (none is sent before there are 20 of those). */
@@ -37,7 +37,8 @@ export function hedge({ after, tries = 2, budget: shared }: HedgeOptions): Polic
     tries: integerWithin(tries, "hedge.tries", { least: 2, most: 5 }),
     budget: shared,
   };
-  return policyOf({ kind: "hedge", around: (inner, clock) => hedged(rule, inner, clock) });
+  const around = (inner: Runner, clock: Clock) => hedged(rule, inner, clock);
+  return policyOf({ kind: "hedge", declines: [], around, alone: () => nested(runnerOf({}), around(runnerOf({}), systemClock)) });
 }
 
 const enoughToKnow = 20;

@@ -4,9 +4,9 @@
  * Which gates hear of answers and of ends is known beforehand, so that nobody is asked twice for each call whether it wants to.
  */
 import { Fault } from "../kernel/index.ts";
+import { runnerOf } from "./plan.ts";
 import type { Answer, Caller, Gate } from "./gate.ts";
-import { policyOf } from "./pipeline.ts";
-import type { Policy } from "./policy.ts";
+import { policyOf, type Policy } from "./policy.ts";
 
 /** What an attempt keeps on its way. */
 export interface Passing extends Caller {
@@ -62,6 +62,15 @@ export class Passage {
     this.backOut(passing);
   }
 
+  /**
+   * Its caller is gone before it has ended. One that left less than a tenth of the usual time says nothing about the other side; one that left more does, or else a dependency that
+   * hangs would never open the breaker of callers whose deadlines are shorter than the timeout.
+   */
+  left(passing: Passing, timedOut: boolean, usualMs: number): void {
+    const hardlyWaited = usualMs < Infinity && passing.untilMs - passing.startedMs < usualMs / 10;
+    this.answered(passing, timedOut && !hardlyWaited ? "unwell" : "unknown");
+  }
+
   /** The gates that let it pass hear that nothing came of it. */
   backOut(passing: Passing): void {
     this.answered(passing, "unknown");
@@ -89,5 +98,6 @@ function tokenOf(passing: Passing, at: number): number {
 
 /** A gate as a policy. */
 export function gatePolicy<Declines extends string>(name: string, gate: Gate<Declines>): Policy<Declines> {
-  return policyOf({ kind: "gate", name, gate, passage: (gates) => new Passage(gates) });
+  const passage = (gates: readonly Gate[]) => new Passage(gates);
+  return policyOf({ kind: "gate", declines: [gate.refused], name, gate, passage, alone: () => runnerOf({ passage: passage([gate]) }) });
 }

@@ -2,22 +2,11 @@
  * Pipelines: policies around one operation, outermost first, fused into one plan. What comes after a `retry` is done for each attempt, what comes before it
  * once for the call; so is everything after a `hedge` for each of its tries.
  */
-import { Fault, systemClock, systemRandom } from "../kernel/index.ts";
+import { Fault, systemClock } from "../kernel/index.ts";
 import { BoundLine } from "./bound-line.ts";
-import { run, type Plan } from "./call.ts";
-import { failureOf } from "./failure.ts";
-import type { Caller, Gate } from "./gate.ts";
-import {
-  layersOf,
-  type Attempt,
-  type Attempted,
-  type CallOptions,
-  type Layer,
-  type Operation,
-  type PipelineOptions,
-  type Policy,
-  type Runner,
-} from "./policy.ts";
+import { nested, runnerOf, type Plan } from "./plan.ts";
+import type { Gate } from "./gate.ts";
+import { layersOf, policyFrom, type Layer, type PipelineOptions, type Policy, type Runner } from "./policy.ts";
 
 type DeclinesOf<P> = P extends Policy<infer D> ? D : never;
 
@@ -38,36 +27,12 @@ export function pipeline(...given: readonly (PipelineOptions | Policy<string>)[]
   });
   const warnings = warningsOf(layers);
   for (const warning of warnings) process.emitWarning(`${options.name ? `${options.name}: ` : ""}${warning}`, { code: "TRESTLE_PIPELINE_ORDER" });
-  return callable(layers, options, warnings);
-}
-
-/** A policy alone: a pipeline of one. */
-export function policyOf<Declines extends string>(layer: Layer): Policy<Declines> {
-  return callable([layer], {}, []) as Policy<string> as Policy<Declines>;
-}
-
-function callable(layers: readonly Layer[], options: PipelineOptions, warnings: readonly string[]): Policy<never> {
-  let ready: Runner | undefined; // a policy that only stands in pipelines has no timers of its own
-  const runner = () => (ready ??= runnerOf(layers, options));
-  const codes = new Set(declinesOf(layers));
-  const call = <T>(operation: Operation<T>, how?: CallOptions): Promise<T> => runner()(operation, how);
-  const attempt = async <T>(operation: Operation<T>, how?: CallOptions): Promise<Attempted<T, never>> => {
-    // Of the call itself: a fault of the same code that the operation threw is the operation's.
-    let thrown: unknown;
-    try {
-      return { ok: true, value: await runner()(operation, how) };
-    } catch (error) {
-      thrown = error;
-    }
-    if (Fault.is(thrown) && codes.has(thrown.code)) return { ok: false, refused: thrown.code as never, fault: thrown as Fault<never> };
-    throw thrown;
-  };
-  return Object.assign(call, { attempt, warnings, [layersOf]: layers });
+  return policyFrom(layers, () => planned(layers, options), warnings);
 }
 
 /** One plan as far as one goes, and another around the operation for the rest. */
-function runnerOf(layers: readonly Layer[], options: PipelineOptions): Runner {
-  const { clock = systemClock, random = systemRandom, unwell = (thrown: unknown) => failureOf(thrown).kind !== "refusal", onAttempt } = options;
+function planned(layers: readonly Layer[], options: PipelineOptions): Runner {
+  const { clock = systemClock, onAttempt } = options;
   let [deadlineMs, timeoutMs] = [Infinity, Infinity];
   const gates: Gate[] = [];
   let passage: Plan["passage"];
@@ -78,39 +43,26 @@ function runnerOf(layers: readonly Layer[], options: PipelineOptions): Runner {
       gates.push(layer.gate);
       passage = layer.passage(gates);
     } else if (layer.kind === "hedge") {
-      inner = layer.around(runnerOf(layers.slice(i + 1), options), clock);
+      inner = layer.around(planned(layers.slice(i + 1), options), clock);
       break;
     } else if (layer.kind === "retry") {
       if (gates.length > 0 || retry) {
-        inner = runnerOf(layers.slice(i), options);
+        inner = planned(layers.slice(i), options);
         break;
       }
       retry = layer.rule;
     } else if (retry || (layer.kind === "timeout" && !layers.slice(i).some(({ kind }) => kind === "retry"))) timeoutMs = Math.min(timeoutMs, layer.ms);
     else deadlineMs = Math.min(deadlineMs, layer.ms);
   }
-  const plan: Plan = {
-    clock,
-    random,
+  const outer = runnerOf({
+    ...options,
     deadline: deadlineMs < Infinity ? new BoundLine(deadlineMs, clock) : undefined,
     timeout: timeoutMs < Infinity ? new BoundLine(timeoutMs, clock) : undefined,
     retry,
     passage,
-    unwell,
     onAttempt: inner ? undefined : onAttempt,
-  };
-  if (!inner) return (operation, how) => run(plan, operation, how);
-  const within = inner;
-  return (operation, how) =>
-    run(plan, (attempt) => within(operation, { ...how, signal: attempt.signal, deadlineMs: (attempt as Attempt & Caller).untilMs }), how);
-}
-
-function declinesOf(layers: readonly Layer[]): string[] {
-  return layers.flatMap((layer) => {
-    if (layer.kind === "gate") return [layer.gate.refused];
-    if (layer.kind === "retry") return ["retry.budget-spent"];
-    return layer.kind === "hedge" ? [] : ["deadline.exceeded"];
   });
+  return inner ? nested(outer, inner) : outer;
 }
 
 function warningsOf(layers: readonly Layer[]): string[] {

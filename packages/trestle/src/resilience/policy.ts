@@ -1,7 +1,7 @@
 /**
  * Policies: functions around an operation. Each can be called by itself and be put into a pipeline; what a pipeline reads is its layer.
  */
-import type { Clock, Fault, Random } from "../kernel/index.ts";
+import { Fault, type Clock, type Random } from "../kernel/index.ts";
 import type { Backoff } from "./backoff.ts";
 import type { Budget } from "./budget.ts";
 import type { Gate } from "./gate.ts";
@@ -59,14 +59,44 @@ export interface RetryRule extends Backoff {
   readonly when: (thrown: unknown) => boolean;
 }
 
-/** What a policy is to a pipeline. */
-export type Layer =
+/** What a policy is to a pipeline. Each brings what it is made of: who takes one policy takes nothing of the others. */
+export type Layer = {
+  /** The codes of its faults. */
+  readonly declines: readonly string[];
+  /** The policy by itself: a pipeline of one. */
+  alone(): Runner;
+} & (
   | { readonly kind: "deadline" | "timeout"; readonly ms: number }
   | { readonly kind: "retry"; readonly rule: RetryRule }
   | { readonly kind: "hedge"; around(inner: Runner, clock: Clock): Runner }
-  | { readonly kind: "gate"; readonly name: string; readonly gate: Gate; passage(gates: readonly Gate[]): Passage };
+  | { readonly kind: "gate"; readonly name: string; readonly gate: Gate; passage(gates: readonly Gate[]): Passage }
+);
 
 export const layersOf: unique symbol = Symbol("trestle.policy.layers");
+
+/** A policy alone. */
+export function policyOf<Declines extends string>(layer: Layer): Policy<Declines> {
+  return policyFrom([layer], layer.alone, []) as Policy<string> as Policy<Declines>;
+}
+
+/** `prepare` is asked once, by the first call: a policy that only stands in pipelines has no timers of its own. */
+export function policyFrom(layers: readonly Layer[], prepare: () => Runner, warnings: readonly string[]): Policy<never> {
+  let ready: Runner | undefined;
+  const call = <T>(operation: Operation<T>, how?: CallOptions): Promise<T> => (ready ??= prepare())(operation, how);
+  const attempt = async <T>(operation: Operation<T>, how?: CallOptions): Promise<Attempted<T, never>> => {
+    // Of the call itself: a fault of the same code that the operation threw is the operation's.
+    let thrown: unknown;
+    try {
+      return { ok: true, value: await call(operation, how) };
+    } catch (error) {
+      thrown = error;
+    }
+    if (Fault.is(thrown) && layers.some(({ declines }) => declines.includes((thrown as Fault).code)))
+      return { ok: false, refused: thrown.code as never, fault: thrown as Fault<never> };
+    throw thrown;
+  };
+  return Object.assign(call, { attempt, warnings, [layersOf]: layers });
+}
 
 /** Told of every attempt that is over for its caller. */
 export interface EndedAttempt {

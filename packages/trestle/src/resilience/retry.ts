@@ -1,9 +1,9 @@
 /** Trying again: how often, after how long, after which failures, and within which budget. */
 import { durationMs, integerWithin, type Duration } from "../kernel/index.ts";
 import type { Budget } from "./budget.ts";
+import { runnerOf } from "./plan.ts";
 import { failureOf } from "./failure.ts";
-import { policyOf } from "./pipeline.ts";
-import type { Policy, RetryRule } from "./policy.ts";
+import { policyOf, type Policy, type RetryRule } from "./policy.ts";
 
 export interface RetryOptions {
   /** All attempts, the first included. 1 to 100; default 3. */
@@ -40,5 +40,5 @@ export function retry(options: RetryOptions = {}): Policy<"retry.budget-spent"> 
     retryAfterMsMax: durationMs(options.retryAfterMax ?? 60_000, "retry.retryAfterMax"),
     when: options.when ?? ((thrown) => failureOf(thrown).kind !== "refusal"),
   };
-  return policyOf({ kind: "retry", rule });
+  return policyOf({ kind: "retry", declines: ["retry.budget-spent"], rule, alone: () => runnerOf({ retry: rule }) });
 }

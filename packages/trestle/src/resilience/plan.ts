@@ -1,0 +1,44 @@
+/** Plans: what policies come to, worked out once. Each policy brings its own part. */
+import { systemClock, systemRandom, type Clock, type Random } from "../kernel/index.ts";
+import type { BoundLine } from "./bound-line.ts";
+import { run } from "./call.ts";
+import { failureOf } from "./failure.ts";
+import type { Passage } from "./passage.ts";
+import type { Attempt, EndedAttempt, RetryRule, Runner } from "./policy.ts";
+
+export interface Plan {
+  readonly clock: Clock;
+  readonly random: Random;
+  /** Of the whole call. */
+  readonly deadline: BoundLine | undefined;
+  /** Of each attempt. */
+  readonly timeout: BoundLine | undefined;
+  readonly retry: RetryRule | undefined;
+  readonly passage: Passage | undefined;
+  /** How long an attempt has when nothing shortens it. */
+  readonly usualMs: number;
+  readonly unwell: (thrown: unknown) => boolean;
+  readonly onAttempt: ((ended: EndedAttempt) => void) | undefined;
+}
+
+/** What runs operations under a plan of these parts. All plans are objects of one form, so that code that was compiled for one is right for the next. */
+export function runnerOf({
+  clock = systemClock,
+  random = systemRandom,
+  deadline,
+  timeout,
+  retry,
+  passage,
+  unwell = (thrown) => failureOf(thrown).kind !== "refusal",
+  onAttempt,
+}: Partial<Plan>): Runner {
+  const usualMs = Math.min(timeout?.ms ?? Infinity, deadline?.ms ?? Infinity);
+  const plan: Plan = { clock, random, deadline, timeout, retry, passage, usualMs, unwell, onAttempt };
+  return (operation, how) => run(plan, operation, how);
+}
+
+/** `outer` around what `inner` does: for parts that one plan cannot hold. */
+export function nested(outer: Runner, inner: Runner): Runner {
+  return (operation, how) =>
+    outer((attempt) => inner(operation, { ...how, signal: attempt.signal, deadlineMs: (attempt as Attempt & { readonly untilMs: number }).untilMs }), how);
+}
