@@ -9,6 +9,7 @@ export const pageFiles = [
   "index.html",
   "console.css",
   "console.js",
+  "degraded.js",
   "elements.js",
   "format.js",
   "graph.js",

@@ -251,3 +251,46 @@ test("with a token a person types it once, and it does not stay in the address",
 
   assert.equal(page.url(), `${url}/_trestle`);
 });
+
+test("routes with a policy are shown with their rung and why, and one is held and released by hand", { skip }, async (t) => {
+  const fake = await fakeNode();
+  let held: string | undefined;
+  const route = { route: "shop.catalogue", mode: "enforce", ladder: ["full", "stale", "static"], forMs: 61_000 } as const;
+  const degradation = {
+    get view() {
+      const rung = (held ?? "stale") as "stale";
+      return {
+        file: "policies.yaml",
+        refused: undefined,
+        routes: [{ ...route, rung, why: "the breaker of prices is open", held: held === undefined ? undefined : ("by hand" as const) }],
+      };
+    },
+    hold: (_route: string, rung: string | undefined) => Promise.resolve(void (held = rung)),
+  };
+  Object.assign(fake.view, { degradation });
+  for (const [colorScheme, width] of [
+    ["light", 1280],
+    ["dark", 1280],
+    ["light", 380],
+    ["dark", 380],
+  ] as const) {
+    held = undefined;
+    const context = await browser.newContext({ colorScheme, viewport: { width, height: 800 }, reducedMotion: "reduce" });
+    const page = await context.newPage();
+    const server = await serve(fake);
+    await page.goto(`${server.url}/_trestle`);
+    const section = page.locator("#degraded");
+    await section.waitFor();
+    assert.match(await section.innerText(), /shop\.catalogue[\s\S]*stale[\s\S]*the breaker of prices is open/);
+    assert.ok(await page.evaluate<boolean>("document.documentElement.scrollWidth <= innerWidth"), `nothing hangs out of the page at ${width}`);
+    await section.getByRole("button", { name: "static shop.catalogue" }).click();
+    await section.getByText("held by hand").waitFor();
+    assert.equal(held, "static");
+    await section.getByRole("button", { name: "release shop.catalogue" }).click();
+    await section.getByText("the breaker of prices is open").waitFor();
+    if (process.env["SHOTS"]) await page.screenshot({ path: `${process.env["SHOTS"]}/degraded-${colorScheme}-${width}.png`, fullPage: true });
+    await context.close();
+    await server.close();
+  }
+  t.after(() => fake.store.close());
+});

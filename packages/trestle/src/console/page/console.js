@@ -2,6 +2,7 @@
  * The console: asks the node every two seconds and shows what it answers. One state, drawn anew each time; what has focus keeps it.
  * Nothing from the node is put into the page as HTML.
  */
+import { showDegraded } from "./degraded.js";
 import { byId, make, say } from "./elements.js";
 import { age } from "./format.js";
 import { edgeStyles, graphDrawing, kindShapes, legendEdge, legendShape } from "./graph.js";
@@ -64,6 +65,7 @@ function show() {
     showNode(status);
     showTotals(graph, status);
     showKept(status, graph.atMs, look);
+    showDegraded(status, look);
     showSimulations(simulations, graph.atMs);
     showQueues(status, graph, select);
     showPanel(graph, state.selected, select);
