@@ -16,8 +16,9 @@ test("a pool that is busy says overloaded within the deadline; one that cannot c
   const pool = openPool({ ...options, url: postgres.server.url });
   const dead = openPool({ ...options, url: "postgres://postgres:trestle@127.0.0.1:1/postgres" });
   const within = <T>(ms: number, work: () => Promise<T>) => withContext({ deadlineMs: systemClock.monotonicMs() + ms }, work);
-  const from = performance.now();
 
+  await pool.query({ text: "select 1" }); // on a busy machine it takes a while to connect
+  const from = performance.now();
   const holding = pool.query({ text: "select pg_sleep(1)" });
   const busy = await within(200, () => pool.query({ text: "select 1" })).catch((fault: unknown) => fault);
   const gone = await within(200, () => dead.query({ text: "select 1" })).catch((fault: unknown) => fault);
@@ -27,6 +28,35 @@ test("a pool that is busy says overloaded within the deadline; one that cannot c
   await holding;
   assert.equal((await pool.query({ text: "select 1" })).length, 1);
   await Promise.all([pool.close(), dead.close()]);
+});
+
+test("connections are lent by priority, then in fair turns by tenant, and who has left is passed over", { skip }, async () => {
+  const pool = openPool({ name: "trestle turns", size: 1, answerWithinMs: 30_000, clock: systemClock, random: systemRandom, url: postgres.server.url });
+  const served: string[] = [];
+  const ask = (name: string, context: Parameters<typeof withContext>[0]) =>
+    withContext(context, () => pool.use(async () => void served.push(name))).catch((fault: unknown) =>
+      served.push(`${name} ${Fault.is(fault, "store.overloaded")}`),
+    );
+  const { promise: held, resolve: letGo } = Promise.withResolvers<undefined>();
+  const holding = pool.use(() => held);
+  await sleep(100);
+
+  const busy = Array.from({ length: 6 }, (_, n) => ask(`busy ${n}`, { tenant: "busy" }));
+  const others = [
+    ask("leaves", { tenant: "quiet", deadlineMs: systemClock.monotonicMs() + 50 }),
+    ask("quiet 0", { tenant: "quiet" }),
+    ask("quiet 1", { tenant: "quiet" }),
+    ask("low", { tenant: "third", priority: "low" }),
+    ask("high", { tenant: "busy", priority: "high" }),
+  ];
+  await sleep(200);
+  letGo(undefined);
+  await Promise.all([holding, ...busy, ...others]);
+  assert.deepEqual(served.slice(0, 2), ["leaves true", "high"]);
+  const order = (name: string) => served.indexOf(name);
+  assert.ok(order("quiet 0") < order("busy 1") && order("quiet 1") < order("busy 3"), served.join());
+  assert.equal(served.at(-1), "low");
+  await pool.close();
 });
 
 test("who listens hears again after all sessions were cut, and of what was committed meanwhile", { skip }, async () => {

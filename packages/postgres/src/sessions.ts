@@ -5,12 +5,16 @@
  * A connection: *opening* (again and again with back-off, until the wait is over) → *free* ⇄ *busy* → *lost* (the server ended it,
  * it broke, or it did not answer in time). Only an attempt that the server refuses for good (password, database) ends at once.
  *
+ * Who waits stands in a waiting line (trestle/resilience): by the priority of its context, then in fair turns by its tenant, one each, and fewer for who holds them for longer than the average; nobody gets one whose time
+ * is over. How long one is held is not held against callers with little time left: a migration and a look-up share a pool.
+ *
  * Faults: `store.unreachable` (no connection could be opened: dead), `store.overloaded` (all are busy, or the server has no slot left),
  * `store.closed`.
  */
 import { Socket } from "node:net";
 import pg from "pg";
-import { Fault, remainingMs, sleep, withContext, type Clock, type Random, type Timer } from "trestle/kernel";
+import { currentContext, Fault, sleep, withContext, type Clock, type Random, type Timer } from "trestle/kernel";
+import { WaitingLine, type Place, type Refusal, type Waiter } from "trestle/resilience";
 
 export interface Query {
   /** Prepared once per connection under this name; not behind a pooler, which hands each transaction another server session. */
@@ -78,15 +82,25 @@ interface Opened extends Session {
   readonly end: () => Promise<void>;
   alive: boolean;
 }
-interface Waiter {
-  readonly give: (session: Opened) => void;
+/** A session, and where its holder had waited for it. */
+interface Lent {
+  readonly session: Opened;
+  readonly place: Place | undefined;
+}
+interface Asking extends Waiter {
+  readonly give: (lent: Lent) => void;
   readonly refuse: (fault: Fault) => void;
 }
+/** So many may wait; then the last of the tenant with the most, or the least urgent, goes. */
+const waitingMost = 100_000;
 
 export function openPool(options: PoolOptions): Pool {
   const { clock, random, size, name, waitMsMax = 10_000, whenBusy = statements } = options;
   const free: Opened[] = [];
-  const waiters: Waiter[] = [];
+  const line = new WaitingLine<Asking>({ order: "fair", random });
+  line.from = line.most = waitingMost;
+  /** For how long a session is held on average; 0: not known. */
+  let heldMs = 0;
   const all = new Set<Opened>();
   let opening = 0;
   let closed = false;
@@ -119,16 +133,16 @@ export function openPool(options: PoolOptions): Pool {
       },
       (error: unknown) => {
         opening--;
-        waiters.shift()?.refuse(error as Fault);
-        if (waiters.length > all.size + opening && !closed) grow(clock.monotonicMs() + reachMsMax);
+        (line.take(clock.monotonicMs())?.waiter as Asking | undefined)?.refuse(error as Fault);
+        if (line.size > all.size + opening && !closed) grow(clock.monotonicMs() + reachMsMax);
         settle();
       },
     );
   }
 
   function put(session: Opened): void {
-    const waiter = waiters.shift();
-    if (waiter) waiter.give(session);
+    const place = line.take(clock.monotonicMs());
+    if (place) (place.waiter as Asking).give({ session, place });
     else {
       free.push(session);
       settle();
@@ -139,38 +153,59 @@ export function openPool(options: PoolOptions): Pool {
     if (!all.delete(session)) return;
     const at = free.indexOf(session);
     if (at >= 0) free.splice(at, 1);
-    if (waiters.length > 0 && all.size + opening < size) grow(clock.monotonicMs() + reachMsMax);
+    if (line.size > 0 && all.size + opening < size) grow(clock.monotonicMs() + reachMsMax);
     settle();
   }
 
   function settle(): void {
-    if (closed && opening === 0 && waiters.length === 0 && free.length === all.size) drained?.();
+    if (closed && opening === 0 && line.size === 0 && free.length === all.size) drained?.();
   }
 
-  function acquire(): Promise<Opened> {
+  function acquire(): Promise<Lent> {
     if (closed) throw Fault.create("store.closed", "The store is closed.", "Do not use it after close().");
     const session = free.pop(); // the warmest
-    if (session) return Promise.resolve(session);
-    const boundMs = Math.min(remainingMs(clock), waitMsMax);
+    if (session) return Promise.resolve({ session, place: undefined });
+    const { tenant, priority, deadlineMs } = currentContext();
+    const cameMs = clock.monotonicMs();
+    const boundMs = Math.max(0, Math.min((deadlineMs ?? Infinity) - cameMs, waitMsMax));
     return new Promise((resolve, reject) => {
+      const inVain = (reason: Refusal) =>
+        all.size > 0 ? busy(whenBusy, { reason, boundMs, size, name }) : unreachable(new Error(`no connection within ${Math.round(boundMs)} ms`));
       const timer: Timer = clock.after(boundMs, () => {
-        waiters.splice(waiters.indexOf(waiter), 1);
-        reject(all.size > 0 ? busy(whenBusy, { boundMs, size, name }) : unreachable(new Error(`no connection within ${Math.round(boundMs)} ms`)));
+        line.remove(asking, clock.monotonicMs());
+        reject(inVain("waited"));
       });
-      const waiter: Waiter = {
-        give: (given) => (timer.cancel(), resolve(given)),
+      const asking: Asking = {
+        key: tenant ?? "",
+        priority,
+        untilMs: deadlineMs ?? Infinity,
+        cost: 1,
+        place: undefined,
+        declined: () => asking.refuse(inVain(asking.place as Refusal)),
+        give: (lent) => (timer.cancel(), resolve(lent)),
         refuse: (fault) => (timer.cancel(), reject(fault)),
       };
-      waiters.push(waiter);
+      if (line.push(asking, cameMs)) return asking.declined(cameMs);
       if (all.size + opening < size) withContext({ deadlineMs: undefined, signal: undefined }, () => grow(clock.monotonicMs() + Math.min(boundMs, reachMsMax)));
     });
   }
 
+  /**
+   * One that was held for long says little about the others: it counts as four times the average at most. Who holds one for longer than the average has its next turns later; nobody has more turns
+   * for holding it more briefly, because after a slow while that would be dozens at once.
+   */
+  function held(ms: number, place: Place | undefined): void {
+    heldMs = heldMs === 0 ? ms : heldMs + (Math.min(ms, 4 * heldMs) - heldMs) / 16;
+    if (place && ms > heldMs) line.charge(place, ms / heldMs, clock.monotonicMs());
+  }
+
   async function use<T>(work: (session: Session) => Promise<T>): Promise<T> {
-    const session = await acquire();
+    const { session, place } = await acquire();
+    const fromMs = clock.monotonicMs();
     try {
       return await work(session);
     } finally {
+      held(clock.monotonicMs() - fromMs, place);
       if (session.alive) put(session);
       else lost(session);
     }
@@ -308,8 +343,25 @@ function unreachable(cause: unknown): Fault {
   return Fault.create("store.unreachable", `PostgreSQL could not be reached: ${message}`, "Check the URL, the role and that the server runs.", { cause });
 }
 
-function busy({ holds, remedy }: WhenBusy, { boundMs, size, name }: { readonly boundMs: number; readonly size: number; readonly name: string }): Fault {
-  return Fault.create("store.overloaded", `no connection of ${size} (${name}) became free within ${Math.round(boundMs)} ms: ${holds}`, remedy, {
-    details: { boundMs, size },
+interface Busy {
+  readonly reason: Refusal;
+  readonly boundMs: number;
+  readonly size: number;
+  readonly name: string;
+}
+
+function busy({ holds, remedy }: WhenBusy, { reason, boundMs, size, name }: Busy): Fault {
+  return Fault.create("store.overloaded", `no connection of ${size} (${name}) ${why[reason]} ${Math.round(boundMs)} ms: ${holds}`, remedy, {
+    details: { reason, boundMs, size },
   });
 }
+
+const inTime = "became free within";
+const why: Readonly<Record<Refusal, string>> = {
+  waited: inTime,
+  late: inTime,
+  full: inTime,
+  early: inTime,
+  displaced: "was left by more urgent callers within",
+  share: "was left by callers of tenants with fewer waiting within",
+};

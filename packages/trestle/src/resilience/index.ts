@@ -22,7 +22,7 @@ export { pipeline } from "./pipeline.ts";
 export type { Attempt, Attempted, CallOptions, EndedAttempt, Operation, PipelineOptions, Policy } from "./policy.ts";
 export { retry } from "./retry.ts";
 export type { RetryOptions } from "./retry.ts";
-export type { Waiter } from "./line-order.ts";
+export type { Place, Waiter } from "./line-order.ts";
 export type { DelayBounds } from "./standing-delay.ts";
 export { WaitingLine } from "./waiting-line.ts";
 export type { LineOptions, Order, Refusal } from "./waiting-line.ts";

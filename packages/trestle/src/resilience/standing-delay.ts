@@ -6,6 +6,8 @@
  *
  * Its reaction is not CoDel's, which lets one go at a time, at intervals that shrink with a square root: that asks senders to slow down, and callers do not. Here everybody
  * who has waited longer than twice the target goes, as at Facebook (Maurer, "Fail at Scale", 2015), until one is seen who has not waited for the target.
+ * Under CoDel's law the rate at which they go grows by 1 / (2 interval^2) with time, so r too many a millisecond are met after 2 r interval^2, and stand until then: with 100 ms, at twice a capacity of 1,000 a second,
+ * somebody waits for 5 s, and for 55 ms here (standing-delay.test.ts).
  */
 export interface DelayBounds {
   readonly targetMs: number;
