@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { z } from "zod";
 import { testNode, type TestNode } from "../component/testing.ts";
 import { Fault, seededRandom, sleep, systemClock, virtualClock } from "../kernel/index.ts";
-import { bulkhead } from "../resilience/index.ts";
+import { bulkhead, pipeline } from "../resilience/index.ts";
 import { get, post, service, sse, type Admission } from "./index.ts";
 import { serviceRoutes, type ArrivedRequest, type FetchHandler, type Peer } from "./routes.ts";
 
@@ -60,10 +60,11 @@ async function overloaded(
   admission: Admission | undefined,
   callers: readonly { readonly name: string; readonly path: string; readonly perSecond: number; readonly tenant?: string }[],
 ) {
-  const { node } = await observed();
+  const { node, look } = await observed();
   const dependency = bulkhead({ running: 10, waiting: 10_000_000, clock: node.clock, random: seededRandom(seed) });
   const chance = seededRandom(`${seed} dependency`);
-  const ask = () => dependency(() => sleep(node.clock, 10 + 20 * chance.next()), { priority: "normal" });
+  const asked = pipeline({ clock: node.clock }, dependency);
+  const ask = () => asked(() => sleep(node.clock, 10 + 20 * chance.next()), { priority: "normal" });
   const done = async () => (await ask(), { done: true });
   const shop = service("shop", admission ? { admission } : {}, {
     pay: get("/pay", { priority: "high" }, done),
@@ -73,6 +74,9 @@ async function overloaded(
   const routes = serviceRoutes([shop], node);
   const random = seededRandom(`${seed} load`);
   const tally = Object.fromEntries(callers.map(({ name }) => [name, { came: 0, well: 0, latenciesMs: [] as number[], statuses: new Map<number, number>() }]));
+  let open = 0;
+  /** Whoever neither waits for a place nor for the dependency is on its way through the service: time stands still for it, however busy the machine is. */
+  const onTheirWay = () => open - dependency.inFlight - dependency.waiting - ((look() as { readonly waiting: number } | undefined)?.waiting ?? 0);
   const forMs = 3_000;
   for (let ms = 0; ms < forMs + 1_500; ms++) {
     for (const { name, path, perSecond, tenant } of ms < forMs ? callers : []) {
@@ -80,7 +84,9 @@ async function overloaded(
       for (let coming = perSecond / 1_000; coming > random.next(); coming--) {
         const cameMs = node.clock.monotonicMs();
         of.came++;
+        open++;
         void routes(request("GET", path).arrived, { tenant, address: "192.0.2.1" }).then(({ status }) => {
+          open--;
           const tookMs = node.clock.monotonicMs() - cameMs;
           of.statuses.set(status, (of.statuses.get(status) ?? 0) + 1);
           if (status === 200 && tookMs <= 500) of.well++;
@@ -89,6 +95,7 @@ async function overloaded(
       }
     }
     await node.clock.advance(1);
+    while (onTheirWay() > 0) await new Promise<void>((done) => systemClock.soon(done));
   }
   return tally;
 }
@@ -125,12 +132,10 @@ test("[RES-07] a tenant's requests are admitted beside another one's that are a 
   const p99 = ({ latenciesMs }: { readonly latenciesMs: readonly number[] }) =>
     latenciesMs.toSorted((a, b) => a - b)[Math.floor(latenciesMs.length * 0.99)] as number;
   const { quiet } = await overloaded({ running: 10 }, load);
-  assert.equal(quiet?.well, quiet?.came, `SEED=${seed}`);
+  assert.equal(quiet?.well, quiet?.came, `SEED=${seed}: ${JSON.stringify([...(quiet?.statuses ?? [])])}`);
   const alone = await overloaded({ running: 10 }, load.slice(0, 1));
-  assert.ok(
-    p99(quiet as never) <= p99(alone["quiet"] as never) + 6,
-    `SEED=${seed}: ${p99(quiet as never)} ms beside it, ${p99(alone["quiet"] as never)} alone; a place comes free each 2 ms, and is taken within 1`,
-  );
+  const [beside, idle] = [p99(quiet as never), p99(alone["quiet"] as never)];
+  assert.ok(beside <= 1.4 * idle, `SEED=${seed}: ${beside} ms beside it, ${idle} alone; a place comes free each 2 ms, and who comes within that waits`);
   const fifo = await overloaded({ running: 10, order: "fifo" }, load);
   assert.ok((fifo["quiet"]?.well as number) < 0.5 * (fifo["quiet"]?.came as number), "the control in the order in which they come");
 });
