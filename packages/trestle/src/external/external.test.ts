@@ -325,7 +325,11 @@ test("[RES-05] at most so many calls are under way as concurrency says, the urge
   assert.ok(declined >= 12 + 1 - 2 - 6 && declined <= 12 + 1 - 2 - 4 && began.length === 13 - declined, `${declined} of 13 declined`);
   const changes = Array.from({ length: 9 }, (_, i) => live.change({ id: `change ${i}` }).catch((fault: unknown) => fault));
   await clock.advance(2_000);
-  assert.ok(Fault.is((await Promise.all(changes)).at(-1), "external.unreachable"), "a mutation that had no place was not sent");
+  // Two run and at most six wait: chance decides who is declined, and at least one is.
+  assert.ok(
+    (await Promise.all(changes)).some((fault) => Fault.is(fault, "external.unreachable")),
+    "a mutation that had no place was not sent",
+  );
   const text = await (await fetch(`${node.url}/_trestle/metrics`)).text();
   const total = [...text.matchAll(/^trestle_bulkhead_declined_total\{component="far",reason="\w+"\} (\d+)/gm)].reduce(
     (sum, [, count]) => sum + Number(count),
