@@ -10,6 +10,7 @@ export { rateLimitFields } from "./header-fields.ts";
 export type { ToldLimit } from "./header-fields.ts";
 export { limiter } from "./limiter.ts";
 export type { Limiter, LimiterHandle, LimiterSpec, OverLimit, Took } from "./limiter.ts";
+export { StorePlace } from "./store-place.ts";
 export { rateLimit, TokenBuckets } from "./rate-limit.ts";
 export type { Decision, RateLimit, RateLimitOptions } from "./rate-limit.ts";
 export { slidingCounter } from "./sliding-counter.ts";

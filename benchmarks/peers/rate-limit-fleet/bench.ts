@@ -1,0 +1,49 @@
+/**
+ * Limits of a fleet: `npm run bench -- rate-limit-fleet`. So many callers of one process ask about 10,000 keys, or about one (`-hot`), of a limit that admits everything, each again as soon
+ * as it was answered. The floor is rate-limiter-flexible on the same server: with its client as it comes, and with that client writing what is asked at once together (`-pipelined`).
+ *
+ * How much a leased limit lets in beyond its law is measured by `overshoot.ts`, beside this file.
+ */
+import { missing, postgres, redis } from "@trestle/testing";
+import { runBenchmark, type VariantSpec } from "../../harness/benchmark.ts";
+
+const lacking = { redis: await missing("redis"), postgres: await missing("postgres") };
+await using cache = lacking.redis ? undefined : await redis();
+await using store = lacking.postgres ? undefined : await postgres();
+
+const variant = (name: string, module: string, env: Readonly<Record<string, string>> = {}): VariantSpec => ({
+  name,
+  module: new URL(`./${module}.ts`, import.meta.url),
+  env: { ...env, ...(cache && { REDIS: cache.url }), ...(store && { POSTGRES: store.url }) },
+});
+const both = (name: string, module: string, env: Readonly<Record<string, string>> = {}): readonly VariantSpec[] => [
+  variant(name, module, { ...env, KEYS: "10000" }),
+  variant(`${name}-hot`, module, { ...env, KEYS: "1" }),
+];
+const [trestle, flexible] = ["trestle-redis", "flexible-redis-pipelined"];
+
+await runBenchmark({
+  subject: "rate-limit-fleet",
+  loads: [64],
+  seconds: 3,
+  skipped: Object.values(lacking).filter((why) => why !== false),
+  variants: [
+    ...(cache
+      ? [
+          ...both("trestle-redis", "trestle"),
+          ...both("trestle-redis-leased", "trestle", { EXACTNESS: "leased" }),
+          ...both("flexible-redis", "flexible"),
+          ...both("flexible-redis-pipelined", "flexible", { PIPELINED: "yes" }),
+        ]
+      : []),
+    ...(store ? [...both("trestle-postgres", "trestle", { PLACE: "postgres" }), ...both("flexible-postgres", "flexible", { PLACE: "postgres" })] : []),
+  ],
+  ratios: [
+    ...["", "-hot"].flatMap((kind) => [
+      { over: `${trestle}${kind}`, under: `${flexible}${kind}`, load: 64, atLeast: 1 },
+      { over: `${trestle}${kind}`, under: `${flexible}${kind}`, load: 64, of: "p99Ms" as const, atMost: 1 },
+      { over: `trestle-redis-leased${kind}`, under: `${flexible}${kind}`, load: 64, atLeast: 20 },
+      { over: `trestle-postgres${kind}`, under: `flexible-postgres${kind}`, load: 64 },
+    ]),
+  ],
+});
