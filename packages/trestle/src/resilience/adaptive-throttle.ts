@@ -90,7 +90,7 @@ export function adaptiveThrottle(options: AdaptiveThrottleOptions = {}): Adaptiv
       );
     },
   };
-  return Object.defineProperties(gatePolicy("adaptiveThrottle", gate), {
+  return Object.defineProperties(gatePolicy("adaptiveThrottle", gate, options.clock), {
     name: { value: name },
     rejection: {
       get: () => {

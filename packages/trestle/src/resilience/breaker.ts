@@ -83,7 +83,7 @@ const keysMax = 1_000;
 export function breaker(options: BreakerOptions = {}): Breaker {
   const circuits = new Circuits(options);
   const { clock = systemClock } = options;
-  return Object.defineProperties(gatePolicy("breaker", circuits), {
+  return Object.defineProperties(gatePolicy("breaker", circuits, options.clock), {
     name: { value: circuits.name },
     state: { get: () => circuits.of("").current(clock.monotonicMs()) },
     held: { get: () => circuits.held },

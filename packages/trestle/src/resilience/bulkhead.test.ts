@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Fault, seededRandom, virtualClock } from "../kernel/index.ts";
+import { Fault, seededRandom, virtualClock, withContext } from "../kernel/index.ts";
 import { declined, waits, type Caller } from "./gate.ts";
-import { bulkhead, type Bulkhead, type BulkheadOptions } from "./index.ts";
+import { adaptiveThrottle, breaker, bulkhead, type Bulkhead, type BulkheadOptions } from "./index.ts";
 import { gateOf } from "./testing/passes.ts";
 
 interface Guest extends Caller {
@@ -233,6 +233,12 @@ test("options of a bulkhead outside their range are faults that name them", () =
     ["bulkhead.codel.intervalMs", { codel: { intervalMs: 0 } }],
   ] as const)
     assert.equal(names(options as Partial<BulkheadOptions>), name);
+});
+
+test("called by itself, a gate counts its caller's time by its own clock", async () => {
+  const clock = virtualClock();
+  for (const alone of [bulkhead({ clock, running: 1 }), breaker({ clock }), adaptiveThrottle({ clock })])
+    assert.equal(await withContext({ deadlineMs: clock.monotonicMs() + 1 }, () => alone(() => "in time")), "in time");
 });
 
 test("a bulkhead without a bound only counts", () => {

@@ -73,7 +73,7 @@ const retryAfterMsMax = 30_000;
 /** Faults: `bulkhead.full`, with `details.reason`, the numbers and `details.retryAfterMs`; `option.out-of-range`. */
 export function bulkhead(options: BulkheadOptions): Bulkhead {
   const places = new Places(options);
-  return Object.defineProperties(gatePolicy("bulkhead", places), {
+  return Object.defineProperties(gatePolicy("bulkhead", places, options.clock), {
     name: { value: places.name },
     running: { get: () => places.running },
     inFlight: { get: () => places.inFlight },

@@ -3,7 +3,7 @@
  *
  * Which gates hear of answers and of ends is known beforehand, so that nobody is asked twice for each call whether it wants to.
  */
-import { Fault } from "../kernel/index.ts";
+import { Fault, systemClock, type Clock } from "../kernel/index.ts";
 import { runnerOf } from "./plan.ts";
 import type { Answer, Caller, Gate } from "./gate.ts";
 import { policyOf, type Policy } from "./policy.ts";
@@ -96,8 +96,8 @@ function tokenOf(passing: Passing, at: number): number {
   return at === 0 ? passing.first : at === 1 ? passing.second : ((passing.others as number[])[at - 2] as number);
 }
 
-/** A gate as a policy. */
-export function gatePolicy<Declines extends string>(name: string, gate: Gate<Declines>): Policy<Declines> {
+/** A gate as a policy. Called by itself it counts time by the gate's own clock; in a pipeline by the pipeline's. */
+export function gatePolicy<Declines extends string>(name: string, gate: Gate<Declines>, clock: Clock = systemClock): Policy<Declines> {
   const passage = (gates: readonly Gate[]) => new Passage(gates);
-  return policyOf({ kind: "gate", declines: [gate.refused], name, gate, passage, alone: () => runnerOf({ passage: passage([gate]) }) });
+  return policyOf({ kind: "gate", declines: [gate.refused], name, gate, passage, alone: () => runnerOf({ clock, passage: passage([gate]) }) });
 }
