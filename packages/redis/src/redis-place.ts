@@ -106,7 +106,7 @@ class RedisPlace implements LimitPlace {
 function clientOf(text: string): (Redis | Cluster) & Scripts {
   const url = parsed(text);
   const cluster = url.searchParams.get("cluster") === "true";
-  const at = { host: url.hostname, port: Number(url.port || 6379) };
+  const at = { host: url.hostname.replace(/^\[|\]$/g, ""), port: Number(url.port || 6379) };
   const own = {
     db: Number(url.pathname.slice(1) || 0),
     ...(url.username && { username: decodeURIComponent(url.username) }),
@@ -127,12 +127,19 @@ function clientOf(text: string): (Redis | Cluster) & Scripts {
   return client as typeof client & Scripts;
 }
 
+/** A cluster has one database, and knows no other parameter than that it is one. */
+function isKnown({ searchParams, pathname }: URL): boolean {
+  if ([...searchParams.keys()].some((name) => name !== "cluster") || !["true", "false", null].includes(searchParams.get("cluster"))) return false;
+  return searchParams.get("cluster") !== "true" || Number(pathname.slice(1) || 0) === 0;
+}
+
 function parsed(text: string): URL {
   const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (url !== undefined && (url.protocol === "redis:" || url.protocol === "rediss:") && url.hostname !== "" && /^(\/\d*)?$/.test(url.pathname)) return url;
+  if (url !== undefined && (url.protocol === "redis:" || url.protocol === "rediss:") && url.hostname !== "" && /^(\/\d*)?$/.test(url.pathname) && isKnown(url))
+    return url;
   throw Fault.create(
     "limits.url-unknown",
-    "counters must be a URL like redis://host:6379/0 or rediss://host",
+    "counters must be a URL like redis://host:6379/0, rediss://host or redis://host?cluster=true",
     "Name the server by such a URL, or leave it out: limits are then counted in the store.",
   );
 }

@@ -61,7 +61,9 @@ test("[RES-06] what is wrong is told with its line, its option, the rule and the
     /^policies\.yaml: line 6, column 5: .* is no operation of this app$/,
   );
   const many = `a: &a [x, x, x, x, x, x, x, x, x, x]\n${[..."bcdefgh"].map((name, at) => `${name}: &${name} [${`*${"abcdefg"[at]}, `.repeat(9)}*${"abcdefg"[at]}]`).join("\n")}\n`;
-  await assert.rejects(policiesOf(many, "bomb.yaml"), "aliases of aliases do not fill the memory");
+  assert.match(await toldOf(many), /is no YAML: Excessive alias count/, "aliases of aliases do not fill the memory");
+  assert.match(await toldOf("version: 1\nroutes: { a: { ladder: *standrd } }\n"), /is no YAML: Unresolved alias/);
+  assert.match(await toldOf("[".repeat(200_000)), /is no YAML: /);
 });
 
 test("a file that is not there is named with the reason", async () => {
@@ -95,6 +97,9 @@ test("[RES-06] a followed file: each version that fits is told, one that does no
     'line 9, column 16: routes."shop.catalogue".when[0].serve must be one of full, stale, partial, static, unavailable, got "nothing"',
   ]);
   assert.ok(Fault.is(followed.refused, "degradation.bad-policy"));
+  writeFileSync(path, good.replace("serve: stale", "serve: *stael"));
+  await looks(4);
+  assert.match(told.splice(0).join(), /^the whole is no YAML: Unresolved alias/);
   rmSync(path);
   await looks(3);
   assert.match(told.splice(0).join(), /ENOENT/);

@@ -24,8 +24,10 @@ export async function readPolicies(path: string, known?: KnownFlaws): Promise<Re
   const stamp = await stampOf(path); // before it is read: what is written meanwhile is seen as another version
   let text: string;
   try {
+    if ((await stat(path)).size > 4 * bytesMax) throw tooLong(path);
     text = await readFile(path, "utf8");
   } catch (cause) {
+    if (Fault.is(cause)) throw cause;
     throw Fault.create(
       "degradation.no-file",
       `${path} cannot be read: ${(cause as NodeJS.ErrnoException).code ?? (cause as Error).message}`,
@@ -34,6 +36,10 @@ export async function readPolicies(path: string, known?: KnownFlaws): Promise<Re
     );
   }
   return { rules: await policiesOf(text, path, known), stamp };
+}
+
+function tooLong(from: string): Fault {
+  return badPolicy(from, [{ path: [], rule: `must have at most ${bytesMax} characters` }], () => undefined);
 }
 
 function stampOf(path: string): Promise<string> {
@@ -45,10 +51,10 @@ function stampOf(path: string): Promise<string> {
 
 /** `from` names the text in faults. Fault: `degradation.bad-policy`. */
 export async function policiesOf(text: string, from: string, known?: KnownFlaws): Promise<readonly RouteRules[]> {
-  if (text.length > bytesMax) throw badPolicy(from, [{ path: [], rule: `must have at most ${bytesMax} characters, got ${text.length}` }], () => undefined);
+  if (text.length > bytesMax) throw tooLong(from);
   const { isNode, LineCounter, parseDocument } = await import("yaml"); // whoever has no file does not load it
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  const document = readable(from, () => parseDocument(text, { lineCounter: lines, prettyErrors: false }));
   const at = (offset: number) => {
     const { line, col } = lines.linePos(offset);
     return `line ${line}, column ${col}`;
@@ -63,7 +69,21 @@ export async function policiesOf(text: string, from: string, known?: KnownFlaws)
   };
   const [error] = document.errors;
   if (error) throw badPolicy(from, [{ path: [], rule: `is no YAML: ${error.message}` }], () => at(error.pos[0]));
-  return rulesOf(document.toJS(), from, placeOf, known);
+  return rulesOf(
+    readable(from, () => document.toJS() as unknown),
+    from,
+    placeOf,
+    known,
+  );
+}
+
+/** What the library throws and does not list: an alias that names nothing, aliases of aliases beyond its bound, nesting without end. */
+function readable<T>(from: string, read: () => T): T {
+  try {
+    return read();
+  } catch (thrown) {
+    throw badPolicy(from, [{ path: [], rule: `is no YAML: ${thrown instanceof Error ? thrown.message : String(thrown)}` }], () => undefined);
+  }
 }
 
 export interface FollowedFile {
@@ -97,10 +117,9 @@ export function followPolicies(
       refused = undefined;
       onRules(rules);
     } catch (thrown) {
-      if (!Fault.is(thrown)) throw thrown;
       if (stopped) return;
-      refused = thrown;
-      onRefused(thrown);
+      refused = Fault.is(thrown) ? thrown : badPolicy(path, [{ path: [], rule: `cannot be followed: ${String(thrown)}` }], () => undefined);
+      onRefused(refused);
     }
   };
   const again = () => void look().finally(() => (stopped ? undefined : (timer = clock.after(lookEveryMs, again))));

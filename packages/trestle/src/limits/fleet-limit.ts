@@ -94,7 +94,8 @@ export class FleetLimit {
   giveBack(key: string, cost = 1): void {
     const bucket = this.#bucketOf(key);
     if (bucket.lot > 0) bucket.lot += cost;
-    else {
+    // While the place is away its policy lets in, and takes nothing there: nothing is given back to it, so that it may have less, and never more.
+    else if (!this.#at.isAway) {
       bucket.back += cost;
       bucket.knownUntilMs = 0;
       this.#soon(bucket);

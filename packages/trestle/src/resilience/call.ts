@@ -175,8 +175,12 @@ class LiveAttempt implements Attempt, Passing, Bounded {
     if (leftMs > soonMs) return beginUntil(clock, this, leftMs, nowMs);
     if (this.untilMs === this.#callUntilMs) return this.aborted(deadlineExceeded(this.#rare?.boundMs ?? (deadline as BoundLine).ms, "call"));
     const error = deadlineExceeded((timeout as BoundLine).ms, "attempt");
-    this.#cut(error);
-    this.#failed(error);
+    try {
+      this.#cut(error);
+      this.#failed(error);
+    } catch (broken) {
+      this.#refuse(broken);
+    }
   }
 
   // ---- this attempt ---------------------------------------------------------------------------------------------------
@@ -316,7 +320,16 @@ class LiveAttempt implements Attempt, Passing, Bounded {
     );
   }
 
+  /** What `when`, `unwell` or `onAttempt` throw is the call's answer: thrown here, nobody would hear it, and the caller would wait for ever. */
   #settled(ok: boolean, value: unknown): void {
+    try {
+      this.#conclude(ok, value);
+    } catch (broken) {
+      this.#refuse(broken);
+    }
+  }
+
+  #conclude(ok: boolean, value: unknown): void {
     const { passage, unwell, onAttempt } = this.#plan;
     const isAnswered = this.#state !== "running";
     this.#state = "ended";

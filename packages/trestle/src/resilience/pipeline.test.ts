@@ -519,3 +519,27 @@ test("what is no policy, and a limit without time, are faults that say so", () =
       (thrown: unknown) => Fault.is(thrown, "option.out-of-range"),
     );
 });
+
+test("what `when`, `unwell` or `onAttempt` throw is the call's answer, and other calls' limits go on", async () => {
+  const clock = virtualClock();
+  const broken = new TypeError("of a rule");
+  const throws = (): never => {
+    throw broken;
+  };
+  const fails = () => Promise.reject(new Error("of the operation"));
+  const hangs = () => new Promise<never>(() => undefined);
+  const isBroken = (thrown: unknown) => thrown === broken;
+  for (const guard of [
+    pipeline({ clock }, retry({ when: throws })),
+    pipeline({ clock, unwell: throws }, breaker({ clock })),
+    pipeline({ clock, onAttempt: throws }, retry()),
+  ])
+    await assert.rejects(guard(fails), isBroken);
+  const guard = pipeline({ clock }, retry({ when: throws }), timeout("1s"));
+  const ended = [assert.rejects(guard(hangs), isBroken), assert.rejects(guard(hangs), isBroken)];
+  await clock.advance(1_000);
+  await Promise.all(ended);
+  const later = assert.rejects(guard(hangs), isBroken);
+  await clock.advance(1_000);
+  await later;
+});

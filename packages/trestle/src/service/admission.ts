@@ -2,7 +2,7 @@
  * Admission of a service's requests on one node: how many are worked on at once, who waits for a place and who is declined, before the body is read and before anything of it is done. The places are a bulkhead's
  * (trestle/resilience): priority first, then fair turns by tenant.
  *
- * A request holds its place until its handler has answered; a stream until it is open. What a handler asks of a service of the same process by its typed client takes no place: its request has one.
+ * A request holds its place, from before its body is read, until it is answered; a stream until it is open. A handler that does not heed its signal may go on without one. What a handler asks of a service of the same process by its typed client takes no place: its request has one.
  */
 import type { Component, NodeServices } from "../component/index.ts";
 import { currentContext, durationMs, Fault, type Duration } from "../kernel/index.ts";

@@ -6,6 +6,7 @@ import type { RoutePolicy } from "../degradation/index.ts";
 import { external, mutation, query } from "../external/index.ts";
 import { Fault, virtualClock } from "../kernel/index.ts";
 import { records } from "../records/index.ts";
+import { StaleAnswers, variantOf } from "./degraded.ts";
 import { created, get, ok, post, service, sse } from "./index.ts";
 
 const nodes: Node[] = [];
@@ -268,4 +269,26 @@ test("what a route declares for its rungs is checked where it is declared", () =
   bad(declared(sse("/a", { degrade: { stale: { for: "1m" } } } as never, async function* () {})), /not for streams/);
   bad(declared(get("/a", { degrade: { stale: { for: 0 } } }, () => "y")), /degrade\.stale\.for must be a number from 1 /);
   bad(declared(get("/a", { degrade: { stale: { for: "1m", keys: 0 } } }, () => "y")), /degrade\.stale\.keys must be an integer from 1 /);
+});
+
+test("an answer that is for one caller only is not kept for another", () => {
+  const kept = new StaleAnswers({ forMs: 1_000, keys: 10 }, virtualClock());
+  const isKept = (headers: Readonly<Record<string, string>>) => {
+    const key = JSON.stringify(headers);
+    kept.keep(key, { kind: "answer", answer: { status: 200, body: "{}", headers, refused: false }, replayed: false });
+    return kept.get(key) !== undefined;
+  };
+  assert.ok(isKept({ "content-type": "application/json" }) && isKept({ vary: "Accept-Encoding, Cookie" }));
+  for (const headers of [
+    { "set-cookie": "sid=1" },
+    { "Set-Cookie": "sid=1" },
+    { "cache-control": "Private" },
+    { "Cache-Control": "no-store" },
+    { vary: "*" },
+    { vary: "x-plan" },
+  ])
+    assert.ok(!isKept(headers as never), JSON.stringify(headers));
+  const variant = (headers: Record<string, string>) => variantOf(new Headers(headers));
+  assert.notEqual(variant({ "x-api-key": "a" }), variant({ "x-api-key": "b" }));
+  assert.equal(variant({ "x-request-id": "a" }), variant({ "x-request-id": "b" }));
 });

@@ -2,7 +2,7 @@
  * A route on its ladder (trestle/degradation): what each of its rungs answers, and how an answer that is not the whole one is marked.
  *
  * - `stale`: the last good answer to the same request, kept in this process while a policy names the route. The same: path and query, tenant, principal, and the header fields by which
- *   a caller is known or speaks (`Authorization`, `Cookie`, `Accept-Language`), so that nobody gets what was for somebody else.
+ *   a caller is known or speaks (`callerFields`), so that nobody gets what was for somebody else. Not kept: what sets a cookie, says `no-store` or `private`, or varies by another field.
  * - `partial`: a handler in place of the whole one. It is never durable, so it calls nothing outside that changes something; of an idempotent route its answer is kept under the key,
  *   marked. A request that was begun by the whole handler is finished by that.
  * - `static`: one value.
@@ -34,7 +34,7 @@ export class StaleAnswers {
 
   keep(key: string, { answer }: Extract<Outcome, { readonly kind: "answer" }>): void {
     const { status, body, headers, refused } = answer;
-    if (refused || status !== 200 || (body?.length ?? 0) > staleCharactersMax || /\b(no-store|private)\b/.test(headers["cache-control"] ?? "")) return;
+    if (refused || status !== 200 || (body?.length ?? 0) > staleCharactersMax || isForOneOnly(headers)) return;
     this.#kept.set(key, { answer, atMs: this.#clock.monotonicMs() });
   }
 
@@ -46,9 +46,32 @@ export class StaleAnswers {
   }
 }
 
+/** By which a caller is known, or says what it wants. */
+const callerFields = [
+  "authorization",
+  "proxy-authorization",
+  "cookie",
+  "x-api-key",
+  "api-key",
+  "x-auth-token",
+  "x-forwarded-client-cert",
+  "x-forwarded-user",
+  "x-tenant",
+  "host",
+  "accept",
+  "accept-language",
+];
+
+function isForOneOnly(headers: Readonly<Record<string, string>>): boolean {
+  const fields = new Map(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value.toLowerCase()]));
+  if (fields.has("set-cookie") || /\b(no-store|private)\b/.test(fields.get("cache-control") ?? "")) return true;
+  const varies = (fields.get("vary") ?? "").split(",").map((name) => name.trim());
+  return varies.some((name) => name !== "" && name !== "accept-encoding" && name !== "origin" && !callerFields.includes(name));
+}
+
 /** What else of a request than its path its answer may depend on. */
 export function variantOf(headers: { get(name: string): string | null }): string {
-  const told = ["authorization", "cookie", "accept-language"].map((name) => headers.get(name) ?? "");
+  const told = callerFields.map((name) => headers.get(name) ?? "");
   return told.every((value) => value === "") ? "" : createHash("sha256").update(JSON.stringify(told)).digest("base64");
 }
 
@@ -71,7 +94,7 @@ export async function answerOnLadder(
   const answers: Answers<Outcome> = { full: runs.whole };
   if (degrade?.stale && ladder.rules.ladder.includes("stale")) {
     const kept = state.stale(operation, degrade.stale);
-    const key = JSON.stringify([question.scope, question.tenant, question.target, question.variant]);
+    const key = JSON.stringify([question.scope, question.principal, question.tenant, question.target, question.variant]);
     Object.assign(answers, {
       full: async () => {
         const outcome = await runs.whole();

@@ -206,7 +206,7 @@ async function answerTo(
   try {
     return await answerAdmitted(served, params, request, target, peer, onRun, limited);
   } catch (fault) {
-    leave(statusOf(fault) >= 500 ? "unwell" : "well");
+    leave(request.signal.aborted ? "unknown" : statusOf(fault) >= 500 ? "unwell" : "well");
     throw fault;
   } finally {
     leave();
