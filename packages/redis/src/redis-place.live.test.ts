@@ -87,14 +87,11 @@ test("[RES-10] eight processes on one key: no more than the law", { skip }, asyn
       assert.ok(admitted <= 400 + 2_000 * (seconds + more) + 2, said);
       assert.ok(admitted >= 0.2 * (400 + 2_000 * seconds), said);
     }
-    await sleep(clock, 1_100);
-    await Promise.all(places.map((place) => place.draw({ ...slow, key: "any", least: 1, wanted: 1, back: 0 })));
-    await sleep(clock, 200);
-    assert.deepEqual(
-      places.map(({ processes }) => processes),
-      Array(8).fill(8),
-      "each knows of the others",
-    );
+    for (let tries = 0; places.some(({ processes }) => processes !== 8); tries++) {
+      assert.ok(tries < 150, `each knows of the others: ${places.map(({ processes }) => processes).join()}`);
+      await Promise.all(places.map((place) => place.draw({ ...slow, key: "any", least: 1, wanted: 1, back: 0 })));
+      await sleep(clock, 200);
+    }
   } finally {
     for (const place of places) await place.close();
   }
