@@ -3,37 +3,31 @@ import { heldIn, holdIn, openStoreAt, type DegradationView } from "../app/index.
 import { rungs, type Rung } from "../degradation/index.ts";
 import { Fault, systemClock, systemRandom, uuidv7Ids } from "../kernel/index.ts";
 import type { Store } from "../store/index.ts";
-import { textOption, type CommandSpec, type Given, type OptionSpec } from "./command-line.ts";
+import { textOption, type CommandSpec, type Given } from "./command-line.ts";
 import { exitCodes, type ExitCode } from "./exit-codes.ts";
-import { asking, placeOf, type Place } from "./queue-target.ts";
+import { asking, placeOf, targetOptions, type Place } from "./queue-target.ts";
 import { table } from "./table.ts";
-
-const where: Readonly<Record<string, OptionSpec>> = {
-  store: { type: "string", value: "url", help: "sqlite:<path>; default TRESTLE_STORE, else the only store in TRESTLE_DATA or .trestle" },
-  url: { type: "string", value: "url", help: "a running node instead, such as http://localhost:3000; TRESTLE_TOKEN is sent when set" },
-  json: { type: "boolean", help: "data for programs" },
-};
 
 export const degradationCommands: readonly CommandSpec[] = [
   {
     name: "degradation ls",
     summary: "Lists the routes that have a policy, with the rung each stands on and why; without a running node, those that are held.",
     arguments: [],
-    options: where,
+    options: targetOptions,
     examples: ["trestle degradation ls"],
   },
   {
     name: "degradation hold",
     summary: "Holds a route on a rung in every process of the app, whatever its triggers say.",
     arguments: ["<route>", "<rung>"],
-    options: where,
+    options: targetOptions,
     examples: ["trestle degradation hold shop.catalogue static"],
   },
   {
     name: "degradation release",
     summary: "Lets a held route go: from then on its triggers decide.",
     arguments: ["<route>"],
-    options: where,
+    options: targetOptions,
     examples: ["trestle degradation release shop.catalogue"],
   },
 ];

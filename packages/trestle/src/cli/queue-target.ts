@@ -8,6 +8,14 @@ import { isPostgres, openStoreAt, queueAdmin, withoutPassword, type Acted, type 
 import { Fault, systemClock, systemRandom, uuidv7Ids } from "../kernel/index.ts";
 import { parseStoreUrl } from "../sqlite/index.ts";
 import { limits, type GroupDepth, type JobId, type JobState, type QueueDepth } from "../store/index.ts";
+import type { OptionSpec } from "./command-line.ts";
+
+/** Options of commands that reach an app: by its store, or by a node of it that runs. */
+export const targetOptions: Readonly<Record<string, OptionSpec>> = {
+  store: { type: "string", value: "url", help: "sqlite:<path>; default TRESTLE_STORE, else the only store in TRESTLE_DATA or .trestle" },
+  url: { type: "string", value: "url", help: "a running node instead, such as http://localhost:3000; TRESTLE_TOKEN is sent when set" },
+  json: { type: "boolean", help: "data for programs" },
+};
 
 export interface QueueTarget {
   /** For people: what was asked. */

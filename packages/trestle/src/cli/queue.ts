@@ -2,16 +2,10 @@
 import { jobStates, keptStates, whichJobs, type Acted, type JobFacts, type KeptState } from "../app/index.ts";
 import { Fault, systemClock } from "../kernel/index.ts";
 import type { JobState, QueueDepth } from "../store/index.ts";
-import { numberOption, textOption, type CommandSpec, type Given, type OptionSpec } from "./command-line.ts";
+import { numberOption, textOption, type CommandSpec, type Given } from "./command-line.ts";
 import { exitCodes, type ExitCode } from "./exit-codes.ts";
-import { queueTarget, type QueueTarget } from "./queue-target.ts";
+import { queueTarget, targetOptions, type QueueTarget } from "./queue-target.ts";
 import { table } from "./table.ts";
-
-const where: Readonly<Record<string, OptionSpec>> = {
-  store: { type: "string", value: "url", help: "sqlite:<path>; default TRESTLE_STORE, else the only store in TRESTLE_DATA or .trestle" },
-  url: { type: "string", value: "url", help: "a running node instead, such as http://localhost:3000; TRESTLE_TOKEN is sent when set" },
-  json: { type: "boolean", help: "data for programs" },
-};
 
 export const queueCommands: readonly CommandSpec[] = [
   {
@@ -19,7 +13,7 @@ export const queueCommands: readonly CommandSpec[] = [
     summary: "Lists queues with their depths; of one queue, its jobs.",
     arguments: ["[queue]"],
     options: {
-      ...where,
+      ...targetOptions,
       state: { type: "string", value: "state", help: `only jobs that are ${jobStates.join(", ")}` },
       limit: { type: "string", value: "number", help: "at most so many jobs, 1 to 1000; default 50" },
     },
@@ -29,7 +23,7 @@ export const queueCommands: readonly CommandSpec[] = [
     name: "queue retry",
     summary: "Puts these kept jobs back to waiting, due now, attempts counted from 0.",
     arguments: ["[queue]"],
-    options: { ...where, id: { type: "string", multiple: true, value: "job", help: "the job; can be given several times" } },
+    options: { ...targetOptions, id: { type: "string", multiple: true, value: "job", help: "the job; can be given several times" } },
     examples: ["trestle queue retry mail --id 0192f7c1-…"],
   },
   {
@@ -37,7 +31,7 @@ export const queueCommands: readonly CommandSpec[] = [
     summary: "Puts all kept jobs of one state back to waiting, due now, attempts counted from 0.",
     arguments: ["[queue]"],
     options: {
-      ...where,
+      ...targetOptions,
       state: { type: "string", value: "state", help: `${keptStates.join(", ")}; default dead` },
       "dry-run": { type: "boolean", help: "only say how many there are" },
     },
@@ -48,7 +42,7 @@ export const queueCommands: readonly CommandSpec[] = [
     summary: "Gives a dead or parked job another message and puts it back.",
     arguments: ["<queue>"],
     options: {
-      ...where,
+      ...targetOptions,
       id: { type: "string", multiple: true, value: "job", help: "the job" },
       message: { type: "string", value: "json", help: "the whole new message" },
     },
@@ -58,21 +52,21 @@ export const queueCommands: readonly CommandSpec[] = [
     name: "queue cancel",
     summary: "Removes these jobs; a running one is told, and not run again.",
     arguments: ["<queue>"],
-    options: { ...where, id: { type: "string", multiple: true, value: "job", help: "the job; can be given several times" } },
+    options: { ...targetOptions, id: { type: "string", multiple: true, value: "job", help: "the job; can be given several times" } },
     examples: ["trestle queue cancel mail --id 0192f7c1-…"],
   },
   {
     name: "queue pause",
     summary: "Begins nothing of this queue anywhere until it is resumed; what runs goes on.",
     arguments: ["<queue>"],
-    options: where,
+    options: targetOptions,
     examples: ["trestle queue pause mail"],
   },
   {
     name: "queue resume",
     summary: "Lets a paused queue go on.",
     arguments: ["<queue>"],
-    options: where,
+    options: targetOptions,
     examples: ["trestle queue resume mail"],
   },
 ];

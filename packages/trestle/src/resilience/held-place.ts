@@ -96,8 +96,8 @@ class Held implements Caller {
 
   #gaveUp(afterMs: number): void {
     const nowMs = this.#clock.monotonicMs();
-    this.#gate.leave?.(this, nowMs);
     if (this.untilMs <= nowMs) return this.aborted(deadlineExceeded(afterMs, "wait"));
+    this.#gate.leave?.(this, nowMs);
     this.place = "waited" satisfies Refusal;
     this.declined(nowMs);
   }
