@@ -5,6 +5,7 @@
  */
 import { contextHeaders, currentContext, systemClock, withContext, type Clock } from "../kernel/index.ts";
 import type { Attempt, Policy } from "../resilience/index.ts";
+import { AnsweredBadly, answerBehind, idempotentMethods, speaksAgainst } from "./answered-badly.ts";
 
 export type Fetch = (input: string | URL | Request, init?: RequestInit) => Promise<Response>;
 
@@ -17,22 +18,6 @@ export interface GuardedFetchOptions {
   readonly tellsContext?: boolean;
   /** By which a `Retry-After` that is a date is read. Default: the system's. */
   readonly clock?: Clock;
-}
-
-const idempotentMethods = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]);
-
-/** An answer, as a failure. `failureOf` reads its status. */
-class AnsweredBadly extends Error {
-  readonly status: number;
-  readonly retryAfterMs: number;
-  readonly response: Response;
-
-  constructor(response: Response, retryAfterMs: number) {
-    super(`answered ${response.status}`);
-    this.status = response.status;
-    this.retryAfterMs = retryAfterMs;
-    this.response = response;
-  }
 }
 
 /**
@@ -65,7 +50,7 @@ export function guardedFetch(guard: Policy<string>, options: GuardedFetchOptions
       const response = await ask(input, { ...init, headers, signal: callerSignal ? AbortSignal.any([signal, callerSignal]) : signal });
       answers.add(response);
       if (!speaksAgainst(response.status)) return response;
-      throw new AnsweredBadly(response, retryAfterMs(response, clock));
+      throw new AnsweredBadly(response, response.status, response.headers.get("retry-after"), clock);
     };
     const how = {
       key: key(url),
@@ -77,9 +62,9 @@ export function guardedFetch(guard: Policy<string>, options: GuardedFetchOptions
       answers.closeFor(response);
       return response;
     } catch (thrown) {
-      const answered = [thrown, (thrown as { cause?: unknown } | undefined)?.cause].find((error) => error instanceof AnsweredBadly);
-      answers.closeFor(answered?.response);
-      if (answered) return answered.response;
+      const answered = answerBehind<Response>(thrown);
+      answers.closeFor(answered);
+      if (answered) return answered;
       throw thrown;
     }
   };
@@ -114,17 +99,4 @@ function cancel(response: Response): void {
 
 function isStream(body: unknown): boolean {
   return typeof body === "object" && body !== null && (body instanceof ReadableStream || (Symbol.asyncIterator in body && !(body instanceof Blob)));
-}
-
-function speaksAgainst(status: number): boolean {
-  return status >= 500 || status === 408 || status === 425 || status === 429;
-}
-
-/** RFC 9110, 10.2.3: seconds or a date. */
-function retryAfterMs({ status, headers }: Response, clock: Clock): number {
-  const asked = status === 429 || status === 503 ? headers.get("retry-after") : null;
-  if (asked === null) return 0;
-  if (/^\d{1,9}$/.test(asked)) return Number(asked) * 1_000;
-  const atMs = Date.parse(asked);
-  return atMs > 0 ? Math.max(0, atMs - clock.wallMs()) : 0;
 }

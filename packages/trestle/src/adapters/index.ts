@@ -1,6 +1,8 @@
 /** Adapters: policies of resilience and limits in the libraries a service already stands on. They need none of these libraries themselves. */
 export { guardedFetch } from "./guarded-fetch.ts";
 export type { Fetch, GuardedFetchOptions } from "./guarded-fetch.ts";
+export { guardedDispatch } from "./guarded-dispatch.ts";
+export type { DispatchControllerLike, DispatchFields, DispatchHandlerLike, DispatchLike, DispatchRequest, GuardedDispatchOptions } from "./guarded-dispatch.ts";
 export { guardedPool } from "./guarded-pool.ts";
 export type { GuardedPool, GuardedPoolOptions, PgClientLike, PgPoolLike, PgRows } from "./guarded-pool.ts";
 export { guardedRedis } from "./guarded-redis.ts";

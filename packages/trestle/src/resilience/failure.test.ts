@@ -30,6 +30,7 @@ test("[RES-01] every failure is of one kind, and says whether the other side may
     [Fault.create("response.contradicts", "m", "r"), "byzantine", true],
     [status(404), "refusal", false],
     [Fault.create("external.refused", "m", "r"), "refusal", false],
+    [coded("UND_ERR_INVALID_ARG"), "refusal", false],
     [Fault.create("external.refused", "m", "r", { details: { status: 429 } }), "timing", false],
     [Fault.create("external.outcome-unknown", "m", "r", { details: { status: 500 } }), "response", true],
     [Fault.create("external.outcome-unknown", "m", "r", { cause: coded("ECONNRESET") }), "crash", true],

@@ -52,6 +52,7 @@ const byCode: ReadonlyMap<string, Failure> = new Map<string, Failure>([
   ...["external.answer-invalid", "HPE_INVALID_CONSTANT", "UND_ERR_RES_CONTENT_LENGTH_MISMATCH"].map((code) => [code, unusable] as const),
   ["response.contradicts", contradicts],
   ["external.refused", refusal],
+  ["UND_ERR_INVALID_ARG", refusal],
 ]);
 
 /** What this failure means. An error that says nothing about itself is a `response`, and the other side may have acted. */
