@@ -6,6 +6,7 @@
  * a handler: it carries what its follower handles.
  */
 import type { QueueDepth } from "../store/index.ts";
+import type { GateView } from "./gates.ts";
 import type { Graph } from "./graph.ts";
 import type { Observed } from "./observer.ts";
 import { windowMs, type Traffic } from "./traffic.ts";
@@ -18,6 +19,7 @@ export interface GraphView {
   readonly windowMs: number;
   readonly components: readonly ComponentView[];
   readonly edges: readonly EdgeView[];
+  readonly gates: readonly GateView[];
 }
 export interface ComponentView {
   readonly kind: string;
@@ -98,7 +100,7 @@ export function graphView({ app, phase, atMs, graph, observed, depths }: Parts):
       ...(queue ? { queue } : {}),
     };
   });
-  return { version: 1, app, phase, atMs, windowMs, components, edges };
+  return { version: 1, app, phase, atMs, windowMs, components, edges, gates: observed.gates };
 }
 
 function usedBy(edges: readonly EdgeView[]): Traffic {

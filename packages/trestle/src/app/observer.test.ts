@@ -64,6 +64,32 @@ test("what becomes of requests that ask for a place is counted by priority, and 
   );
 });
 
+test("what lets calls pass shows what it decided in the last minute, how full it is and its breaker", async () => {
+  const { observer, clock } = observed();
+  let waiting = 0;
+  observer.admits?.("shop", () => ({ running: 8, places: 8, waiting }));
+  for (const priority of ["high", "low"] as const) for (let i = 0; i < 30; i++) observer.admission?.("shop", priority, "admitted");
+  for (let i = 0; i < 15; i++) observer.admission?.("shop", "low", "full");
+  for (const operation of ["placeOrder", "listProducts"]) for (let i = 0; i < 15; i++) observer.limited?.("shop", operation, "caller", "refused", 0);
+  observer.failed?.("bank", "timing");
+  observer.broke?.("bank", "closed", "open");
+  observer.declined?.("bank", "breaker-open");
+  waiting = 5;
+  await clock.advance(30_000);
+
+  const perSecond = (count: number) => count / 30;
+  assert.deepEqual(observer.observed().gates, [
+    { component: "shop", gate: "admission", decisions: { admitted: perSecond(60), full: perSecond(15) }, room: { running: 8, places: 8, waiting: 5 } },
+    { component: "shop", gate: "limit caller", decisions: { refused: perSecond(30) } },
+    { component: "bank", gate: "calls", decisions: { timing: perSecond(1), "breaker-open": perSecond(1) }, breaker: "open" },
+  ]);
+
+  await clock.advance(60_000);
+  observer.broke?.("bank", "open", "half-open");
+  const [, , bank] = observer.observed().gates;
+  assert.deepEqual([bank?.decisions, bank?.breaker], [{ timing: 0, "breaker-open": 0 }, "half-open"]);
+});
+
 test("the worst number of attempts is kept beside the distribution", () => {
   const { observer, value } = observed();
 

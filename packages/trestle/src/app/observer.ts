@@ -7,7 +7,7 @@
  * `trestle_attempts_per_commit_max{component}`, `trestle_edge_used_total{from,to}`, `trestle_edge_duration_seconds{from,to}`.
  *
  * Of calls to the outside: `trestle_failures_total{component,kind}`, `trestle_breaker_state{component}`, `trestle_breaker_changes_total{component,from,to}`.
- * Of bulkheads: `trestle_bulkhead_places{component}`, `trestle_bulkhead_in_flight{component}`, `trestle_bulkhead_waiting{component}`, `trestle_bulkhead_declined_total{component,reason}`.
+ * `trestle_calls_declined_total{component,reason}`. Of bulkheads: `trestle_bulkhead_places{component}`, `trestle_bulkhead_in_flight{component}`, `trestle_bulkhead_waiting{component}`.
  * Of limits: `trestle_limit_decisions_total{component,operation,limit,decision}`, `trestle_limit_keys_forgotten_total{component,limit}`; of a fleet's:
  * `trestle_limit_unreachable_total`, `trestle_limit_leased_tokens`, `trestle_limit_overshoot_tokens{component,limit}`.
  * Of systems outside with a health check: `trestle_dependency_up{component}`.
@@ -20,6 +20,7 @@
 import type { Observer, Span } from "../component/index.ts";
 import { levelOf } from "../degradation/index.ts";
 import { countBuckets, type Clock, type Counter, type Histogram, type Metrics, type Random } from "../kernel/index.ts";
+import { Gates, type GateView } from "./gates.ts";
 import { spanSource, type SpanSource } from "./otel.ts";
 import { trafficOf, TrafficWindow, type End, type Traffic } from "./traffic.ts";
 
@@ -35,6 +36,7 @@ export interface ObserverParts {
 export interface Observed {
   readonly components: ReadonlyMap<string, { readonly traffic: Traffic; readonly operations: ReadonlyMap<string, Traffic & { readonly total: number }> }>;
   readonly edges: readonly { readonly from: string; readonly to: string; readonly total: number; readonly traffic: Traffic }[];
+  readonly gates: readonly GateView[];
 }
 
 export interface NodeObserver extends Observer {
@@ -70,11 +72,9 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
   const startedMs = clock.monotonicMs();
   const components = new Map<string, ComponentSeries>();
   const edges = new Map<string, Map<string, EdgeSeries>>();
-  /** As many as limits are declared, times decisions. */
-  const limited = new Map<string, Counter>();
-  /** As many as services with an admission, times priorities, times decisions. */
-  const admissions = new Map<string, Counter>();
-  const breakers = new Map<string, keyof typeof breakerStates>();
+  const gates = new Gates();
+  /** As many as there are gates, times what they are counted by, times decisions. */
+  const decided = new Map<string, { readonly counter: Counter; readonly window: TrafficWindow }>();
   const health = new Map<string, "up" | "down">();
   const levels = new Map<string, number>();
   let edgeCount = 0;
@@ -97,7 +97,7 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
   metrics.describe("trestle_bulkhead_places", "How many calls to another system may be under way at once.");
   metrics.describe("trestle_bulkhead_in_flight", "Calls to another system that have begun and not ended, also those that nobody waits for any more.");
   metrics.describe("trestle_bulkhead_waiting", "Calls to another system that wait for a place.");
-  metrics.describe("trestle_bulkhead_declined_total", "Calls to another system that got no place, by reason.");
+  metrics.describe("trestle_calls_declined_total", "Attempts to reach another system that were not made, by reason: no place, or an open breaker.");
   metrics.describe("trestle_dependency_up", "Whether the health check of another system succeeds: 1, or 0.");
   metrics.describe(
     "trestle_degradation_level",
@@ -146,6 +146,14 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
     return made;
   }
 
+  /** `key` is unique for the labels. */
+  function decide(key: string, metric: string, component: string, gate: string, decision: string, labels: Readonly<Record<string, string>>): void {
+    let one = decided.get(key);
+    if (!one) decided.set(key, (one = { counter: metrics.counter(metric, { component, ...labels }), window: gates.window(component, gate, decision) }));
+    one.counter.add();
+    one.window.count(clock.monotonicMs());
+  }
+
   return {
     invoked(component, operation, end, durationMs, attempts) {
       const series = components.get(component) ?? componentSeries(component);
@@ -172,29 +180,30 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
       series.calls.window.record(clock.monotonicMs(), end, durationMs);
     },
     admits(component, look) {
+      gates.gate(component, "admission").look = look;
       for (const what of ["running", "places", "waiting"] as const) metrics.gauge(`trestle_admission_${what}`, { component }, () => look()[what]);
     },
     admission(component, priority, decision) {
-      const key = `${component} ${priority} ${decision}`;
-      let counter = admissions.get(key);
-      if (!counter) admissions.set(key, (counter = metrics.counter("trestle_admission_decisions_total", { component, priority, decision })));
-      counter.add();
+      const key = `admission ${component} ${priority} ${decision}`;
+      decide(key, "trestle_admission_decisions_total", component, "admission", decision, { priority, decision });
     },
     failed(to, kind) {
-      metrics.counter("trestle_failures_total", { component: to, kind }).add();
+      decide(`failed ${to} ${kind}`, "trestle_failures_total", to, "calls", kind, { kind });
     },
     broke(component, from, to) {
-      if (!breakers.has(component)) metrics.gauge("trestle_breaker_state", { component }, () => breakerStates[breakers.get(component) ?? "closed"]);
-      breakers.set(component, to);
+      const calls = gates.gate(component, "calls");
+      if (calls.breaker === undefined) metrics.gauge("trestle_breaker_state", { component }, () => breakerStates[calls.breaker ?? "closed"]);
+      calls.breaker = to;
       metrics.counter("trestle_breaker_changes_total", { component, from, to }).add();
     },
     bounded(component, bulkhead) {
+      gates.gate(component, "calls").look = () => ({ running: bulkhead.inFlight, places: bulkhead.running, waiting: bulkhead.waiting });
       metrics.gauge("trestle_bulkhead_places", { component }, () => bulkhead.running);
       metrics.gauge("trestle_bulkhead_in_flight", { component }, () => bulkhead.inFlight);
       metrics.gauge("trestle_bulkhead_waiting", { component }, () => bulkhead.waiting);
     },
     declined(component, reason) {
-      metrics.counter("trestle_bulkhead_declined_total", { component, reason }).add();
+      decide(`declined ${component} ${reason}`, "trestle_calls_declined_total", component, "calls", reason, { reason });
     },
     checked(component, status) {
       if (!health.has(component)) metrics.gauge("trestle_dependency_up", { component }, () => (health.get(component) === "up" ? 1 : 0));
@@ -210,10 +219,8 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
       metrics.counter("trestle_degraded_answers_total", { component, operation, rung }).add();
     },
     limited(component, operation, limit, decision, forgotten) {
-      const key = `${component} ${operation} ${limit} ${decision}`;
-      let counter = limited.get(key);
-      if (!counter) limited.set(key, (counter = metrics.counter("trestle_limit_decisions_total", { component, operation, limit, decision })));
-      counter.add();
+      const key = `limit ${component} ${operation} ${limit} ${decision}`;
+      decide(key, "trestle_limit_decisions_total", component, `limit ${limit}`, decision, { operation, limit, decision });
       if (forgotten > 0) metrics.counter("trestle_limit_keys_forgotten_total", { component, limit }).add(forgotten);
     },
     limitUnreachable(component, limit) {
@@ -228,6 +235,7 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
       const nowMs = clock.monotonicMs();
       const traffic = (windows: Iterable<TrafficWindow>) => trafficOf(windows, nowMs, startedMs);
       return {
+        gates: gates.view(nowMs, startedMs),
         components: new Map(
           [...components].map(([name, { operations }]) => [
             name,

@@ -164,7 +164,7 @@ async function graphOf(view: OperationsView, depths: () => Promise<readonly Queu
 }
 
 function observedHere({ node: { observer } }: OperationsView): Observed {
-  return "observed" in observer ? (observer as NodeObserver).observed() : { components: new Map(), edges: [] };
+  return "observed" in observer ? (observer as NodeObserver).observed() : { components: new Map(), edges: [], gates: [] };
 }
 
 async function metricsOf({ process }: OperationsView, scrape: () => Promise<string>): Promise<string> {

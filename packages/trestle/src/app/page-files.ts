@@ -12,6 +12,7 @@ export const pageFiles = [
   "degraded.js",
   "elements.js",
   "format.js",
+  "gates.js",
   "graph.js",
   "kept.js",
   "layout.js",

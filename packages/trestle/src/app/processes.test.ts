@@ -62,6 +62,10 @@ test("what was seen by all processes adds up; of quantiles the worst is shown", 
     {
       components: [["shop", { ...quiet, p99Ms: 5 }, [["order", { ...quiet, total: 3 }]]]],
       edges: [{ from: "a", to: "b", total: 1, traffic: quiet }],
+      gates: [
+        { component: "shop", gate: "admission", decisions: { admitted: 5 }, room: { running: 3, places: 8, waiting: 1 } },
+        { component: "bank", gate: "calls", decisions: { crash: 1 }, breaker: "open" },
+      ],
     },
     {
       components: [
@@ -71,6 +75,11 @@ test("what was seen by all processes adds up; of quantiles the worst is shown", 
       edges: [
         { from: "a", to: "b", total: 2, traffic: quiet },
         { from: "b", to: "c", total: 1, traffic: quiet },
+      ],
+      gates: [
+        { component: "shop", gate: "admission", decisions: { admitted: 2, full: 4 }, room: { running: 8, places: 8, waiting: 20 } },
+        { component: "bank", gate: "calls", decisions: {}, breaker: "half-open" },
+        { component: "shop", gate: "limit caller", decisions: { refused: 1 } },
       ],
     },
   ]);
@@ -82,6 +91,11 @@ test("what was seen by all processes adds up; of quantiles the worst is shown", 
     seen.edges.map(({ from, to, total }) => `${from}>${to} ${total}`),
     ["a>b 3", "b>c 1"],
   );
+  assert.deepEqual(seen.gates, [
+    { component: "shop", gate: "admission", decisions: { admitted: 7, full: 4 }, room: { running: 11, places: 16, waiting: 21 } },
+    { component: "bank", gate: "calls", decisions: { crash: 1 }, breaker: "open" },
+    { component: "shop", gate: "limit caller", decisions: { refused: 1 } },
+  ]);
 });
 
 test("a process is started with a small young generation, unless this one was told of another, by its arguments or NODE_OPTIONS", () => {

@@ -4,6 +4,7 @@
  * the store, which is one, come from the process that was asked.
  */
 import type { LifecycleState } from "../kernel/index.ts";
+import { gatesOfAll, type GateView } from "./gates.ts";
 import type { Observed } from "./observer.ts";
 import type { Part } from "./supervised.ts";
 import type { Traffic } from "./traffic.ts";
@@ -23,6 +24,7 @@ export interface ObservedEntries {
     operations: readonly (readonly [name: string, traffic: Traffic & { readonly total: number }])[],
   ])[];
   readonly edges: Observed["edges"];
+  readonly gates: readonly GateView[];
 }
 
 export const saidBy = (part: Part): ProcessSays | undefined => part.value as ProcessSays | undefined;
@@ -59,8 +61,8 @@ function labelled(sample: string, name: string): string {
   return `${metric}{process="${name}"${labels ? `,${labels}` : ""}} ${value}`;
 }
 
-export function entriesOf({ components, edges }: Observed): ObservedEntries {
-  return { components: [...components].map(([name, { traffic, operations }]) => [name, traffic, [...operations]] as const), edges };
+export function entriesOf({ components, edges, gates }: Observed): ObservedEntries {
+  return { components: [...components].map(([name, { traffic, operations }]) => [name, traffic, [...operations]] as const), edges, gates };
 }
 
 export function observedByAll(all: readonly ObservedEntries[]): Observed {
@@ -83,7 +85,7 @@ export function observedByAll(all: readonly ObservedEntries[]): Observed {
       edges.set(key, before ? { ...edge, total: before.total + edge.total, traffic: sumOf(before.traffic, edge.traffic) } : edge);
     }
   }
-  return { components, edges: [...edges.values()] };
+  return { components, edges: [...edges.values()], gates: gatesOfAll(all.map(({ gates }) => gates)) };
 }
 
 function sumOf(a: Traffic, b: Traffic): Traffic {

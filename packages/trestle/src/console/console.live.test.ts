@@ -294,3 +294,31 @@ test("routes with a policy are shown with their rung and why, and one is held an
   }
   t.after(() => fake.store.close());
 });
+
+test("what turns calls away is shown: how full, how much of what, and what is down", { skip }, async (t) => {
+  for (const [colorScheme, width] of [
+    ["light", 1280],
+    ["dark", 1280],
+    ["light", 380],
+    ["dark", 380],
+  ] as const) {
+    const fake = await fakeNode();
+    fake.traffic(20);
+    fake.overload(20);
+    const { page, complaints } = await look(t, { fake, context: { viewport: { width, height: 800 }, colorScheme } });
+    const section = page.locator("#gates");
+    await section.waitFor();
+
+    const rows = (await section.locator("tbody tr").allInnerTexts()).map((row) => row.replace(/\s+/g, " "));
+    assert.match(rows[0] as string, /payments calls breaker open .* breaker open .* crash .* 0 of 32 0/);
+    assert.match(rows[1] as string, /shop admission full .* no place .* gave way to the more urgent .* 64 of 64 117/);
+    assert.match(rows[2] as string, /shop limit caller – 56\/s 4\/s/);
+    assert.match(rows[3] as string, /shop limit address dry run: would refuse 10\/s 20\/s 0/);
+    assert.equal(await page.evaluate<number>("document.documentElement.scrollWidth - document.documentElement.clientWidth"), 0, `${width} px wide`);
+    if (process.env["SHOTS"]) await page.screenshot({ path: `${process.env["SHOTS"]}/gates-${colorScheme}-${width}.png`, fullPage: true });
+    await section.getByRole("button", { name: "payments" }).click();
+    await page.locator("#panel-title").waitFor();
+    assert.equal(await page.locator("#panel-title").innerText(), "payments");
+    assert.deepEqual(complaints, []);
+  }
+});

@@ -6,6 +6,7 @@ import { listen } from "../app/server.ts";
 import { nodeServices } from "../app/services.ts";
 import { Lane, StoreClock, type NodeServices } from "../component/index.ts";
 import { metricsRegistry, systemClock, systemRandom, uuidv7Ids, type Clock, type Metrics } from "../kernel/index.ts";
+import { bulkhead } from "../resilience/index.ts";
 import { openStore } from "../sqlite/index.ts";
 import type { JobEnd, Store } from "../store/index.ts";
 
@@ -59,6 +60,8 @@ export interface FakeNode {
   readonly observer: NodeObserver;
   /** A minute of the shop's traffic, seen at once. */
   traffic(times?: number): void;
+  /** As `traffic` of what lets calls pass: an admission that is full, a limit, a system outside that is down. */
+  overload(times?: number): void;
   /** Sends this many jobs to the queue, and lets each end like this. */
   jobs(queue: string, count: number, end?: JobEnd): Promise<readonly string[]>;
 }
@@ -129,6 +132,20 @@ export async function fakeNode(
         observer.used("mail", "mail-sink");
         observer.called?.("mail", "mail-sink", "ok", 8);
       }
+    },
+    overload(times = 60) {
+      observer.admits?.("shop", () => ({ running: 64, places: 64, waiting: 117 }));
+      observer.bounded?.("payments", bulkhead({ running: 32 }));
+      for (let i = 0; i < times; i++) {
+        for (let passed = 0; passed < 4; passed++) observer.admission?.("shop", "normal", "admitted");
+        observer.admission?.("shop", "low", i % 3 === 0 ? "displaced" : "full");
+        for (const decision of ["admitted", "admitted", i % 5 === 0 ? "refused" : "admitted"] as const)
+          observer.limited?.("shop", "placeOrder", "caller", decision, 0);
+        observer.limited?.("shop", "listProducts", "address", i % 2 === 0 ? "would-refuse" : "admitted", 0);
+        observer.failed?.("payments", i % 2 === 0 ? "omission" : "crash");
+        observer.declined?.("payments", "breaker-open");
+      }
+      observer.broke?.("payments", "closed", "open");
     },
     async jobs(queue, count, end) {
       const sent = Array.from({ length: count }, () => ids.next());

@@ -291,6 +291,12 @@ test("[RES-01] each attempt that fails is counted by what its failure means, and
   assert.ok(counted(`trestle_failures_total\\{component="far",kind="crash"\\}`) > 10);
   assert.equal(counted(`trestle_breaker_state\\{component="far"\\}`), 2);
   assert.equal(counted(`trestle_breaker_changes_total\\{component="far",from="closed",to="open"\\}`), 1);
+  assert.ok(counted(`trestle_calls_declined_total\\{component="far",reason="breaker-open"\\}`) > 0);
+  const { gates } = (await (await fetch(`${node.url}/_trestle/graph.json`)).json()) as { gates: readonly { component: string; breaker: string }[] };
+  assert.deepEqual(
+    gates.map(({ component, breaker }) => `${component} ${breaker}`),
+    ["far open"],
+  );
   await node.stop();
 });
 
@@ -331,10 +337,7 @@ test("[RES-05] at most so many calls are under way as concurrency says, the urge
     "a mutation that had no place was not sent",
   );
   const text = await (await fetch(`${node.url}/_trestle/metrics`)).text();
-  const total = [...text.matchAll(/^trestle_bulkhead_declined_total\{component="far",reason="\w+"\} (\d+)/gm)].reduce(
-    (sum, [, count]) => sum + Number(count),
-    0,
-  );
+  const total = [...text.matchAll(/^trestle_calls_declined_total\{component="far",reason="\w+"\} (\d+)/gm)].reduce((sum, [, count]) => sum + Number(count), 0);
   assert.ok(total > declined);
   assert.match(text, /^trestle_bulkhead_places\{component="far"\} 2$/m);
   assert.match(text, /^trestle_bulkhead_in_flight\{component="far"\} 0$/m);

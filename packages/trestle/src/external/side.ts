@@ -270,9 +270,11 @@ export class Side {
   /** Each attempt that failed is counted by what its failure means; a success that took too long is a failure of time. */
   #ended({ outcome, error, durationMs: tookMs }: EndedAttempt): void {
     const slowerThanMs = this.#rules.breaker?.slowerThanMs ?? Infinity;
-    if (outcome === "declined" && Fault.is(error, "bulkhead.full")) this.#node.observer.declined?.(this.#rules.name, error.details["reason"] as Refusal);
-    else if (outcome === "failed" || outcome === "timed-out") this.#node.observer.failed?.(this.#rules.name, failureOf(error).kind);
-    else if (outcome === "succeeded" && tookMs > slowerThanMs) this.#node.observer.failed?.(this.#rules.name, "timing");
+    const { observer } = this.#node;
+    if (outcome === "declined" && Fault.is(error, "bulkhead.full")) observer.declined?.(this.#rules.name, error.details["reason"] as Refusal);
+    else if (outcome === "declined" && Fault.is(error, "breaker.open")) observer.declined?.(this.#rules.name, "breaker-open");
+    else if (outcome === "failed" || outcome === "timed-out") observer.failed?.(this.#rules.name, failureOf(error).kind);
+    else if (outcome === "succeeded" && tookMs > slowerThanMs) observer.failed?.(this.#rules.name, "timing");
   }
 
   #broke(from: BreakerState["kind"], to: BreakerState["kind"]): void {

@@ -5,6 +5,7 @@
 import { showDegraded } from "./degraded.js";
 import { byId, make, say } from "./elements.js";
 import { age } from "./format.js";
+import { showGates } from "./gates.js";
 import { edgeStyles, graphDrawing, kindShapes, legendEdge, legendShape } from "./graph.js";
 import { showKept } from "./kept.js";
 import { get } from "./node.js";
@@ -66,6 +67,7 @@ function show() {
     showTotals(graph, status);
     showKept(status, graph.atMs, look);
     showDegraded(status, look);
+    showGates(graph, status, select);
     showSimulations(simulations, graph.atMs);
     showQueues(status, graph, select);
     showPanel(graph, state.selected, select);
