@@ -84,6 +84,39 @@ test("an external with bounded concurrency says itself how full it is", async ()
   assert.deepEqual(await Promise.all([first, second]), ["full", "full"]);
 });
 
+test("a service whose admission declines requests answers the others with less, until it has declined none for a while", async () => {
+  const clock = virtualClock();
+  const [begun, done] = [Promise.withResolvers<void>(), Promise.withResolvers<string>()];
+  const busy = service(
+    "busy",
+    { admission: { running: 1, waiting: 0 } },
+    { work: get("/work", { returns: z.string(), degrade: { static: "later" } }, () => (begun.resolve(), done.promise)) },
+  );
+  const routes = { "busy.work": { ladder: ["full", "static"], dwell: "1s", probe: "1h", when: [{ admission: "busy", enter: 0.5, serve: "static" }] } } as const;
+  const node = await start(app("hall", [busy]), {
+    store: "memory:",
+    clock,
+    log: () => undefined,
+    degradation: { policies: { version: 1, mode: "enforce", routes } },
+  });
+  nodes.push(node);
+  const work = async () => {
+    const answer = await node.fetch(new Request("http://localhost/work"));
+    return answer.status === 503 ? "declined" : (answer.headers.get("trestle-degraded") ?? "full");
+  };
+
+  const first = work();
+  await begun.promise;
+  const others = await Promise.all(Array.from({ length: 30 }, work));
+  assert.deepEqual(new Set(others), new Set(["declined"]));
+  done.resolve("done");
+  assert.equal(await first, "full");
+  await clock.advance(100);
+  assert.equal(await work(), "static", "without the work that there is no room for");
+  await clock.advance(11_000);
+  assert.equal(await work(), "full");
+});
+
 test("[RES-06] policies that do not fit the app do not start it: what is unknown and what is there are told", async () => {
   const refused = async (change: object, told: RegExp) =>
     assert.rejects(
@@ -98,6 +131,7 @@ test("[RES-06] policies that do not fit the app do not start it: what is unknown
   await refused({ when: [{ breaker: "far", serve: "static" }] }, /breaker must be an external with a breaker, and far has none/);
   await refused({ when: [{ health: "far", serve: "static" }] }, /health must be an external with a health check, and far has none/);
   await refused({ when: [{ saturation: "tank", enter: 1, serve: "static" }] }, /saturation must be one of event-loop, pool, got tank/);
+  await refused({ when: [{ admission: "desk", serve: "static" }] }, /admission must be a service with admission \(this app has none\), got desk/);
   await refused({ ladder: ["full", "stale", "static"] }, /ladder\[1\] is stale, for which the code of desk\.read has nothing/);
   await assert.rejects(
     start(declared, { store: "memory:", degradation: { policies: { version: 1, routes: { "desk.write": route } } } }),

@@ -18,7 +18,7 @@ import {
 } from "../degradation/index.ts";
 import { dependencyOf } from "../external/index.ts";
 import { eventLoopLoad, Fault, systemClock, type Clock, type Ids, type Timer } from "../kernel/index.ts";
-import { rungsOf } from "../service/index.ts";
+import { admittedLately, admittingOf, rungsOf } from "../service/index.ts";
 import { storeKey, type Store } from "../store/index.ts";
 
 export interface DegradationGiven {
@@ -47,6 +47,7 @@ const holdTriesMax = 10;
 export function flawsFor(components: readonly Component[], saturations: readonly string[]): KnownFlaws {
   const rungs = rungsOf(components);
   const externals = components.filter(({ kind }) => kind === "external");
+  const admitting = admittingOf(components);
   const full = ["event-loop", ...saturations, ...externals.filter((external) => dependencyOf(external).has("saturation")).map(({ name }) => name)];
   return (rules) =>
     rules.flatMap(({ route, ladder, triggers }) => {
@@ -63,6 +64,10 @@ export function flawsFor(components: readonly Component[], saturations: readonly
           const where = [...path, "when", at, kind];
           if (kind === "burn") return [];
           if (kind === "saturation") return full.includes(of) ? [] : [{ path: where, rule: `must be one of ${full.join(", ")}, got ${of}` }];
+          if (kind === "admission")
+            return admitting.has(of)
+              ? []
+              : [{ path: where, rule: `must be a service with admission (${[...admitting.keys()].join(", ") || "this app has none"}), got ${of}` }];
           const external = externals.find(({ name }) => name === of);
           if (!external)
             return [{ path: where, rule: `must be an external of this app (${externals.map(({ name }) => name).join(", ") || "it has none"}), got ${of}` }];
@@ -115,6 +120,7 @@ export class NodeDegradation {
   attach(node: NodeServices, components: readonly Component[]): void {
     this.#node = node;
     const dependencies = new Map(components.filter(({ kind }) => kind === "external").map((external) => [external.name, dependencyOf(external)]));
+    const admitting = admittingOf(components);
     const { saturation } = this.#given;
     this.#ladders = new Ladders(this.#given.rules, {
       clock: node.clock,
@@ -130,6 +136,10 @@ export class NodeDegradation {
             : name === "event-loop"
               ? loopUtilization(node.clock)
               : dependencies.get(name)?.saturation(node),
+        admission: (service) => {
+          const admits = admitting.get(service);
+          return admits && admittedLately(admits, node);
+        },
       },
       onChange: ({ route, from, to, why, mode }) => {
         const [component, operation] = route.split(".") as [string, string];

@@ -9,8 +9,8 @@ const ladder = ["full", "stale", "partial", "static", "unavailable"] as const;
 /** One route under a clock of its own, and what happens around it. */
 function stage(policy: Partial<RoutePolicy> & Pick<RoutePolicy, "when">) {
   const clock = virtualClock();
-  const world = { breaker: "closed" as "closed" | "half-open" | "open", health: "up" as "up" | "down", full: 0 };
-  const signals: Signals = { breaker: () => world.breaker, health: () => world.health, saturation: () => world.full };
+  const world = { breaker: "closed" as "closed" | "half-open" | "open", health: "up" as "up" | "down", full: 0, admitted: { asked: 0, declined: 0 } };
+  const signals: Signals = { breaker: () => world.breaker, health: () => world.health, saturation: () => world.full, admission: () => world.admitted };
   const changes: RungChange[] = [];
   const answered: Rung[] = [];
   const policies: Policies = { version: 1, mode: "enforce", routes: { [route]: { ladder, dwell: "10s", ...policy } } };
@@ -77,6 +77,29 @@ test("between enter and leave a route stays where it is, however the value waver
   world.full = 0.69;
   await seconds(4);
   assert.deepEqual(steps(changes), ["full → partial", "partial → stale", "stale → full"]);
+});
+
+test("a service that declines more of its requests than it may brings a route down, until it declines hardly any; few requests say nothing", async () => {
+  const { world, seconds, changes } = stage({
+    ladder: ["full", "static"],
+    dwell: "2s",
+    when: [{ admission: "shop", enter: 0.2, leave: 0.1, serve: "static" }],
+  });
+
+  world.admitted = { asked: 19, declined: 19 };
+  await seconds(3);
+  world.admitted = { asked: 100, declined: 19 };
+  await seconds(3);
+  assert.deepEqual(changes, []);
+  world.admitted = { asked: 100, declined: 20 };
+  assert.deepEqual(await seconds(1), ["static"]);
+  world.admitted = { asked: 10, declined: 1 };
+  await seconds(10);
+  assert.equal(changes.length, 1, "what has entered is left at the lower value only");
+  world.admitted = { asked: 0, declined: 0 };
+  await seconds(3);
+  assert.deepEqual(steps(changes), ["full → static", "static → full"]);
+  assert.match(changes.map(({ why }) => why).join(), /shop declines 20 % of its requests/);
 });
 
 test("whoever is brought down again on the way up goes no further, and dwells anew", async () => {

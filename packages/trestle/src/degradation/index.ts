@@ -8,4 +8,5 @@ export type { FollowedFile, KnownFlaws, ReadPolicies } from "./policy-file.ts";
 export { degradedHeader, RouteLadder } from "./route-ladder.ts";
 export type { AnsweredBy, AnswerOptions, Answers, RouteState, RungChange } from "./route-ladder.ts";
 export type { Flaw } from "./schema-check.ts";
-export type { Signals } from "./trigger.ts";
+export { Outcomes } from "./outcomes.ts";
+export type { Admitted, Signals } from "./trigger.ts";

@@ -50,6 +50,15 @@ test("what is left out has its default", () => {
   );
 });
 
+test("of admission everything but the service has a default", () => {
+  const [rules] = rulesOf(withTrigger({ admission: "shop" }));
+  assert.deepEqual(
+    rules?.triggers.map(({ text: _, ...trigger }) => trigger),
+    [{ serve: "static", kind: "admission", of: "shop", enter: 0.05, leave: 0.01, calls: 20 }],
+  );
+  assert.equal((rulesOf(withTrigger({ admission: "shop", enter: 0.005 }))[0]?.triggers[0] as { leave: number }).leave, 0.005);
+});
+
 test("[RES-06] each flaw is told with the option, the rule and the value", () => {
   const at = 'routes."shop.catalogue"';
   const cases: readonly (readonly [unknown, RegExp])[] = [
@@ -68,15 +77,17 @@ test("[RES-06] each flaw is told with the option, the rule and the value", () =>
     [withRoute({ dwell: "2h" }), /dwell must be from 0ms to 1h, got "2h"$/],
     [withRoute({ probe: 5 }), /probe must be from 10ms to 1h, got 5$/],
     [withRoute({ when: [] }), /when must have 1 to 20 entries, got 0$/],
-    [withTrigger({}), /when\[0\] must have exactly one of breaker, health, saturation, burn, got none$/],
+    [withTrigger({}), /when\[0\] must have exactly one of breaker, health, saturation, admission, burn, got none$/],
     [withTrigger({ breaker: "a", health: "b" }), /when\[0\] must have exactly one of .*, got breaker and health$/],
     [withTrigger({ breaker: "a", serve: "full" }), /serve must be a rung of the ladder below full \(static, unavailable\), got full$/],
     [withTrigger({ breaker: "a", serve: "stale" }), /serve must be a rung of the ladder below full/],
-    [withTrigger({ breaker: "a", enter: 1 }), /when\[0\]\.enter says nothing for breaker and health$/],
-    [withTrigger({ health: "a", objective: "99%" }), /when\[0\]\.objective says nothing for breaker and health$/],
+    [withTrigger({ breaker: "a", enter: 1 }), /when\[0\]\.enter says nothing for breaker$/],
+    [withTrigger({ health: "a", objective: "99%" }), /when\[0\]\.objective says nothing for health$/],
     [withTrigger({ saturation: "a" }), /when\[0\]\.enter must be above 0, got nothing$/],
     [withTrigger({ saturation: "a", enter: 0.5, leave: 0.6 }), /when\[0\]\.leave must be at most enter \(0\.5\), got 0\.6$/],
     [withTrigger({ saturation: "a", enter: 0.5, calls: 3 }), /when\[0\]\.calls says nothing for saturation$/],
+    [withTrigger({ admission: "shop", enter: 0.01, leave: 0.02 }), /when\[0\]\.leave must be at most enter \(0\.01\), got 0\.02$/],
+    [withTrigger({ admission: "shop", windows: ["1s", "2s"] }), /when\[0\]\.windows says nothing for admission$/],
     [withTrigger({ burn: "errors" }), /when\[0\]\.objective must be above 0% and below 100%, got nothing$/],
     [withTrigger({ burn: "errors", objective: "100%" }), /when\[0\]\.objective must be above 0% and below 100%, got "100%"$/],
     [withTrigger({ burn: "errors", objective: "99%", slowerThan: "1s" }), /when\[0\]\.slowerThan says nothing for burn: errors$/],

@@ -49,6 +49,16 @@ export type Trigger = { readonly serve: Exclude<Rung, "full"> } & (
       /** Until it is below; default 0.8 of `enter`. */
       readonly leave?: number;
     }
+  | {
+      /** A service with `admission`, by the share of its requests of the latest ten seconds that were declined. */
+      readonly admission: string;
+      /** From here on, 0 to 1; default 0.05. */
+      readonly enter?: number;
+      /** Until it is below; default 0.01. */
+      readonly leave?: number;
+      /** Fewer requests say nothing. Default 20. */
+      readonly calls?: number;
+    }
   | ({ readonly burn: "errors" } & Burn)
   | ({ readonly burn: "latency"; /** What counts as slow. */ readonly slowerThan: Duration } & Burn)
 );
@@ -79,6 +89,7 @@ export interface RouteRules {
 export type TriggerRules = { readonly serve: Rung; /** Equal for equal triggers. */ readonly text: string } & (
   | { readonly kind: "breaker" | "health"; readonly of: string }
   | { readonly kind: "saturation"; readonly of: string; readonly enter: number; readonly leave: number }
+  | { readonly kind: "admission"; readonly of: string; readonly enter: number; readonly leave: number; readonly calls: number }
   | BurnRules
 );
 export interface BurnRules {
@@ -170,6 +181,7 @@ interface AnyTrigger {
   readonly breaker?: string;
   readonly health?: string;
   readonly saturation?: string;
+  readonly admission?: string;
   readonly burn?: "errors" | "latency";
   readonly objective?: Percent;
   readonly slowerThan?: Duration;
@@ -178,44 +190,52 @@ interface AnyTrigger {
   readonly enter?: number;
   readonly leave?: number;
 }
-const burns = ["objective", "slowerThan", "windows", "calls"] as const;
-const thresholds = ["enter", "leave"] as const;
+/** What each trigger says beside what it looks at and `serve`. */
+const members = {
+  breaker: [],
+  health: [],
+  saturation: ["enter", "leave"],
+  admission: ["enter", "leave", "calls"],
+  errors: ["enter", "leave", "calls", "objective", "windows"],
+  latency: ["enter", "leave", "calls", "objective", "windows", "slowerThan"],
+} as const;
+const allMembers = members.latency;
 
 function triggerRules(trigger: AnyTrigger, ladder: readonly Rung[], path: Flaw["path"], flaws: Flaw[]): TriggerRules {
   const wrong = (member: string, rule: string) => void flaws.push({ path: [...path, member], rule });
-  const { serve, breaker, health, saturation, burn, objective, slowerThan } = trigger;
+  const { serve, burn, objective, slowerThan, calls = 20 } = trigger;
   if (serve === "full" || !ladder.includes(serve)) wrong("serve", `must be a rung of the ladder below full (${ladder.slice(1).join(", ")}), got ${serve}`);
-  const foreign = [
-    ...(burn === undefined ? burns : burn === "errors" ? (["slowerThan"] as const) : []),
-    ...((burn ?? saturation) === undefined ? thresholds : []),
-  ];
-  for (const member of foreign)
-    if (trigger[member] !== undefined)
-      wrong(member, `says nothing for ${burn === undefined ? ((breaker ?? health) ? "breaker and health" : "saturation") : "burn: errors"}`);
+  const looksAt = (["breaker", "health", "saturation", "admission"] as const).find((name) => trigger[name] !== undefined);
+  const kind = burn ?? (looksAt as NonNullable<typeof looksAt>);
+  for (const member of allMembers)
+    if (trigger[member] !== undefined && !(members[kind] as readonly string[]).includes(member))
+      wrong(member, `says nothing for ${burn === undefined ? kind : `burn: ${burn}`}`);
   const base = { serve, text: JSON.stringify(trigger) };
-  if (burn === undefined && saturation === undefined) return { ...base, kind: breaker === undefined ? "health" : "breaker", of: (breaker ?? health) as string };
+  if (kind === "breaker" || kind === "health") return { ...base, kind, of: trigger[kind] as string };
 
-  const { enter = burn === undefined ? undefined : 10, leave = burn === undefined ? 0.8 * (enter ?? 1) : Math.min(1, enter as number) } = trigger;
+  const enter = trigger.enter ?? (kind === "saturation" ? undefined : kind === "admission" ? 0.05 : 10);
+  const leave = trigger.leave ?? (kind === "saturation" ? 0.8 * (enter ?? 1) : Math.min(kind === "admission" ? 0.01 : 1, enter as number));
   if (enter === undefined || !(enter > 0)) wrong("enter", `must be above 0, got ${seen(enter)}`);
   else if (leave > enter) wrong("leave", `must be at most enter (${enter}), got ${leave}`);
-  if (burn === undefined) return { ...base, kind: "saturation", of: saturation as string, enter: enter ?? 1, leave };
+  if (kind === "saturation") return { ...base, kind, of: trigger[kind] as string, enter: enter ?? 1, leave };
+  if (kind === "admission") return { ...base, kind, of: trigger[kind] as string, enter: enter as number, leave, calls };
 
   const budget = 1 - Number((objective ?? "0%").slice(0, -1)) / 100;
   if (objective === undefined || !(budget > 0 && budget < 1)) wrong("objective", `must be above 0% and below 100%, got ${seen(objective)}`);
-  if (burn === "latency" && slowerThan === undefined) wrong("slowerThan", "must be given for burn: latency");
+  if (kind === "latency" && slowerThan === undefined) wrong("slowerThan", "must be given for burn: latency");
   const [shortMs, longMs] = (trigger.windows ?? ["30s", "5m"]).map((window) => durationMs(window, "windows")) as [number, number];
   if (shortMs < 1_000 || longMs > 86_400_000 || shortMs >= longMs)
     wrong("windows", `must be a short and a longer one, from 1s to 1d, got ${seen(trigger.windows)}`);
   return {
     ...base,
     kind: "burn",
-    of: burn,
+    of: kind,
     budget,
     slowerThanMs: slowerThan === undefined ? Infinity : durationMs(slowerThan, "slowerThan"),
     shortMs,
     longMs,
-    calls: trigger.calls ?? 20,
-    enter: enter ?? 10,
+    calls,
+    enter: enter as number,
     leave,
   };
 }

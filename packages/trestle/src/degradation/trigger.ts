@@ -10,6 +10,12 @@ export interface Signals {
   health?(external: string): "up" | "down" | undefined;
   /** How full it is, 0 to 1. */
   saturation?(name: string): number | undefined;
+  /** How many requests of a service have asked to be admitted in the latest ten seconds, and how many of them were declined. */
+  admission?(service: string): Admitted | undefined;
+}
+export interface Admitted {
+  readonly asked: number;
+  readonly declined: number;
 }
 
 export class Trigger {
@@ -47,6 +53,13 @@ export class Trigger {
         const value = signals.saturation?.(rules.of) ?? 0;
         this.holds = value >= (this.holds ? rules.leave : rules.enter); // NaN is neither
         this.why = `${rules.of} is ${Math.round(value * 100)} % full`;
+        return;
+      }
+      case "admission": {
+        const { asked = 0, declined = 0 } = signals.admission?.(rules.of) ?? {};
+        const share = asked === 0 ? 0 : declined / asked;
+        this.holds = this.holds ? share >= rules.leave : asked >= rules.calls && share >= rules.enter;
+        this.why = `${rules.of} declines ${Math.round(share * 100)} % of its requests`;
         return;
       }
       case "burn": {

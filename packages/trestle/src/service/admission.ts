@@ -5,7 +5,8 @@
  * A request holds its place, from before its body is read, until it is answered; a stream until it is open. A handler that does not heed its signal may go on without one. What a handler asks of a service of the same process by its typed client takes no place: its request has one.
  */
 import type { Component, NodeServices } from "../component/index.ts";
-import { currentContext, durationMs, Fault, type Duration } from "../kernel/index.ts";
+import { Outcomes, type Admitted } from "../degradation/index.ts";
+import { currentContext, durationMs, Fault, type AmbientContext, type Duration } from "../kernel/index.ts";
 import { bulkhead, type Bulkhead, type BulkheadOptions, type Leave, type Refusal } from "../resilience/index.ts";
 import type { Served } from "./invoke.ts";
 import type { ArrivedRequest, Peer } from "./routes.ts";
@@ -44,12 +45,16 @@ export function admissionRule(admission: Admission | undefined, service: string)
   return rule;
 }
 
+/** What degradation looks at (`admission: <service>`). */
+const latestMs = 10_000;
+
 /** The places of one service on one node, and what is told of them. */
 export class AdmissionGate {
   readonly #places: Bulkhead;
   readonly #waitMs: number;
   readonly #component: string;
   readonly #node: NodeServices;
+  readonly #latest = new Outcomes(latestMs);
 
   constructor(rule: AdmissionRule, component: Component, node: NodeServices) {
     this.#places = rule.places({ clock: node.clock, random: node.random });
@@ -60,18 +65,29 @@ export class AdmissionGate {
     node.observer.admits?.(component.name, () => ({ running: places.inFlight, places: places.running, waiting: places.waiting }));
   }
 
+  /** Of the latest ten seconds. Who left while it waited was not declined. */
+  get latest(): Admitted {
+    const { calls, bad } = this.#latest.at(this.#node.clock.monotonicMs());
+    return { asked: calls, declined: bad };
+  }
+
   /** A place, in the context of the request. Faults: `request.not-admitted`, `request.share-exceeded`. */
   async enter({ operation: { title } }: Served, request: ArrivedRequest, peer: Peer): Promise<Leave> {
     const { priority } = currentContext();
     try {
       const leave = await this.#places.acquire({ key: keyOf(peer), waitMs: this.#waitMs, signal: request.signal });
-      this.#node.observer.admission?.(this.#component, priority, "admitted");
+      this.#decided(priority, "admitted");
       return leave;
     } catch (thrown) {
       const reason = Fault.is(thrown, "bulkhead.full") ? (thrown.details["reason"] as Refusal) : Fault.is(thrown, "deadline.exceeded") ? "late" : "left";
-      this.#node.observer.admission?.(this.#component, priority, reason);
+      this.#decided(priority, reason);
       throw this.#declined(title, reason, priority, Fault.is(thrown) ? (thrown.details["retryAfterMs"] as number | undefined) : undefined);
     }
+  }
+
+  #decided(priority: AmbientContext["priority"], decision: "admitted" | Declined): void {
+    if (decision !== "left") this.#latest.add(this.#node.clock.monotonicMs(), decision !== "admitted");
+    this.#node.observer.admission?.(this.#component, priority, decision);
   }
 
   #declined(title: string, reason: Declined, priority: string, retryAfterMs = 1_000): Fault {

@@ -1,6 +1,6 @@
 /** Operations that callers wait for: over HTTP, or from another component. */
 export type { Admission } from "./admission.ts";
-export { answersKeptForMs, rungsOf } from "./interior.ts";
+export { admittingOf, answersKeptForMs, rungsOf } from "./interior.ts";
 export type { Limit } from "./limit.ts";
 export { page } from "./page.ts";
 export { faultResponse, problemOfFault } from "./problem.ts";
@@ -47,5 +47,6 @@ export type {
 } from "./route.ts";
 export { serviceRoutes } from "./routes.ts";
 export type { ArrivedRequest, FetchHandler, Peer } from "./routes.ts";
+export { admittedLately } from "./state.ts";
 export { service } from "./service.ts";
 export type { Service, ServiceSpec } from "./service.ts";

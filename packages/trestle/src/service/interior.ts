@@ -33,6 +33,17 @@ export function rungsOf(components: readonly Component[]): ReadonlyMap<string, R
   return rungs;
 }
 
+/** The services among these components that this app runs and that admit requests: by name, what their state is kept under. */
+export function admittingOf(components: readonly Component[]): ReadonlyMap<string, Component> {
+  const admitting = new Map<string, Component>();
+  for (const component of components) {
+    const { operations, component: contract = component } = (interiorOf(component) as Partial<ServiceInterior> | undefined) ?? {};
+    if (!(operations instanceof Map) || definitionOf(component).open) continue;
+    if ([...(operations as ServiceInterior["operations"]).values()].some(({ admission }) => admission)) admitting.set(contract.name, contract);
+  }
+  return admitting;
+}
+
 /** For how long answers are kept under the idempotency keys of these components' operations. */
 export function answersKeptForMs(components: readonly Component[]): ReadonlySet<number> {
   const kept = new Set<number>();

@@ -1,5 +1,6 @@
 /** What a service keeps on one node: what is running, by key, the buckets of its limits, and its last good answers. Gone with the node. */
 import type { Component, NodeServices } from "../component/index.ts";
+import type { Admitted } from "../degradation/index.ts";
 import { PassingMap } from "../kernel/index.ts";
 import { AdmissionGate } from "./admission.ts";
 import { KeptLimit, type LimitRule } from "./limit.ts";
@@ -31,6 +32,11 @@ export class RunningKey {
 
 export function stateOf(component: Component, node: NodeServices): ServiceState {
   return node.local(component, () => new ServiceState(node));
+}
+
+/** What admission has decided lately; `undefined` before the first request. */
+export function admittedLately(component: Component, node: NodeServices): Admitted | undefined {
+  return stateOf(component, node).admittedLately;
 }
 
 export class ServiceState {
@@ -97,6 +103,10 @@ export class ServiceState {
   /** One for all operations of the service. */
   admission({ operation, component, node }: Served): AdmissionGate | undefined {
     return operation.admission && (this.#admission ??= new AdmissionGate(operation.admission, component, node));
+  }
+
+  get admittedLately(): Admitted | undefined {
+    return this.#admission?.latest;
   }
 
   #keptOf(rule: LimitRule): KeptLimit {
