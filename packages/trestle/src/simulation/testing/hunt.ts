@@ -116,7 +116,7 @@ async function hunt(patch: string): Promise<Hunted> {
   const about = head.replace(/^(Tests|Named):.*$/gm, "").trim();
   const tests = /^Tests: (.+)$/m.exec(head)?.[1]?.split(" ");
   const named = /^Named: (.+)$/m.exec(head)?.[1];
-  const folder = mutated(patch, mutant);
+  const folder = mutated(patch, mutant, tests);
   try {
     if (tests) {
       const { ran, failed } = await oneAtATime(() => failing(folder, tests, named));
@@ -132,13 +132,13 @@ async function hunt(patch: string): Promise<Hunted> {
 }
 
 /** A folder with the sources of the packages that the patch changes, with the fault in them. */
-function mutated(patch: string, name: string): string {
+function mutated(patch: string, name: string, tests: readonly string[] | undefined): string {
   const folder = join(root, ".cache", "mutants", name);
   rmSync(folder, { recursive: true, force: true });
   for (const changed of new Set(readFileSync(patch, "utf8").match(/(?<=^\+\+\+ b\/)packages\/[^/]+(?=\/src\/)/gm))) {
     mkdirSync(join(folder, changed), { recursive: true });
-    // Tests of what only tests can show run in the copy; those of this package are not needed.
-    const isNeeded = (path: string) => changed !== "packages/trestle" || !path.endsWith(".test.ts");
+    // Tests of what only tests can show run in the copy; where scenarios do, those of this package are not needed.
+    const isNeeded = (path: string) => tests !== undefined || changed !== "packages/trestle" || !path.endsWith(".test.ts");
     cpSync(join(root, changed, "src"), join(folder, changed, "src"), { recursive: true, filter: isNeeded });
     cpSync(join(root, changed, "package.json"), join(folder, changed, "package.json"));
   }
@@ -169,6 +169,8 @@ async function failing(folder: string, files: readonly string[], named: string |
     if (control.ran === 0) throw new Error(`${file} has no test that runs here: run the file alone, and it says what is missing`);
     const mutant = await tested(folder, file, named);
     ran += mutant.ran;
+    if (mutant.failed?.test.startsWith("exit code"))
+      throw new Error(`${file} does not run with the fault in it (${mutant.failed.test}): that is no test that fails`);
     if (mutant.failed) return { ran, failed: mutant.failed };
   }
   return { ran };

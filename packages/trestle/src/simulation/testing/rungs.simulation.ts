@@ -15,7 +15,7 @@ const shop = service(
   {
     product: get(
       "/products/:name",
-      { returns: Product, degrade: { partial: ({ params: { name } }) => ({ name }) } },
+      { returns: Product, degrade: { stale: { for: "3s" }, partial: ({ params: { name } }) => ({ name }) } },
       async ({ params: { name } }, { prices }) => ({ name, ...(await prices.of({ name })) }),
     ),
   },
@@ -43,11 +43,11 @@ export const answersWithLess = scenario(app("rungs", [shop, watching]), {
       mode: "enforce",
       routes: {
         "shop.product": {
-          ladder: ["full", "partial"],
+          ladder: ["full", "stale", "partial"],
           dwell: "2s",
           probe: "500ms",
           when: [
-            { breaker: "prices", serve: "partial" },
+            { breaker: "prices", serve: "stale" },
             { health: "prices", serve: "partial" },
           ],
         },
