@@ -7,14 +7,14 @@ import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { build, packageFolders } from "./build.mjs";
+import { build, packageFolders, published } from "./build.mjs";
 import { command, environment, root, SetupError } from "./setup.mjs";
 
-await command(() => {
+await command(async () => {
   const at = process.argv.indexOf("--out");
   const out = resolve(at === -1 ? join(root, "results", "packages") : (process.argv[at + 1] ?? "."));
   mkdirSync(out, { recursive: true });
-  build();
+  await build();
   for (const name of packageFolders) process.stdout.write(`${pack(name, out)}\n`);
 });
 
@@ -39,21 +39,4 @@ function pack(name, out) {
   } finally {
     rmSync(stage, { recursive: true, force: true });
   }
-}
-
-/** The manifest as users get it. Doors into `src/testing` are for this repository only. */
-function published(manifest) {
-  const { scripts: _scripts, devDependencies: _devDependencies, private: _private, exports = {}, bin, ...rest } = manifest;
-  const compiled = (path) => path.replace(/^\.\/src\//, "./dist/").replace(/\.ts$/, ".js");
-  const doors = Object.entries(exports).filter(([, target]) => !target.includes("/testing"));
-  return {
-    ...rest,
-    exports: {
-      ...Object.fromEntries(doors.map(([door, target]) => [door, { types: compiled(target).replace(/\.js$/, ".d.ts"), default: compiled(target) }])),
-      "./package.json": "./package.json",
-    },
-    ...(bin && { bin: Object.fromEntries(Object.entries(bin).map(([command, target]) => [command, compiled(target)])) }),
-    files: ["dist", "CHANGELOG.md"],
-    sideEffects: false,
-  };
 }

@@ -1,5 +1,6 @@
+import { fileURLToPath } from "node:url";
 import type { Variant } from "../harness/benchmark.ts";
 import { measureStarts } from "./started.ts";
 
-const variant: Variant = ({ scratch }) => measureStarts("bare-server", scratch);
+const variant: Variant = ({ scratch }) => measureStarts(fileURLToPath(new URL("./bare-server.ts", import.meta.url)), scratch);
 export default variant;
