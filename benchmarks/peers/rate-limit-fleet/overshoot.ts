@@ -40,7 +40,7 @@ if (process.env["REDIS"] === undefined) {
   );
 } else {
   const place = openLimits({ url: process.env["REDIS"], app: "bench", id: String(process.pid), clock: systemClock });
-  const rule = fleetRule({ across: "fleet", whenUnreachable: "closed", exactness: "leased" }, { perSecond, burst, keys: 100 }, "overshoot", "overshoot");
+  const rule = fleetRule({ across: "fleet", whenUnreachable: "refuse", exactness: "leased" }, { perSecond, burst, keys: 100 }, "overshoot", "overshoot");
   if (!rule) throw new Error("no rule");
   const limit = new FleetLimit({ rule, at: new ReachedPlace(place), clock: systemClock, random: systemRandom });
   const fromMs = systemClock.wallMs();

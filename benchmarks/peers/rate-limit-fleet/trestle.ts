@@ -22,7 +22,7 @@ async function placeOf(): Promise<{ readonly place: LimitPlace; close(): Promise
 const variant: Variant = async ({ load, seconds }) => {
   const keys = keysOf(Number(KEYS));
   const { place, close } = await placeOf();
-  const of = { across: "fleet", whenUnreachable: "closed", exactness: EXACTNESS as Exactness } as const;
+  const of = { across: "fleet", whenUnreachable: "refuse", exactness: EXACTNESS as Exactness } as const;
   const rule = fleetRule(of, { perSecond: 1e8, burst: 1e9, keys: 100_000 }, "bench", "bench");
   if (!rule) throw new Error("no rule");
   const limit = new FleetLimit({ rule, at: new ReachedPlace(place), clock: systemClock, random: systemRandom });

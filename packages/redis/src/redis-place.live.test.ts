@@ -17,7 +17,7 @@ const slow = { perMs: 1 / 3_600_000, burst: 10 };
 
 function limitAt(place: LimitPlace, of: Partial<Across & { readonly across: "fleet" }> & { readonly perSecond?: number; readonly burst?: number }): FleetLimit {
   const { perSecond = 1 / 3_600, burst = 20, ...across } = of;
-  const rule = fleetRule({ across: "fleet", whenUnreachable: "closed", ...across }, { perSecond, burst, keys: 1_000 }, "test", "test");
+  const rule = fleetRule({ across: "fleet", whenUnreachable: "refuse", ...across }, { perSecond, burst, keys: 1_000 }, "test", "test");
   assert.ok(rule);
   return new FleetLimit({ rule, at: new ReachedPlace(place), clock, random: seededRandom("test") });
 }
@@ -98,9 +98,9 @@ test("[RES-10] eight processes on one key: no more than the law", { skip }, asyn
 });
 
 for (const [whenUnreachable, admitted] of [
-  ["open", 30],
-  ["closed", 0],
-  ["share", 20],
+  ["admit", 30],
+  ["refuse", 0],
+  ["local-share", 20],
 ] as const)
   test(
     `[RES-10] Redis is killed, stands still and comes back: ${whenUnreachable} holds, nobody waits twice, and it counts again by itself`,
@@ -119,7 +119,7 @@ for (const [whenUnreachable, admitted] of [
           await server[fail]();
           // The first ones may wait, or be refused the connection at once; from then on nobody does.
           const first = await limit.take(`${fail} 0`);
-          assert.equal(first === 0, whenUnreachable !== "closed", `${fail}: the first`);
+          assert.equal(first === 0, whenUnreachable !== "refuse", `${fail}: the first`);
           let count = 0;
           for (let nth = 0; nth < 30; nth++) {
             const taken = limit.take(fail);
@@ -181,12 +181,12 @@ test("a cluster is found by one of its nodes", { skip, timeout: 60_000 }, async 
 
 test("an app counts where `counters` says, in a handler and on a route, and two nodes of it together", { skip }, async () => {
   await using server = await redis();
-  const mails = limiter("mails", { key: z.string(), rate: "1/h", burst: 3, across: "fleet", whenUnreachable: "closed", within: "10s" });
+  const mails = limiter("mails", { key: z.string(), rate: "1/h", burst: 3, across: "fleet", whenUnreachable: "refuse", within: "10s" });
   const post = service(
     "post",
     { uses: { mails } },
     {
-      look: get("/look", { limit: { per: "everyone", rate: "1/h", burst: 2, across: "fleet", whenUnreachable: "closed", within: "10s" } }, () => ({})),
+      look: get("/look", { limit: { per: "everyone", rate: "1/h", burst: 2, across: "fleet", whenUnreachable: "refuse", within: "10s" } }, () => ({})),
     },
   );
   const counters = server.url as `redis://${string}`;
@@ -209,7 +209,7 @@ test("an app counts where `counters` says, in a handler and on a route, and two 
 test("a URL that names no server is a fault that does not tell it", async () => {
   for (const counters of ["redis:///secret", "http://secret", "redis://secret/x", "secret"])
     await assert.rejects(
-      open(limiter("a", { key: z.string(), rate: "1/s", across: "fleet", whenUnreachable: "open" }), { store: "memory:", counters: counters as "redis://x" }),
+      open(limiter("a", { key: z.string(), rate: "1/s", across: "fleet", whenUnreachable: "admit" }), { store: "memory:", counters: counters as "redis://x" }),
       (thrown) => Fault.is(thrown, "limits.url-unknown") && !thrown.message.includes("secret"),
     );
 });

@@ -3,10 +3,10 @@ import { durationMs, Fault, numberWithin, type Duration } from "../kernel/index.
 import type { BucketRule } from "./checks.ts";
 
 /**
- * What a limit answers while its place cannot be reached: `open` admits everybody, `closed` nobody, `share` what this process admits alone at the rate divided by
+ * What a limit answers while its place cannot be reached: `admit` admits everybody, `refuse` nobody, `local-share` what this process admits alone at the rate divided by
  * the processes that were seen last. No default: it is a decision.
  */
-export type WhenUnreachable = "open" | "closed" | "share";
+export type WhenUnreachable = "admit" | "refuse" | "local-share";
 /** `exact`: every take is decided where the bucket is. `leased`: out of a budget that this process has drawn for 100 ms. */
 export type Exactness = "exact" | "leased";
 
@@ -49,7 +49,7 @@ export function fleetRule(declared: Across, rule: BucketRule, of: string, name: 
   };
   oneOf("across", across, ["process", "fleet"]);
   if (across === "process") return undefined;
-  oneOf("whenUnreachable", whenUnreachable, ["open", "closed", "share"]);
+  oneOf("whenUnreachable", whenUnreachable, ["admit", "refuse", "local-share"]);
   oneOf("exactness", exactness, ["exact", "leased"]);
   const { perSecond, burst } = rule;
   numberWithin(Math.ceil((burst / perSecond) * 1_000), `${of}: burst / rate, in milliseconds,`, { least: 0, most: windowMsMax });

@@ -51,7 +51,7 @@ async function fleet(
   const random = seededRandom(seed);
   const ids = uuidv7Ids(clock, random);
   const store = await openSqlite({ path: ":memory:", clock });
-  const rule = fleetRule({ across: "fleet", whenUnreachable: "closed", ...across }, bucketRule({ rate, burst }, "test"), "test", "test");
+  const rule = fleetRule({ across: "fleet", whenUnreachable: "refuse", ...across }, bucketRule({ rate, burst }, "test"), "test", "test");
   assert.ok(rule);
   const nodes = Array.from({ length: processes }, (_, nth) => {
     const place = new WeatheredPlace(new StorePlace({ store, ids, clock, id: `node-${nth}` }), clock);
@@ -220,11 +220,11 @@ test("[RES-10] leased: a budget that stands while its bucket fills again is what
   assert.ok(a.limit.overshootTokens + b.limit.overshootTokens >= over, said);
 });
 
-test("a place that cannot be reached: open admits, closed refuses, share admits its part; nobody waits twice, and all count again when it is back", async () => {
+test("a place that cannot be reached: admit admits, refuse refuses, local-share admits its part; nobody waits twice, and all count again when it is back", async () => {
   for (const [whenUnreachable, outcome] of [
-    ["open", 40],
-    ["closed", 0],
-    ["share", 10],
+    ["admit", 40],
+    ["refuse", 0],
+    ["local-share", 10],
   ] as const) {
     const { clock, nodes, node, answered } = await fleet({ rate: "1/m", burst: 20, whenUnreachable, within: "250ms" });
     for (const { limit } of nodes) await answered(limit.take("other"));
@@ -256,7 +256,7 @@ test("a place that cannot be reached: open admits, closed refuses, share admits 
 });
 
 test("what was let in without its place is paid for when the draw was made after all", async () => {
-  const { clock, nodes, answered } = await fleet({ rate: "1/m", burst: 10, whenUnreachable: "open", within: "50ms" });
+  const { clock, nodes, answered } = await fleet({ rate: "1/m", burst: 10, whenUnreachable: "admit", within: "50ms" });
   const [slow, other] = nodes as [(typeof nodes)[number], (typeof nodes)[number]];
   slow.place.delayMs = 400;
 
@@ -267,7 +267,7 @@ test("what was let in without its place is paid for when the draw was made after
 });
 
 test("a draw whose answer comes late gives back no more than its bucket has not gained meanwhile", async () => {
-  const { clock, nodes, answered } = await fleet({ rate: "1/s", burst: 5, whenUnreachable: "closed", within: "50ms" });
+  const { clock, nodes, answered } = await fleet({ rate: "1/s", burst: 5, whenUnreachable: "refuse", within: "50ms" });
   const [slow, other] = nodes as [(typeof nodes)[number], (typeof nodes)[number]];
   slow.place.delayMs = 3_000;
   assert.ok((await answered(slow.limit.take("key", 2))) > 0);
@@ -281,7 +281,7 @@ test("a draw whose answer comes late gives back no more than its bucket has not 
 });
 
 test("a draw whose answer is lost counts as made", async () => {
-  const { nodes, answered } = await fleet({ rate: "1/m", burst: 10, whenUnreachable: "closed" });
+  const { nodes, answered } = await fleet({ rate: "1/m", burst: 10, whenUnreachable: "refuse" });
   const [lossy, other] = nodes as [(typeof nodes)[number], (typeof nodes)[number]];
   lossy.place.mood = "answers-lost";
 
@@ -303,12 +303,12 @@ test("what is wrong with a fleet's limit is said where it is declared", () => {
 
   assert.equal(declare({}), undefined);
   assert.throws(() => declare({ across: "world" }), /here: across must be "process" or "fleet", got "world"/);
-  assert.throws(() => declare({ across: "fleet" }), /here: whenUnreachable must be "open" or "closed" or "share", got undefined/);
-  assert.throws(() => declare({ across: "fleet", whenUnreachable: "open", exactness: "about" }), /here: exactness must be "exact" or "leased"/);
+  assert.throws(() => declare({ across: "fleet" }), /here: whenUnreachable must be "admit" or "refuse" or "local-share", got undefined/);
+  assert.throws(() => declare({ across: "fleet", whenUnreachable: "admit", exactness: "about" }), /here: exactness must be "exact" or "leased"/);
   assert.throws(
-    () => declare({ across: "fleet", whenUnreachable: "open", exactness: "leased" }, "100/s", 9),
+    () => declare({ across: "fleet", whenUnreachable: "admit", exactness: "leased" }, "100/s", 9),
     /a burst of what its rate gives in 100 ms, 10, got 9/,
   );
-  assert.throws(() => declare({ across: "fleet", whenUnreachable: "open", within: 0 }), /here: within, in milliseconds, must be a number from 1 to 60000/);
-  assert.throws(() => declare({ across: "fleet", whenUnreachable: "open" }, "1/d", 400), /burst \/ rate, in milliseconds,/);
+  assert.throws(() => declare({ across: "fleet", whenUnreachable: "admit", within: 0 }), /here: within, in milliseconds, must be a number from 1 to 60000/);
+  assert.throws(() => declare({ across: "fleet", whenUnreachable: "admit" }, "1/d", 400), /burst \/ rate, in milliseconds,/);
 });

@@ -315,8 +315,8 @@ export class FleetLimit {
   #byPolicy(bucket: Bucket, cost: number, nowMs: number): number {
     this.#onUnreachable?.();
     const { whenUnreachable, perSecond, burst, keys } = this.#rule;
-    if (whenUnreachable === "open") return 0;
-    if (whenUnreachable === "closed") return probeEveryMs;
+    if (whenUnreachable === "admit") return 0;
+    if (whenUnreachable === "refuse") return probeEveryMs;
     const { processes } = this.#at.place;
     if (this.#share === undefined || this.#shareOf !== processes) {
       this.#share = new TokenBuckets({ perSecond: perSecond / processes, burst: Math.max(1, burst / processes), keys }, this.#clock, this.#random);

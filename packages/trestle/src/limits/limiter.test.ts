@@ -135,7 +135,7 @@ test("a tenant's keys are its own", async () => {
 });
 
 test("[RES-10] a limiter of the fleet counts for all nodes of the store together, and a tenant's keys are its own there too", async () => {
-  const shared = limiter("imports", { key: z.string(), rate: "1/h", burst: 3, across: "fleet", whenUnreachable: "closed" });
+  const shared = limiter("imports", { key: z.string(), rate: "1/h", burst: 3, across: "fleet", whenUnreachable: "refuse" });
   const first = await testNode();
   const nodes = [first, await testNode({ store: first.store, seed: "second" })];
   const [here, there] = nodes.map((node) => definitionOf(shared).live?.(node) as LimiterHandle<string>) as [LimiterHandle<string>, LimiterHandle<string>];

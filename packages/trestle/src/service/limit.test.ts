@@ -136,9 +136,9 @@ test("routes of a service share its limits, and have their own beside them", () 
 test("[RES-10] limits of the fleet stand over those of the process: nodes share them, and what a refusal gave back is there for the others", async () => {
   const node = await testNode();
   const limits: readonly Limit[] = [
-    { per: "everyone", rate: "1/h", burst: 10, across: "fleet", whenUnreachable: "closed" },
+    { per: "everyone", rate: "1/h", burst: 10, across: "fleet", whenUnreachable: "refuse" },
     { per: "caller", rate: "1/h", burst: 2 },
-    { per: "tenant", rate: "1/h", burst: 3, across: "fleet", whenUnreachable: "closed", dryRun: true },
+    { per: "tenant", rate: "1/h", burst: 3, across: "fleet", whenUnreachable: "refuse", dryRun: true },
   ];
   const both = [node, await testNode({ store: node.store, seed: "second" })].map((each) =>
     limitRules(limits, "test", "route", "shop.order").map((rule) => new KeptLimit(rule, each)),

@@ -7,8 +7,8 @@ import { scenario, sometimes, type Operation } from "../index.ts";
 const rate = 20;
 const burst = 5;
 const key = z.string();
-const exact = limiter("exact", { key, rate: `${rate}/s`, burst, across: "fleet", whenUnreachable: "closed" });
-const leased = limiter("leased", { key, rate: `${rate}/s`, burst, across: "fleet", whenUnreachable: "closed", exactness: "leased" });
+const exact = limiter("exact", { key, rate: `${rate}/s`, burst, across: "fleet", whenUnreachable: "refuse" });
+const leased = limiter("leased", { key, rate: `${rate}/s`, burst, across: "fleet", whenUnreachable: "refuse", exactness: "leased" });
 /** A budget may be spent for 100 ms, by a clock that goes 5 % slow. */
 const late = { exact: 0, leased: rate * 0.106 } as const;
 type Of = keyof typeof late;
