@@ -15,12 +15,12 @@ export async function measureCallers(callers: number, seconds: number, ask: (n: 
   let n = 0;
   await Promise.all(
     Array.from({ length: callers }, async () => {
-      for (;;) {
-        const askedMs = performance.now();
-        if (askedMs >= untilMs) return;
+      // One look at the clock for each answer: two would be a third of what is measured where somebody answers at once.
+      for (let askedMs = performance.now(); askedMs < untilMs;) {
         await ask(n++);
         const answeredMs = performance.now();
         if (askedMs >= fromMs && answeredMs <= untilMs) times.push(answeredMs - askedMs);
+        askedMs = answeredMs;
       }
     }),
   );

@@ -2,6 +2,8 @@
  * Limits of a fleet: `npm run bench -- rate-limit-fleet`. So many callers of one process ask about 10,000 keys, or about one (`-hot`), of a limit that admits everything, each again as soon
  * as it was answered. The floor is rate-limiter-flexible on the same server: with its client as it comes, and with that client writing what is asked at once together (`-pipelined`).
  *
+ * A leased budget stands for 100 ms, so leases pay off for keys that are asked more often than that: 10,000 keys of 64 callers are not, 1,000 (`-1000`) and one are.
+ *
  * How much a leased limit lets in beyond its law is measured by `overshoot.ts`, beside this file.
  */
 import { missing, postgres, redis } from "@trestle/testing";
@@ -33,6 +35,8 @@ await runBenchmark({
       ? [
           ...both("trestle-redis", "trestle"),
           ...both("trestle-redis-leased", "trestle", { EXACTNESS: "leased" }),
+          variant("trestle-redis-leased-1000", "trestle", { EXACTNESS: "leased", KEYS: "1000" }),
+          variant("flexible-redis-1000", "flexible", { KEYS: "1000" }),
           ...both("flexible-redis", "flexible"),
           ...both("flexible-redis-pipelined", "flexible", { PIPELINED: "yes" }),
         ]
@@ -40,6 +44,7 @@ await runBenchmark({
     ...(store ? [...both("trestle-postgres", "trestle", { PLACE: "postgres" }), ...both("flexible-postgres", "flexible", { PLACE: "postgres" })] : []),
   ],
   ratios: [
+    { over: "trestle-redis-leased-1000", under: "flexible-redis-1000", load: 64, atLeast: 20 },
     ...["", "-hot"].flatMap((kind) => [
       ...peers.flatMap((peer) => [
         { over: `trestle-redis${kind}`, under: `${peer}${kind}`, load: 64, atLeast: 1 },

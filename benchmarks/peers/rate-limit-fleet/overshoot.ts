@@ -42,7 +42,7 @@ if (process.env["REDIS"] === undefined) {
   const place = openLimits({ url: process.env["REDIS"], app: "bench", id: String(process.pid), clock: systemClock });
   const rule = fleetRule({ across: "fleet", whenUnreachable: "refuse", exactness: "leased" }, { perSecond, burst, keys: 100 }, "overshoot", "overshoot");
   if (!rule) throw new Error("no rule");
-  const limit = new FleetLimit({ rule, at: new ReachedPlace(place), clock: systemClock, random: systemRandom });
+  const limit = new FleetLimit({ rule, at: new ReachedPlace(place, systemClock), clock: systemClock, random: systemRandom });
   const fromMs = systemClock.wallMs();
   let [admitted, asked] = [0, 0];
   for (let nowMs = fromMs; nowMs - fromMs < seconds * 1_000; nowMs = systemClock.wallMs()) {

@@ -1,5 +1,7 @@
 /** The place on a real Redis: the script's law, its keys, a server that is killed, stands still, restarts, forgets its scripts, or is a cluster. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer, type AddressInfo } from "node:net";
 import { test } from "node:test";
 import { missing, redis } from "@trestle/testing";
 import { Redis } from "ioredis";
@@ -19,7 +21,7 @@ function limitAt(place: LimitPlace, of: Partial<Across & { readonly across: "fle
   const { perSecond = 1 / 3_600, burst = 20, ...across } = of;
   const rule = fleetRule({ across: "fleet", whenUnreachable: "refuse", ...across }, { perSecond, burst, keys: 1_000 }, "test", "test");
   assert.ok(rule);
-  return new FleetLimit({ rule, at: new ReachedPlace(place), clock, random: seededRandom("test") });
+  return new FleetLimit({ rule, at: new ReachedPlace(place, clock), clock, random: seededRandom("test") });
 }
 
 test("[RES-10] a draw takes what there is in multiples of what is of use, gives back, and its key goes when the bucket is full", { skip }, async () => {
@@ -155,6 +157,81 @@ test("who starts before Redis does waits for it as long as its limit says, and c
       assert.ok(tries < 300, "it is not reached");
       await sleep(clock, 50);
     }
+  } finally {
+    await place.close();
+  }
+});
+
+test("a server that never answers, or is not there, has no draw wait for the first connection without end", { timeout: 60_000 }, async () => {
+  const silent = createServer().listen(0, "127.0.0.1");
+  await once(silent, "listening");
+  const { port } = silent.address() as AddressInfo;
+  const places: LimitPlace[] = [];
+  const failsBy = async (url: string) => {
+    const place = placeAt(url);
+    places.push(place);
+    await assert.rejects(place.draw({ ...slow, key: "key", least: 1, wanted: 1, back: 0 }));
+  };
+  try {
+    await failsBy(`redis://127.0.0.1:${port}`);
+    silent.close();
+    await failsBy(`redis://127.0.0.1:${port}`);
+    await failsBy(`redis://127.0.0.1:${port}?cluster=true`);
+  } finally {
+    for (const place of places) await place.close();
+  }
+});
+
+test("what is no bucket counts as a full one", { skip }, async () => {
+  await using server = await redis();
+  const place = placeAt(server.url);
+  const looking = new Redis(server.url);
+  try {
+    await looking.set("trestle:test:limit:text", "text");
+    await looking.lpush("trestle:test:limit:list", "a");
+
+    const draws = ["list", "text", "other"].map((key) => place.draw({ ...slow, key, least: 1, wanted: 4, back: 0 }));
+    assert.deepEqual(
+      (await Promise.all(draws)).map(({ granted, taken }) => [granted, Math.round(taken)]),
+      [
+        [4, 4],
+        [4, 4],
+        [4, 4],
+      ],
+    );
+  } finally {
+    looking.disconnect();
+    await place.close();
+  }
+});
+
+test("more draws than one call has, of several rules, and of parts of tokens: each gets its own answer", { skip }, async () => {
+  await using server = await redis();
+  const place = placeAt(server.url);
+  try {
+    const draws = Array.from({ length: 100 }, (_, nth) => ({
+      key: `key ${nth % 40}`,
+      perMs: slow.perMs,
+      burst: 10 + (nth % 3),
+      least: 0.25,
+      wanted: 4 + (nth % 5) / 4,
+      back: 0,
+    }));
+    const left = new Map<string, number>();
+    const due = draws.map(({ key, burst, wanted, least }) => {
+      const there = Math.max(0, burst - (left.get(key) ?? 0));
+      const granted = wanted <= there ? wanted : Math.floor(there / least) * least;
+      left.set(key, Math.min(burst, left.get(key) ?? 0) + granted);
+      return granted;
+    });
+
+    const drawn = await Promise.all(draws.map((draw) => place.draw(draw)));
+
+    assert.deepEqual(
+      drawn.map(({ granted }) => granted),
+      due,
+    );
+    assert.ok(due.includes(0) && due.includes(4) && due.some((granted) => granted % 1 === 0.25));
   } finally {
     await place.close();
   }

@@ -1,29 +1,42 @@
 /** What one process knows of one key of a fleet: its budgets, who waits, and until when it is known to be over its limit. */
-import type { Timer } from "../kernel/index.ts";
+import type { Link } from "../kernel/index.ts";
+import { leaseMs } from "./across.ts";
+import type { Due } from "./due-list.ts";
 
 /** Who waits for one draw. */
-export class Waiting {
+export class Waiting implements Due {
+  next: Link = this;
+  previous: Link = this;
+  dueAtMs = 0;
+  readonly bucket: Bucket;
   readonly costs: number[] = [];
   readonly settle: ((waitMs: number) => void)[] = [];
   sum = 0;
   least = Infinity;
-  timer: Timer | undefined;
   /** They were answered by policy, which let in so much. */
   isOver = false;
   paid = 0;
+
+  constructor(bucket: Bucket) {
+    this.bucket = bucket;
+  }
 }
 
-export class Bucket {
+export class Bucket implements Due {
+  next: Link = this;
+  previous: Link = this;
+  dueAtMs = 0;
   readonly key: string;
   readonly placeKey: string;
   /** The budget that is spent now, and the one that was drawn after it. */
   lot = 0;
   lotUntilMs = 0;
-  next = 0;
-  nextUntilMs = 0;
+  after = 0;
+  afterUntilMs = 0;
   /** A budget that falls below this is asked for ahead. */
   low = 0;
   size = 0;
+  drawnAtMs = -Infinity;
   /** A budget was not spent in its time. */
   wasTooLarge = false;
   /** The most that stood at once, without what was given back of it. What is gone of that was spent later than it was drawn. */
@@ -33,6 +46,8 @@ export class Bucket {
   knownUntilMs = 0;
   askAgainMs = 0;
   asking = false;
+  /** It has fallen below `low`. */
+  isLow = false;
   waiting: Waiting | undefined;
 
   constructor(key: string, place: string) {
@@ -42,19 +57,24 @@ export class Bucket {
 
   /** What may be spent without asking. Of what is over, `turn` first. */
   get held(): number {
-    return this.lot + this.next;
+    return this.lot + this.after;
+  }
+
+  get isIdle(): boolean {
+    return !this.asking && this.waiting === undefined && this.back === 0 && this.held === 0;
   }
 
   /** `cost` is at most what is held. */
   spend(cost: number): void {
     const ofLot = Math.min(this.lot, cost);
     this.lot -= ofLot;
-    this.next -= cost - ofLot;
+    this.after -= cost - ofLot;
     if (this.lot === 0) this.#nextLot();
   }
 
   /** Budgets whose time is over are no longer spent. */
   turn(nowMs: number): void {
+    if (this.lot === 0) this.#nextLot();
     while (this.lot > 0 && nowMs >= this.lotUntilMs) {
       this.size = Math.max(0, this.size - this.lot);
       this.heldMost -= this.lot;
@@ -66,23 +86,27 @@ export class Bucket {
 
   /** One more budget. */
   keep(tokens: number, untilMs: number): void {
-    this.nextUntilMs = this.next > 0 ? Math.min(this.nextUntilMs, untilMs) : untilMs;
-    this.next += tokens;
+    this.afterUntilMs = this.after > 0 ? Math.min(this.afterUntilMs, untilMs) : untilMs;
+    this.after += tokens;
     if (this.lot === 0) this.#nextLot();
     this.low = tokens / 4;
     this.heldMost = Math.max(this.heldMost, this.held);
   }
 
-  /** How much more to draw than is needed at once: asked for again before its time was over, a budget was too small. */
-  budget(needed: number, most: number): number {
-    this.size = Math.min(most, Math.max(needed, this.wasTooLarge ? this.size : 2 * this.size));
+  /**
+   * How much more to draw than is needed at once. A key that was not drawn from within a lease would give it back; one that was, and has spent what it had before its time was over, had too little.
+   */
+  budget(needed: number, most: number, nowMs: number): number {
+    const often = nowMs - this.drawnAtMs < leaseMs;
+    this.drawnAtMs = nowMs;
+    this.size = often ? Math.min(most, this.wasTooLarge ? this.size : Math.max(needed, 2 * this.size)) : 0;
     this.wasTooLarge = false;
     return Math.max(0, this.size - Math.floor(this.held));
   }
 
   #nextLot(): void {
-    this.lot = this.next;
-    this.lotUntilMs = this.nextUntilMs;
-    this.next = 0;
+    this.lot = this.after;
+    this.lotUntilMs = this.afterUntilMs;
+    this.after = 0;
   }
 }

@@ -4,7 +4,8 @@ import { test } from "node:test";
 import type { Draw, Drawn, LimitPlace } from "../component/index.ts";
 import { seededRandom, sleep, uuidv7Ids, virtualClock, type Rate, type VirtualClock } from "../kernel/index.ts";
 import { openSqlite } from "../sqlite/index.ts";
-import { fleetRule, type Across } from "./across.ts";
+import { storeKey } from "../store/index.ts";
+import { fleetRule, type Across, type FleetRule } from "./across.ts";
 import { bucketRule } from "./checks.ts";
 import { FleetLimit } from "./fleet-limit.ts";
 import { ReachedPlace } from "./reached-place.ts";
@@ -55,9 +56,12 @@ async function fleet(
   assert.ok(rule);
   const nodes = Array.from({ length: processes }, (_, nth) => {
     const place = new WeatheredPlace(new StorePlace({ store, ids, clock, id: `node-${nth}` }), clock);
+    const at = new ReachedPlace(place, clock);
     let unreachable = 0;
-    const limit = new FleetLimit({ rule, at: new ReachedPlace(place), clock, random, onUnreachable: () => void unreachable++ });
-    return { limit, place, unreachable: () => unreachable };
+    const limit = new FleetLimit({ rule, at, clock, random, onUnreachable: () => void unreachable++ });
+    /** Another limit of the same node. */
+    const another = (more: Partial<FleetRule>) => new FleetLimit({ rule: { ...rule, name: "another", ...more }, at, clock, random });
+    return { limit, another, place, unreachable: () => unreachable };
   });
   /** With the time that its answer takes. */
   const answered = async <T>(asked: T | Promise<T>): Promise<T> => {
@@ -66,7 +70,7 @@ async function fleet(
     for (let turns = 0; answer === undefined && turns < 5_000; turns++) await clock.advance(1);
     return (await asking).value;
   };
-  return { clock, random, nodes, node: nodes[0] as (typeof nodes)[number], answered };
+  return { clock, random, store, ids, nodes, node: nodes[0] as (typeof nodes)[number], answered };
 }
 
 interface Admitted {
@@ -208,9 +212,9 @@ test("[RES-10] leased: a budget that stands while its bucket fills again is what
   }
   const stood = Math.floor(a.limit.leasedTokens);
   await clock.advance(80);
-  for (let nth = 0; nth < stood; nth++) take(a, 1);
   take(b, 1_000);
   for (let cost = 512; cost >= 1; cost /= 2) take(b, cost);
+  for (let nth = 0; nth < stood; nth++) take(a, 1);
   await clock.advance(20);
 
   const over = mostOver(admitted, 1, 1_000);
@@ -218,6 +222,32 @@ test("[RES-10] leased: a budget that stands while its bucket fills again is what
   assert.ok(over > 10 && over <= 100, said);
   await clock.advance(200);
   assert.ok(a.limit.overshootTokens + b.limit.overshootTokens >= over, said);
+});
+
+test("leased: a budget that follows one that was spent to nothing is not spent after its time, and is given back", async () => {
+  const { clock, nodes, answered } = await fleet({ rate: "1000/s", burst: 1_000, exactness: "leased" });
+  const [a, b] = nodes as [(typeof nodes)[number], (typeof nodes)[number]];
+  let first = 0;
+  // Until another budget has come while the one before it was not spent.
+  for (let ms = 0; ms < 1_000; ms++) {
+    first = a.limit.leasedTokens;
+    await clock.advance(1);
+    if (first > 0 && a.limit.leasedTokens > first) break;
+    void a.limit.take("key");
+  }
+  assert.ok(first > 0 && a.limit.leasedTokens > first, `${a.limit.leasedTokens} after ${first}`);
+
+  // No other one comes behind it.
+  a.place.mood = "refuses";
+  for (let nth = 0; nth < first; nth++) assert.equal(a.limit.take("key"), 0);
+  assert.ok(a.limit.leasedTokens > 0);
+  await clock.advance(500);
+
+  assert.equal(a.limit.leasedTokens, 0);
+  a.place.mood = "well";
+  void a.limit.take("probe");
+  await clock.advance(500);
+  assert.equal((await answered(b.limit.decide("key"))).left, 999);
 });
 
 test("a place that cannot be reached: admit admits, refuse refuses, local-share admits its part; nobody waits twice, and all count again when it is back", async () => {
@@ -253,6 +283,33 @@ test("a place that cannot be reached: admit admits, refuse refuses, local-share 
     assert.equal((await answered(node.limit.decide("after"))).left, 19, whenUnreachable);
     assert.equal(node.unreachable(), 41, "one more, whose draw was the probe");
   }
+});
+
+test("one limit whose takes have waited in vain says nothing of the others", async () => {
+  const { clock, node, answered } = await fleet({ rate: "1/m", burst: 20, within: "50ms" });
+  const patient = node.another({ withinMs: 1_000 });
+  node.place.delayMs = 200;
+
+  assert.ok((await answered(node.limit.take("key"))) > 0, "refused, as is declared");
+  assert.equal(typeof node.limit.take("key"), "number", "nobody waits again");
+  assert.deepEqual(await answered(Promise.all([patient.take("a"), patient.take("b")])), [0, 0]);
+
+  node.place.delayMs = 1;
+  await clock.advance(1_000);
+  void node.limit.take("probe");
+  await clock.advance(50);
+  assert.equal(await answered(node.limit.take("again")), 0);
+});
+
+test("what stands under one key and is no bucket says nothing of other keys: its own takes are answered as is declared", async () => {
+  const { node, answered, store, ids } = await fleet({ rate: "1/m", burst: 20 });
+  await store.commit({ id: ids.next(), expects: [], writes: [{ kind: "put", key: storeKey("~limits", undefined, "test/foreign"), value: Buffer.from("x") }] });
+
+  for (let nth = 0; nth < 3; nth++) {
+    assert.ok((await answered(node.limit.take("foreign"))) > 0);
+    assert.equal(await answered(node.limit.take(`key ${nth}`)), 0);
+  }
+  assert.equal(node.unreachable(), 3);
 });
 
 test("what was let in without its place is paid for when the draw was made after all", async () => {

@@ -11,24 +11,28 @@
  * **Refusals** are remembered for 100 ms: a key that is over its limit is refused here until the moment that its bucket has gained enough, so an attack on one key costs the
  * place ten draws a second from each process.
  *
- * **The place** is *reached* or *away*. Away after a draw has failed or a take has waited for `within`: from then on nobody waits, the declared policy answers, and a take every 200 ms is
- * also sent as a probe. Any answer, of a probe or late, is the end of it. What policy let in is paid for where the draw that carried it is made after all.
+ * **The place** is *reached* or *away*. Away for all limits of the node after a draw has failed, and for this one after a take has waited for `within`: from then on nobody waits, the
+ * declared policy answers, and a take every 200 ms is also sent as a probe. Any answer, of a probe or late, is the end of it. What policy let in is paid for where the draw that carried it is
+ * made after all.
  *
  * A process that dies loses what it had drawn: that much less is admitted, at most once its budget.
  */
 import type { Drawn } from "../component/index.ts";
-import { emptyContext, inContext, type Clock, type Random } from "../kernel/index.ts";
+import { emptyContext, Fault, inContext, unlink, type Clock, type Random } from "../kernel/index.ts";
 import { leaseMs, type FleetRule } from "./across.ts";
 import { assertCost, assertKey } from "./checks.ts";
+import { DueList } from "./due-list.ts";
 import { Bucket, Waiting } from "./fleet-bucket.ts";
 import { placeKey } from "./place-key.ts";
 import { TokenBuckets, type Decision } from "./rate-limit.ts";
-import { probeEveryMs, type ReachedPlace } from "./reached-place.ts";
+import { probeEveryMs, Reach, type ReachedPlace, type Told } from "./reached-place.ts";
 
 /** For so long a refusal is known to stand. */
 const knownForMs = 100;
 /** A budget that was not given in full is asked for again after this. */
 const shortOfMs = 20;
+/** A key that nobody asks for so long is forgotten here. Sooner, and one that comes ten times a second would be made anew every third time. */
+const keptForMs = 1_000;
 const slackTokens = 1e-6;
 const peakForMs = 60_000;
 
@@ -39,6 +43,8 @@ export interface FleetLimitParts {
   readonly random: Random;
   /** A decision was made without the place. */
   readonly onUnreachable?: () => void;
+  /** Nobody is answered in time here any more, or again. */
+  readonly told?: Told;
 }
 
 export class FleetLimit {
@@ -49,24 +55,33 @@ export class FleetLimit {
   readonly #rule: FleetRule;
   readonly #perMs: number;
   readonly #at: ReachedPlace;
+  /** Whether those who wait here are answered within their time. */
+  readonly #inTime: Reach;
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #onUnreachable: (() => void) | undefined;
   readonly #buckets = new Map<string, Bucket>();
   #share: TokenBuckets | undefined;
   #shareOf = 0;
-  #ticking = false;
+  /** When all that is known of them is over, and the budgets that they were given. */
+  readonly #known: DueList<Bucket>;
+  /** Whose draws are made before the loop turns. */
+  #coming: Bucket[] = [];
+  readonly #waiting: DueList<Waiting>;
   #peak = { sinceMs: 0, now: 0, before: 0 };
 
-  constructor({ rule, at, clock, random, onUnreachable }: FleetLimitParts) {
+  constructor({ rule, at, clock, random, onUnreachable, told }: FleetLimitParts) {
     this.#rule = rule;
     this.#perMs = rule.perSecond / 1_000;
     this.limit = rule.burst;
     this.windowMs = rule.burst / this.#perMs;
     this.#at = at;
+    this.#inTime = new Reach(told);
     this.#clock = clock;
     this.#random = random;
     this.#onUnreachable = onUnreachable;
+    this.#waiting = new DueList({ ms: rule.withinMs, due: (waiting, nowMs) => this.#overdue(waiting, nowMs), clock });
+    this.#known = new DueList({ ms: leaseMs, due: (bucket, nowMs) => this.#tend(bucket, nowMs), clock, togetherMs: 10 });
   }
 
   /** As `RateLimit.take`: milliseconds to wait, 0 when admitted. A number at once where nobody has to be asked. */
@@ -95,7 +110,7 @@ export class FleetLimit {
     const bucket = this.#bucketOf(key);
     if (bucket.lot > 0) bucket.lot += cost;
     // While the place is away its policy lets in, and takes nothing there: nothing is given back to it, so that it may have less, and never more.
-    else if (!this.#at.isAway) {
+    else if (!this.#isAway) {
       bucket.back += cost;
       bucket.knownUntilMs = 0;
       this.#soon(bucket);
@@ -122,7 +137,7 @@ export class FleetLimit {
     if (known !== undefined) return known;
     const made = new Bucket(key, placeKey(this.#rule.name, key));
     this.#buckets.set(key, made);
-    if (!this.#ticking) this.#tickLater();
+    this.#known.begin(made, this.#clock.monotonicMs());
     return made;
   }
 
@@ -143,9 +158,9 @@ export class FleetLimit {
       }
       const earlyMs = this.#earlyMs(bucket, cost, nowMs);
       if (earlyMs > 0) return earlyMs;
-      if (this.#at.isAway) return this.#withoutPlace(bucket, cost, nowMs);
+      if (this.#isAway) return this.#withoutPlace(bucket, cost, nowMs);
     }
-    const waiting = (bucket.waiting ??= this.#newWaiting(bucket));
+    const waiting = (bucket.waiting ??= this.#newWaiting(bucket, nowMs));
     waiting.costs.push(cost);
     waiting.sum += cost;
     waiting.least = Math.min(waiting.least, cost);
@@ -153,9 +168,9 @@ export class FleetLimit {
     return new Promise((resolve) => waiting.settle.push(resolve));
   }
 
-  #newWaiting(bucket: Bucket): Waiting {
-    const waiting = new Waiting();
-    waiting.timer = this.#clock.after(this.#rule.withinMs, () => this.#overdue(bucket, waiting));
+  #newWaiting(bucket: Bucket, nowMs: number): Waiting {
+    const waiting = new Waiting(bucket);
+    this.#waiting.begin(waiting, nowMs);
     return waiting;
   }
 
@@ -182,29 +197,37 @@ export class FleetLimit {
   #soon(bucket: Bucket): void {
     if (bucket.asking) return;
     bucket.asking = true;
-    inContext(emptyContext, () => {
-      this.#clock.soon(() => {
-        bucket.asking = false;
-        this.#go(bucket);
-      });
-    });
+    if (this.#coming.push(bucket) === 1) this.#at.soon(this.#goAll);
   }
+  readonly #goAll = (): void => {
+    const coming = this.#coming;
+    this.#coming = [];
+    for (const bucket of coming) {
+      bucket.asking = false;
+      this.#go(bucket);
+    }
+  };
 
   #go(bucket: Bucket): void {
     const nowMs = this.#clock.monotonicMs();
-    const { waiting } = bucket;
-    if (waiting === undefined && (bucket.back === 0 || this.#at.isAway)) return;
+    const { waiting, isLow } = bucket;
+    bucket.isLow = false;
+    if (waiting === undefined) {
+      if (!this.#isAway) this.#ask(bucket, undefined, nowMs, isLow ? this.#budget(bucket, 0, nowMs) : 0);
+      return;
+    }
     bucket.waiting = undefined;
-    if (waiting === undefined) return this.#ask(bucket, undefined, nowMs, 0);
-    if (this.#at.isAway) return this.#settleByPolicy(bucket, waiting);
-    if (this.#earlyMs(bucket, waiting.least, nowMs) === 0) return this.#ask(bucket, waiting, nowMs, this.#budget(bucket, waiting.sum));
+    if (this.#isAway) return this.#settleByPolicy(bucket, waiting);
+    if (this.#earlyMs(bucket, waiting.least, nowMs) === 0) return this.#ask(bucket, waiting, nowMs, this.#budget(bucket, waiting.sum, nowMs));
     // What came while a draw was on its way that has found the bucket empty.
-    waiting.timer?.cancel();
+    unlink(waiting);
     waiting.costs.forEach((cost, nth) => waiting.settle[nth]?.(this.#earlyMs(bucket, cost, nowMs)));
   }
 
   #askAhead(bucket: Bucket, nowMs: number): void {
-    if (nowMs >= bucket.askAgainMs && !this.#at.isAway) this.#ask(bucket, undefined, nowMs, this.#budget(bucket, 0));
+    if (nowMs < bucket.askAgainMs || this.#isAway) return;
+    bucket.isLow = true;
+    this.#soon(bucket);
   }
 
   #ask(bucket: Bucket, waiting: Waiting | undefined, nowMs: number, budget: number): void {
@@ -214,31 +237,31 @@ export class FleetLimit {
     if (wanted === 0 && back === 0) return;
     bucket.asking = true;
     bucket.back = 0;
-    inContext(emptyContext, () => {
-      this.#at.place
-        .draw({ key: bucket.placeKey, perMs: this.#perMs, burst: this.limit, least, wanted, back })
-        .then((drawn) => this.#answered(bucket, waiting, drawn, { askedAtMs: nowMs, wanted }))
-        .catch((cause: unknown) => this.#failed(bucket, waiting, cause));
-    });
+    this.#at.place.draw({ key: bucket.placeKey, perMs: this.#perMs, burst: this.limit, least, wanted, back }).then(
+      (drawn) => this.#answered(bucket, waiting, drawn, nowMs, wanted),
+      (cause: unknown) => this.#failed(bucket, waiting, cause),
+    );
   }
 
   /** What is drawn beyond what is needed at once. */
-  #budget(bucket: Bucket, needed: number): number {
+  #budget(bucket: Bucket, needed: number, nowMs: number): number {
     if (this.#rule.exactness === "exact" || this.#buckets.size > this.#rule.keys) return 0;
-    return bucket.budget(needed, Math.floor((this.#perMs * leaseMs) / this.#at.place.processes));
+    return bucket.budget(needed, Math.floor((this.#perMs * leaseMs) / this.#at.place.processes), nowMs);
   }
 
-  #answered(bucket: Bucket, waiting: Waiting | undefined, { granted, taken }: Drawn, asked: { readonly askedAtMs: number; readonly wanted: number }): void {
+  #answered(bucket: Bucket, waiting: Waiting | undefined, { granted, taken }: Drawn, askedAtMs: number, wanted: number): void {
     const nowMs = this.#clock.monotonicMs();
     this.#at.answered();
+    this.#inTime.answered();
     bucket.asking = false;
+    this.#known.begin(bucket, nowMs);
     bucket.fullAtMs = nowMs + taken / this.#perMs;
     bucket.knownUntilMs = nowMs + knownForMs;
-    if (this.#rule.exactness === "leased" && granted < asked.wanted) bucket.askAgainMs = nowMs + shortOfMs;
+    if (this.#rule.exactness === "leased" && granted < wanted) bucket.askAgainMs = nowMs + shortOfMs;
     let pool = granted;
     if (waiting?.isOver) pool -= Math.min(pool, waiting.paid);
     else if (waiting) {
-      waiting.timer?.cancel();
+      unlink(waiting);
       waiting.costs.forEach((cost, nth) => {
         const fits = cost <= pool + slackTokens;
         if (fits) pool = Math.max(0, pool - cost);
@@ -246,15 +269,15 @@ export class FleetLimit {
         waiting.settle[nth]?.(fits ? 0 : Math.max(1, bucket.fullAtMs + (cost - pool - this.limit) / this.#perMs - nowMs));
       });
     }
-    if (this.#rule.exactness === "leased" && !waiting?.isOver) this.#keep(bucket, pool, asked.askedAtMs + leaseMs, nowMs);
+    if (this.#rule.exactness === "leased" && !waiting?.isOver) this.#keep(bucket, pool, askedAtMs + leaseMs, nowMs);
     else {
       // Its bucket may have been full since, and would not have gained what it is given then: as much as it gains in this time is kept from it.
-      const worth = Math.max(0, pool - (nowMs - asked.askedAtMs) * this.#perMs);
+      const worth = Math.max(0, pool - (nowMs - askedAtMs) * this.#perMs);
       bucket.back += worth;
       bucket.fullAtMs -= worth / this.#perMs;
     }
     if (bucket.waiting !== undefined || bucket.back > 0) this.#soon(bucket);
-    else if (this.#buckets.size > this.#rule.keys && bucket.lot === 0) this.#buckets.delete(bucket.key);
+    else if (this.#buckets.size > this.#rule.keys && bucket.held === 0) this.#forget(bucket);
   }
 
   #keep(bucket: Bucket, budget: number, untilMs: number, nowMs: number): void {
@@ -275,23 +298,29 @@ export class FleetLimit {
 
   // ---- without the place --------------------------------------------------------------------------------------------
 
+  get #isAway(): boolean {
+    return this.#at.isAway || this.#inTime.isAway;
+  }
+
   #failed(bucket: Bucket, waiting: Waiting | undefined, cause: unknown): void {
-    this.#at.failed(this.#clock.monotonicMs(), cause);
+    // What stands under one key says nothing of the others.
+    if (Fault.is(cause, "limits.place-unfit")) this.#at.answered();
+    else this.#at.failed(this.#clock.monotonicMs(), cause);
     bucket.asking = false;
     if (waiting) this.#settleByPolicy(bucket, waiting);
     if (bucket.waiting) this.#settleByPolicy(bucket, bucket.waiting);
   }
 
-  #overdue(bucket: Bucket, waiting: Waiting): void {
-    this.#at.failed(this.#clock.monotonicMs());
-    this.#settleByPolicy(bucket, waiting);
+  #overdue(waiting: Waiting, nowMs: number): void {
+    this.#inTime.failed(nowMs);
+    this.#settleByPolicy(waiting.bucket, waiting);
   }
 
   #settleByPolicy(bucket: Bucket, waiting: Waiting): void {
     if (bucket.waiting === waiting) bucket.waiting = undefined;
     if (waiting.isOver) return;
     waiting.isOver = true;
-    waiting.timer?.cancel();
+    unlink(waiting);
     const nowMs = this.#clock.monotonicMs();
     waiting.costs.forEach((cost, nth) => {
       const waitMs = this.#byPolicy(bucket, cost, nowMs);
@@ -302,12 +331,14 @@ export class FleetLimit {
 
   #withoutPlace(bucket: Bucket, cost: number, nowMs: number): number {
     const waitMs = this.#byPolicy(bucket, cost, nowMs);
-    if (!bucket.asking && this.#at.mayProbe(nowMs)) {
-      const probe = new Waiting();
+    if (!bucket.asking && this.#at.mayProbe(nowMs) && this.#inTime.mayProbe(nowMs)) {
+      this.#at.probes(nowMs);
+      this.#inTime.probes(nowMs);
+      const probe = new Waiting(bucket);
       probe.isOver = true;
       probe.sum = probe.least = cost;
       probe.paid = waitMs === 0 ? cost : 0;
-      this.#ask(bucket, probe, nowMs, 0);
+      inContext(emptyContext, () => this.#ask(bucket, probe, nowMs, 0));
     }
     return waitMs;
   }
@@ -327,22 +358,17 @@ export class FleetLimit {
 
   // ---- tending ------------------------------------------------------------------------------------------------------
 
-  #tickLater(): void {
-    this.#ticking = true;
-    inContext(emptyContext, () => void this.#clock.after(leaseMs, () => this.#tick()));
+  /** Gives back what is over, and forgets keys that nobody asks for. */
+  #tend(bucket: Bucket, nowMs: number): void {
+    bucket.turn(nowMs);
+    this.#measure(bucket, nowMs);
+    if (bucket.back > 0) this.#soon(bucket);
+    if (bucket.isIdle && nowMs >= bucket.knownUntilMs + keptForMs) this.#forget(bucket);
+    else this.#known.begin(bucket, nowMs);
   }
 
-  /** Gives back what is over, and forgets keys of which nothing is known. */
-  #tick(): void {
-    const nowMs = this.#clock.monotonicMs();
-    for (const bucket of this.#buckets.values()) {
-      bucket.turn(nowMs);
-      this.#measure(bucket, nowMs);
-      if (bucket.asking || bucket.waiting !== undefined || bucket.lot > 0) continue;
-      if (bucket.back > 0 && !this.#at.isAway) this.#go(bucket);
-      else if (nowMs >= bucket.knownUntilMs) this.#buckets.delete(bucket.key);
-    }
-    if (this.#buckets.size > 0) this.#tickLater();
-    else this.#ticking = false;
+  #forget(bucket: Bucket): void {
+    unlink(bucket);
+    this.#buckets.delete(bucket.key);
   }
 }

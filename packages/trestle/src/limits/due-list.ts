@@ -1,0 +1,52 @@
+/** What is due so long after it began: a list in that order, and one timer for all of it. */
+import { emptyContext, inContext, Linked, unlink, type Clock, type Link } from "../kernel/index.ts";
+
+/** `unlink` ends it. */
+export interface Due extends Link {
+  /** The list's. */
+  dueAtMs: number;
+}
+
+export interface DueListParts<T extends Due> {
+  readonly ms: number;
+  /** Called when its time is over and it is in no list any more. */
+  readonly due: (entry: T, nowMs: number) => void;
+  readonly clock: Clock;
+  /** What is due within so many milliseconds after others is due together; default 0. */
+  readonly togetherMs?: number;
+}
+
+export class DueList<T extends Due> {
+  readonly #parts: DueListParts<T>;
+  readonly #head = new Linked();
+  /** Whether there is a timer, or the list is being looked at. */
+  #isWatched = false;
+
+  constructor(parts: DueListParts<T>) {
+    this.#parts = parts;
+  }
+
+  /** Anew, if it is in the list already. */
+  begin(entry: T, nowMs: number): void {
+    unlink(entry);
+    entry.dueAtMs = nowMs + this.#parts.ms;
+    this.#head.append(entry);
+    if (!this.#isWatched) this.#watch(this.#parts.ms);
+  }
+
+  #watch(inMs: number): void {
+    this.#isWatched = true;
+    inContext(emptyContext, () => void this.#parts.clock.after(inMs, this.#look));
+  }
+
+  readonly #look = (): void => {
+    const { clock, due, togetherMs = 0 } = this.#parts;
+    const nowMs = clock.monotonicMs();
+    for (let first = this.#head.next as T; (first as Link) !== this.#head; first = this.#head.next as T) {
+      if (first.dueAtMs > nowMs) return this.#watch(Math.max(togetherMs, first.dueAtMs - nowMs));
+      unlink(first);
+      due(first, nowMs);
+    }
+    this.#isWatched = false;
+  };
+}
