@@ -10,20 +10,23 @@
  * - *How many were late*: calls that failed after at least half the usual latency. Those that failed sooner say nothing about load. One that timed out after more than the usual counts as having taken that long at least.
  *
  * Then, the first that holds:
- *   `late`    more than half were late                          → less by 30 %; then, at four good answers of which none waited, at once to half of what it was before, and on as at the start: what hung
- *             or was gone may be back whole
+ *   `late`    more than half were late                          → less by 30 %; once it is less than half of what it was, and where none at all was answered, by 10 %: what hangs tells nothing of how much it can take
+ *   `back`    after that, four good answers and none late       → at once to what it was where none at all was answered before, else to half of that, and on as at the start
  *   `loop`    this process's own loop is full (95 %)            → less by 10 % if it stood for 100 ms, else no change
- *   `usual`   too many wait, and throughput follows             → no change; what is slow is the other side, and that is usual from now on
+ *   `usual`   too many wait, and throughput follows             → no change; what is slow is the other side, and that is usual from now on. The next step upwards is 20 %
  *   `queue`   too many wait                                     → less by half of those, 10 % to 25 %; by 5 %, or half of the share that was late, while it is not known whether throughput follows
  *   `useless` throughput does not follow                        → less by 3 %, up to 12 % in long windows
  *   `more`    hardly any wait, or throughput follows            → more by a step that grows by a third each time from 2 % to 50 %, as at the start
  *   `probe`   none of these                                     → more by 2 %, to learn something
+ * `back` looks at four answers and learns nothing from them: the first ones to come are those of the shortest calls. Calls that began before the first of them and are late tell of what is over
+ * (as F-RTO does of TCP's spurious time-outs, RFC 5682).
  * The last three only when somebody had to wait or was declined: a limit that is not in use tells nothing. It never probes downwards. It is at most five times the most that were in flight, and sinks to that by 5 % a window.
  *
  * A window in which the process stood still for more than half of the latency (a long collection, a synchronous call), with its loop free otherwise, tells of the process and is thrown away, at most three in a row.
  */
 import { integerWithin } from "../kernel/index.ts";
 import type { LoopLoad } from "../kernel/index.ts";
+import { Latencies } from "./latencies.ts";
 
 export interface AdaptiveOptions {
   /** Never fewer. 1 to 1,000,000, default 1. */
@@ -38,7 +41,7 @@ export interface AdaptiveOptions {
   readonly onWindow?: (window: JudgedWindow) => void;
 }
 
-export type Verdict = "late" | "loop" | "usual" | "queue" | "useless" | "more" | "probe" | "unused" | "stood-still";
+export type Verdict = "late" | "back" | "loop" | "usual" | "queue" | "useless" | "more" | "probe" | "unused" | "stood-still";
 
 export interface JudgedWindow {
   readonly verdict: Verdict;
@@ -51,6 +54,16 @@ export interface JudgedWindow {
   /** How throughput follows calls in flight: 1 fully, 0 not at all; with its standard error, `Infinity` when that is not known. */
   readonly slope: number;
   readonly slopeError: number;
+}
+
+interface Window {
+  readonly answers: number;
+  readonly well: number;
+  readonly late: number;
+  readonly inFlight: number;
+  readonly peak: number;
+  readonly wanted: boolean;
+  readonly latencyMs: number;
 }
 
 const samplesMost = 50;
@@ -77,6 +90,10 @@ export class AdaptiveLimit {
   #step = 0.5;
   /** What the limit was when calls began to be late; 0: they are not, or what is left is known to be less. */
   #beforeLate = 0;
+  /** Calls were late, and in the last window none was answered. */
+  #silent = false;
+  /** When the first call began that was answered after that: those that began before and are late tell of what is over. */
+  #backMs = -Infinity;
   #thrownAway = 0;
   // Of the window that is open; -1: none is.
   #sinceMs = -1;
@@ -108,25 +125,40 @@ export class AdaptiveLimit {
 
   /** A call was answered, or its caller's time was over. `true`: the limit has changed. */
   answered(tookMs: number, well: boolean, inFlight: number, nowMs: number): boolean {
-    if (!well && tookMs < 0.5 * this.#baseMs) return false;
+    if (!well && (tookMs < 0.5 * this.#baseMs || nowMs - tookMs < this.#backMs)) return false;
     if (this.#sinceMs < 0) this.#sinceMs = nowMs;
+    if (well && this.#silent && this.#well === 0) {
+      this.#close(nowMs);
+      this.#backMs = nowMs - tookMs;
+    }
     this.#answers++;
     if (well) this.#well++;
     else this.#late++;
     this.#inFlight += inFlight;
     // One that gave up before the usual latency was over says that it took longer than it waited, which nobody doubted.
     if (well || tookMs >= this.#baseMs) this.#latencies.add(tookMs);
+    if (this.#beforeLate > 0 && this.#late === 0 && this.#answers >= backSamples) return this.#back(nowMs);
     const forMs = nowMs - this.#sinceMs;
-    const isBack = this.#beforeLate > 0 && this.#late === 0 && this.#answers >= backSamples;
     const mostlyLate = this.#answers >= lateSamplesLeast && this.#late > 0.5 * this.#answers && forMs >= lateWindowMs;
     if (
       !mostlyLate &&
-      !isBack &&
       (this.#answers < Math.min(samplesMost, Math.max(samplesLeast, 5 * this.limit)) || forMs < Math.max(windowMs, 2 * this.#latencies.leastMs))
     )
       return false;
     const before = this.limit;
     this.#judge(forMs, nowMs);
+    return this.limit !== before;
+  }
+
+  #back(nowMs: number): boolean {
+    const limit = this.#exact;
+    const before = this.limit;
+    this.#set(Math.max(limit, (this.#silent ? 1 : 0.5) * this.#beforeLate));
+    this.#beforeLate = 0;
+    this.#silent = false;
+    this.#step = 0.5;
+    this.#close(nowMs);
+    this.#tell("back", limit, 0);
     return this.limit !== before;
   }
 
@@ -145,14 +177,17 @@ export class AdaptiveLimit {
     this.#slope.add(Math.log(Math.max(1, window.inFlight / window.answers)), Math.log(Math.max(1e-3, (window.well / forMs) * 1_000)));
     const queued = limit * (1 - this.#baseMs / this.#recentMs);
     const verdict = this.#verdict(window, queued, loop);
-    const lateShare = window.late / window.answers;
-    this.#exact = Math.max(this.#least, Math.min(this.#most, this.#changed(verdict, queued, lateShare, forMs, loop), Math.max(0.95 * limit, 5 * window.peak)));
-    this.limit = Math.floor(this.#exact + 1e-9);
+    this.#set(Math.min(this.#changed(verdict, queued, window, forMs, loop), Math.max(0.95 * limit, 5 * window.peak)));
     this.#learn(verdict, queued, window.wanted);
     this.#tell(verdict, limit, queued);
   }
 
-  #verdict(window: { readonly answers: number; readonly late: number; readonly wanted: boolean }, queued: number, loop: LoopLoad | undefined): Verdict {
+  #set(exact: number): void {
+    this.#exact = Math.max(this.#least, Math.min(this.#most, exact));
+    this.limit = Math.floor(this.#exact + 1e-9);
+  }
+
+  #verdict(window: Window, queued: number, loop: LoopLoad | undefined): Verdict {
     const wantedQueue = 1 + 0.08 * this.#exact;
     if (window.late > 0.5 * window.answers) return "late";
     if (loop && loop.utilization > 0.95) return "loop";
@@ -162,26 +197,32 @@ export class AdaptiveLimit {
     return queued < wantedQueue || this.#slope.follows ? "more" : "probe";
   }
 
-  #changed(verdict: Verdict, queued: number, lateShare: number, forMs: number, loop: LoopLoad | undefined): number {
+  #changed(verdict: Verdict, queued: number, window: Window, forMs: number, loop: LoopLoad | undefined): number {
     const limit = this.#exact;
     const step = this.#step;
-    const beforeLate = this.#beforeLate;
-    if (verdict !== "unused") this.#beforeLate = 0;
-    if (verdict !== "unused") this.#step = verdict === "late" ? 0.5 : 0.02;
+    if (verdict === "late") this.#beforeLate ||= limit;
+    else if (verdict !== "unused") {
+      this.#beforeLate = 0;
+      this.#silent = false;
+    }
+    if (verdict !== "unused") this.#step = verdict === "late" ? 0.5 : verdict === "usual" ? 0.2 : 0.02;
     switch (verdict) {
       case "late":
         this.#slope.forget();
-        this.#beforeLate = beforeLate || limit;
-        return 0.7 * limit;
+        this.#silent = window.well === 0;
+        return Math.max(0.7 * limit, this.#silent ? Math.min(0.9 * limit, 0.5 * this.#beforeLate) : 0);
       case "loop":
         return loop && loop.delayMsMax > 100 ? 0.9 * limit : limit;
       case "queue":
-        return limit - (this.#slope.followsNot ? Math.min(0.25 * limit, Math.max(0.1 * limit, queued / 2)) : Math.max(0.05, 0.5 * lateShare) * limit);
+        return (
+          limit -
+          (this.#slope.followsNot ? Math.min(0.25 * limit, Math.max(0.1 * limit, queued / 2)) : Math.max(0.05, (0.5 * window.late) / window.answers) * limit)
+        );
       case "useless":
         return limit * (1 - 0.03 * Math.min(4, Math.max(1, forMs / windowMs)));
       case "more":
         this.#step = Math.min(0.5, 1.3 * step);
-        return Math.max(limit + Math.max(0.5, step * limit), 0.5 * beforeLate);
+        return limit + Math.max(0.5, step * limit);
       case "probe":
         return 1.02 * limit;
       default:
@@ -195,7 +236,7 @@ export class AdaptiveLimit {
       this.#recentMs < this.#baseMs
         ? 0.5
         : verdict === "usual"
-          ? 0.3
+          ? 1
           : verdict === "more" && this.#slope.follows && queued > 0
             ? 0.2
             : verdict === "unused" && !wanted
@@ -204,7 +245,7 @@ export class AdaptiveLimit {
     this.#baseMs += (this.#recentMs - this.#baseMs) * part;
   }
 
-  #close(nowMs: number) {
+  #close(nowMs: number): Window {
     const window = {
       answers: this.#answers,
       well: this.#well,
@@ -212,7 +253,7 @@ export class AdaptiveLimit {
       inFlight: this.#inFlight,
       peak: this.#peak,
       wanted: this.#wanted,
-      latencyMs: this.#latencies.quantile(0.9) || this.#recentMs || 1,
+      latencyMs: (this.#latencies.quantileMs(0.9) ?? this.#recentMs) || 1,
     };
     this.#latencies.clear();
     this.#answers = this.#well = this.#late = this.#inFlight = this.#peak = 0;
@@ -234,37 +275,6 @@ export class AdaptiveLimit {
     });
   }
 }
-
-/** A histogram of times in steps of 4 %, from a microsecond to ten days: fixed memory, no sorting. */
-class Latencies {
-  leastMs = Infinity;
-  #size = 0;
-  readonly #counts = new Int32Array(40 * stepsPerOctave);
-
-  add(ms: number): void {
-    this.#size++;
-    if (ms < this.leastMs) this.leastMs = ms;
-    const step = Math.round((Math.log2(Math.max(ms, 1e-3)) + 10) * stepsPerOctave);
-    const at = Math.min(this.#counts.length - 1, step);
-    this.#counts[at] = (this.#counts[at] as number) + 1;
-  }
-
-  /** 0 when it is empty. */
-  quantile(share: number): number {
-    if (this.#size === 0) return 0;
-    let left = this.#size * share;
-    let at = 0;
-    while (at < this.#counts.length - 1 && (left -= this.#counts[at] as number) > 0) at++;
-    return 2 ** (at / stepsPerOctave - 10);
-  }
-
-  clear(): void {
-    this.#counts.fill(0);
-    this.#size = 0;
-    this.leastMs = Infinity;
-  }
-}
-const stepsPerOctave = 16;
 
 /** The slope of y over x by least squares, of points that are forgotten by and by, and sooner the farther x has moved since: what is wanted is the slope here. */
 class Slope {
