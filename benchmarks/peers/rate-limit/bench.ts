@@ -3,7 +3,8 @@
  * everything is admitted, so that nobody pays for refusals. The load is the number of keys; p50 and p99 are those of 4,096 calls, each; `bytes` is what the
  * process holds more, after a collection, for each key that came.
  *
- * `trestle` reads the clock itself, `trestle-timed` is told the time. The floors are `Map.get` on the same keys (`map-get`) and the reading of the clock alone (`clock`).
+ * `trestle` reads the clock itself, `trestle-timed` is told the time. The floors are `Map.get` on the same keys (`map-get`), the reading of their characters
+ * (`read`) and of the clock alone (`clock`). `Map.get` finds in a text the hash that it left there when it was asked the same text before, which no text of a request has: `-fresh` makes each key anew for every call.
  */
 import { runBenchmark, type VariantSpec } from "../../harness/benchmark.ts";
 
@@ -20,7 +21,10 @@ await runBenchmark({
   variants: [
     variant("clock", "floor", { loads: [1], env: { FLOOR: "clock" } }),
     variant("map-get", "floor"),
+    variant("read", "floor", { env: { FLOOR: "read" } }),
     variant("trestle-timed"),
+    variant("map-get-fresh", "floor", { loads: [1_000_000], env: { KEYS: "fresh" } }),
+    variant("trestle-timed-fresh", "trestle-timed", { loads: [1_000_000], env: { KEYS: "fresh" } }),
     variant("trestle"),
     variant("sliding-counter", "windows", { env: { LAW: "counter" } }),
     variant("sliding-log", "windows", { env: { LAW: "log" } }),
@@ -31,6 +35,8 @@ await runBenchmark({
   // Of the median block, which what else runs on the machine does not interrupt.
   ratios: [
     { over: "trestle-timed", under: "map-get", load: 1_000_000, of: "p50Ms", atMost: 1 },
+    { over: "trestle-timed-fresh", under: "map-get-fresh", load: 1_000_000, of: "p50Ms", atMost: 1 },
+    { over: "read", under: "map-get", load: 1_000_000, of: "p50Ms" },
     { over: "trestle-timed", under: "map-get", load: 10_000, of: "p50Ms" },
     { over: "trestle", under: "clock", load: 1, of: "p50Ms" },
     ...[1, 10_000, 1_000_000].flatMap((load) =>

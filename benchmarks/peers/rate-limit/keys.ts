@@ -24,6 +24,16 @@ export function keysOf(count: number): Keys {
   return { all: keys, at: count === 1 ? () => keys[0] as string : (nth) => keys[order[nth & (order.length - 1)] as number] as string };
 }
 
+/** The same keys in the same order, each made anew for every call, as out of a request: nothing of the engine's has its hash, or is it. */
+export function freshKeysOf(count: number): Keys {
+  const { all, at } = keysOf(count);
+  const bytes = Buffer.from(all.join(""), "latin1");
+  const each = bytes.length / count;
+  const indices = new Map(all.map((key, nth) => [key, nth]));
+  const order = Uint32Array.from({ length: 1 << 20 }, (_, nth) => each * (indices.get(at(nth)) as number));
+  return { all, at: (nth) => bytes.latin1Slice(order[nth & (order.length - 1)] as number, (order[nth & (order.length - 1)] as number) + each) };
+}
+
 /** `asks` makes so many calls, from the nth on. First each key once, for what it takes in memory. */
 export async function measure(keys: Keys, seconds: number, asks: (from: number, calls: number) => unknown, fill: (key: string) => unknown): Promise<Measured> {
   setFlagsFromString("--expose-gc");

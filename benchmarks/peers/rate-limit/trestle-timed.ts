@@ -1,10 +1,10 @@
 /** `rateLimit` with the time passed in, as by a server that reads the clock once for a request. */
 import { rateLimit } from "trestle/limits";
 import type { Variant } from "../../harness/benchmark.ts";
-import { keysOf, measure } from "./keys.ts";
+import { freshKeysOf, keysOf, measure } from "./keys.ts";
 
 const variant: Variant = ({ load, seconds }) => {
-  const keys = keysOf(load);
+  const keys = process.env["KEYS"] === "fresh" ? freshKeysOf(load) : keysOf(load);
   const limit = rateLimit({ rate: "1000000/s", burst: 1e9, keys: 1_000_000 });
   let nowMs = performance.now();
   let waitMs = 0;

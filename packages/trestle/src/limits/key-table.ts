@@ -54,6 +54,9 @@ export class KeyTable {
   #buckets: number;
   #old: Outgrown | undefined;
   #untilNextSearch = 0;
+  /** The latest key that was given its place, which nobody else has taken or moved since: a key that comes again and again is neither hashed nor looked for. */
+  #lastKey: string | undefined;
+  #lastPlace = 0;
 
   constructor(options: KeyTableOptions) {
     this.#hash = new KeyedHash(options.random);
@@ -78,11 +81,14 @@ export class KeyTable {
 
   /** The key's place, or a free one that is now its own. What a free one holds is over: its moment is at most `now`. */
   place(key: string, now: number): number {
+    if (key === this.#lastKey) return this.#lastPlace;
     const first = this.#hash.of(key);
     const { second } = this.#hash;
-    const found = this.#found(first, second);
-    if (found >= 0) return found;
-    return this.#claim(first, second, now);
+    let place = this.#found(first, second);
+    if (place < 0) place = this.#claim(first, second, now);
+    this.#lastKey = key;
+    this.#lastPlace = place;
+    return place;
   }
 
   /** The key's place, or -1; what it holds may be over. */
@@ -239,6 +245,7 @@ export class KeyTable {
     const { floats, hashes } = this.#old as Outgrown;
     if ((floats[from + 1] as number) <= now) return -1;
     const [first, second] = [hashes[2 * from] as number, hashes[2 * from + 1] as number];
+    this.#lastKey = undefined; // it may be who steps aside
     let to = this.#free(first, second, now);
     if (to < 0) to = this.#stepAside(first, second, now, 2);
     if (to < 0) to = this.#forgetLeast(first, second, now);
