@@ -1,5 +1,6 @@
 /** The shop as a process: how it starts, what it says, how it ends (`start.ts` has the promises). */
 import { resolve } from "node:path";
+import { fileURLToPath } from "node:url";
 import { Fault, processPlan, start, supervise, supervised, type App, type Node, type StartOptions } from "trestle";
 import { spareParts } from "./catalogue.ts";
 import shopApp, { products, Sku } from "./shop.ts";
@@ -52,7 +53,11 @@ export async function runShop(app: App = shopApp, more: Pick<StartOptions, "cloc
   }
 
   const store = choice.url as NonNullable<StartOptions["store"]>;
-  const node = await start(app, { port, store, settings: { PAYMENTS_URL: paymentsUrl, MAIL_URL: mailUrl }, ...more });
+  const settings = { PAYMENTS_URL: paymentsUrl, MAIL_URL: mailUrl };
+  // Its own policies are for this app, and not for what a test makes of it.
+  const degradation =
+    environment["TRESTLE_DEGRADATION"] ?? (app === shopApp ? fileURLToPath(new URL("./degradation-policies.yaml", import.meta.url)) : undefined);
+  const node = await start(app, { port, store, settings, ...(degradation !== undefined && { degradation }), ...more });
   await sellSpareParts(node, Number(environment["SHOP_SPARE_PARTS"] ?? 0));
   const readyMs = performance.now();
 

@@ -14,6 +14,7 @@ export const busyDay = scenario(shopApp, {
   nodes: 3,
   outside: [
     model(payments, {
+      identity: () => ({ system: "payments" }),
       charge: ({ orderId, amountCents }, { chance, memory }) => {
         if (amountCents % 100 === 13) return { status: "declined", reason: "no money" };
         const charged = ((memory.get(orderId) as number | undefined) ?? 0) + 1;
@@ -22,7 +23,7 @@ export const busyDay = scenario(shopApp, {
         return { status: "captured", paymentId: `p-${chance.id()}` };
       },
     }),
-    model(mailSink, { deliver: ({ id }) => ({ id }), received: () => ({ items: [] }) }),
+    model(mailSink, { identity: () => ({ system: "mail" }), deliver: ({ id }) => ({ id }), received: () => ({ items: [] }) }),
   ],
   clients: {
     count: 4,

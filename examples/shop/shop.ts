@@ -20,6 +20,7 @@ import {
   setting,
   sse,
   subscription,
+  type Handles,
 } from "trestle";
 import { catalogue, firstStock } from "./catalogue.ts";
 import { storefrontFile } from "./storefront/storefront.ts";
@@ -132,6 +133,10 @@ const Charged = z.discriminatedUnion("status", [
   z.object({ status: z.literal("declined"), reason: z.string() }),
 ]);
 
+/** Both say at one address who they are: what their health is asked by. */
+const identity = query({ input: z.object({}), returns: z.object({ system: z.string() }) }, (_input, wire) => wire.get("/_identity"));
+const health = { ask: "identity", input: {}, every: "5s" } as const;
+
 export const payments = external(
   "payments",
   {
@@ -139,8 +144,10 @@ export const payments = external(
     timeout: "2s",
     retry: { attempts: 4 },
     breaker: { cooldown: "10s" },
+    health,
   },
   {
+    identity,
     charge: mutation(
       {
         input: Charge,
@@ -153,7 +160,7 @@ export const payments = external(
   },
 );
 
-const Received = Mail.extend({ id: z.string(), atMs: z.number() });
+const Mailbox = z.object({ items: z.array(Mail.extend({ id: z.string(), atMs: z.number() })) });
 
 export const mailSink = external(
   "mail-sink",
@@ -162,8 +169,10 @@ export const mailSink = external(
     timeout: "2s",
     retry: { attempts: 4 },
     breaker: { cooldown: "10s" },
+    health,
   },
   {
+    identity,
     deliver: mutation(
       {
         input: Mail.extend({ id: z.string() }),
@@ -173,9 +182,7 @@ export const mailSink = external(
       },
       ({ id: _, ...letter }, wire) => wire.post("/messages", letter),
     ),
-    received: query({ input: z.object({ to: z.email() }), returns: z.object({ items: z.array(Received) }) }, ({ to }, wire) =>
-      wire.get(`/messages?to=${encodeURIComponent(to)}`),
-    ),
+    received: query({ input: z.object({ to: z.email() }), returns: Mailbox }, ({ to }, wire) => wire.get(`/messages?to=${encodeURIComponent(to)}`)),
   },
 );
 
@@ -238,6 +245,30 @@ export const shipping = subscription(
 
 // ---- what people can ask for ----------------------------------------------------------------------------------------
 
+const Accepted = z.object({ id: OrderId, status: z.string(), payment: z.literal("later").optional() });
+const placing = { products, orders, fulfilment };
+
+/** Takes no word from payments: while they are gone an order is placed all the same, and its buyer is told (`degradation-policies.yaml`). */
+async function place(
+  id: z.infer<typeof OrderId>,
+  order: z.infer<typeof PlaceOrder>,
+  { products, orders, fulfilment }: Handles<typeof placing>,
+  told: Pick<z.infer<typeof Accepted>, "payment"> = {},
+) {
+  let totalCents = 0;
+  for (const { sku, quantity } of order.items) {
+    const product = await products.get(sku);
+    if (!product) return refuse("unknown-sku", { sku });
+    totalCents += quantity * product.priceCents;
+  }
+
+  const placed = await orders.place(id, { ...order, totalCents });
+  if (!placed.ok) return placed;
+
+  fulfilment.send({ orderId: id });
+  return created({ id, status: placed.state.status, ...told }); // event, row, job and this answer: one commit
+}
+
 export const shop = service(
   "shop",
   {
@@ -250,24 +281,12 @@ export const shop = service(
       "/orders",
       {
         body: PlaceOrder,
+        returns: Accepted,
         idempotent: true,
         refuses: { "unknown-sku": 422, "already-placed": 409 },
+        degrade: { partial: ({ body }, uses, { newId }) => place(newId(OrderId), body, uses, { payment: "later" }) },
       },
-      async ({ body }, { products, orders, fulfilment }, { newId }) => {
-        let totalCents = 0;
-        for (const { sku, quantity } of body.items) {
-          const product = await products.get(sku);
-          if (!product) return refuse("unknown-sku", { sku });
-          totalCents += quantity * product.priceCents;
-        }
-
-        const id = newId(OrderId);
-        const placed = await orders.place(id, { ...body, totalCents });
-        if (!placed.ok) return placed;
-
-        fulfilment.send({ orderId: id });
-        return created({ id, status: placed.state.status }); // event, row, job and this answer: one commit
-      },
+      ({ body }, uses, { newId }) => place(newId(OrderId), body, uses),
     ),
 
     getOrder: get(
@@ -287,7 +306,11 @@ export const shop = service(
       available: await stock.get(params.sku),
     })),
 
-    readMailbox: get("/mailbox", { query: z.object({ to: z.email() }) }, ({ query }, { mailSink }) => mailSink.received({ to: query.to })),
+    readMailbox: get(
+      "/mailbox",
+      { query: z.object({ to: z.email() }), returns: Mailbox, degrade: { stale: { for: "10m" }, static: { items: [] } } },
+      ({ query }, { mailSink }) => mailSink.received({ to: query.to }),
+    ),
 
     storefront: get("/", {}, () => html(storefrontFile("index.html"))),
     storefrontStyle: get(

@@ -4,7 +4,9 @@
  */
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { guardedDirectory, nodeProcess, type NodeProcess } from "@trestle/testing";
+import { freePort, guardedDirectory, nodeProcess } from "@trestle/testing";
+
+type System = "payments" | "mail";
 
 export interface ShopProcesses {
   readonly url: string;
@@ -19,7 +21,10 @@ export interface ShopProcesses {
   kill(): Promise<void>;
   /** SIGTERM; answers the exit code, or the signal that ended it. */
   terminate(): Promise<number | string>;
-  stub(system: "payments" | "mail", options: Readonly<Record<string, unknown>>): Promise<void>;
+  /** `kill -9` of a foreign system, whose port refuses from then on; `startSystem` starts it there again, with what it had. */
+  killSystem(system: System): Promise<void>;
+  startSystem(system: System): Promise<void>;
+  stub(system: System, options: Readonly<Record<string, unknown>>): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }
 export interface ShopProcessesOptions {
@@ -32,17 +37,18 @@ export interface ShopProcessesOptions {
 export async function shopProcesses({ script = new URL("../start.ts", import.meta.url), env = {} }: ShopProcessesOptions = {}): Promise<ShopProcesses> {
   const directory = guardedDirectory("shop");
   const shared = { TRESTLE_DATA: directory.path, NODE_COMPILE_CACHE: process.env["NODE_COMPILE_CACHE"] ?? join(tmpdir(), "trestle-compile-cache") };
-  const foreign = (system: "payments" | "mail") =>
+  const [paymentsPort, mailPort] = [await freePort(), await freePort()];
+  const foreign = (system: System) =>
     nodeProcess({
       script: new URL(`../${system}/main.ts`, import.meta.url),
       name: system,
       ready: /http:\S+/,
-      env: { ...shared, PAYMENTS_PORT: "0", MAIL_PORT: "0" },
+      env: { ...shared, PAYMENTS_PORT: String(paymentsPort), MAIL_PORT: String(mailPort) },
     });
-  const [payments, mail] = await Promise.all([foreign("payments"), foreign("mail")]);
-  const urlOf = (one: NodeProcess) => /http:\S+/.exec(one.log())?.[0] as string;
+  const systems = { payments: await foreign("payments"), mail: await foreign("mail") };
+  const { payments, mail } = systems;
   await Promise.all([payments.start(), mail.start()]);
-  const [paymentsUrl, mailUrl] = [urlOf(payments), urlOf(mail)];
+  const [paymentsUrl, mailUrl] = [`http://localhost:${paymentsPort}`, `http://localhost:${mailPort}`];
   const shop = await nodeProcess({ script, name: "shop", ready: /ready in \d+ ms/, env: { ...shared, PAYMENTS_URL: paymentsUrl, MAIL_URL: mailUrl, ...env } });
   const all = [shop, payments, mail];
 
@@ -55,6 +61,8 @@ export async function shopProcesses({ script = new URL("../start.ts", import.met
     start: () => shop.start(),
     kill: () => shop.kill(),
     terminate: async () => (await shop.stop()) ?? "not started",
+    killSystem: (system) => systems[system].kill(),
+    startSystem: async (system) => void (await systems[system].start()),
     async stub(system, options) {
       const answer = await fetch(`${system === "mail" ? mailUrl : paymentsUrl}/_stub`, { method: "PUT", body: JSON.stringify(options) });
       if (!answer.ok) throw new Error(`the stub of ${system} answered ${answer.status}: ${await answer.text()}`);
