@@ -121,7 +121,7 @@ const call: Variant = async ({ seconds }) => {
   };
   const times = (name.endsWith("-context") ? await inContext({ ...emptyContext, tenant: "ada" }, measure) : await measure()).sort((a, b) => a - b);
   const at = (share: number) => times[Math.floor(times.length * share)] as number;
-  // The median of a couple of hundred calls: a neighbour of the machine that takes a core for a while is not ours.
-  return { opsPerSec: 1_000 / (name.endsWith("-fails") ? times.reduce((a, b) => a + b, 0) / times.length : at(0.5)), p50Ms: at(0.5), p99Ms: at(0.99) };
+  // The median of a couple of hundred calls, two of which fail where some do: a neighbour of the machine that takes a core for a while is not ours.
+  return { opsPerSec: 1_000 / at(0.5), p50Ms: at(0.5), p99Ms: at(0.99) };
 };
 export default call;

@@ -10,7 +10,7 @@ import { Linked, unlink, type Clock, type Link } from "../kernel/index.ts";
 
 /** Who stands in a line. `unlink` ends it. */
 export interface Bounded extends Link {
-  /** The line's. */
+  /** When it has stood for the line's length. */
   dueMs: number;
   due(nowMs: number): void;
 }
@@ -27,9 +27,8 @@ export class BoundLine {
     this.#clock = clock;
   }
 
-  /** A limit of this line's length that begins now. */
-  begin(bounded: Bounded, nowMs: number): void {
-    bounded.dueMs = nowMs + this.ms;
+  /** A limit of this line's length that begins now: who stands here is due by that. */
+  begin(bounded: Bounded): void {
     this.#head.append(bounded);
     if (!this.#isWatched) this.#watch(this.ms);
   }
@@ -61,5 +60,6 @@ export function beginUntil(clock: Clock, bounded: Bounded, leftMs: number, nowMs
   const powerOfTwo = leftMs < 2 ? 0 : Math.floor(Math.log2(leftMs));
   let of = lines.get(clock);
   if (!of) lines.set(clock, (of = []));
-  (of[powerOfTwo] ??= new BoundLine(2 ** powerOfTwo, clock)).begin(bounded, nowMs);
+  bounded.dueMs = nowMs + 2 ** powerOfTwo;
+  (of[powerOfTwo] ??= new BoundLine(2 ** powerOfTwo, clock)).begin(bounded);
 }

@@ -117,12 +117,15 @@ class Circuits implements Gate<"breaker.open"> {
 
   enter(caller: Caller, nowMs: number): number {
     if (this.held === "open") return declined;
-    const token = (this.#byKey ? this.of(caller.key) : this.#only).enter(caller, nowMs);
+    const circuit = this.#byKey ? this.of(caller.key) : this.#only;
+    const token = circuit.closedAs === declined ? circuit.probe(caller, nowMs) : circuit.closedAs;
     return token === declined && this.held === "closed" ? unheard : token;
   }
 
   answered(caller: Caller, token: number, answer: Answer): void {
-    (this.#byKey ? this.of(caller.key) : this.#only).answered(caller, token, answer);
+    const circuit = this.#byKey ? this.of(caller.key) : this.#only;
+    if (token === circuit.closedAs) circuit.count(caller, answer);
+    else circuit.probed(caller, token, answer);
   }
 
   fault(caller: Caller, nowMs: number): Fault {
@@ -179,6 +182,8 @@ class Circuit {
   state: BreakerState = { kind: "closed" };
   /** Rises with every change of state, and is the token of those who pass: an outcome of an earlier era is not counted. */
   #era = unheard + 1;
+  /** What `enter` answers while it is closed, the era; `declined` while it is not. */
+  closedAs = this.#era;
   /** The probes that are out, the oldest first. */
   #probesOut: { readonly caller: Caller; readonly sinceMs: number }[] = [];
 
@@ -189,8 +194,8 @@ class Circuit {
     this.#countsSlow = rules.slowerThanMs < Infinity;
   }
 
-  enter(caller: Caller, nowMs: number): number {
-    if (this.state.kind === "closed") return this.#era;
+  /** While it is not closed. */
+  probe(caller: Caller, nowMs: number): number {
     const now = this.current(nowMs);
     if (now.kind === "open") return declined;
     if (now.kind === "half-open") {
@@ -201,19 +206,24 @@ class Circuit {
     return this.#era;
   }
 
-  answered(caller: Caller, token: number, answer: Answer): void {
+  /** Of a call that passed while it was closed, as it still is. */
+  count(caller: Caller, answer: Answer): void {
+    // A good answer goes to the bucket of its beginning, so that no clock need be read for it.
+    if (answer === "well" && !this.#countsSlow) this.#window.add(caller.startedMs, false, false);
+    else if (answer !== "unknown") this.#countNow(caller, answer === "unwell");
+  }
+
+  #countNow(caller: Caller, failed: boolean): void {
+    const nowMs = this.#rules.clock.monotonicMs();
+    const slow = nowMs - caller.startedMs > this.#rules.slowerThanMs;
+    this.#window.add(nowMs, failed, slow);
+    if ((failed || slow) && this.#isTooMuch()) this.#open(nowMs);
+  }
+
+  /** Of a probe, or of a call of an earlier era. */
+  probed(caller: Caller, token: number, answer: Answer): void {
     if (token !== this.#era) return;
-    const { slowerThanMs, clock } = this.#rules;
-    if (this.state.kind === "closed") {
-      if (answer === "unknown") return;
-      // A good answer goes to the bucket of its beginning, so that no clock need be read for it.
-      const nowMs = answer === "well" && !this.#countsSlow ? caller.startedMs : clock.monotonicMs();
-      const slow = this.#countsSlow && nowMs - caller.startedMs > slowerThanMs;
-      this.#window.add(nowMs, answer === "unwell", slow);
-      if ((answer === "unwell" || slow) && this.#isTooMuch()) this.#open(clock.monotonicMs());
-      return;
-    }
-    const nowMs = clock.monotonicMs();
+    const nowMs = this.#rules.clock.monotonicMs();
     this.current(nowMs); // a probe that is late has failed, whatever it says now
     if (token !== this.#era || this.state.kind !== "half-open") return;
     this.#probesOut.splice(
@@ -222,7 +232,7 @@ class Circuit {
     );
     const { probing, succeeded } = this.state;
     if (answer === "unknown") this.state = { ...this.state, probing: probing - 1 };
-    else if (answer === "unwell" || nowMs - caller.startedMs > slowerThanMs) this.#open(nowMs);
+    else if (answer === "unwell" || nowMs - caller.startedMs > this.#rules.slowerThanMs) this.#open(nowMs);
     else if (succeeded + 1 === this.#rules.probes) this.#change({ kind: "closed" });
     else this.state = { ...this.state, probing: probing - 1, succeeded: succeeded + 1 };
   }
@@ -255,6 +265,7 @@ class Circuit {
     const from = this.state.kind;
     this.state = to;
     this.#era++;
+    this.closedAs = to.kind === "closed" ? this.#era : declined;
     this.#probesOut = [];
     this.#window.clear();
     this.#rules.onChange?.(from, to.kind, this.#key);

@@ -20,14 +20,6 @@ import type { Attempt, CallOptions, EndedAttempt, Operation, RetryRule } from ".
 
 const noOptions: CallOptions = {};
 
-// What a promise is settled by, from its executor: one function for all of them instead of one for each.
-let resolveNewest: (value: unknown) => void;
-let rejectNewest: (error: Error) => void;
-const keepSettlers = (resolve: (value: never) => void, reject: (error: Error) => void): void => {
-  resolveNewest = resolve as (value: unknown) => void;
-  rejectNewest = reject;
-};
-
 /**
  * Runs `operation` under the plan. Throws what the last attempt threw, or a fault:
  * - `deadline.exceeded`: the attempt's or the call's time was over (`details.scope`: `attempt`, `call`); the operation may still be going on, and may still take effect;
@@ -36,14 +28,11 @@ const keepSettlers = (resolve: (value: never) => void, reject: (error: Error) =>
  * - the reason of the caller's signal, at once, whether it waits for a gate, for an attempt or between two.
  */
 export function run<T>(plan: Plan, operation: Operation<T>, options: CallOptions = noOptions): Promise<T> {
-  const promise = new Promise<T>(keepSettlers);
-  const first = new LiveAttempt(plan, operation, options, currentContext(), resolveNewest, rejectNewest, 1);
-  try {
-    first.begin();
-  } catch (broken) {
-    first.reject(broken as Error); // of what must not throw
-  }
-  return promise;
+  // What must not throw and does is the answer: a promise's executor sees to that.
+  return new Promise<T>((resolve, reject) => {
+    const nowMs = plan.clock.monotonicMs();
+    new LiveAttempt(plan, operation, options, currentContext(), resolve as (value: unknown) => void, reject, 1, nowMs, nowMs + plan.callMs).begin();
+  });
 }
 
 type State = "entering" | "waiting" | "running" | "answered" | "ended";
@@ -54,6 +43,8 @@ interface Rare {
   place: unknown;
   /** Of a limit of the call that is not the plan's: how long that is. */
   boundMs: number | undefined;
+  /** In a line that is not of its own length. */
+  dueMs: number | undefined;
   /** Of the wait before the next attempt. */
   waiting: Timer | undefined;
   waitedMs: number;
@@ -72,18 +63,18 @@ class LiveAttempt implements Attempt, Passing, Bounded {
   readonly #options: CallOptions;
   readonly #context: AmbientContext;
   readonly #resolve: (value: unknown) => void;
-  readonly reject: (error: Error) => void;
+  readonly #reject: (error: Error) => void;
   readonly attempt: number;
+  startedMs: number;
+  untilMs: number;
+  /** Of the call, where its attempt ends sooner. */
+  #callUntilMs: number | undefined = undefined;
   #state: State = "entering";
   passed = 0;
   first = 0;
   second = 0;
   others: number[] | undefined = undefined;
   #rare: Rare | undefined = undefined;
-  startedMs = Infinity;
-  untilMs = Infinity;
-  dueMs = Infinity;
-  #callUntilMs = Infinity;
 
   constructor(
     plan: Plan,
@@ -93,48 +84,59 @@ class LiveAttempt implements Attempt, Passing, Bounded {
     resolve: (value: unknown) => void,
     reject: (error: Error) => void,
     attempt: number,
+    nowMs: number,
+    untilMs: number,
   ) {
     this.#plan = plan;
     this.#operation = operation;
     this.#options = options;
     this.#context = context;
     this.#resolve = resolve;
-    this.reject = reject;
+    this.#reject = reject;
     this.attempt = attempt;
+    this.startedMs = nowMs;
+    this.untilMs = untilMs;
   }
 
   // ---- the call -------------------------------------------------------------------------------------------------------
 
   begin(): void {
-    const { clock, deadline, retry } = this.#plan;
+    if ((this.#context !== emptyContext || this.#options !== noOptions) && this.#isOver()) return;
+    this.#plan.retry?.budget?.deposit();
+    this.#enter();
+  }
+
+  /** Binds it by what its caller and the context say. Whether that is over: it is answered then. */
+  #isOver(): boolean {
     const { signal = this.#context.signal, deadlineMs = Infinity } = this.#options;
-    if (signal?.aborted) return this.reject(signal.reason as Error);
-    const nowMs = clock.monotonicMs();
-    if (deadline) this.#callUntilMs = nowMs + deadline.ms;
     const givenMs = Math.min(deadlineMs, this.#context.deadlineMs ?? Infinity);
-    if (givenMs < this.#callUntilMs) {
-      if (givenMs <= nowMs) return this.reject(deadlineExceeded(0, "call"));
-      this.#callUntilMs = givenMs;
-      this.#rarely.boundMs = givenMs - nowMs;
+    const nowMs = this.startedMs;
+    if (signal?.aborted) this.#reject(signal.reason as Error);
+    else if (givenMs <= nowMs) this.#reject(deadlineExceeded(0, "call"));
+    else {
+      if (givenMs < this.untilMs) {
+        this.untilMs = givenMs;
+        this.#rarely.boundMs = givenMs - nowMs;
+      }
+      if (signal) this.#rarely.followed = followSignal(signal, this);
+      return false;
     }
-    if (signal) this.#rarely.followed = followSignal(signal, this);
-    retry?.budget?.deposit();
-    this.#enter(nowMs);
+    return true;
   }
 
   #failed(error: unknown): void {
     const { retry, clock, random } = this.#plan;
     const waitMs =
       retry && this.#mayRepeat(retry, error) ? Math.max(backoffMs(retry, this.attempt + 1, random, this.#rare?.waitedMs), retryAfterMs(error)) : Infinity;
-    if (waitMs === Infinity || clock.monotonicMs() + waitMs >= this.#callUntilMs) return this.#refuse(error);
+    if (waitMs === Infinity || clock.monotonicMs() + waitMs >= this.#endMs) return this.#refuse(error);
     const { budget, attempts } = retry as RetryRule;
     if (budget && !budget.tryWithdraw()) return this.#refuse(budget.spent(error, this.attempt, attempts));
     const next = this.#next(waitMs, error);
     const begin = () => {
       next.#rarely.waiting = undefined;
-      const nowMs = clock.monotonicMs();
-      if (nowMs < next.#callUntilMs) next.#enter(nowMs);
-      else next.due(nowMs); // the timer was late
+      next.startedMs = clock.monotonicMs();
+      if (next.startedMs < next.untilMs) next.#enter();
+      else next.due(next.startedMs); // the timer was late
     };
     // Somebody waits for this: the process is not to end meanwhile.
     if (waitMs > 0) next.#rarely.waiting = clock.after(waitMs, begin, { keepsAlive: true });
@@ -143,9 +145,8 @@ class LiveAttempt implements Attempt, Passing, Bounded {
 
   /** Makes the next attempt the one that the call's limits speak to. */
   #next(waitedMs: number, lastError: unknown): LiveAttempt {
-    const next = new LiveAttempt(this.#plan, this.#operation, this.#options, this.#context, this.#resolve, this.reject, this.attempt + 1);
+    const next = new LiveAttempt(this.#plan, this.#operation, this.#options, this.#context, this.#resolve, this.#reject, this.attempt + 1, 0, this.#endMs);
     const { boundMs, followed } = this.#rarely;
-    next.untilMs = next.#callUntilMs = this.#callUntilMs;
     if (followed) followed.holder = next;
     Object.assign(next.#rarely, { boundMs, followed, waitedMs, lastError });
     return next;
@@ -159,7 +160,7 @@ class LiveAttempt implements Attempt, Passing, Bounded {
 
   #refuse(error: unknown): void {
     this.#rare?.followed?.release();
-    this.reject(error as Error);
+    this.#reject(error as Error);
   }
 
   /** The caller is answered with `reason` and goes on; the operation hears of it by its signal. */
@@ -173,7 +174,7 @@ class LiveAttempt implements Attempt, Passing, Bounded {
     const { clock, deadline, timeout } = this.#plan;
     const leftMs = this.untilMs - nowMs;
     if (leftMs > soonMs) return beginUntil(clock, this, leftMs, nowMs);
-    if (this.untilMs === this.#callUntilMs) return this.aborted(deadlineExceeded(this.#rare?.boundMs ?? (deadline as BoundLine).ms, "call"));
+    if (this.#callUntilMs === undefined) return this.aborted(deadlineExceeded(this.#rare?.boundMs ?? (deadline as BoundLine).ms, "call"));
     const error = deadlineExceeded((timeout as BoundLine).ms, "attempt");
     try {
       this.#cut(error);
@@ -214,6 +215,19 @@ class LiveAttempt implements Attempt, Passing, Bounded {
     return rare.controller.signal;
   }
 
+  /** When its call's time is over. */
+  get #endMs(): number {
+    return this.#callUntilMs ?? this.untilMs;
+  }
+
+  get dueMs(): number {
+    return this.#rare?.dueMs ?? this.untilMs;
+  }
+
+  set dueMs(ms: number) {
+    this.#rarely.dueMs = ms;
+  }
+
   get place(): unknown {
     return this.#rare?.place;
   }
@@ -226,6 +240,7 @@ class LiveAttempt implements Attempt, Passing, Bounded {
     return (this.#rare ??= {
       place: undefined,
       boundMs: undefined,
+      dueMs: undefined,
       waiting: undefined,
       waitedMs: 0,
       followed: undefined,
@@ -236,27 +251,24 @@ class LiveAttempt implements Attempt, Passing, Bounded {
   }
 
   /** Its limit begins; then through the gates and to the operation. */
-  #enter(nowMs: number): void {
+  #enter(): void {
     const { timeout, deadline, clock } = this.#plan;
-    const callUntilMs = this.#callUntilMs;
-    this.startedMs = nowMs;
-    if (timeout && nowMs + timeout.ms < callUntilMs) {
+    const nowMs = this.startedMs;
+    if (timeout !== undefined && nowMs + timeout.ms < this.untilMs) {
+      this.#callUntilMs = this.untilMs;
       this.untilMs = nowMs + timeout.ms;
-      timeout.begin(this, nowMs);
-    } else if (callUntilMs < Infinity) {
-      this.untilMs = callUntilMs;
-      if (deadline && callUntilMs === nowMs + deadline.ms) deadline.begin(this, nowMs);
-      else beginUntil(clock, this, callUntilMs - nowMs, nowMs);
-    }
+      timeout.begin(this);
+    } else if (deadline !== undefined && this.untilMs === nowMs + deadline.ms) deadline.begin(this);
+    else if (this.untilMs < Infinity) beginUntil(clock, this, this.untilMs - nowMs, nowMs);
     this.#pass(nowMs);
   }
 
   #pass(nowMs: number): void {
     const { passage } = this.#plan;
-    const outcome = passage ? passage.enter(this, nowMs) : 0;
-    if (outcome === waits) this.#state = "waiting";
-    else if (outcome < 0) this.declined(nowMs);
-    else this.#run(nowMs);
+    const outcome = passage === undefined ? 0 : passage.enter(this, nowMs);
+    if (outcome === 0) this.#run(nowMs);
+    else if (outcome === waits) this.#state = "waiting";
+    else this.declined(nowMs);
   }
 
   admitted(token: number, nowMs: number): void {
@@ -281,7 +293,10 @@ class LiveAttempt implements Attempt, Passing, Bounded {
     this.startedMs = nowMs;
     let result: unknown;
     try {
-      result = this.#isBoundAlready() ? this.#operation(this) : inContext(this.#contextWithin(), this.#operation, this);
+      result =
+        (this.#context === emptyContext && this.#rare === undefined) || this.#isBoundAlready()
+          ? this.#operation(this)
+          : inContext(this.#contextWithin(), this.#operation, this);
     } catch (error) {
       return this.#settled(false, error);
     }
@@ -299,9 +314,9 @@ class LiveAttempt implements Attempt, Passing, Bounded {
    */
   #isBoundAlready(): boolean {
     const context = this.#context;
-    if (context === emptyContext) return this.#rare === undefined;
     const { retry } = this.#plan;
     return (
+      context !== emptyContext &&
       this.untilMs === (context.deadlineMs ?? Infinity) &&
       (!retry || context.repeated) &&
       this.#options.signal === undefined &&

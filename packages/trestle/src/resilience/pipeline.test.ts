@@ -222,6 +222,47 @@ test("a full bulkhead gives a probe's place back", async () => {
   assert.equal(one.state.kind, "closed");
 });
 
+test("of any number of gates each hears of the calls that it let pass, and of no other", async () => {
+  const { clock, options } = setUp();
+  const breakers = [breaker({ clock, minimumCalls: 2 }), breaker({ clock, minimumCalls: 2 })] as const;
+  const places = [bulkhead({ clock, running: 3 }), bulkhead({ clock, running: 1, waiting: 1, order: "fair" })] as const;
+  const guarded = pipeline(options, breakers[0], places[0], breakers[1], places[1]);
+  const ends: ((error?: Error) => void)[] = [];
+  const hangs = () => new Promise<void>((resolve, reject) => ends.push((error) => (error ? reject(error) : resolve())));
+  const seen = () => [places.map(({ inFlight }) => inFlight), breakers.map(({ state }) => state.kind)];
+
+  const [first, waits] = [guarded(hangs), guarded(hangs)];
+  await assert.rejects(guarded(hangs), (thrown: unknown) => Fault.is(thrown, "bulkhead.full"));
+  assert.deepEqual(
+    [ends.length, seen()],
+    [
+      1,
+      [
+        [2, 1],
+        ["closed", "closed"],
+      ],
+    ],
+  );
+  ends[0]?.();
+  await first;
+  assert.deepEqual(
+    [ends.length, seen()],
+    [
+      2,
+      [
+        [1, 1],
+        ["closed", "closed"],
+      ],
+    ],
+  );
+  ends[1]?.(new Error("down"));
+  await assert.rejects(waits, /down/);
+  assert.deepEqual(seen(), [
+    [0, 0],
+    ["open", "open"],
+  ]);
+});
+
 test("declining is a value for whoever asks so, and what the operation throws is thrown", async () => {
   const { clock, options } = setUp();
   const places = bulkhead({ running: 1 });

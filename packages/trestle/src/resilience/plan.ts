@@ -15,7 +15,8 @@ export interface Plan {
   readonly timeout: BoundLine | undefined;
   readonly retry: RetryRule | undefined;
   readonly passage: Passage | undefined;
-  /** How long an attempt has when nothing shortens it. */
+  /** How long a call has, and an attempt, when nothing shortens it. */
+  readonly callMs: number;
   readonly usualMs: number;
   readonly unwell: (thrown: unknown) => boolean;
   readonly onAttempt: ((ended: EndedAttempt) => void) | undefined;
@@ -32,8 +33,9 @@ export function runnerOf({
   unwell = (thrown) => failureOf(thrown).kind !== "refusal",
   onAttempt,
 }: Partial<Plan>): Runner {
-  const usualMs = Math.min(timeout?.ms ?? Infinity, deadline?.ms ?? Infinity);
-  const plan: Plan = { clock, random, deadline, timeout, retry, passage, usualMs, unwell, onAttempt };
+  const callMs = deadline?.ms ?? Infinity;
+  const usualMs = Math.min(timeout?.ms ?? Infinity, callMs);
+  const plan: Plan = { clock, random, deadline, timeout, retry, passage, callMs, usualMs, unwell, onAttempt };
   return (operation, how) => run(plan, operation, how);
 }
 
