@@ -13,6 +13,8 @@ export type { Limiter, LimiterHandle, LimiterSpec, OverLimit, Took } from "./lim
 export { StorePlace } from "./store-place.ts";
 export { rateLimit, TokenBuckets } from "./rate-limit.ts";
 export type { Decision, RateLimit, RateLimitOptions } from "./rate-limit.ts";
+export { throttle } from "./throttle.ts";
+export type { Throttle, ThrottleOptions } from "./throttle.ts";
 export { slidingCounter } from "./sliding-counter.ts";
 export { slidingLog } from "./sliding-log.ts";
 export type { SlidingWindowOptions } from "./sliding-log.ts";
