@@ -19,7 +19,7 @@ import { simulatedFile, simulatedFolder, simulatedSeeds } from "./simulated-seed
 import { processMetrics } from "./process-metrics.ts";
 import { jobStates, keptStates, queueAdmin, whichJobs, type QueueAdmin } from "./queue-admin.ts";
 import { remembered, storeMetrics } from "./store-metrics.ts";
-import type { Supervised } from "./supervised.ts";
+import type { Part, Supervised } from "./supervised.ts";
 import { entriesOf, metricsOfAll, observedByAll, saidBy, type ProcessSays } from "./whole.ts";
 
 /** What a running node shows of itself. */
@@ -170,13 +170,18 @@ function observedHere({ node: { observer } }: OperationsView): Observed {
 async function metricsOf({ process }: OperationsView, scrape: () => Promise<string>): Promise<string> {
   if (!process) return scrape();
   const parts = await process.whole();
-  return metricsOfAll(
-    parts.flatMap((part) => {
-      const text = saidBy(part)?.metrics;
-      return text === undefined ? [] : [{ name: part.name, text }];
-    }),
-    process.name,
-  );
+  const said = parts.flatMap((part) => {
+    const text = saidBy(part)?.metrics;
+    return text === undefined ? [] : [{ name: part.name, text }];
+  });
+  return metricsOfAll(said, process.name) + restartsOf(parts);
+}
+
+/** Also of a process that does not answer. */
+function restartsOf(parts: readonly Part[]): string {
+  const name = "trestle_process_restarts_total";
+  const lines = parts.map((part) => `${name}{process="${part.name}"} ${part.restarts}\n`);
+  return `# HELP ${name} How often the process was started again by its supervisor.\n# TYPE ${name} counter\n${lines.join("")}`;
 }
 
 /** Every process of the app, whether or not it answers. */

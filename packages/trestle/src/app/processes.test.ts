@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Fault } from "../kernel/index.ts";
-import { labelled, processFlags, processPlan } from "./processes.ts";
+import { labelled, processFlags, processPlan, silentLooksOf } from "./processes.ts";
 import { metricsOfAll, observedByAll } from "./whole.ts";
 
 test("a plan of processes is a number, or roles with numbers; anything else is refused by name", () => {
@@ -18,6 +18,19 @@ test("a plan of processes is a number, or roles with numbers; anything else is r
     assert.throws(
       () => processPlan(text, roles),
       (thrown) => Fault.is(thrown, "processes.bad-plan") && thrown.message.includes(JSON.stringify(text)),
+      text,
+    );
+});
+
+test("how many looks of silence are too many is an option, or a variable, or thirty; none is for ever", () => {
+  assert.deepEqual(
+    [silentLooksOf(undefined, undefined), silentLooksOf(undefined, "5"), silentLooksOf(7, "5"), silentLooksOf(0, undefined)],
+    [30, 5, 7, Infinity],
+  );
+  for (const text of ["2", "3601", "soon", "4.5"])
+    assert.throws(
+      () => silentLooksOf(undefined, text),
+      (thrown) => Fault.is(thrown, "option.out-of-range") && thrown.message.includes("TRESTLE_SILENT_LOOKS"),
       text,
     );
 });

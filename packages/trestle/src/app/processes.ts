@@ -7,6 +7,9 @@
  * migrations and seeds run once; the others start when it is ready. One that ends before all were ready once ends everything with its exit code, for
  * what keeps it from starting will not mend itself.
  *
+ * Liveness: once a second the supervisor asks each process that is `ready`, over the channel between them, whether its event loop turns. One that leaves `silentLooks` looks in a row without an answer (it was stopped, its loop is
+ * stuck) is killed, and so `down`. Silence is counted in looks, not in time: of a machine that slept, or a supervisor that got no turn, nobody dies. Whether a process can serve is another question (`/_trestle/health/ready`).
+ *
  * Stopping: SIGTERM and SIGINT tell every process to drain; who has not ended 20 s later, or at a second signal, is killed. A supervisor that is
  * killed takes its processes with it (node:cluster). Output: lines of JSON get a field `process`, others a prefix.
  */
@@ -14,7 +17,7 @@ import type { Cluster, Worker } from "node:cluster";
 import { createServer, type AddressInfo } from "node:net";
 import type { Readable } from "node:stream";
 import { MessageChannel } from "node:worker_threads";
-import { Fault, systemClock, type Clock, type Timer } from "../kernel/index.ts";
+import { Fault, integerWithin, systemClock, type Clock, type Timer } from "../kernel/index.ts";
 import type { Down, Part, Up } from "./supervised.ts";
 
 export interface ProcessPlan {
@@ -62,6 +65,8 @@ export interface SuperviseOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** All are ready: where they listen, `""` when they serve nothing. */
   readonly onReady?: (url: string, processes: readonly { readonly name: string; readonly pid: number }[]) => void;
+  /** So many looks in a row, one a second, without an answer, and a process is killed and started again. 3 to 3,600, 0: never. Default 30, or TRESTLE_SILENT_LOOKS. */
+  readonly silentLooks?: number | undefined;
   readonly out?: (line: string) => void;
   readonly error?: (line: string) => void;
 }
@@ -81,10 +86,19 @@ const tellWithinMs = 1_000;
 const pauseMsLeast = 100;
 const pauseMsMost = 10_000;
 const steadyAfterMs = 60_000;
+const lookEveryMs = 1_000;
+const silentLooksDefault = 30;
 
-/** Runs until every process has ended; answers the exit code. */
-export function supervise(options: SuperviseOptions): Promise<number> {
+/** Runs until every process has ended; answers the exit code. Fault: `option.out-of-range`. */
+export async function supervise(options: SuperviseOptions): Promise<number> {
   return new Supervisor(options).run();
+}
+
+/** Fault: `option.out-of-range`. */
+export function silentLooksOf(given: number | undefined, environment: string | undefined): number {
+  const [looks, name] =
+    given === undefined && environment !== undefined ? [Number(environment), "TRESTLE_SILENT_LOOKS"] : [given ?? silentLooksDefault, "silentLooks"];
+  return looks === 0 ? Infinity : integerWithin(looks, name, { least: 3, most: 3_600 });
 }
 
 interface Child {
@@ -95,12 +109,15 @@ interface Child {
   pauseMs: number;
   startedMs: number;
   again: Timer | undefined;
+  /** Looks since it answered last; undefined while nothing was asked. */
+  silent: number | undefined;
 }
 
 class Supervisor {
   readonly #options: SuperviseOptions;
   readonly #clock: Clock = systemClock;
   readonly #children: readonly Child[];
+  readonly #silentLooks: number;
   readonly #out: (line: string) => void;
   readonly #error: (line: string) => void;
   readonly #asked = new Map<number, (from: Child, value: unknown) => void>();
@@ -125,7 +142,9 @@ class Supervisor {
       pauseMs: pauseMsLeast,
       startedMs: 0,
       again: undefined,
+      silent: undefined,
     }));
+    this.#silentLooks = silentLooksOf(options.silentLooks, process.env["TRESTLE_SILENT_LOOKS"]);
   }
 
   async run(): Promise<number> {
@@ -137,11 +156,18 @@ class Supervisor {
     // Any free port is chosen once, so that whoever starts again comes back to it.
     this.#port = this.#options.port || (await freePort());
     this.#start(this.#children[0] as Child);
+    let looking: Timer | undefined;
+    const look = () => {
+      for (const child of this.#children) this.#look(child);
+      looking = this.#clock.after(lookEveryMs, look);
+    };
+    if (this.#silentLooks < Infinity) look();
     // Between the end of the last process and its next start nothing else keeps this one alive: the kernel's timers do not.
     const alive = new MessageChannel();
     alive.port1.on("message", () => undefined);
     const code = await ended;
     alive.port1.close();
+    looking?.cancel();
     for (const [signal, listener] of signals) process.off(signal, listener);
     return code;
   }
@@ -165,6 +191,18 @@ class Supervisor {
     worker.process.once("exit", (code, signal) => this.#ended(child, code, signal));
   }
 
+  #look(child: Child): void {
+    if (child.state !== "ready" || this.#stopping) return;
+    if (child.silent === undefined) {
+      child.silent = 0; // one question at a time: what does not read is sent no more
+      return tell(child, { trestle: "alive?" });
+    }
+    if (++child.silent < this.#silentLooks) return;
+    child.state = "down";
+    this.#error(`${child.plan.name} has not answered for ${child.silent} looks, one a second: it is killed`);
+    child.worker?.process.kill("SIGKILL");
+  }
+
   #heard(child: Child, message: Up): void {
     switch (message.trestle) {
       case "ready":
@@ -179,6 +217,9 @@ class Supervisor {
         );
       case "ask":
         return this.#ask(child, message.id);
+      case "alive":
+        child.silent = undefined;
+        return;
       case "told":
         return this.#asked.get(message.id)?.(child, message.value);
     }
@@ -211,7 +252,7 @@ class Supervisor {
 
   #ended(child: Child, code: number | null, signal: string | null): void {
     const { name } = child.plan;
-    child.worker = undefined;
+    child.worker = child.silent = undefined;
     if (this.#stopping) {
       child.state = "over";
       // 130: it was a terminal's Ctrl-C that all of its processes got.

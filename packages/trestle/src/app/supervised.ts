@@ -3,8 +3,12 @@
 export type Up =
   | { readonly trestle: "ready"; readonly url: string }
   | { readonly trestle: "ask"; readonly id: number }
-  | { readonly trestle: "told"; readonly id: number; readonly value: unknown };
-export type Down = { readonly trestle: "tell"; readonly id: number } | { readonly trestle: "whole"; readonly id: number; readonly parts: readonly Part[] };
+  | { readonly trestle: "told"; readonly id: number; readonly value: unknown }
+  | { readonly trestle: "alive" };
+export type Down =
+  | { readonly trestle: "alive?" }
+  | { readonly trestle: "tell"; readonly id: number }
+  | { readonly trestle: "whole"; readonly id: number; readonly parts: readonly Part[] };
 
 /** What one process said, or that it did not. */
 export interface Part {
@@ -41,7 +45,8 @@ export function supervised(): Supervised | undefined {
   const waiting = new Map<number, (parts: readonly Part[]) => void>();
   const say = (message: Up) => void process.send?.(message, undefined, undefined, () => undefined);
   process.on("message", (message: Down) => {
-    if (message.trestle === "tell")
+    if (message.trestle === "alive?") say({ trestle: "alive" });
+    else if (message.trestle === "tell")
       tells().then(
         (value) => say({ trestle: "told", id: message.id, value }),
         () => undefined, // it said nothing

@@ -1,6 +1,7 @@
 /** `trestle start --processes`: real processes behind one port. */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import { sleep, systemClock } from "../kernel/index.ts";
 import { bookshopFile, place } from "./testing/run.ts";
@@ -57,12 +58,78 @@ test("processes by role share one port and one store; each says who it is and sh
     return now.processes.every(({ phase, restarts, pid }) => phase === "ready" && restarts === 1 && !processes.some((before) => before.pid === pid));
   });
 
+  assert.match(await (await fetch(`${url}/_trestle/metrics`)).text(), /^trestle_process_restarts_total\{process="worker\.1"\} 1$/m);
+
   const pids = (await json<Status>(`${url}/_trestle/status.json`)).processes.map(({ pid }) => pid);
   child.kill("SIGTERM");
   const { code, err } = await ended;
   assert.equal(code, 0, err);
   assert.deepEqual(pids.filter(lives), []);
   assert.match(err, /web\.1 ended \(SIGKILL\); it is started again in 100 ms/);
+});
+
+/** What a process of the app does at a signal, besides. */
+const besides = (script: string) => ({ NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(script)}` });
+
+test("[RES-12] a process that lives and does nothing is noticed, killed and started again: one that is stopped, one whose event loop is stuck; one that is busy for a while is left alone", async () => {
+  using here = place();
+  const over = join(here.folder, "over");
+  const busy = `import { writeFileSync } from "node:fs"; const busy = (forMs) => { const from = performance.now(); while (performance.now() - from < forMs); writeFileSync(${JSON.stringify(over)}, ""); };`;
+  const stuck = 'if (process.env.TRESTLE_PROCESS) process.on("SIGUSR2", () => busy(4_000)).on("SIGWINCH", () => busy(Infinity));';
+  const { child, line, ended } = await here.start(["start", bookshopFile, "--processes", "web:2,worker:1", "--port", "0", "--json"], {
+    ...besides(busy + stuck),
+    TRESTLE_SILENT_LOOKS: "8",
+  });
+  const { url, processes } = JSON.parse(line) as Started;
+  const [first, second, worker] = processes.map(({ pid }) => pid) as [number, number, number];
+  const status = async () => (await json<Status>(`${url}/_trestle/status.json`)).processes;
+
+  process.kill(worker, "SIGUSR2");
+  await eventually("it was busy", async () => existsSync(over));
+  await eventually("all answer", async () => (await status()).every(({ phase }) => phase === "ready"));
+  assert.deepEqual(
+    (await status()).map(({ pid }) => pid),
+    [first, second, worker],
+    "four seconds are no eight looks",
+  );
+
+  process.kill(second, "SIGSTOP");
+  process.kill(worker, "SIGWINCH");
+  await eventually("both are there again", async () => {
+    const now = await status();
+    return now.every(({ phase }) => phase === "ready") && now.map(({ restarts }) => restarts).join() === "0,1,1";
+  });
+  assert.deepEqual([second, worker].filter(lives), []);
+
+  child.kill("SIGTERM");
+  const { code, err } = await ended;
+  assert.equal(code, 0, err);
+  for (const name of ["web\\.2", "worker\\.1"])
+    assert.match(
+      err,
+      new RegExp(`${name} has not answered for 8 looks, one a second: it is killed\n[^]*${name} ended \\(SIGKILL\\); it is started again in 100 ms`),
+    );
+});
+
+test("[RES-12] one that ends again and again is started later and later; what keeps it from living gone, it is there again", async () => {
+  using here = place();
+  const flag = join(here.folder, "ends");
+  const ends = `import { existsSync } from "node:fs"; if (process.env.TRESTLE_PROCESS === "worker.1" && existsSync(${JSON.stringify(flag)})) process.exit(7);`;
+  const { child, line, ended } = await here.start(["start", bookshopFile, "--processes", "web:1,worker:1", "--port", "0", "--json"], besides(ends));
+  const { url, processes } = JSON.parse(line) as Started;
+  const worker = async () => (await json<Status>(`${url}/_trestle/status.json`)).processes[1];
+
+  writeFileSync(flag, "");
+  process.kill(processes[1]?.pid as number, "SIGKILL");
+  await eventually("it has ended five times", async () => ((await worker())?.restarts ?? 0) >= 5);
+  rmSync(flag);
+  await eventually("it is there again", async () => (await worker())?.phase === "ready");
+
+  child.kill("SIGTERM");
+  const { code, err } = await ended;
+  assert.equal(code, 0, err);
+  const pauses = [...err.matchAll(/worker\.1 ended \((?:SIGKILL|exit code 7)\); it is started again in (\d+) ms/g)].map(([, ms]) => Number(ms));
+  assert.deepEqual(pauses.slice(0, 5), [100, 200, 400, 800, 1_600]);
 });
 
 test("a plan that cannot be is refused before anything starts; what keeps the first process from starting ends all with its exit code", async () => {
