@@ -54,6 +54,8 @@ export interface Work<T> {
   readonly consistent?: boolean | undefined;
   /** See `InvocationFrame.accepted`. */
   readonly accepted?: Accepted | undefined;
+  /** Told of a run that goes on though its time is over or whoever waited has gone, because it does not heed its signal: it has ended when this settles. */
+  readonly outlived?: ((running: Promise<unknown>) => void) | undefined;
   run(uses: object, context: WorkContext, invocation: Invocation): T | Promise<T>;
   /** What the answer means for the commit. */
   conclude(answer: T, invocation: Invocation): Conclusion;
@@ -147,13 +149,13 @@ async function runOnce<T>(work: Work<T>, invocation: Invocation, scope: RunScope
   let conclusion: Conclusion | undefined;
   try {
     const running = work.run(bindUses(work.uses, invocation), new WorkContext(invocation), invocation);
-    answer = isPromise(running) ? await scope.race(running) : running;
+    answer = isPromise(running) ? await scope.race(running, work.outlived) : running;
     const unread = invocation.unreadRefusal();
     if (invocation.unknownOutcome !== undefined) throw invocation.unknownOutcome; // a handler may not swallow it
     conclusion = work.conclude(answer, invocation);
     // Here, where the deadline bounds it, and not in the commit.
     const reacting = conclusion.keep ? invocation.reacted() : undefined;
-    if (reacting) await scope.race(reacting);
+    if (reacting) await scope.race(reacting, work.outlived);
     if (unread !== undefined && conclusion.end === "ok")
       throw Fault.create(
         "outcome.refusal-unread",
@@ -252,7 +254,7 @@ class RunScope {
   #timer: Timer | undefined;
   #done: Map<string, unknown> | undefined;
   #over: { readonly reason: unknown } | undefined;
-  #reject: ((reason: unknown) => void) | undefined;
+  #cut: ((reason: unknown) => void) | undefined;
 
   constructor(clock: Clock, startedMs: number, timeoutMs: number, outer: AbortSignal | undefined) {
     this.deadlineMs = startedMs + timeoutMs;
@@ -275,12 +277,15 @@ class RunScope {
     return (this.#done ??= new Map());
   }
 
-  /** The handler's end, or the deadline, whichever comes first. A handler that goes on after it finds its handles dead. */
-  race<T>(running: Promise<T>): Promise<T> {
+  /** The handler's end, or the deadline, whichever comes first. A handler that goes on after it finds its handles dead, and `outlived` is told of it. */
+  race<T>(running: Promise<T>, outlived: Work<T>["outlived"]): Promise<T> {
     this.#arm();
     return new Promise((resolve, reject) => {
-      if (this.#over) reject(this.#over.reason as Error);
-      this.#reject = reject;
+      this.#cut = (reason) => {
+        outlived?.(running);
+        reject(reason as Error);
+      };
+      if (this.#over) this.#cut(this.#over.reason);
       running.then(resolve, reject);
     });
   }
@@ -307,7 +312,7 @@ class RunScope {
     if (this.#over) return;
     this.#over = { reason };
     this.#controller?.abort(reason);
-    this.#reject?.(reason);
+    this.#cut?.(reason);
   }
 }
 

@@ -58,7 +58,6 @@ export interface JudgedWindow {
 
 interface Window {
   readonly answers: number;
-  readonly well: number;
   readonly late: number;
   readonly inFlight: number;
   readonly peak: number;
@@ -98,7 +97,6 @@ export class AdaptiveLimit {
   // Of the window that is open; -1: none is.
   #sinceMs = -1;
   #answers = 0;
-  #well = 0;
   #late = 0;
   #inFlight = 0;
   #peak = 0;
@@ -127,13 +125,12 @@ export class AdaptiveLimit {
   answered(tookMs: number, well: boolean, inFlight: number, nowMs: number): boolean {
     if (!well && (tookMs < 0.5 * this.#baseMs || nowMs - tookMs < this.#backMs)) return false;
     if (this.#sinceMs < 0) this.#sinceMs = nowMs;
-    if (well && this.#silent && this.#well === 0) {
+    if (well && this.#silent && this.#answers === this.#late) {
       this.#close(nowMs);
       this.#backMs = nowMs - tookMs;
     }
     this.#answers++;
-    if (well) this.#well++;
-    else this.#late++;
+    if (!well) this.#late++;
     this.#inFlight += inFlight;
     // One that gave up before the usual latency was over says that it took longer than it waited, which nobody doubted.
     if (well || tookMs >= this.#baseMs) this.#latencies.add(tookMs);
@@ -151,15 +148,14 @@ export class AdaptiveLimit {
   }
 
   #back(nowMs: number): boolean {
-    const limit = this.#exact;
-    const before = this.limit;
-    this.#set(Math.max(limit, (this.#silent ? 1 : 0.5) * this.#beforeLate));
+    const { limit } = this;
+    this.#set(Math.max(this.#exact, (this.#silent ? 1 : 0.5) * this.#beforeLate));
     this.#beforeLate = 0;
     this.#silent = false;
     this.#step = 0.5;
     this.#close(nowMs);
     this.#tell("back", limit, 0);
-    return this.limit !== before;
+    return this.limit !== limit;
   }
 
   #judge(forMs: number, nowMs: number): void {
@@ -174,11 +170,11 @@ export class AdaptiveLimit {
     if (isJump) this.#slope.forget();
     this.#recentMs += (window.latencyMs - this.#recentMs) * (isJump || this.#recentMs === 0 ? 1 : Math.min(1, window.answers / 150));
     if (this.#baseMs === 0) this.#baseMs = this.#recentMs;
-    this.#slope.add(Math.log(Math.max(1, window.inFlight / window.answers)), Math.log(Math.max(1e-3, (window.well / forMs) * 1_000)));
+    this.#slope.add(Math.log(Math.max(1, window.inFlight / window.answers)), Math.log(Math.max(1e-3, ((window.answers - window.late) / forMs) * 1_000)));
     const queued = limit * (1 - this.#baseMs / this.#recentMs);
     const verdict = this.#verdict(window, queued, loop);
     this.#set(Math.min(this.#changed(verdict, queued, window, forMs, loop), Math.max(0.95 * limit, 5 * window.peak)));
-    this.#learn(verdict, queued, window.wanted);
+    this.#learn(verdict, queued);
     this.#tell(verdict, limit, queued);
   }
 
@@ -209,7 +205,7 @@ export class AdaptiveLimit {
     switch (verdict) {
       case "late":
         this.#slope.forget();
-        this.#silent = window.well === 0;
+        this.#silent = window.late === window.answers;
         return Math.max(0.7 * limit, this.#silent ? Math.min(0.9 * limit, 0.5 * this.#beforeLate) : 0);
       case "loop":
         return loop && loop.delayMsMax > 100 ? 0.9 * limit : limit;
@@ -231,7 +227,7 @@ export class AdaptiveLimit {
   }
 
   /** What is usual from now on. Down at once, up when the latency is not ours, else so slowly that the slope is known long before. */
-  #learn(verdict: Verdict, queued: number, wanted: boolean): void {
+  #learn(verdict: Verdict, queued: number): void {
     const part =
       this.#recentMs < this.#baseMs
         ? 0.5
@@ -239,7 +235,7 @@ export class AdaptiveLimit {
           ? 1
           : verdict === "more" && this.#slope.follows && queued > 0
             ? 0.2
-            : verdict === "unused" && !wanted
+            : verdict === "unused"
               ? 0.1
               : 0.01;
     this.#baseMs += (this.#recentMs - this.#baseMs) * part;
@@ -248,7 +244,6 @@ export class AdaptiveLimit {
   #close(nowMs: number): Window {
     const window = {
       answers: this.#answers,
-      well: this.#well,
       late: this.#late,
       inFlight: this.#inFlight,
       peak: this.#peak,
@@ -256,7 +251,7 @@ export class AdaptiveLimit {
       latencyMs: (this.#latencies.quantileMs(0.9) ?? this.#recentMs) || 1,
     };
     this.#latencies.clear();
-    this.#answers = this.#well = this.#late = this.#inFlight = this.#peak = 0;
+    this.#answers = this.#late = this.#inFlight = this.#peak = 0;
     this.#wanted = false;
     this.#sinceMs = nowMs;
     return window;

@@ -21,8 +21,11 @@ export interface PlaceOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Gives the place back; twice is once. `unwell`: what it was held for failed in a way that speaks against what is behind. Default `well`. */
-export type Leave = (answer?: Answer) => void;
+/**
+ * Gives the place back; twice is once. `unwell`: what it was held for failed in a way that speaks against what is behind. Default `well`; `unheard` tells it nothing. `until`: what it was held for goes on though nobody waits for it any more, and
+ * holds the place until this has settled.
+ */
+export type Leave = (answer?: Answer | "unheard", until?: Promise<unknown>) => void;
 
 /** Faults: the gate's; `deadline.exceeded` (scope `wait`); the reason of the signal. */
 export function acquire(gate: Gate, clock: Clock, options: PlaceOptions = {}): Promise<Leave> {
@@ -75,11 +78,13 @@ class Held implements Caller {
     this.#waitIsOver();
     this.startedMs = nowMs;
     let left = false;
-    this.#resolve((answer = "well") => {
+    this.#resolve((answer = "well", until) => {
       if (left) return;
       left = true;
-      this.#gate.answered?.(this, token, answer);
-      this.#gate.ended?.(this, token);
+      if (answer !== "unheard") this.#gate.answered?.(this, token, answer);
+      const ended = () => this.#gate.ended?.(this, token);
+      if (until) until.then(ended, ended);
+      else ended();
     });
   }
 

@@ -5,7 +5,7 @@ import { z } from "zod";
 import { testNode, type TestNode } from "../component/testing.ts";
 import { Fault, seededRandom, sleep, systemClock, virtualClock } from "../kernel/index.ts";
 import { bulkhead, pipeline } from "../resilience/index.ts";
-import { get, post, service, sse, type Admission } from "./index.ts";
+import { get, post, service, sse, type Admission, type Limit } from "./index.ts";
 import { serviceRoutes, type ArrivedRequest, type FetchHandler, type Peer } from "./routes.ts";
 
 const seed = process.env["SEED"] ?? "admission-1";
@@ -29,7 +29,7 @@ async function observed(): Promise<{ readonly node: TestNode; readonly decisions
 function request(
   method: string,
   path: string,
-  of: { readonly headers?: Readonly<Record<string, string>>; readonly body?: string; readonly signal?: AbortSignal } = {},
+  of: { readonly headers?: Readonly<Record<string, string>>; readonly body?: string; readonly sent?: Promise<void>; readonly signal?: AbortSignal } = {},
 ) {
   const asked = { bodyRead: false };
   const headers: Readonly<Record<string, string>> = {
@@ -44,6 +44,7 @@ function request(
     signal: of.signal ?? new AbortController().signal,
     async text() {
       asked.bodyRead = true;
+      await of.sent;
       return of.body ?? "";
     },
   };
@@ -141,8 +142,14 @@ test("[RES-07] a tenant's requests are admitted beside another one's that are a 
 });
 
 /** A service whose handlers stay until they are let go. */
-async function held(admission: Admission, limit?: { readonly per: "everyone"; readonly rate: "1/h"; readonly burst: number }) {
-  const { node, decisions, look } = await observed();
+async function held(admission: Admission, limit?: Limit | readonly Limit[], limited?: (limit: string, decision: string) => void) {
+  const { node: made, decisions, look } = await observed();
+  const node = limited
+    ? {
+        ...made,
+        observer: { ...made.observer, limited: (_component: string, _operation: string, limit: string, decision: string) => limited(limit, decision) },
+      }
+    : made;
   const handlers: (() => void)[] = [];
   const stay = () => new Promise<{ done: true }>((resolve) => handlers.push(() => resolve({ done: true })));
   const shop = service(
@@ -245,6 +252,92 @@ test("who waits goes when the longest wait, its own time or its caller is over; 
     answers.map(({ name, response: { status } }) => `${name} ${status}`),
     ["short of time 503", "leaves 503", "waits 503", "fails 500", "watch 200"],
   );
+});
+
+test("a handler that goes on after its caller has gone, or its time is over, holds its place until it has ended", async () => {
+  const { node, look, handlers, answers, ask } = await held({ running: 2, waiting: 10, codel: false });
+  const caller = new AbortController();
+  ask("leaves", "GET", "/look", { signal: caller.signal });
+  ask("late", "GET", "/look", { headers: { "trestle-deadline-ms": "50" } });
+  ask("breaks", "GET", "/fails", { headers: { "trestle-deadline-ms": "400" } });
+  await settled(node);
+  caller.abort(new DOMException("gone", "AbortError"));
+  await settled(node, 100);
+  assert.deepEqual([answers.map(({ name }) => name).toSorted(), look()], [["late", "leaves"], { running: 2, places: 2, waiting: 1 }]);
+
+  handlers.shift()?.();
+  await settled(node);
+  assert.deepEqual([handlers.length, look()], [2, { running: 2, places: 2, waiting: 0 }]);
+  await settled(node, 400);
+  assert.deepEqual([answers.length, look()], [3, { running: 2, places: 2, waiting: 0 }]);
+  for (const end of handlers) end();
+  await settled(node);
+  assert.deepEqual(look(), { running: 0, places: 2, waiting: 0 });
+});
+
+test("a body that comes slowly holds no place: it is read without one, and stands in the line again when it is there", async () => {
+  const { node, decisions, look, handlers, answers, ask } = await held({ running: 1, waiting: 10, codel: false }, { per: "everyone", rate: "1/h", burst: 4 });
+  const sending = [Promise.withResolvers<void>(), Promise.withResolvers<void>()] as const;
+  for (const { promise } of sending) ask("slow", "POST", "/orders", { body: '{"n":1}', sent: promise });
+  await settled(node);
+  assert.deepEqual(look(), { running: 1, places: 1, waiting: 1 });
+  await settled(node, 250);
+  assert.deepEqual(look(), { running: 0, places: 1, waiting: 0 });
+
+  ask("quick", "POST", "/orders", { body: '{"n":2}' });
+  await settled(node);
+  sending[0].resolve();
+  sending[1].resolve();
+  await settled(node);
+  assert.deepEqual([handlers.length, look()], [1, { running: 1, places: 1, waiting: 2 }]);
+  await settled(node, 2_000);
+  handlers.shift()?.();
+  await settled(node);
+  assert.deepEqual(
+    [answers.map(({ name, response: { status } }) => `${name} ${status}`), look()],
+    [["slow 503", "slow 503", "quick 200"], { running: 0, places: 1, waiting: 0 }],
+  );
+  assert.deepEqual(
+    decisions.map(({ decision }) => decision),
+    ["admitted", "admitted", "admitted", "waited", "waited"],
+  );
+  // Two of them were declined after all, and left what they took from the limit.
+  for (const name of ["third", "fourth"]) {
+    ask(name, "POST", "/orders", { body: '{"n":3}' });
+    await settled(node);
+    handlers.shift()?.();
+    await settled(node);
+  }
+  assert.deepEqual(
+    answers.slice(3).map(({ response: { status } }) => status),
+    [200, 200],
+  );
+});
+
+test("whom admission declines takes nothing from limits, those in a dry run neither", async () => {
+  const refusals: string[] = [];
+  const limit = [
+    { per: "everyone", rate: "1/h", burst: 2 },
+    { per: "address", rate: "1/h", burst: 2, dryRun: true },
+  ] as const;
+  const { node, handlers, answers, ask } = await held({ running: 1, waiting: 0, codel: false }, limit, (name, decision) =>
+    refusals.push(`${name} ${decision}`),
+  );
+  for (let n = 0; n < 4; n++) {
+    ask("works", "GET", "/look");
+    await settled(node);
+  }
+  handlers.shift()?.();
+  await settled(node);
+  ask("again", "GET", "/look");
+  await settled(node);
+  handlers.shift()?.();
+  await settled(node);
+  assert.deepEqual(
+    answers.map(({ response: { status } }) => status),
+    [503, 503, 503, 200, 200],
+  );
+  assert.deepEqual([...new Set(refusals)].toSorted(), ["service-address admitted", "service-everyone admitted"]);
 });
 
 test("what is wrong with an admission is said where it is declared", () => {

@@ -2,12 +2,13 @@
  * Admission of a service's requests on one node: how many are worked on at once, who waits for a place and who is declined, before the body is read and before anything of it is done. The places are a bulkhead's
  * (trestle/resilience): priority first, then fair turns by tenant.
  *
- * A request holds its place, from before its body is read, until it is answered; a stream until it is open. A handler that does not heed its signal may go on without one. What a handler asks of a service of the same process by its typed client takes no place: its request has one.
+ * A request holds its place, from before its body is read, until its handler has ended, though nobody may wait for it any more; a stream until it is open. A body that is not there within 100 ms gives the place back while it is
+ * read, and stands in the line again then: who sends slowly holds none, as behind a proxy that buffers (nginx's `proxy_request_buffering`), and yet who is declined at the door need not send. What a handler asks of a service of the same process by its typed client takes no place: its request has one.
  */
 import type { Component, NodeServices } from "../component/index.ts";
 import { Outcomes, type Admitted } from "../degradation/index.ts";
-import { currentContext, durationMs, Fault, type AmbientContext, type Duration } from "../kernel/index.ts";
-import { bulkhead, type Bulkhead, type BulkheadOptions, type Leave, type Refusal } from "../resilience/index.ts";
+import { currentContext, durationMs, Fault, sharedWheel, type AmbientContext, type Clock, type Duration } from "../kernel/index.ts";
+import { bulkhead, type Answer, type Bulkhead, type BulkheadOptions, type Leave, type Refusal } from "../resilience/index.ts";
 import type { Served } from "./invoke.ts";
 import type { ArrivedRequest, Peer } from "./routes.ts";
 
@@ -71,14 +72,20 @@ export class AdmissionGate {
     return { asked: calls, declined: bad };
   }
 
-  /** A place, in the context of the request. Faults: `request.not-admitted`, `request.share-exceeded`. */
-  async enter({ operation: { title } }: Served, request: ArrivedRequest, peer: Peer): Promise<Leave> {
-    const { priority } = currentContext();
+  /** A place, in the context of the request; `declined` is told when it gets none, now or later. Faults: `request.not-admitted`, `request.share-exceeded`. */
+  async enter(served: Served, request: ArrivedRequest, peer: Peer, declined: () => void): Promise<AdmittedRequest> {
+    const place = () => this.#place(served, request, peer, declined);
+    const leave = await place();
+    this.#decided(currentContext().priority, "admitted");
+    return new AdmittedRequest(leave, place, this.#node.clock);
+  }
+
+  async #place({ operation: { title } }: Served, request: ArrivedRequest, peer: Peer, declined: () => void): Promise<Leave> {
     try {
-      const leave = await this.#places.acquire({ key: keyOf(peer), waitMs: this.#waitMs, signal: request.signal });
-      this.#decided(priority, "admitted");
-      return leave;
+      return await this.#places.acquire({ key: keyOf(peer), waitMs: this.#waitMs, signal: request.signal });
     } catch (thrown) {
+      declined();
+      const { priority } = currentContext();
       const reason = Fault.is(thrown, "bulkhead.full") ? (thrown.details["reason"] as Refusal) : Fault.is(thrown, "deadline.exceeded") ? "late" : "left";
       this.#decided(priority, reason);
       throw this.#declined(title, reason, priority, Fault.is(thrown) ? (thrown.details["retryAfterMs"] as number | undefined) : undefined);
@@ -103,6 +110,46 @@ export class AdmissionGate {
     return Fault.create("request.not-admitted", `${title} takes no more requests now: ${why[reason]} (${load})`, remedy, { details });
   }
 }
+
+/** A request that was admitted, and its place. */
+export class AdmittedRequest {
+  #leave: Leave;
+  readonly #again: () => Promise<Leave>;
+  readonly #clock: Clock;
+  #goesOn: Promise<unknown> | undefined;
+
+  constructor(leave: Leave, again: () => Promise<Leave>, clock: Clock) {
+    this.#leave = leave;
+    this.#again = again;
+    this.#clock = clock;
+  }
+
+  /** What comes slowly is read without a place, and stands in the line again. */
+  async reading<T>(read: () => Promise<T>): Promise<T> {
+    let isSlow = false;
+    const slow = sharedWheel(this.#clock).after(promptBodyMs, () => {
+      isSlow = true;
+      this.#leave("unheard");
+    });
+    try {
+      const value = await read();
+      if (isSlow) this.#leave = await this.#again();
+      return value;
+    } finally {
+      slow.cancel();
+    }
+  }
+
+  /** A handler goes on without its caller, and holds the place. */
+  readonly outlived = (running: Promise<unknown>): void => {
+    this.#goesOn = this.#goesOn ? Promise.allSettled([this.#goesOn, running]) : running;
+  };
+
+  answered(answer: Answer): void {
+    this.#leave(answer, this.#goesOn);
+  }
+}
+const promptBodyMs = 100;
 
 /** Whose turn it is. */
 function keyOf({ tenant, principal, address }: Peer): string {

@@ -48,6 +48,8 @@ export interface Question {
   readonly signal?: AbortSignal | undefined;
   /** Seen at the start of a run. */
   readonly onRun?: (invocation: string) => void;
+  /** Told of a handler that goes on without its caller. */
+  readonly outlived?: ((running: Promise<unknown>) => void) | undefined;
 }
 
 export type Outcome =
@@ -109,6 +111,7 @@ async function invokePlainly(served: Served, question: Question, arrived: Arrive
     signal: question.signal,
     consistent: operation.consistent,
     accepted: Arrived.acceptedBy(operation.body, arrived),
+    outlived: question.outlived,
     run: (uses, context) => answer(operation, arrived, uses, context),
     conclude: conclusionOf,
   });
@@ -289,6 +292,7 @@ async function run(served: Served, { question, arrived, id, attempt, journal, gu
     journal,
     guard,
     accepted: Arrived.acceptedBy(operation.body, arrived),
+    outlived: question.outlived,
     run: (uses, context) => {
       const answered = answer(operation, arrived, uses, context);
       return answered instanceof Promise ? answered.then((settled) => kept(operation, settled)) : kept(operation, answered);

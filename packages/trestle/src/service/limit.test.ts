@@ -5,7 +5,7 @@ import type { NodeServices, Principal } from "../component/index.ts";
 import { testNode } from "../component/testing.ts";
 import { Fault, seededRandom, virtualClock, type Clock } from "../kernel/index.ts";
 import { post } from "./index.ts";
-import { KeptLimit, limitHeaders, limitRules, takeFromLimits, type Limit, type Limited, type LimitDecision } from "./limit.ts";
+import { KeptLimit, limitHeaders, limitRules, takeFromLimits, type Limit, type LimitDecision, type Taken } from "./limit.ts";
 import { operationOf } from "./operation.ts";
 import type { Peer } from "./routes.ts";
 import type { RouteDeclaration } from "./route.ts";
@@ -22,7 +22,7 @@ function taking(limits: readonly KeptLimit[], peer: Peer): { readonly refused?: 
   const told: string[] = [];
   const tell = ({ rule }: KeptLimit, decision: LimitDecision) => void told.push(`${rule.name} ${decision}`);
   try {
-    return { headers: limitHeaders(takeFromLimits(limits, peer, "shop.order", tell) as readonly Limited[], peer), told };
+    return { headers: limitHeaders((takeFromLimits(limits, peer, "shop.order", tell) as Taken).said, peer), told };
   } catch (thrown) {
     assert.ok(Fault.is(thrown, "request.limit-exceeded"));
     return { refused: thrown, told };
@@ -147,8 +147,8 @@ test("[RES-10] limits of the fleet stand over those of the process: nodes share 
     const told: string[] = [];
     const peer = { tenant: "acme", principal: ada };
     try {
-      const taken = await takeFromLimits(both[nth] as KeptLimit[], peer, "shop.order", ({ rule }, decision) => void told.push(`${rule.name} ${decision}`));
-      return [limitHeaders(taken, peer)["ratelimit"]?.split(",")[0], ...told];
+      const { said } = await takeFromLimits(both[nth] as KeptLimit[], peer, "shop.order", ({ rule }, decision) => void told.push(`${rule.name} ${decision}`));
+      return [limitHeaders(said, peer)["ratelimit"]?.split(",")[0], ...told];
     } catch (thrown) {
       assert.ok(Fault.is(thrown, "request.limit-exceeded"));
       return told;

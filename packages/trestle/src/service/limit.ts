@@ -88,18 +88,24 @@ export interface Limited {
   readonly decision: Decision;
 }
 
-/** Takes from all of them or from none, in their order. Answers what each that may refuse said; throws the refusal that has to be waited for longest. */
-export function takeFromLimits(limits: readonly KeptLimit[], peer: Peer, title: string, told: Told): readonly Limited[] | Promise<readonly Limited[]> {
+/** Takes from all of them or from none, in their order. Throws the refusal that has to be waited for longest. */
+export function takeFromLimits(limits: readonly KeptLimit[], peer: Peer, title: string, told: Told): Taken | Promise<Taken> {
   return new Taking(limits, peer, title, told).from(0);
+}
+export interface Taken {
+  /** What each that may refuse said. */
+  readonly said: readonly Limited[];
+  /** What is declined afterwards costs nobody anything, limits in a dry run neither. */
+  giveBack(): void;
 }
 type Told = (limit: KeptLimit, decision: LimitDecision, forgotten: number) => void;
 
-class Taking {
+class Taking implements Taken {
   readonly #limits: readonly KeptLimit[];
   readonly #peer: Peer;
   readonly #title: string;
   readonly #told: Told;
-  readonly #taken: Limited[] = [];
+  readonly said: Limited[] = [];
   readonly #took: KeptLimit[] = [];
   #refused = false;
 
@@ -111,7 +117,7 @@ class Taking {
   }
 
   /** At once, as far as nobody has to be asked. */
-  from(first: number): readonly Limited[] | Promise<readonly Limited[]> {
+  from(first: number): this | Promise<this> {
     for (let at = first; at < this.#limits.length; at++) {
       const limit = this.#limits[at] as KeptLimit;
       const { buckets, rule } = limit;
@@ -126,9 +132,13 @@ class Taking {
         });
       this.#decided(limit, decision, buckets.forgotten - before);
     }
-    if (this.#refused) throw limitExceeded(this.#title, this.#taken, this.#peer);
-    for (const { limit } of this.#taken) this.#told(limit, "admitted", 0);
-    return this.#taken;
+    if (this.#refused) throw limitExceeded(this.#title, this.said, this.#peer);
+    for (const { limit } of this.said) this.#told(limit, "admitted", 0);
+    return this;
+  }
+
+  giveBack(): void {
+    for (const limit of this.#took.splice(0)) limit.buckets.giveBack(limit.keyOf(this.#peer), limit.rule.cost);
   }
 
   #decided(limit: KeptLimit, decision: Decision, forgotten: number): void {
@@ -138,11 +148,11 @@ class Taking {
       if (!this.#refused) this.#told(limit, decision.ok ? "admitted" : "would-refuse", forgotten);
       return;
     }
-    this.#taken.push({ limit, decision });
+    this.said.push({ limit, decision });
     if (this.#refused || decision.ok) return;
     this.#refused = true;
     this.#told(limit, "refused", forgotten);
-    for (const earlier of this.#took) earlier.buckets.giveBack(earlier.keyOf(this.#peer), earlier.rule.cost);
+    this.giveBack();
   }
 }
 

@@ -7,12 +7,14 @@ import { RegExpRouter } from "hono/router/reg-exp-router";
 import { SmartRouter } from "hono/router/smart-router";
 import { TrieRouter } from "hono/router/trie-router";
 import type { Component, NodeServices, Principal } from "../component/index.ts";
+import type { Answer } from "../resilience/index.ts";
 import { contextOfHeaders, Fault, withContext, type AmbientContext } from "../kernel/index.ts";
+import type { AdmittedRequest } from "./admission.ts";
 import { assertJsonType, parseJson, parseQuery, readText } from "./body.ts";
 import { variantOf } from "./degraded.ts";
 import { parseIdempotencyKey, scopeOf } from "./idempotency-key.ts";
 import { invoke, type Question, type Served } from "./invoke.ts";
-import { limitHeaders, takeFromLimits } from "./limit.ts";
+import { limitHeaders, takeFromLimits, type Taken } from "./limit.ts";
 import type { Operation, Raw } from "./operation.ts";
 import { faultResponse, statusOf } from "./problem.ts";
 import { responseOf, type Respond } from "./reply-wire.ts";
@@ -60,7 +62,7 @@ export function serviceRoutes(services: readonly Component[], node: NodeServices
       const target = targetOf(request.url);
       const { route, params } = find(router, request.method, pathOf(target));
       const here = (asked = servedAt(route));
-      const serve = () => answerTo(here, params, request, target, peer, (id) => (invocation = id));
+      const serve = () => answerTo({ served: here, params, request, target, peer, onRun: (id) => (invocation = id) });
       const response = await inCallersContext(request.headers, here, serve);
       return request.method === "HEAD" && response.body ? new Response(null, response) : response;
     } catch (fault) {
@@ -187,48 +189,46 @@ function inCallersContext(headers: ArrivedRequest["headers"], { node, operation 
   return withContext({ ...told, priority } satisfies Partial<AmbientContext>, serve);
 }
 
-async function answerTo(
-  served: Served,
-  params: Found["params"],
-  request: ArrivedRequest,
-  target: string,
-  peer: Peer,
-  onRun: (invocation: string) => void,
-): Promise<Response> {
+/** A request at its route. */
+interface Asked {
+  readonly served: Served;
+  readonly params: Found["params"];
+  readonly request: ArrivedRequest;
+  readonly target: string;
+  readonly peer: Peer;
+  readonly onRun: (invocation: string) => void;
+}
+
+/** By limits, then by admission: whom that declines takes nothing from limits. */
+async function answerTo(asked: Asked): Promise<Response> {
+  const { served, request, peer } = asked;
   const taking = takeFromLimit(served, peer);
-  const limited = taking instanceof Promise ? await taking : taking;
+  const taken = taking instanceof Promise ? await taking : taking;
+  const headers = taken && limitHeaders(taken.said, peer);
   const admission = served.state.admission(served);
-  if (!admission) return answerAdmitted(served, params, request, target, peer, onRun, limited);
-  const leave = await admission.enter(served, request, peer).catch((declined: unknown) => {
-    giveBackToLimits(served, peer);
-    throw declined;
-  });
+  if (!admission) return answerAdmitted(asked, headers);
+  const admitted = await admission.enter(served, request, peer, () => taken?.giveBack());
+  let answer: Answer = "well";
   try {
-    return await answerAdmitted(served, params, request, target, peer, onRun, limited);
+    return await answerAdmitted(asked, headers, admitted);
   } catch (fault) {
-    leave(request.signal.aborted ? "unknown" : statusOf(fault) >= 500 ? "unwell" : "well");
+    answer = request.signal.aborted ? "unknown" : statusOf(fault) >= 500 ? "unwell" : "well";
     throw fault;
   } finally {
-    leave();
+    admitted.answered(answer);
   }
 }
 
-async function answerAdmitted(
-  served: Served,
-  params: Found["params"],
-  request: ArrivedRequest,
-  target: string,
-  peer: Peer,
-  onRun: (invocation: string) => void,
-  limited: Record<string, string> | undefined,
-): Promise<Response> {
+async function answerAdmitted(asked: Asked, limited: Record<string, string> | undefined, admitted?: AdmittedRequest): Promise<Response> {
+  const { served, params, request, target, peer, onRun } = asked;
   const { operation } = served;
   const accept = request.headers.get("accept");
   // Before anything is done; what a read answers decides for itself.
   if (operation.streams) assertAcceptable(accept, "text/event-stream", operation);
   else if (operation.mode !== "read") assertAcceptable(accept, "application/json", operation);
   const key = operation.idempotent ? parseIdempotencyKey(request.headers.get("idempotency-key"), operation.title) : undefined;
-  const { text, body } = operation.body ? await bodyOf(operation, request) : nothing;
+  const read = () => bodyOf(operation, request);
+  const { text, body } = !operation.body ? nothing : await (admitted ? admitted.reading(read) : read());
   const raw: Raw = { params, query: parseQuery(target), body, raw: () => request.asRequest?.() ?? (request as Request) };
   // An idempotent request is finished whether or not its caller waits.
   const question: Question = {
@@ -242,6 +242,7 @@ async function answerAdmitted(
     ...(operation.degrade?.stale && { variant: variantOf(request.headers) }),
     signal: operation.idempotent ? undefined : request.signal,
     onRun,
+    outlived: admitted?.outlived,
   };
 
   if (operation.streams) {
@@ -273,17 +274,11 @@ async function bodyOf(operation: Operation, request: ArrivedRequest): Promise<{ 
   return nothing;
 }
 
-function takeFromLimit({ component, operation, state, node }: Served, peer: Peer): Record<string, string> | Promise<Record<string, string>> | undefined {
+function takeFromLimit({ component, operation, state, node }: Served, peer: Peer): Taken | Promise<Taken> | undefined {
   if (operation.limits.length === 0) return undefined;
-  const taken = takeFromLimits(state.limits(operation), peer, operation.title, ({ rule }, decision, forgotten) =>
+  return takeFromLimits(state.limits(operation), peer, operation.title, ({ rule }, decision, forgotten) =>
     node.observer.limited?.(component.name, operation.name, rule.name, decision, forgotten),
   );
-  return taken instanceof Promise ? taken.then((all) => limitHeaders(all, peer)) : limitHeaders(taken, peer);
-}
-
-/** What was declined afterwards costs nobody anything. */
-function giveBackToLimits({ operation, state }: Served, peer: Peer): void {
-  for (const limit of state.limits(operation)) if (!limit.rule.dryRun) limit.buckets.giveBack(limit.keyOf(peer), limit.rule.cost);
 }
 
 /** RFC 9110, 12.5.1, as far as one type is concerned. */
