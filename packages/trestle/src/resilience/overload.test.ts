@@ -198,6 +198,17 @@ test("[RES-05] one compartment hangs at full load: another one does not notice, 
   assert.ok(b.served / b.came < 0.4, `seed ${seed}: the control: ${b.served / b.came} of b's`);
 });
 
+test("early rejection beside CoDel: as much is served, and most of those who are declined hear so when they come, not after a wait in vain", () => {
+  const options = { ...usual, forMs: 20_000, callers: [{ name: "x", perSecond: 1_500 }] };
+  const early = run(options, knee, { waiting: { from: 2 * knee, most: 3 * knee } });
+  const late = run(options, knee, { waiting: 3 * knee });
+  const inVain = ({ gate, total }: ReturnType<typeof run>) => gate.counts.declined.waited / total.declined;
+  assert.ok(goodput(early.total) > 0.98 * goodput(late.total), `seed ${seed}: ${goodput(early.total)} of ${goodput(late.total)}`);
+  assert.ok(inVain(early) < 0.6 * inVain(late), `seed ${seed}: ${inVain(early)} of the declined had waited in vain, ${inVain(late)} without early rejection`);
+  const medians = [early, late].map(({ total }) => quantile(total.declinedMs, 0.5));
+  assert.ok((medians[0] as number) < 1 && (medians[1] as number) > serviceMs, `seed ${seed}: ${medians.join(" and ")} ms until half of them hear so`);
+});
+
 test("a quiet tenant does not notice a neighbour that asks for a hundred times as much, in fair turns", () => {
   const p99 = (order: "fair" | "fifo", neighbourPerSecond: number) => {
     const options = {
