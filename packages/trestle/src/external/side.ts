@@ -89,6 +89,7 @@ function isRetryable(fault: unknown): boolean {
   return (
     Fault.is(fault, "external.unreachable") ||
     Fault.is(fault, "external.outcome-unknown") ||
+    Fault.is(fault, "response.contradicts") || // the next attempt may ask a third
     (Fault.is(fault, "deadline.exceeded") && fault.details["scope"] === "attempt") ||
     isLater(fault)
   );
@@ -198,7 +199,7 @@ export class Side {
 
   /** Whether this fault leaves open if the other side has acted. */
   isUnknown(fault: unknown): boolean {
-    return Fault.is(fault, "external.outcome-unknown") || Fault.is(fault, "external.answer-invalid");
+    return Fault.is(fault, "external.outcome-unknown") || Fault.is(fault, "external.answer-invalid") || Fault.is(fault, "response.contradicts");
   }
 
   async #call(operation: string, run: (wires: Wire) => Promise<unknown>, key: string, signal: AbortSignal | undefined): Promise<unknown> {

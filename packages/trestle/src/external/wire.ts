@@ -7,6 +7,8 @@ export interface Wire {
   readonly key: string;
   /** Aborts when the attempt's time is over. */
   readonly signal: AbortSignal;
+  /** 1 for the first; from the second on, whoever has several to ask asks another one. */
+  readonly attempt: number;
   /** JSON over HTTP against the external's `url`, with key, deadline and trace headers. Faults on anything but 2xx. */
   get(path: string): Promise<unknown>;
   /** As `get`; `undefined` when there is nothing there (404). */
@@ -51,6 +53,7 @@ export function wire(options: WireOptions): Wire {
   return {
     key,
     signal,
+    attempt,
     get: (path) => ask("GET", path),
     async find(path) {
       try {

@@ -2,6 +2,7 @@
 export type { AdaptiveOptions, JudgedWindow, Verdict } from "./adaptive-limit.ts";
 export { adaptiveThrottle } from "./adaptive-throttle.ts";
 export type { AdaptiveThrottle, AdaptiveThrottleOptions } from "./adaptive-throttle.ts";
+export { agreement } from "./agreement.ts";
 export { backoffMs } from "./backoff.ts";
 export type { Backoff } from "./backoff.ts";
 export { breaker } from "./breaker.ts";
