@@ -36,7 +36,9 @@ export class Bucket implements Due {
   /** A budget that falls below this is asked for ahead. */
   low = 0;
   size = 0;
+  /** The latest draw, and the one before it. */
   drawnAtMs = -Infinity;
+  drawnBeforeMs = -Infinity;
   /** A budget was not spent in its time. */
   wasTooLarge = false;
   /** The most that stood at once, without what was given back of it. What is gone of that was spent later than it was drawn. */
@@ -94,12 +96,15 @@ export class Bucket implements Due {
   }
 
   /**
-   * How much more to draw than is needed at once. A key that was not drawn from within a lease would give it back; one that was, and has spent what it had before its time was over, had too little.
+   * How much more to draw than is needed at once. Nothing for a key that is not drawn from three times within a lease: it would give it back, which is a draw too. A budget that was spent before its
+   * time was over was too small.
    */
   budget(needed: number, most: number, nowMs: number): number {
-    const often = nowMs - this.drawnAtMs < leaseMs;
+    if (nowMs - this.drawnAtMs >= leaseMs) this.size = 0;
+    else if (this.size === 0) this.size = nowMs - this.drawnBeforeMs < leaseMs ? Math.min(most, needed) : 0;
+    else if (!this.wasTooLarge) this.size = Math.min(most, Math.max(needed, 2 * this.size));
+    this.drawnBeforeMs = this.drawnAtMs;
     this.drawnAtMs = nowMs;
-    this.size = often ? Math.min(most, this.wasTooLarge ? this.size : Math.max(needed, 2 * this.size)) : 0;
     this.wasTooLarge = false;
     return Math.max(0, this.size - Math.floor(this.held));
   }
