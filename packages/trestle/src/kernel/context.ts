@@ -3,6 +3,7 @@
  * AsyncLocalStorage slot (free per await on Node 24). Writes never travel here: they belong to handles.
  */
 import { AsyncLocalStorage } from "node:async_hooks";
+import type { Cuttable } from "./signals.ts";
 
 export interface AmbientContext {
   /** Monotonic deadline of the whole chain of calls, milliseconds of the node's clock. */
@@ -60,13 +61,18 @@ export function withContext<T>(change: Partial<AmbientContext>, work: () => T): 
 export function contextWithin(
   outer: AmbientContext,
   { deadlineMs, repeated }: Pick<AmbientContext, "deadlineMs" | "repeated">,
-  attempt: { readonly signal: AbortSignal },
+  attempt: Cuttable,
 ): AmbientContext {
   return new ContextWithin(outer, deadlineMs, repeated, attempt);
 }
 
+/** What cuts short whatever is done in `context`, to be followed without making a signal. */
+export function cutterOf(context: AmbientContext): AbortSignal | Cuttable | undefined {
+  return ContextWithin.attemptOf(context) ?? context.signal;
+}
+
 class ContextWithin implements AmbientContext {
-  readonly #attempt: { readonly signal: AbortSignal };
+  readonly #attempt: Cuttable;
   readonly deadlineMs: number | undefined;
   readonly tenant: string | undefined;
   readonly priority: "high" | "normal" | "low";
@@ -78,7 +84,7 @@ class ContextWithin implements AmbientContext {
   readonly component: string | undefined;
   readonly readToken: string | undefined;
 
-  constructor(outer: AmbientContext, deadlineMs: number | undefined, repeated: boolean, attempt: { readonly signal: AbortSignal }) {
+  constructor(outer: AmbientContext, deadlineMs: number | undefined, repeated: boolean, attempt: Cuttable) {
     this.#attempt = attempt;
     this.deadlineMs = deadlineMs;
     this.tenant = outer.tenant;
@@ -90,6 +96,10 @@ class ContextWithin implements AmbientContext {
     this.correlation = outer.correlation;
     this.component = outer.component;
     this.readToken = outer.readToken;
+  }
+
+  static attemptOf(context: AmbientContext): Cuttable | undefined {
+    return #attempt in context ? context.#attempt : undefined;
   }
 
   get signal(): AbortSignal {

@@ -16,10 +16,9 @@ export interface LoopLoad {
 }
 
 /** One tenth of a second each: what is older than half a minute is not told apart. */
-const slotMs = 100;
 const slots = 300;
 const ticksPerSlot = 5;
-const tickMs = slotMs / ticksPerSlot;
+const tickMs = 20; // slotMs / ticksPerSlot
 
 interface Monitor {
   load(sinceMs: number): LoopLoad;

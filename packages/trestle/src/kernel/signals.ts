@@ -38,7 +38,7 @@ export function linkSignals(...parents: readonly (AbortSignal | undefined)[]): L
 
 /** Who follows a signal. */
 export interface Follower {
-  aborted(reason: unknown): void;
+  abort(reason: unknown): void;
 }
 
 export interface Followed {
@@ -48,32 +48,39 @@ export interface Followed {
   release(): void;
 }
 
+/** What may be cut short and has a signal as soon as somebody asks for one: whoever only wants to hear of it follows it instead. */
+export interface Cuttable {
+  readonly signal: AbortSignal;
+  readonly aborted: boolean;
+  readonly reason: unknown;
+}
+
 /**
- * Follows a signal at the cost of a list entry: however many follow it, one listener is added to it, once, because adding and removing one takes longer than
- * what most of those who follow do in between. It stays as long as the signal does.
+ * Follows a signal, or what may be cut short, at the cost of a list entry: however many follow a signal, one listener is added to it, once, because adding and removing one
+ * takes longer than what most of those who follow do in between. It stays as long as the signal does.
  */
-export function followSignal(signal: AbortSignal, holder: Follower): Followed {
-  let head = followers.get(signal);
+export function followSignal(source: AbortSignal | Cuttable, holder: Follower): Followed {
+  let head = followers.get(source);
   if (!head) {
-    const all = new Linked();
-    followers.set(signal, (head = all));
-    signal.addEventListener(
-      "abort",
-      () => {
-        for (let first = all.next; first !== all; first = all.next) {
-          unlink(first);
-          (first as Following).holder.aborted(signal.reason);
-        }
-      },
-      { once: true },
-    );
+    followers.set(source, (head = new Linked()));
+    if (source instanceof AbortSignal) source.addEventListener("abort", () => tellFollowers(source, source.reason), { once: true });
   }
   const following = new Following(holder);
   head.append(following);
   return following;
 }
 
-const followers = new WeakMap<AbortSignal, Linked>();
+/** For what is cut short itself, when it is: whoever follows it hears of it. */
+export function tellFollowers(source: AbortSignal | Cuttable, reason: unknown): void {
+  const head = followers.get(source);
+  if (!head) return;
+  for (let first = head.next; first !== head; first = head.next) {
+    unlink(first);
+    (first as Following).holder.abort(reason);
+  }
+}
+
+const followers = new WeakMap<AbortSignal | Cuttable, Linked>();
 
 class Following extends Linked implements Followed {
   holder: Follower;

@@ -38,7 +38,7 @@ export function budget(options: BudgetOptions = {}): Budget {
 }
 
 /** Ten deposits of a tenth must make one attempt, whatever binary fractions make of it. */
-const enough = 1 - 1e-9;
+const enough = 0.999_999_999;
 
 class TokenBucket implements Budget {
   readonly share: number;

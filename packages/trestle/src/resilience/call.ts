@@ -7,18 +7,31 @@
  *
  * An attempt has one limit, the nearer of its own and the call's: between two attempts none is needed, because a wait that would go beyond the call's is not begun.
  * The clock is read once in a call that succeeds at once, when it comes: its limit, its place in a breaker's window and the time it took are all counted from there.
+ *
+ * Over 400 lines because the states of a call and of its attempts are one object's, and nobody else changes them.
  */
-import { contextWithin, currentContext, deadlineExceeded, emptyContext, Fault, followSignal, inContext, unlink } from "../kernel/index.ts";
-import type { AmbientContext, Followed, Link, Timer } from "../kernel/index.ts";
+import {
+  contextWithin,
+  currentContext,
+  cutterOf,
+  deadlineExceeded,
+  emptyContext,
+  Fault,
+  followSignal,
+  inContext,
+  tellFollowers,
+  unlink,
+} from "../kernel/index.ts";
+import type { AmbientContext, Cuttable, Followed, Link, Timer } from "../kernel/index.ts";
 import { backoffMs } from "./backoff.ts";
 import { beginUntil, soonMs, type Bounded, type BoundLine } from "./bound-line.ts";
 import { failureOf, retryAfterMs } from "./failure.ts";
 import { waits } from "./gate.ts";
 import type { Passage, Passing } from "./passage.ts";
 import type { Plan } from "./plan.ts";
-import type { Attempt, CallOptions, EndedAttempt, Operation, RetryRule } from "./policy.ts";
+import type { Attempt, EndedAttempt, InnerCall, Operation, RetryRule } from "./policy.ts";
 
-const noOptions: CallOptions = {};
+const noOptions: InnerCall = {};
 
 /**
  * Runs `operation` under the plan. Throws what the last attempt threw, or a fault:
@@ -27,7 +40,7 @@ const noOptions: CallOptions = {};
  * - `retry.budget-spent`: it failed, could be retried, and the budget does not allow it; `cause` is what it threw;
  * - the reason of the caller's signal, at once, whether it waits for a gate, for an attempt or between two.
  */
-export function run<T>(plan: Plan, operation: Operation<T>, options: CallOptions = noOptions): Promise<T> {
+export function run<T>(plan: Plan, operation: Operation<T>, options: InnerCall = noOptions): Promise<T> {
   // What must not throw and does is the answer: a promise's executor sees to that.
   return new Promise<T>((resolve, reject) => {
     const nowMs = plan.clock.monotonicMs();
@@ -55,12 +68,12 @@ interface Rare {
   lastError: unknown;
 }
 
-class LiveAttempt implements Attempt, Passing, Bounded {
+export class LiveAttempt implements Attempt, Cuttable, Passing, Bounded {
   next: Link = this;
   previous: Link = this;
   readonly #plan: Plan;
   readonly #operation: Operation<unknown>;
-  readonly #options: CallOptions;
+  readonly #options: InnerCall;
   readonly #context: AmbientContext;
   readonly #resolve: (value: unknown) => void;
   readonly #reject: (error: Error) => void;
@@ -79,7 +92,7 @@ class LiveAttempt implements Attempt, Passing, Bounded {
   constructor(
     plan: Plan,
     operation: Operation<unknown>,
-    options: CallOptions,
+    options: InnerCall,
     context: AmbientContext,
     resolve: (value: unknown) => void,
     reject: (error: Error) => void,
@@ -108,17 +121,18 @@ class LiveAttempt implements Attempt, Passing, Bounded {
 
   /** Binds it by what its caller and the context say. Whether that is over: it is answered then. */
   #isOver(): boolean {
-    const { signal = this.#context.signal, deadlineMs = Infinity } = this.#options;
+    const { signal, within = signal, deadlineMs = Infinity } = this.#options;
+    const outer = within ?? cutterOf(this.#context);
     const givenMs = Math.min(deadlineMs, this.#context.deadlineMs ?? Infinity);
     const nowMs = this.startedMs;
-    if (signal?.aborted) this.#reject(signal.reason as Error);
+    if (outer?.aborted) this.#reject(outer.reason as Error);
     else if (givenMs <= nowMs) this.#reject(deadlineExceeded(0, "call"));
     else {
       if (givenMs < this.untilMs) {
         this.untilMs = givenMs;
         this.#rarely.boundMs = givenMs - nowMs;
       }
-      if (signal) this.#rarely.followed = followSignal(signal, this);
+      if (outer) this.#rarely.followed = followSignal(outer, this);
       return false;
     }
     return true;
@@ -164,7 +178,7 @@ class LiveAttempt implements Attempt, Passing, Bounded {
   }
 
   /** The caller is answered with `reason` and goes on; the operation hears of it by its signal. */
-  aborted(reason: unknown): void {
+  abort(reason: unknown): void {
     this.#rare?.waiting?.cancel();
     this.#cut(reason);
     this.#refuse(reason);
@@ -174,7 +188,7 @@ class LiveAttempt implements Attempt, Passing, Bounded {
     const { clock, deadline, timeout } = this.#plan;
     const leftMs = this.untilMs - nowMs;
     if (leftMs > soonMs) return beginUntil(clock, this, leftMs, nowMs);
-    if (this.#callUntilMs === undefined) return this.aborted(deadlineExceeded(this.#rare?.boundMs ?? (deadline as BoundLine).ms, "call"));
+    if (this.#callUntilMs === undefined) return this.abort(deadlineExceeded(this.#rare?.boundMs ?? (deadline as BoundLine).ms, "call"));
     const error = deadlineExceeded((timeout as BoundLine).ms, "attempt");
     try {
       this.#cut(error);
@@ -226,6 +240,14 @@ class LiveAttempt implements Attempt, Passing, Bounded {
 
   set dueMs(ms: number) {
     this.#rarely.dueMs = ms;
+  }
+
+  get aborted(): boolean {
+    return this.#rare?.cutBy !== undefined;
+  }
+
+  get reason(): unknown {
+    return this.#rare?.cutBy?.reason;
   }
 
   get place(): unknown {
@@ -320,6 +342,7 @@ class LiveAttempt implements Attempt, Passing, Bounded {
       this.untilMs === (context.deadlineMs ?? Infinity) &&
       (!retry || context.repeated) &&
       this.#options.signal === undefined &&
+      this.#options.within === undefined &&
       (this.untilMs === Infinity || this.#rare?.followed !== undefined) &&
       currentContext() === context
     );
@@ -374,6 +397,7 @@ class LiveAttempt implements Attempt, Passing, Bounded {
     this.#tell(timedOut ? "timed-out" : "abandoned", reason);
     this.#rarely.cutBy = { reason };
     this.#rarely.controller?.abort(reason);
+    tellFollowers(this, reason);
   }
 
   #tell(outcome: EndedAttempt["outcome"], error: unknown, nowMs?: number): void {

@@ -7,7 +7,7 @@ import { durationMs, Fault, followSignal, integerWithin, systemClock, type Clock
 import { budget, type Budget } from "./budget.ts";
 import { nested, runnerOf } from "./plan.ts";
 import { Latencies } from "./latencies.ts";
-import { policyOf, type CallOptions, type Policy, type Runner } from "./policy.ts";
+import { policyOf, type InnerCall, type Policy, type Runner } from "./policy.ts";
 
 export interface HedgeOptions {
   /** How long a try has before the next one starts: a duration, or a percentile of the latest answers (none is sent before there are 20 of those). */
@@ -25,7 +25,7 @@ interface HedgeRule {
 }
 
 /** Which try of a hedge this is, for its operation: not an option for callers. */
-interface HedgedCall extends CallOptions {
+interface HedgedCall extends InnerCall {
   readonly hedge: number;
 }
 
@@ -75,7 +75,7 @@ function hedged(rule: HedgeRule, inner: Runner, clock: Clock): Runner {
         tries.push(controller);
         running++;
         const startedMs = clock.monotonicMs();
-        const call: HedgedCall = { ...how, signal: controller.signal, hedge: n };
+        const call: HedgedCall = { ...how, signal: controller.signal, within: undefined, hedge: n };
         inner(operation, call).then(
           (value) => {
             latencies.add(clock.monotonicMs() - startedMs);
@@ -99,9 +99,10 @@ function hedged(rule: HedgeRule, inner: Runner, clock: Clock): Runner {
         const ms = tries.length < rule.tries ? delayMs() : undefined;
         timer = ms === undefined ? undefined : clock.after(ms, () => void (!over && allowance.tryWithdraw() && launch()));
       };
-      const followed = how.signal
-        ? followSignal(how.signal, {
-            aborted(reason) {
+      const outer = how.within ?? how.signal;
+      const followed = outer
+        ? followSignal(outer, {
+            abort(reason) {
               if (over) return;
               decided(-1, reason);
               reject(reason as Error);

@@ -93,7 +93,7 @@ class Held implements Caller {
     this.#reject(this.#gate.fault(this, nowMs));
   }
 
-  aborted(reason: unknown): void {
+  abort(reason: unknown): void {
     this.#waitIsOver();
     this.#gate.leave?.(this, this.#clock.monotonicMs());
     this.#reject(reason as Error);
@@ -101,7 +101,7 @@ class Held implements Caller {
 
   #gaveUp(afterMs: number): void {
     const nowMs = this.#clock.monotonicMs();
-    if (this.untilMs <= nowMs) return this.aborted(deadlineExceeded(afterMs, "wait"));
+    if (this.untilMs <= nowMs) return this.abort(deadlineExceeded(afterMs, "wait"));
     this.#gate.leave?.(this, nowMs);
     this.place = "waited" satisfies Refusal;
     this.declined(nowMs);

@@ -1,8 +1,7 @@
 /**
  * The gates of a pipeline, in their order, and how an attempt goes through them. It comes to a pipeline with its first gate: who only retries has none of this.
  *
- * The first two are asked by name instead of from a list, because that is what most pipelines have, and loops over lists cost a call that succeeds a tenth more; which of them hear of answers
- * and of ends is known beforehand, so that nobody is asked twice for each call whether it wants to.
+ * The first two are asked by name instead of from a list, because that is what most pipelines have, and loops over lists cost a call that succeeds a tenth more.
  */
 import { Fault, systemClock, type Clock } from "../kernel/index.ts";
 import { runnerOf } from "./plan.ts";
@@ -19,19 +18,10 @@ export interface Passing extends Caller {
   others: number[] | undefined;
 }
 
-type Hearing = Gate & { readonly answered: NonNullable<Gate["answered"]> };
-type Holding = Gate & { readonly ended: NonNullable<Gate["ended"]> };
-const hearing = (gate: Gate | undefined) => (gate?.answered ? (gate as Hearing) : undefined);
-const holding = (gate: Gate | undefined) => (gate?.ended ? (gate as Holding) : undefined);
-
 export class Passage {
   readonly #gates: readonly Gate[];
   readonly #first: Gate;
   readonly #second: Gate | undefined;
-  readonly #firstHears: Hearing | undefined;
-  readonly #secondHears: Hearing | undefined;
-  readonly #firstHolds: Holding | undefined;
-  readonly #secondHolds: Holding | undefined;
 
   /** Of at least one gate. */
   constructor(gates: readonly Gate[]) {
@@ -39,10 +29,6 @@ export class Passage {
     this.#gates = gates;
     this.#first = first as Gate;
     this.#second = second;
-    this.#firstHears = hearing(first);
-    this.#secondHears = hearing(second);
-    this.#firstHolds = holding(first);
-    this.#secondHolds = holding(second);
   }
 
   /** Through the gates that it has not passed: 0 when it has passed all, else what the one before which it stands has answered: `declined` or `waits`. */
@@ -109,22 +95,17 @@ export class Passage {
 
   answered(passing: Passing, answer: Answer): void {
     const { passed } = passing;
-    if (this.#firstHears !== undefined && passed > 0) this.#firstHears.answered(passing, passing.first, answer);
-    if (this.#secondHears !== undefined && passed > 1) this.#secondHears.answered(passing, passing.second, answer);
-    for (let at = 2; at < passed; at++) this.#gates[at]?.answered?.(passing, tokenOf(passing, at), answer);
+    if (passed > 0) this.#first.answered?.(passing, passing.first, answer);
+    if (passed > 1) (this.#second as Gate).answered?.(passing, passing.second, answer);
+    for (let at = 2; at < passed; at++) this.#gates[at]?.answered?.(passing, passing.others?.[at - 2] as number, answer);
   }
 
   ended(passing: Passing): void {
     const { passed } = passing;
-    if (this.#firstHolds !== undefined && passed > 0) this.#firstHolds.ended(passing, passing.first);
-    if (this.#secondHolds !== undefined && passed > 1) this.#secondHolds.ended(passing, passing.second);
-    for (let at = 2; at < passed; at++) this.#gates[at]?.ended?.(passing, tokenOf(passing, at));
+    if (passed > 0) this.#first.ended?.(passing, passing.first);
+    if (passed > 1) (this.#second as Gate).ended?.(passing, passing.second);
+    for (let at = 2; at < passed; at++) this.#gates[at]?.ended?.(passing, passing.others?.[at - 2] as number);
   }
-}
-
-/** Of a gate after the second. */
-function tokenOf({ others }: Passing, at: number): number {
-  return (others as number[])[at - 2] as number;
 }
 
 /** A gate as a policy. Called by itself it counts time by the gate's own clock; in a pipeline by the pipeline's. */

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { getEventListeners } from "node:events";
 import { test } from "node:test";
+import type { TestContext } from "node:test";
 import { currentContext, emptyContext, Fault, inContext, seededRandom, virtualClock, whenSettled, withContext, type VirtualClock } from "../kernel/index.ts";
-import { breaker, budget, bulkhead, deadline, pipeline, retry, timeout, type PipelineOptions, type Policy } from "./index.ts";
+import { breaker, budget, bulkhead, deadline, pipeline, retry, timeout, type CallOptions, type Operation, type PipelineOptions, type Policy } from "./index.ts";
 import { tryEnter } from "./testing/passes.ts";
 
 const never = () => new Promise<never>(() => undefined);
@@ -18,6 +19,17 @@ function setUp(clock: VirtualClock = virtualClock()): { clock: VirtualClock; end
     ends,
     options: { clock, random: seededRandom("call"), onAttempt: ({ attempt, outcome, durationMs }) => ends.push(`${attempt} ${outcome} ${durationMs}`) },
   };
+}
+
+function countControllers(t: TestContext, made: () => void): void {
+  const Real = AbortController;
+  globalThis.AbortController = class extends Real {
+    constructor() {
+      super();
+      made();
+    }
+  };
+  t.after(() => void (globalThis.AbortController = Real));
 }
 
 /** What a promise comes to while the clock advances. */
@@ -380,14 +392,7 @@ test("a call that succeeds makes no timer and no AbortController, and looks at t
     monotonicMs: () => (reads++, clock.monotonicMs()),
     after: (ms: number, task: () => void) => (timers++, clock.after(ms, task)),
   };
-  const Real = AbortController;
-  globalThis.AbortController = class extends Real {
-    constructor() {
-      super();
-      controllers++;
-    }
-  };
-  t.after(() => void (globalThis.AbortController = Real));
+  countControllers(t, () => controllers++);
   const guarded = pipeline(
     { clock: counting, random: seededRandom("counted") },
     deadline("3s"),
@@ -407,6 +412,40 @@ test("a call that succeeds makes no timer and no AbortController, and looks at t
     assert.equal(controllers, 0);
     // One when it comes, and a bulkhead measures some of them at their end: every one until it knows that they are brief.
     assert.ok(reads <= 2 * 3_200, `${reads} looks at the clock for 3,200 calls`);
+  }
+});
+
+test("a pipeline inside of another hears that the outer one is cut short, and no AbortController is made for it that nobody asked for", async (t) => {
+  const { clock, options } = setUp();
+  let controllers = 0;
+  const outer = pipeline(options, deadline("10s"));
+  const inner = pipeline(options, retry({ attempts: 2, from: "1s", jitter: "none" }), timeout("5s"));
+  const inOne = pipeline(options, deadline("10s"), bulkhead({ clock, running: 9 }), retry({ attempts: 2, from: "1s", jitter: "none" }), timeout("5s"));
+  const ways: (<T>(operation: Operation<T>, call: CallOptions) => Promise<T>)[] = [
+    (operation, call) => inContext({ ...emptyContext, tenant: "ada" }, () => outer(() => inner(operation), call)),
+    (operation, call) => inOne(operation, call),
+  ];
+  countControllers(t, () => controllers++);
+  for (const call of ways) {
+    const [caller, reason] = [new AbortController(), new Error("gone")];
+    controllers = 0;
+    assert.equal(await call(async ({ attempt }) => attempt, { signal: caller.signal }), 1);
+    assert.equal(controllers, 0, "nobody asked for a signal");
+
+    const told: unknown[] = [];
+    const hangs = call(
+      ({ signal }) => {
+        signal.addEventListener("abort", () => told.push(signal.reason));
+        return never();
+      },
+      { signal: caller.signal },
+    );
+    const waits = call(() => down(), { signal: caller.signal });
+    assert.equal(controllers, 1, "the one that was asked for");
+    await clock.advance(500);
+    caller.abort(reason);
+    await Promise.all([assert.rejects(hangs, reason), assert.rejects(waits, reason)]);
+    assert.deepEqual(told, [reason]);
   }
 });
 

@@ -1,10 +1,10 @@
 /** Plans: what policies come to, worked out once. Each policy brings its own part. */
 import { systemClock, systemRandom, type Clock, type Random } from "../kernel/index.ts";
 import type { BoundLine } from "./bound-line.ts";
-import { run } from "./call.ts";
+import { run, type LiveAttempt } from "./call.ts";
 import { failureOf } from "./failure.ts";
 import type { Passage } from "./passage.ts";
-import type { Attempt, EndedAttempt, RetryRule, Runner } from "./policy.ts";
+import type { EndedAttempt, RetryRule, Runner } from "./policy.ts";
 
 export interface Plan {
   readonly clock: Clock;
@@ -42,5 +42,8 @@ export function runnerOf({
 /** `outer` around what `inner` does: for parts that one plan cannot hold. */
 export function nested(outer: Runner, inner: Runner): Runner {
   return (operation, how) =>
-    outer((attempt) => inner(operation, { ...how, signal: attempt.signal, deadlineMs: (attempt as Attempt & { readonly untilMs: number }).untilMs }), how);
+    outer((attempt) => {
+      const within = attempt as LiveAttempt;
+      return inner(operation, { ...how, signal: undefined, within, deadlineMs: within.untilMs });
+    }, how);
 }

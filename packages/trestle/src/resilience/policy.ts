@@ -1,7 +1,7 @@
 /**
  * Policies: functions around an operation. Each can be called by itself and be put into a pipeline; what a pipeline reads is its layer.
  */
-import { Fault, type Clock, type Random } from "../kernel/index.ts";
+import { Fault, type Clock, type Cuttable, type Random } from "../kernel/index.ts";
 import type { Backoff } from "./backoff.ts";
 import type { Budget } from "./budget.ts";
 import type { Gate } from "./gate.ts";
@@ -37,6 +37,11 @@ export interface CallOptions {
   readonly idempotent?: boolean | undefined;
 }
 
+/** A call within an attempt of an outer plan, whose signal stands in `within` until somebody asks for it: not an option for callers. */
+export interface InnerCall extends CallOptions {
+  readonly within?: Cuttable | undefined;
+}
+
 /** `refused`: the code of the fault that the call would have thrown. */
 export type Attempted<T, Declines extends string> =
   { readonly ok: true; readonly value: T } | { readonly ok: false; readonly refused: Declines; readonly fault: Fault<Declines> };
@@ -50,7 +55,7 @@ export interface Policy<Declines extends string = never> {
   readonly warnings: readonly string[];
 }
 
-export type Runner = <T>(operation: Operation<T>, how?: CallOptions) => Promise<T>;
+export type Runner = <T>(operation: Operation<T>, how?: InnerCall) => Promise<T>;
 
 export interface RetryRule extends Backoff {
   readonly attempts: number;
