@@ -36,8 +36,8 @@ export class RecentMap<K, V> {
     this.#old.delete(key);
   }
 
-  clear(): void {
-    this.#young.clear();
-    this.#old.clear();
+  *values(): IterableIterator<V> {
+    yield* this.#young.values();
+    yield* this.#old.values();
   }
 }

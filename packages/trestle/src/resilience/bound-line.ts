@@ -40,13 +40,17 @@ export class BoundLine {
 
   readonly #look = (): void => {
     const nowMs = this.#clock.monotonicMs();
-    // Whoever began within the same turn as another is due with it, whatever a fraction of a microsecond says.
-    for (let first = this.#head.next; first !== this.#head && (first as Bounded).dueMs <= nowMs + soonMs; first = this.#head.next) {
-      unlink(first);
-      (first as Bounded).due(nowMs);
+    try {
+      // Whoever began within the same turn as another is due with it, whatever a fraction of a microsecond says.
+      for (let first = this.#head.next; first !== this.#head && (first as Bounded).dueMs <= nowMs + soonMs; first = this.#head.next) {
+        unlink(first);
+        (first as Bounded).due(nowMs);
+      }
+    } finally {
+      // Whatever one of them throws, the others are still to be told.
+      if (this.#head.isAlone) this.#isWatched = false;
+      else this.#watch(Math.max(0, (this.#head.next as Bounded).dueMs - nowMs));
     }
-    if (this.#head.isAlone) this.#isWatched = false;
-    else this.#watch((this.#head.next as Bounded).dueMs - nowMs);
   };
 }
 

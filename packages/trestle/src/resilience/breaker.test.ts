@@ -347,6 +347,18 @@ test("one breaker for each key: what is unwell does not close the others", async
   for (let i = 0; i < 100_000; i++) tryEnter(one, clock, { key: `key ${i}` });
 });
 
+test("a reset closes the breaker of each key, tells it, and counts nothing of what began before", () => {
+  const edges: string[] = [];
+  const clock = virtualClock();
+  const one = breaker({ clock, per: "key", minimumCalls: 2, onChange: (from, to, key) => edges.push(`${key}: ${from}→${to}`) });
+  const before = [tryEnter(one, clock, { key: "a" }), tryEnter(one, clock, { key: "a" })];
+  for (let call = 0; call < 2; call++) tryEnter(one, clock, { key: "b" })?.failed();
+  one.reset();
+  for (const pass of before) pass?.failed();
+  assert.deepEqual(edges, ["b: closed→open", "b: open→closed"]);
+  assert.equal(one.stateOf("a").kind, "closed");
+});
+
 test("a person can hold it open or closed, let go, and reset it", async () => {
   const { clock, one } = setUp();
   one.hold("open");

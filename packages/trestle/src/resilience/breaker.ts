@@ -147,7 +147,7 @@ class Circuits implements Gate<"breaker.open"> {
 
   reset(): void {
     this.#only.reset();
-    this.#byKey?.clear();
+    for (const circuit of this.#byKey?.values() ?? []) circuit.reset();
   }
 }
 
@@ -247,8 +247,9 @@ class Circuit {
   }
 
   reset(): void {
-    if (this.state.kind === "closed") this.#window.clear();
-    else this.#change({ kind: "closed" });
+    if (this.state.kind !== "closed") return this.#change({ kind: "closed" });
+    this.#window.clear();
+    this.closedAs = ++this.#era; // what began before counts no more
   }
 
   #isTooMuch(): boolean {

@@ -180,8 +180,7 @@ export class LiveAttempt implements Attempt, Cuttable, Passing, Bounded {
   /** The caller is answered with `reason` and goes on; the operation hears of it by its signal. */
   abort(reason: unknown): void {
     this.#rare?.waiting?.cancel();
-    this.#cut(reason);
-    this.#refuse(reason);
+    this.#end(reason, false);
   }
 
   due(nowMs: number): void {
@@ -189,13 +188,7 @@ export class LiveAttempt implements Attempt, Cuttable, Passing, Bounded {
     const leftMs = this.untilMs - nowMs;
     if (leftMs > soonMs) return beginUntil(clock, this, leftMs, nowMs);
     if (this.#callUntilMs === undefined) return this.abort(deadlineExceeded(this.#rare?.boundMs ?? (deadline as BoundLine).ms, "call"));
-    const error = deadlineExceeded((timeout as BoundLine).ms, "attempt");
-    try {
-      this.#cut(error);
-      this.#failed(error);
-    } catch (broken) {
-      this.#refuse(broken);
-    }
+    this.#end(deadlineExceeded((timeout as BoundLine).ms, "attempt"), true);
   }
 
   // ---- this attempt ---------------------------------------------------------------------------------------------------
@@ -323,7 +316,8 @@ export class LiveAttempt implements Attempt, Cuttable, Passing, Bounded {
       return this.#settled(false, error);
     }
     if (isThenable(result))
-      result.then(
+      // A promise calls back once and throws nothing; what else has a `then` may do as it likes.
+      (result instanceof Promise ? result : Promise.resolve(result)).then(
         (value) => this.#settled(true, value),
         (error: unknown) => this.#settled(false, error),
       );
@@ -358,7 +352,7 @@ export class LiveAttempt implements Attempt, Cuttable, Passing, Bounded {
     );
   }
 
-  /** What `when`, `unwell` or `onAttempt` throw is the call's answer: thrown here, nobody would hear it, and the caller would wait for ever. */
+  /** What `when`, `unwell`, `onAttempt` or a breaker's `onChange` throw is the call's answer: thrown here, nobody would hear it, and the caller would wait for ever. */
   #settled(ok: boolean, value: unknown): void {
     try {
       this.#conclude(ok, value);
@@ -381,6 +375,17 @@ export class LiveAttempt implements Attempt, Cuttable, Passing, Bounded {
     if (!ok) return this.#failed(value);
     this.#rare?.followed?.release();
     this.#resolve(value);
+  }
+
+  /** As `#settled`, of an attempt that is over before it has ended. */
+  #end(reason: unknown, mayRepeat: boolean): void {
+    try {
+      this.#cut(reason);
+      if (mayRepeat) this.#failed(reason);
+      else this.#refuse(reason);
+    } catch (broken) {
+      this.#refuse(broken);
+    }
   }
 
   #cut(reason: unknown): void {

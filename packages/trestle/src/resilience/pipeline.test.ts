@@ -623,3 +623,45 @@ test("what `when`, `unwell` or `onAttempt` throw is the call's answer, and other
   await clock.advance(1_000);
   await later;
 });
+
+test("that holds at the deadline and when the caller leaves too, and what a callback threw once keeps no later limit from ending", async () => {
+  const clock = virtualClock();
+  let isWell = false;
+  const onAttempt = () => {
+    if (!isWell) throw new TypeError("of a callback");
+  };
+  const guard = pipeline({ clock, onAttempt }, deadline("1s"));
+  const leaver = new AbortController();
+  const left = assert.rejects(guard(never, { signal: leaver.signal }), TypeError);
+  leaver.abort(new Error("gone"));
+  await left;
+  for (const expected of [TypeError, isExceeded]) {
+    const late = assert.rejects(guard(never), expected);
+    await clock.advance(1_000);
+    await late;
+    isWell = true;
+  }
+});
+
+test("what has a `then` and is no promise holds one place, and gives it back once", async () => {
+  const clock = virtualClock();
+  const places = bulkhead({ clock, running: 2 });
+  const guard = pipeline({ clock }, places);
+  const thenables = [
+    () => ({
+      then() {
+        throw new Error("boom");
+      },
+    }),
+    () => ({
+      then(answer: (value: number) => void) {
+        answer(1);
+        answer(2);
+      },
+    }),
+  ];
+  for (const thenable of thenables) {
+    await guard(thenable as never).catch(() => undefined);
+    assert.equal(places.inFlight, 0);
+  }
+});
