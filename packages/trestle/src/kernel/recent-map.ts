@@ -40,4 +40,8 @@ export class RecentMap<K, V> {
     yield* this.#young.values();
     yield* this.#old.values();
   }
+  clear(): void {
+    this.#young.clear();
+    this.#old.clear();
+  }
 }

@@ -647,21 +647,17 @@ test("what has a `then` and is no promise holds one place, and gives it back onc
   const clock = virtualClock();
   const places = bulkhead({ clock, running: 2 });
   const guard = pipeline({ clock }, places);
-  const thenables = [
-    () => ({
-      then() {
-        throw new Error("boom");
-      },
-    }),
-    () => ({
-      then(answer: (value: number) => void) {
-        answer(1);
-        answer(2);
-      },
-    }),
+  const thenOf: readonly ((answer: (value: number) => void) => void)[] = [
+    () => {
+      throw new Error("boom");
+    },
+    (answer) => {
+      answer(1);
+      answer(2);
+    },
   ];
-  for (const thenable of thenables) {
-    await guard(thenable as never).catch(() => undefined);
+  for (const then of thenOf) {
+    await guard((() => Object.fromEntries([["then", then]])) as never).catch(() => undefined);
     assert.equal(places.inFlight, 0);
   }
 });
