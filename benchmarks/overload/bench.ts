@@ -4,7 +4,7 @@
  * layers of processes, with budgets and without.
  *
  *   goodput    calls answered in their time, by what the best fixed limit of the sweep serves
- *   critical   the share of the critical calls that was served while it lasted
+ *   critical   the share of the critical calls that was served while it lasted; and after its first second, in which what had begun before it is in the way of whoever decides
  *   recovery   seconds after the trouble until 97 % of a second's calls are served, and from then on
  */
 import { spawn, type ChildProcess } from "node:child_process";
@@ -42,6 +42,7 @@ interface Run {
   readonly served: number;
   readonly ofPossible: number;
   readonly critical: number;
+  readonly criticalLater: number;
   readonly recoverySeconds: number;
 }
 
@@ -55,13 +56,15 @@ async function run(trouble: Trouble, limit: string, startMs: number): Promise<Ru
     const served = sum(0, forMs, ({ critical, prefetch }) => critical.served + prefetch.served);
     let could = 0;
     for (let ms = 0; ms < forMs; ms += 1_000) could += possible(trouble, ms);
+    const critical = (from: number) => sum(from, untilMs, (second) => second.critical.served) / sum(from, untilMs, (second) => second.critical.came);
     const isWell = ({ critical, prefetch }: Second) => critical.served + prefetch.served >= 0.97 * (critical.came + prefetch.came);
     const well = seconds.findIndex((_, at) => at >= untilMs / 1_000 && seconds.slice(at).every(isWell));
     return {
       limit,
       served,
       ofPossible: served / could,
-      critical: sum(fromMs, untilMs, ({ critical }) => critical.served) / sum(fromMs, untilMs, ({ critical }) => critical.came),
+      critical: critical(fromMs),
+      criticalLater: critical(fromMs + 1_000),
       recoverySeconds: well < 0 ? Infinity : well - untilMs / 1_000,
     };
   } finally {
@@ -76,6 +79,7 @@ interface Result {
   /** Of the adaptive limit. */
   readonly goodput: number;
   readonly critical: number;
+  readonly criticalLater: number;
   readonly recoverySeconds: number;
 }
 
@@ -92,6 +96,7 @@ for (const trouble of troubles.filter((one) => values.only === undefined || valu
     best: best.limit,
     goodput: adaptive.served / best.served,
     critical: adaptive.critical,
+    criticalLater: adaptive.criticalLater,
     recoverySeconds: adaptive.recoverySeconds,
   });
 }
@@ -104,9 +109,9 @@ const percent = (part: number) => `${(100 * part).toFixed(1)} %`;
 if (values.json)
   process.stdout.write(`${JSON.stringify({ subject: "overload", machine: machine(tmpdir()), troubles: results, storm: storms }, undefined, 2)}\n`);
 else {
-  for (const { trouble, runs, best, goodput, critical, recoverySeconds } of results) {
+  for (const { trouble, runs, best, goodput, critical, criticalLater, recoverySeconds } of results) {
     process.stdout.write(
-      `\n${trouble}: ${percent(goodput)} of the best fixed limit (${best}), ${percent(critical)} of the critical calls, recovered after ${recoverySeconds} s\n`,
+      `\n${trouble}: ${percent(goodput)} of the best fixed limit (${best}), ${percent(critical)} of the critical calls (${percent(criticalLater)} after the first second), recovered after ${recoverySeconds} s\n`,
     );
     for (const one of runs)
       process.stdout.write(

@@ -4,7 +4,7 @@ export const troubles = ["rush", "brown-out", "slow", "hang", "stall"] as const;
 export type Trouble = (typeof troubles)[number];
 
 /** As many calls at once go at full speed; more of them slow each other down, and all together get less done. */
-export const knee = 8;
+export const knee = 16;
 export const serviceMs = 80;
 const thrash = 0.3;
 
@@ -12,10 +12,10 @@ export const forMs = 18_000;
 export const [fromMs, untilMs] = [4_000, 9_000];
 export const isWrong = (atMs: number): boolean => atMs >= fromMs && atMs < untilMs;
 
-/** Calls a second: what people wait for, and what is only fetched ahead, which grows twelve-fold in a rush. */
+/** Calls a second: what people wait for, of which a third of the dependency can still do all, and what is only fetched ahead, which grows twelve-fold in a rush. */
 export const perSecond = (trouble: Trouble, atMs: number): { readonly critical: number; readonly prefetch: number } => ({
-  critical: 40,
-  prefetch: trouble === "rush" && isWrong(atMs) ? 12 * 30 : 30,
+  critical: 50,
+  prefetch: trouble === "rush" && isWrong(atMs) ? 12 * 90 : 90,
 });
 
 /** How long a call takes that begins with so many others at work; `undefined`: it is not answered. */

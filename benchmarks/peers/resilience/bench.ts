@@ -2,7 +2,8 @@
  * What it costs to have a deadline, retries, a breaker and a bulkhead around a call that succeeds: `npm run bench -- resilience`. One call after the other, of
  * a function that is async and answers at once, so that nothing else is measured.
  *
- *   bare, bare-context   the function awaited, outside of any context, and in one of its own, as a frame that carries deadlines would run it
+ *   bare, bare-context   the function awaited, outside of any context and within one
+ *   entered-context      the function awaited in a context of its own, as a frame that carries deadlines would run it: what `trestle-context` has to do too, since its deadline is nearer
  *   clock                bare, and one look at the clock: what a time limit needs at least, and takes 20 to 90 ns by machine
  *   floor                written by hand for this call alone: one look at the clock, one promise that somebody else could settle, one counter. Who answers in time though the function does not
  *                        listen cannot do with less; nothing is done for limit, retry, breaker or bulkhead
@@ -28,6 +29,7 @@ await runBenchmark({
   variants: [
     "bare",
     "bare-context",
+    "entered-context",
     "clock",
     "floor",
     "trestle",
@@ -54,5 +56,6 @@ await runBenchmark({
     { over: "floor", under: "bare", load: 1 },
     { over: "trestle", under: "floor", load: 1 },
     { over: "trestle-context", under: "bare-context", load: 1, atMostNs: 500 },
+    { over: "trestle-context", under: "entered-context", load: 1 },
   ],
 });

@@ -66,7 +66,8 @@ const cases: Readonly<Record<string, () => () => unknown>> = {
     return answer();
   },
   floor: () => () => new Promise<number>((resolve, reject) => new Raced(performance.now(), resolve, reject).run(answer)),
-  "bare-context": () => () => inContext({ ...emptyContext, tenant: "ada", deadlineMs: 1 }, answer),
+  "bare-context": () => answer,
+  "entered-context": () => () => inContext({ ...emptyContext, tenant: "ada", deadlineMs: 1 }, answer),
   trestle: () => {
     const call = guarded();
     return () => call(answer);

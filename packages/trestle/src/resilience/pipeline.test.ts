@@ -657,6 +657,7 @@ test("what has a `then` and is no promise holds one place, and gives it back onc
     },
   ];
   for (const then of thenOf) {
+    // oxlint-disable-next-line unicorn/no-thenable -- that is what is tested
     await guard((() => Object.fromEntries([["then", then]])) as never).catch(() => undefined);
     assert.equal(places.inFlight, 0);
   }
