@@ -27,8 +27,12 @@ export function keysOf(keys: number, option: string): number {
   return integerWithin(keys, option, { least: 1, most: 2 ** 24 });
 }
 
+export function isCost(cost: number, limit: number): boolean {
+  return typeof cost === "number" && cost >= 1e-6 && cost <= limit;
+}
+
 export function assertCost(cost: number, limit: number, option = "a limit's cost"): void {
-  if (!(typeof cost === "number" && cost >= 1e-6 && cost <= limit)) numberWithin(cost, option, { least: 1e-6, most: limit });
+  if (!isCost(cost, limit)) numberWithin(cost, option, { least: 1e-6, most: limit });
 }
 
 export function assertWholeCost(cost: number, limit: number): void {

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Fault, seededRandom, sleep, virtualClock, type Clock } from "../kernel/index.ts";
-import { declined, pipeline, waits, type Caller } from "../resilience/index.ts";
+import { bulkhead, declined, pipeline, waits, type Caller } from "../resilience/index.ts";
 import { callerAt, gateOf } from "../resilience/testing/passes.ts";
 import { throttle, type ThrottleOptions } from "./index.ts";
 
@@ -43,7 +43,7 @@ function counting(clock: Clock): Clock & { readonly timers: number } {
 
 test("whatever comes, no window has more than burst + rate * t; each waits in its order, no longer than was said, and is answered once; two timers for all", async () => {
   const base = Number(process.env["SEED"] ?? 1);
-  let [waited, gone, refused] = [0, 0, 0];
+  let [waited, gone, refused, neverPays] = [0, 0, 0, 0];
   for (let seed = base; seed < base + (process.env["SEED"] ? 1 : 60); seed++) {
     const said = `SEED=${seed} npm test -- limits/throttle`;
     const random = seededRandom(`throttle ${seed}`);
@@ -56,15 +56,16 @@ test("whatever comes, no window has more than burst + rate * t; each waits in it
     const admitted: { readonly atMs: number; readonly cost: number }[] = [];
     const orders = { high: -1, normal: -1, low: -1 };
     const waiting = new Set<Caller>();
+    const wrongCosts = [0, -1, NaN, Infinity];
     let answers = 0;
     let callers = 0;
-    const pass = (cost: number) => void admitted.push({ atMs: clock.monotonicMs(), cost: Math.min(burst, cost) });
+    const pass = (cost: number) => void admitted.push({ atMs: clock.monotonicMs(), cost });
     for (let step = 0; step < 300; step++) {
       for (let each = integer(0, 3); each > 0; each--) {
         const nth = callers++;
         const nowMs = clock.monotonicMs();
         const priority = (["high", "normal", "low"] as const)[integer(0, 2)] as "high" | "normal" | "low";
-        const cost = random.next() < 0.7 ? 1 : 0.5 + random.next() * 12;
+        const cost = random.next() < 0.7 ? 1 : (wrongCosts[integer(0, 39)] ?? 0.5 + random.next() * 12);
         const untilMs = random.next() < 0.3 ? nowMs + random.next() * 300 : Infinity;
         const caller: Caller = callerAt(nowMs, {
           priority,
@@ -94,7 +95,10 @@ test("whatever comes, no window has more than burst + rate * t; each waits in it
           if (token === 0) pass(cost);
           else {
             assert.equal(token, declined);
-            assert.ok((gate.fault(caller, nowMs).details as { readonly retryAfterMs: number }).retryAfterMs >= 1, said);
+            const { code, details } = gate.fault(caller, nowMs);
+            assert.equal(code, cost > 0 && cost <= burst ? "limiter.exceeded" : "option.out-of-range", said);
+            if (code === "limiter.exceeded") assert.ok((details as { readonly retryAfterMs: number }).retryAfterMs >= 1, said);
+            else neverPays++;
           }
         }
       }
@@ -125,7 +129,11 @@ test("whatever comes, no window has more than burst + rate * t; each waits in it
       assert.ok(level <= burst + 1e-5, `${said}: ${level} of ${burst} at ${atMs}`);
     }
   }
-  if (!process.env["SEED"]) assert.ok(waited > 1_000 && gone > 100 && refused > 20, `${waited} waited, ${gone} left, ${refused} waited too long`);
+  if (!process.env["SEED"])
+    assert.ok(
+      waited > 1_000 && gone > 100 && refused > 20 && neverPays > 1_000,
+      `${waited} waited, ${gone} left, ${refused} waited too long, ${neverPays} cost too much`,
+    );
 });
 
 function setUp(options: Omit<ThrottleOptions, "clock">) {
@@ -148,7 +156,48 @@ test("without `wait` a call that finds no token is declined, told when to come, 
 
   assert.deepEqual([await call("a"), await call("b"), await call("c")], ["a", "b", "limiter.exceeded 100"]);
   await clock.advance(100);
-  assert.deepEqual([await call("d"), await call("e", { cost: 5 })], ["d", "limiter.exceeded 200"]);
+  assert.deepEqual([await call("d"), await call("e", { cost: 2 })], ["d", "limiter.exceeded 200"]);
+});
+
+test("a cost that no bucket holds is a named fault, whoever waits, and nobody waits for it; gates before it hear of it", async () => {
+  const { clock, one, call, passed } = setUp({ rate: "10/s", burst: 2, wait: "5s" });
+  const wrong = (name: string) => [0, -1, NaN, 2.1, Infinity].map((cost) => call(name, { cost }));
+  const declined = Array.from({ length: 5 }, () => "option.out-of-range undefined");
+
+  assert.deepEqual(await Promise.all(wrong("nobody waits")), declined);
+  const asked = [call("a", { cost: 2 }), call("b")];
+  assert.deepEqual(await Promise.all(wrong("b waits")), declined);
+  asked.push(call("c"));
+  await clock.advance(1_000);
+  assert.deepEqual(await Promise.all(asked), ["a", "b", "c"]);
+  assert.deepEqual([...passed, one.waitingCalls], ["a 0", "b 100", "c 200", 0]);
+
+  const [first, places] = [throttle({ rate: "10/s", burst: 2, wait: "5s", clock }), bulkhead({ running: 1, clock })];
+  const small = throttle({ rate: "10/s", burst: 1, clock, name: "small" });
+  const behind = pipeline({ clock }, first, places, small);
+  await behind(() => "takes a place");
+  const both = [behind(() => "too much", { cost: 2 }), behind(() => "in time")].map((said) => said.catch((fault: Fault) => fault.message));
+  await clock.advance(1_000);
+  assert.deepEqual(await Promise.all(both), ["small: cost must be a number from 0.000001 to 1, got 2", "in time"]);
+});
+
+test("who is let pass and throws is not the others' affair", async () => {
+  const clock = virtualClock();
+  const one = throttle({ rate: "10/s", burst: 1, wait: "5s", clock });
+  const gate = gateOf(one);
+  let passed = 0;
+  const enter = (admitted: () => void) => gate.enter(callerAt(clock.monotonicMs(), { admitted }), clock.monotonicMs());
+  assert.equal(
+    enter(() => undefined),
+    0,
+  );
+  enter(() => assert.fail("broken"));
+  enter(() => passed++);
+  enter(() => passed++);
+
+  await assert.rejects(clock.advance(100), /broken/);
+  await clock.advance(1_000);
+  assert.deepEqual([passed, one.waitingCalls], [2, 0]);
 });
 
 test("calls that wait go out at the rate, the urgent first; who leaves makes room, and who would wait in vain is told at once", async () => {

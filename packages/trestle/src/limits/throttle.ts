@@ -24,7 +24,7 @@ import {
   type Timer,
 } from "../kernel/index.ts";
 import { declined, gatePolicy, waits, WaitingLine, type Caller, type Gate, type Policy, type Waiter } from "../resilience/index.ts";
-import { bucketRule } from "./checks.ts";
+import { assertCost, bucketRule, isCost } from "./checks.ts";
 import { DueList, type Due } from "./due-list.ts";
 import { TokenBuckets } from "./rate-limit.ts";
 
@@ -33,7 +33,7 @@ export interface ThrottleOptions {
   readonly name?: string;
   /** `"100/s"`, from 1e-9 to 1e9 a second. */
   readonly rate: Rate;
-  /** How many may go out at once, from 1 to 1e9; default: what the rate allows in one second, at least 1. A call that costs more takes all of it. */
+  /** How many may go out at once, from 1 to 1e9; default: what the rate allows in one second, at least 1. */
   readonly burst?: number;
   /** A bucket and a line for each key that calls name (`CallOptions.key`, or the tenant); default one for all. */
   readonly per?: "key";
@@ -55,7 +55,7 @@ export interface Throttle extends Policy<"limiter.exceeded"> {
 
 /**
  * In any time t at most `burst + rate * t` go out, by their costs. What a gate behind it declines has taken its token: it stands last.
- * Faults: `limiter.exceeded`, with `details.retryAfterMs`; `option.out-of-range`.
+ * Faults: `limiter.exceeded`, with `details.retryAfterMs`; `option.out-of-range`, of a call too whose `cost` is not from 1e-6 to `burst`: it could never go out.
  */
 export function throttle(options: ThrottleOptions): Throttle {
   const { name = "throttle", clock = systemClock, random = systemRandom } = options;
@@ -80,14 +80,14 @@ class Turn implements Waiter, Due {
   readonly lane: Lane;
   isOver = false;
 
-  constructor(caller: Caller, lane: Lane, cost: number) {
+  constructor(caller: Caller, lane: Lane) {
     this.key = caller.key;
     this.priority = caller.priority;
     this.untilMs = caller.untilMs;
-    this.cost = cost;
+    this.cost = caller.cost;
     this.caller = caller;
     this.lane = lane;
-    lane.ahead[caller.priority] += cost;
+    lane.ahead[caller.priority] += caller.cost;
   }
 
   /** It does not wait any more. `false`: it did not before. */
@@ -151,7 +151,9 @@ class ThrottleGate implements Gate<"limiter.exceeded"> {
   enter(caller: Caller, nowMs: number): number {
     const key = this.#keyOf(caller);
     const lane = this.#lanes.get(key);
-    if (lane === undefined && this.#buckets.take(key, this.#costOf(caller), nowMs) === 0) return 0;
+    // Answered like any other that cannot pass: a gate that throws would do it in the timer of the gate before it, and keep that one's place.
+    if (!isCost(caller.cost, this.#buckets.limit)) return declined;
+    if (lane === undefined && this.#buckets.take(key, caller.cost, nowMs) === 0) return 0;
     const waitMs = this.#waitMsOf(caller, nowMs);
     if (this.#waitMs === undefined || waitMs > this.#waitMs || nowMs + waitMs > caller.untilMs) return declined;
     return this.#wait(lane ?? this.#newLane(key), caller, nowMs);
@@ -165,6 +167,11 @@ class ThrottleGate implements Gate<"limiter.exceeded"> {
   }
 
   fault(caller: Caller, nowMs: number): Fault {
+    try {
+      assertCost(caller.cost, this.#buckets.limit, `${this.#name}: cost`);
+    } catch (fault) {
+      return fault as Fault;
+    }
     const retryAfterMs = Math.max(1, Math.ceil(this.#waitMsOf(caller, nowMs)));
     const key = this.#keyOf(caller);
     return Fault.create(
@@ -178,16 +185,13 @@ class ThrottleGate implements Gate<"limiter.exceeded"> {
   #keyOf({ key }: Caller): string {
     return this.#perKey ? key : "";
   }
-  #costOf({ cost }: Caller): number {
-    return Math.min(cost, this.#buckets.limit);
-  }
 
   /** Until it would pass: when the bucket has gained its cost, and that of everybody before it. */
   #waitMsOf(caller: Caller, nowMs: number): number {
     const key = this.#keyOf(caller);
     const { limit } = this.#buckets;
     const missing = this.#buckets.look(key, limit, nowMs).retryAfterMs * this.#perMs;
-    return Math.max(0, this.#before(caller, this.#lanes.get(key)) + this.#costOf(caller) - (limit - missing)) / this.#perMs;
+    return Math.max(0, this.#before(caller, this.#lanes.get(key)) + caller.cost - (limit - missing)) / this.#perMs;
   }
 
   /** What those cost who pass before it. */
@@ -209,7 +213,7 @@ class ThrottleGate implements Gate<"limiter.exceeded"> {
   }
 
   #wait(lane: Lane, caller: Caller, nowMs: number): number {
-    const turn = new Turn(caller, lane, this.#costOf(caller));
+    const turn = new Turn(caller, lane);
     caller.place = turn;
     if (lane.line.push(turn, nowMs)) {
       turn.end();
@@ -223,19 +227,22 @@ class ThrottleGate implements Gate<"limiter.exceeded"> {
   /** Lets pass whom the bucket has tokens for, in their order. */
   #serve(lane: Lane, nowMs: number): void {
     lane.isServing = true;
-    lane.timer = undefined;
-    for (let turn = this.#next(lane, nowMs); turn !== undefined; turn = this.#next(lane, nowMs)) {
-      const waitMs = this.#buckets.take(lane.key, turn.cost, nowMs);
-      if (waitMs > 0) {
-        lane.head = turn;
-        this.#serveIn(lane, waitMs);
-        break;
+    lane.timer?.cancel();
+    try {
+      for (let turn = this.#next(lane, nowMs); turn !== undefined; turn = this.#next(lane, nowMs)) {
+        const waitMs = this.#buckets.take(lane.key, turn.cost, nowMs);
+        if (waitMs > 0) {
+          lane.head = turn;
+          return this.#serveIn(lane, waitMs);
+        }
+        turn.end();
+        turn.caller.admitted(0, nowMs);
       }
-      turn.end();
-      turn.caller.admitted(0, nowMs);
+    } finally {
+      lane.isServing = false;
+      if (lane.head === undefined && lane.line.size === 0) this.#lanes.delete(lane.key);
+      else if (lane.head === undefined) this.#serveIn(lane, 0); // a gate behind this one threw: that is not the others' affair
     }
-    lane.isServing = false;
-    if (lane.head === undefined && lane.line.size === 0) this.#lanes.delete(lane.key);
   }
 
   /** Whose turn it is. Whose deadline is over is passed over: the pipeline answers it. */
@@ -266,7 +273,6 @@ class ThrottleGate implements Gate<"limiter.exceeded"> {
     const { lane } = turn;
     if (lane.head !== turn) return;
     lane.head = undefined;
-    lane.timer?.cancel();
     if (!lane.isServing) this.#serve(lane, nowMs);
   }
 }
