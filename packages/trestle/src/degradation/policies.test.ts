@@ -94,7 +94,11 @@ test("[RES-06] each flaw is told with the option, the rule and the value", () =>
     [withTrigger({ burn: "latency", objective: "99%" }), /when\[0\]\.slowerThan must be given for burn: latency$/],
     [withTrigger({ burn: "errors", objective: "99%", windows: ["5m", "30s"] }), /when\[0\]\.windows must be a short and a longer one/],
     [withTrigger({ burn: "errors", objective: "99%", calls: 0.5 }), /when\[0\]\.calls must be a whole number, got 0\.5$/],
-    [withTrigger({ burn: "errors", objective: "99%", enter: -1 }), /when\[0\]\.enter must be 0 or more, and at most 1000000, got -1$/],
+    [withTrigger({ burn: "errors", objective: "99%", enter: -1 }), /when\[0\]\.enter must be above 0, and at most 1000000, got -1$/],
+    // Nothing is ever below 0: the route would stay down.
+    [withTrigger({ saturation: "a", enter: 0.5, leave: 0 }), /when\[0\]\.leave must be above 0, and at most 1000000, got 0$/],
+    [withTrigger({ admission: "shop", leave: 0 }), /when\[0\]\.leave must be above 0, and at most 1000000, got 0$/],
+    [withTrigger({ burn: "errors", objective: "99%", leave: 0 }), /when\[0\]\.leave must be above 0, and at most 1000000, got 0$/],
   ];
 
   assert.deepEqual(flaws(good), []);
@@ -109,7 +113,7 @@ test("[RES-06] each flaw is told with the option, the rule and the value", () =>
 
 test("the check knows every keyword that the published schema uses", () => {
   const known = new Set(
-    "$schema title description $defs $ref type const enum pattern minimum maximum minItems maxItems items required properties additionalProperties propertyNames oneOf".split(
+    "$schema title description $defs $ref type const enum pattern minimum exclusiveMinimum maximum minItems maxItems items required properties additionalProperties propertyNames oneOf".split(
       " ",
     ),
   );

@@ -44,17 +44,17 @@ export type Trigger = { readonly serve: Exclude<Rung, "full"> } & (
   | {
       /** What is full: `event-loop`, an external with `concurrency`, or what the app names. */
       readonly saturation: string;
-      /** From here on, 0 to 1. */
+      /** From here on, above 0 to 1. */
       readonly enter: number;
-      /** Until it is below; default 0.8 of `enter`. */
+      /** Until it is below, above 0; default 0.8 of `enter`. */
       readonly leave?: number;
     }
   | {
       /** A service with `admission`, by the share of its requests of the latest ten seconds that were declined. */
       readonly admission: string;
-      /** From here on, 0 to 1; default 0.05. */
+      /** From here on, above 0 to 1; default 0.05. */
       readonly enter?: number;
-      /** Until it is below; default 0.01. */
+      /** Until it is below, above 0; default 0.01. */
       readonly leave?: number;
       /** Fewer requests say nothing. Default 20. */
       readonly calls?: number;
@@ -69,9 +69,9 @@ export interface Burn {
   readonly windows?: readonly [Duration, Duration];
   /** Fewer answers in the short window say nothing. Default 20. */
   readonly calls?: number;
-  /** In multiples of the rate at which the budget lasts exactly; default 10. */
+  /** In multiples of the rate at which the budget lasts exactly, above 0; default 10. */
   readonly enter?: number;
-  /** Of the short window; default 1. */
+  /** Of the short window: until it is below, above 0; default 1. */
   readonly leave?: number;
 }
 
@@ -215,7 +215,7 @@ function triggerRules(trigger: AnyTrigger, ladder: readonly Rung[], path: Flaw["
 
   const enter = trigger.enter ?? (kind === "saturation" ? undefined : kind === "admission" ? 0.05 : 10);
   const leave = trigger.leave ?? (kind === "saturation" ? 0.8 * (enter ?? 1) : Math.min(kind === "admission" ? 0.01 : 1, enter as number));
-  if (enter === undefined || !(enter > 0)) wrong("enter", `must be above 0, got ${seen(enter)}`);
+  if (enter === undefined) wrong("enter", "must be above 0, got nothing");
   else if (leave > enter) wrong("leave", `must be at most enter (${enter}), got ${leave}`);
   if (kind === "saturation") return { ...base, kind, of: trigger[kind] as string, enter: enter ?? 1, leave };
   if (kind === "admission") return { ...base, kind, of: trigger[kind] as string, enter: enter as number, leave, calls };

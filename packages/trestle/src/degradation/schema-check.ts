@@ -17,6 +17,7 @@ export interface Schema {
   readonly enum?: readonly unknown[];
   readonly pattern?: string;
   readonly minimum?: number;
+  readonly exclusiveMinimum?: number;
   readonly maximum?: number;
   readonly minItems?: number;
   readonly maxItems?: number;
@@ -54,8 +55,11 @@ function check(rules: Schema, value: unknown, path: Flaw["path"], flaws: Flaw[])
     return wrong(`must be ${types.map((type) => articles[type]).join(" or ")}, got ${seen(value)}`);
   if (typeof value === "string" && rules.pattern !== undefined && !new RegExp(rules.pattern).test(value))
     wrong(`must match ${rules.pattern}, got ${seen(value)}`);
-  if (typeof value === "number" && (value < (rules.minimum ?? -Infinity) || value > (rules.maximum ?? Infinity)))
-    wrong(`must be ${rules.minimum ?? "any"} or more${rules.maximum === undefined ? "" : `, and at most ${rules.maximum}`}, got ${seen(value)}`);
+  const { minimum = -Infinity, exclusiveMinimum = -Infinity, maximum = Infinity } = rules;
+  if (typeof value === "number" && (value < minimum || value <= exclusiveMinimum || value > maximum))
+    wrong(
+      `must be ${rules.minimum === undefined ? `above ${exclusiveMinimum}` : `${minimum} or more`}${rules.maximum === undefined ? "" : `, and at most ${rules.maximum}`}, got ${seen(value)}`,
+    );
   if (Array.isArray(value)) {
     const { minItems = 0, maxItems = Infinity, items } = rules;
     if (value.length < minItems || value.length > maxItems)
