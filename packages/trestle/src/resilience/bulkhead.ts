@@ -163,11 +163,11 @@ class Places implements Gate<"bulkhead.full"> {
     if (this.#line.remove(caller, nowMs)) this.#left++;
   }
 
-  ended(caller: Caller, token: number): void {
+  ended(caller: Caller, token: number, unheard = false): void {
     this.inFlight--;
     if (this.#isBrief && token === 0 && this.#line.size === 0 && ++this.#unmeasured < measuredOf) return;
     const nowMs = this.clock.monotonicMs();
-    this.#measured(caller, token, nowMs);
+    this.#measured(caller, token, nowMs, unheard);
     this.#drain(nowMs);
   }
 
@@ -244,20 +244,22 @@ class Places implements Gate<"bulkhead.full"> {
     }
   }
 
-  #measured(caller: Caller, token: number, nowMs: number): void {
-    this.#unmeasured = 0;
+  #measured(caller: Caller, token: number, nowMs: number, unheard: boolean): void {
     this.#movedMs = nowMs;
     const place = this.#held[token];
-    const cost = place ? place.waiter.cost : caller.cost;
-    const perUnit = (nowMs - caller.startedMs) / cost;
-    // A call that hung says little about the others: it counts as four times the average at most.
-    this.#msPerUnit = this.#msPerUnit === 0 ? perUnit : this.#msPerUnit + (Math.min(perUnit, 4 * this.#msPerUnit) - this.#msPerUnit) / 16;
-    this.#isBrief = this.#msPerUnit > 0 && this.#msPerUnit < briefMs;
-    this.#line.paced(this.#msPerUnit);
+    if (!unheard) this.#took((nowMs - caller.startedMs) / (place ? place.waiter.cost : caller.cost));
     if (!place) return;
     this.#held[token] = undefined;
     this.#freeTokens.push(token);
     if (this.#msPerUnit > 0) this.#line.charge(place, (nowMs - caller.startedMs) / this.#msPerUnit, nowMs);
+  }
+
+  #took(perUnit: number): void {
+    this.#unmeasured = 0;
+    // A call that hung says little about the others: it counts as four times the average at most.
+    this.#msPerUnit = this.#msPerUnit === 0 ? perUnit : this.#msPerUnit + (Math.min(perUnit, 4 * this.#msPerUnit) - this.#msPerUnit) / 16;
+    this.#isBrief = this.#msPerUnit > 0 && this.#msPerUnit < briefMs;
+    this.#line.paced(this.#msPerUnit);
   }
 
   /** When those who wait now will have been served, at the rate at which places come free; while nothing moves, as long again as nothing has moved. */

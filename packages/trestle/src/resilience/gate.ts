@@ -44,6 +44,6 @@ export interface Gate<Refused extends string = string> {
   leave?(caller: Caller, nowMs: number): void;
   /** Once for each token. A gate that measures reads the clock itself: who does not look saves it. */
   answered?(caller: Caller, token: number, answer: Answer): void;
-  /** Once for each token, after `answered`: the operation's promise has settled, or it was never begun. */
-  ended?(caller: Caller, token: number): void;
+  /** Once for each token, after `answered`: the operation's promise has settled, or it was never begun. `unheard`: how long that took says nothing. */
+  ended?(caller: Caller, token: number, unheard?: boolean): void;
 }

@@ -82,3 +82,23 @@ test("an adaptive number of places learns from places that are held by hand", as
   }
   assert.ok(limits.length > 5 && places.running > 4, `${limits.length} windows, ${places.running} places`);
 });
+
+test("what a place was held for without a word of it counts as no call's length: whoever has time for a call is not late, and a bulkhead says when to come back as before", async () => {
+  const { clock, places, told, come } = setUp({ waiting: 1, order: "fair", codel: true });
+  const hold = async (forMs: number, answer: "well" | "unheard") => {
+    const leave = await places.acquire({ key: "holder" });
+    await clock.advance(forMs);
+    leave(answer);
+  };
+  for (let n = 0; n < 20; n++) await hold(2, "well");
+  for (let n = 0; n < 30; n++) await hold(100, "unheard");
+
+  const leave = await places.acquire();
+  come("has 50 ms", { deadlineMs: clock.monotonicMs() + 50 });
+  const refused = await places.acquire({ priority: "low" }).catch((thrown: unknown) => thrown);
+  await clock.advance(5);
+  leave("unheard");
+  await clock.advance(0);
+  assert.match(told.join(), /^has 50 ms in at/);
+  assert.ok(Fault.is(refused, "bulkhead.full") && refused.details["retryAfterMs"] === 4, JSON.stringify((refused as Fault).details));
+});

@@ -22,7 +22,7 @@ export interface PlaceOptions {
 }
 
 /**
- * Gives the place back; twice is once. `unwell`: what it was held for failed in a way that speaks against what is behind. Default `well`; `unheard` tells it nothing. `until`: what it was held for goes on though nobody waits for it any more, and
+ * Gives the place back; twice is once. `unwell`: what it was held for failed in a way that speaks against what is behind. Default `well`; `unheard` tells it nothing, nor how long a call takes. `until`: what it was held for goes on though nobody waits for it any more, and
  * holds the place until this has settled.
  */
 export type Leave = (answer?: Answer | "unheard", until?: Promise<unknown>) => void;
@@ -82,7 +82,7 @@ class Held implements Caller {
       if (left) return;
       left = true;
       if (answer !== "unheard") this.#gate.answered?.(this, token, answer);
-      const ended = () => this.#gate.ended?.(this, token);
+      const ended = () => this.#gate.ended?.(this, token, answer === "unheard");
       if (until) until.then(ended, ended);
       else ended();
     });

@@ -343,7 +343,8 @@ test("whom admission declines takes nothing from limits, those in a dry run neit
 test("what is wrong with an admission is said where it is declared", () => {
   const wrong = (admission: Admission) => () => service("shop", { admission }, { look: get("/look", {}, () => ({})) });
   const isOutOfRange = (thrown: unknown) => Fault.is(thrown, "option.out-of-range");
-  assert.throws(wrong({ running: 0 }), isOutOfRange);
+  for (const running of [0, Infinity, NaN])
+    assert.throws(wrong({ running }), (thrown) => isOutOfRange(thrown) && (thrown as Error).message.startsWith('service "shop": admission.running '));
   assert.throws(wrong({ waiting: -1 }), isOutOfRange);
   assert.throws(wrong({ order: "random" as "fifo" }), isOutOfRange);
   assert.throws(wrong({ wait: "soon" as "1s" }), (thrown) => Fault.is(thrown, "quantity.not-a-duration"));

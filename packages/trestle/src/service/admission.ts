@@ -7,7 +7,7 @@
  */
 import type { Component, NodeServices } from "../component/index.ts";
 import { Outcomes, type Admitted } from "../degradation/index.ts";
-import { currentContext, durationMs, Fault, sharedWheel, type AmbientContext, type Clock, type Duration } from "../kernel/index.ts";
+import { currentContext, durationMs, Fault, integerWithin, sharedWheel, type AmbientContext, type Clock, type Duration } from "../kernel/index.ts";
 import { bulkhead, type Answer, type Bulkhead, type BulkheadOptions, type Leave, type Refusal } from "../resilience/index.ts";
 import type { Served } from "./invoke.ts";
 import type { ArrivedRequest, Peer } from "./routes.ts";
@@ -37,7 +37,9 @@ export interface AdmissionRule {
 export function admissionRule(admission: Admission | undefined, service: string): AdmissionRule | undefined {
   if (!admission) return undefined;
   const { running = "adaptive", waiting, wait, order = "fair", codel = true } = admission;
-  const line = waiting ?? (typeof running === "number" && running < Infinity ? { from: 2 * running, most: 3 * running } : undefined);
+  // A bulkhead may only count, and admission bounds.
+  if (typeof running === "number") integerWithin(running, `service "${service}": admission.running`, { least: 1, most: 1_000_000 });
+  const line = waiting ?? (typeof running === "number" ? { from: 2 * running, most: 3 * running } : undefined);
   const rule: AdmissionRule = {
     waitMs: wait === undefined ? 1_000 : durationMs(wait, `service "${service}": admission.wait`),
     places: (node) => bulkhead({ name: `admission of service "${service}"`, running, ...(line !== undefined && { waiting: line }), order, codel, ...node }),
