@@ -299,7 +299,8 @@ test("a body that comes slowly holds no place: it is read without one, and stand
   );
   assert.deepEqual(
     decisions.map(({ decision }) => decision),
-    ["admitted", "admitted", "admitted", "waited", "waited"],
+    ["admitted", "waited", "waited"],
+    "each is counted once, when it is known",
   );
   // Two of them were declined after all, and left what they took from the limit.
   for (const name of ["third", "fourth"]) {
@@ -311,6 +312,47 @@ test("a body that comes slowly holds no place: it is read without one, and stand
   assert.deepEqual(
     answers.slice(3).map(({ response: { status } }) => status),
     [200, 200],
+  );
+});
+
+test("as many bodies are read without a place as may be worked on and wait; the next one that comes slowly is declined and cut off, and who sends promptly is not held up", async () => {
+  const { node, decisions, look, handlers, answers, ask } = await held({ running: 1, waiting: 1, codel: false }, { per: "everyone", rate: "1/h", burst: 4 });
+  const sending = Array.from({ length: 3 }, () => Promise.withResolvers<void>());
+  for (const { promise } of sending) {
+    ask("slow", "POST", "/orders", { body: '{"n":1}', sent: promise });
+    await settled(node, 150);
+  }
+  const [first] = answers as [(typeof answers)[number]];
+  assert.deepEqual(
+    [answers.length, first.response.status, first.response.headers.get("connection"), look()],
+    [1, 503, "close", { running: 0, places: 1, waiting: 0 }],
+  );
+  const problem = (await first.response.json()) as Record<string, unknown>;
+  assert.deepEqual([problem["reason"], String(problem["detail"]).includes("its body comes slowly")], ["full", true]);
+
+  ask("prompt", "POST", "/orders", { body: '{"n":2}' });
+  await settled(node);
+  handlers.shift()?.();
+  await settled(node);
+  sending[0]?.resolve();
+  await settled(node);
+  ask("slow again", "POST", "/orders", { body: '{"n":3}', sent: (sending[2] as (typeof sending)[number]).promise });
+  handlers.shift()?.();
+  await settled(node, 150);
+  sending[1]?.resolve();
+  sending[2]?.resolve();
+  await settled(node);
+  while (handlers.length > 0) {
+    handlers.shift()?.();
+    await settled(node);
+  }
+  assert.deepEqual(
+    answers.map(({ name, response: { status } }) => `${name} ${status}`),
+    ["slow 503", "prompt 200", "slow 200", "slow 200", "slow again 200"],
+  );
+  assert.deepEqual(
+    decisions.map(({ decision }) => decision),
+    ["full", "admitted", "admitted", "admitted", "admitted"],
   );
 });
 

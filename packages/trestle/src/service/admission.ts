@@ -3,11 +3,12 @@
  * (trestle/resilience): priority first, then fair turns by tenant.
  *
  * A request holds its place, from before its body is read, until its handler has ended, though nobody may wait for it any more; a stream until it is open. A body that is not there within 100 ms gives the place back while it is
- * read, and stands in the line again then: who sends slowly holds none, as behind a proxy that buffers (nginx's `proxy_request_buffering`), and yet who is declined at the door need not send. What a handler asks of a service of the same process by its typed client takes no place: its request has one.
+ * read, and stands in the line again then: who sends slowly holds none, as behind a proxy that buffers (nginx's `proxy_request_buffering`), and yet who is declined at the door need not send. As many are read so as
+ * may be worked on and wait; the next one is declined, and its connection closed, which frees what had come of it. What a handler asks of a service of the same process by its typed client takes no place: its request has one.
  */
 import type { Component, NodeServices } from "../component/index.ts";
 import { Outcomes, type Admitted } from "../degradation/index.ts";
-import { currentContext, durationMs, Fault, integerWithin, sharedWheel, type AmbientContext, type Clock, type Duration } from "../kernel/index.ts";
+import { currentContext, durationMs, Fault, integerWithin, sharedWheel, type Clock, type Duration } from "../kernel/index.ts";
 import { bulkhead, type Answer, type Bulkhead, type BulkheadOptions, type Leave, type Refusal } from "../resilience/index.ts";
 import type { Served } from "./invoke.ts";
 import type { ArrivedRequest, Peer } from "./routes.ts";
@@ -31,6 +32,8 @@ export type Declined = Refusal | "left";
 /** An admission, checked. */
 export interface AdmissionRule {
   readonly waitMs: number;
+  /** How many may wait; `undefined`: as a bulkhead has it by itself, three for each place. */
+  readonly waitingMost: number | undefined;
   readonly places: (node?: Pick<NodeServices, "clock" | "random">) => Bulkhead;
 }
 
@@ -41,6 +44,7 @@ export function admissionRule(admission: Admission | undefined, service: string)
   if (typeof running === "number") integerWithin(running, `service "${service}": admission.running`, { least: 1, most: 1_000_000 });
   const line = waiting ?? (typeof running === "number" ? { from: 2 * running, most: 3 * running } : undefined);
   const rule: AdmissionRule = {
+    waitingMost: typeof line === "number" ? line : line?.most,
     waitMs: wait === undefined ? 1_000 : durationMs(wait, `service "${service}": admission.wait`),
     places: (node) => bulkhead({ name: `admission of service "${service}"`, running, ...(line !== undefined && { waiting: line }), order, codel, ...node }),
   };
@@ -53,15 +57,17 @@ const latestMs = 10_000;
 
 /** The places of one service on one node, and what is told of them. */
 export class AdmissionGate {
+  /** Bodies that are read without a place. */
+  unplaced = 0;
   readonly #places: Bulkhead;
-  readonly #waitMs: number;
+  readonly #rule: AdmissionRule;
   readonly #component: string;
   readonly #node: NodeServices;
   readonly #latest = new Outcomes(latestMs);
 
   constructor(rule: AdmissionRule, component: Component, node: NodeServices) {
     this.#places = rule.places({ clock: node.clock, random: node.random });
-    this.#waitMs = rule.waitMs;
+    this.#rule = rule;
     this.#component = component.name;
     this.#node = node;
     const places = this.#places;
@@ -74,34 +80,41 @@ export class AdmissionGate {
     return { asked: calls, declined: bad };
   }
 
-  /** A place, in the context of the request; `declined` is told when it gets none, now or later. Faults: `request.not-admitted`, `request.share-exceeded`. */
-  async enter(served: Served, request: ArrivedRequest, peer: Peer, declined: () => void): Promise<AdmittedRequest> {
-    const place = () => this.#place(served, request, peer, declined);
-    const leave = await place();
-    this.#decided(currentContext().priority, "admitted");
-    return new AdmittedRequest(leave, place, this.#node.clock);
+  get unplacedMost(): number {
+    const { running } = this.#places;
+    return running + (this.#rule.waitingMost ?? 3 * running);
   }
 
-  async #place({ operation: { title } }: Served, request: ArrivedRequest, peer: Peer, declined: () => void): Promise<Leave> {
+  /** A place, in the context of the request; `declined` is told when it gets none, now or later. Faults: `request.not-admitted`, `request.share-exceeded`. */
+  async enter(served: Served, request: ArrivedRequest, peer: Peer, declined: () => void): Promise<AdmittedRequest> {
+    const asked = { served, request, peer, declined };
+    return new AdmittedRequest(this, asked, await this.place(asked), this.#node.clock);
+  }
+
+  async place(asked: AtTheGate): Promise<Leave> {
     try {
-      return await this.#places.acquire({ key: keyOf(peer), waitMs: this.#waitMs, signal: request.signal });
+      return await this.#places.acquire({ key: keyOf(asked.peer), waitMs: this.#rule.waitMs, signal: asked.request.signal });
     } catch (thrown) {
-      declined();
-      const { priority } = currentContext();
       const reason = Fault.is(thrown, "bulkhead.full") ? (thrown.details["reason"] as Refusal) : Fault.is(thrown, "deadline.exceeded") ? "late" : "left";
-      this.#decided(priority, reason);
-      throw this.#declined(title, reason, priority, Fault.is(thrown) ? (thrown.details["retryAfterMs"] as number | undefined) : undefined);
+      throw this.declined(asked, reason, Fault.is(thrown) ? (thrown.details["retryAfterMs"] as number | undefined) : undefined);
     }
   }
 
-  #decided(priority: AmbientContext["priority"], decision: "admitted" | Declined): void {
+  /** Once for each request. */
+  decided(decision: "admitted" | Declined): void {
     if (decision !== "left") this.#latest.add(this.#node.clock.monotonicMs(), decision !== "admitted");
-    this.#node.observer.admission?.(this.#component, priority, decision);
+    this.#node.observer.admission?.(this.#component, currentContext().priority, decision);
   }
 
-  #declined(title: string, reason: Declined, priority: string, retryAfterMs = 1_000): Fault {
+  declined({ served, declined }: AtTheGate, reason: Declined | "slow", retryAfterMs = 1_000): Fault {
+    declined();
+    const told = reason === "slow" ? "full" : reason;
+    this.decided(told);
+    const { title } = served.operation;
+    const { priority } = currentContext();
     const seconds = Math.max(1, Math.ceil(retryAfterMs / 1_000));
-    const details = { reason, retryAfterMs, headers: { "retry-after": String(seconds) }, facts: { reason, priority, retryAfterMs } };
+    const headers = { "retry-after": String(seconds), ...(reason === "slow" && { connection: "close" }) };
+    const details = { reason: told, retryAfterMs, headers, facts: { reason: told, priority, retryAfterMs } };
     const remedy = `Nothing was done. Ask again in ${seconds} s.`;
     const { inFlight, running, waiting } = this.#places;
     const load = `${inFlight} of ${running} are worked on, ${waiting} wait`;
@@ -113,33 +126,55 @@ export class AdmissionGate {
   }
 }
 
-/** A request that was admitted, and its place. */
+interface AtTheGate {
+  readonly served: Served;
+  readonly request: ArrivedRequest;
+  readonly peer: Peer;
+  readonly declined: () => void;
+}
+
+/** A request that was admitted, and its place. It is counted when it is known whether it is declined after all. */
 export class AdmittedRequest {
-  #leave: Leave;
-  readonly #again: () => Promise<Leave>;
+  readonly #gate: AdmissionGate;
+  readonly #asked: AtTheGate;
   readonly #clock: Clock;
+  #leave: Leave;
+  #isCounted = false;
   #goesOn: Promise<unknown> | undefined;
 
-  constructor(leave: Leave, again: () => Promise<Leave>, clock: Clock) {
+  constructor(gate: AdmissionGate, asked: AtTheGate, leave: Leave, clock: Clock) {
+    this.#gate = gate;
+    this.#asked = asked;
     this.#leave = leave;
-    this.#again = again;
     this.#clock = clock;
+    if (!asked.served.operation.body) this.#count();
   }
 
-  /** What comes slowly is read without a place, and stands in the line again. */
+  /** What comes slowly is read without a place, and stands in the line again. Faults: those of `enter`. */
   async reading<T>(read: () => Promise<T>): Promise<T> {
+    const gate = this.#gate;
     let isSlow = false;
+    const tooMany = Promise.withResolvers<typeof cut>();
     const slow = sharedWheel(this.#clock).after(promptBodyMs, () => {
       isSlow = true;
       this.#leave("unheard");
+      if (++gate.unplaced > gate.unplacedMost) tooMany.resolve(cut);
     });
-    try {
-      const value = await read();
-      if (isSlow) this.#leave = await this.#again();
-      return value;
-    } finally {
+    const value = await Promise.race([read(), tooMany.promise]).finally(() => {
       slow.cancel();
-    }
+      if (isSlow) gate.unplaced--;
+    });
+    this.#isCounted = isSlow; // by what declines it
+    if (value === cut) throw gate.declined(this.#asked, "slow");
+    if (isSlow) this.#leave = await gate.place(this.#asked);
+    this.#isCounted = false;
+    this.#count();
+    return value;
+  }
+
+  #count(): void {
+    if (!this.#isCounted) this.#gate.decided("admitted");
+    this.#isCounted = true;
   }
 
   /** A handler goes on without its caller, and holds the place. */
@@ -148,10 +183,12 @@ export class AdmittedRequest {
   };
 
   answered(answer: Answer): void {
+    this.#count();
     this.#leave(answer, this.#goesOn);
   }
 }
 const promptBodyMs = 100;
+const cut = Symbol("cut");
 
 /** Whose turn it is. */
 function keyOf({ tenant, principal, address }: Peer): string {
@@ -159,8 +196,9 @@ function keyOf({ tenant, principal, address }: Peer): string {
   return principal ? `${principal.kind} ${principal.id}` : `address ${address ?? "unknown"}`;
 }
 
-const why: Readonly<Record<Exclude<Declined, "share">, string>> = {
+const why: Readonly<Record<Exclude<Declined, "share"> | "slow", string>> = {
   full: "as many wait as may",
+  slow: "its body comes slowly, and so do as many others as may",
   early: "so many wait that some of those who come are declined",
   displaced: "its place in the line was needed for a more urgent one",
   waited: "it has waited for as long as is of use",
