@@ -54,9 +54,9 @@ export class KeyTable {
   #buckets: number;
   #old: Outgrown | undefined;
   #untilNextSearch = 0;
-  /** The latest key that was given its place, which nobody else has taken or moved since: a key that comes again and again is neither hashed nor looked for. */
+  /** What the latest key was given, and that key, if it came twice in a row: one that comes again and again is neither hashed nor looked for. Keys that take turns neither write a text here nor compare one. */
+  #lastPlace = -1;
   #lastKey: string | undefined;
-  #lastPlace = 0;
 
   constructor(options: KeyTableOptions) {
     this.#hash = new KeyedHash(options.random);
@@ -81,13 +81,17 @@ export class KeyTable {
 
   /** The key's place, or a free one that is now its own. What a free one holds is over: its moment is at most `now`. */
   place(key: string, now: number): number {
-    if (key === this.#lastKey) return this.#lastPlace;
+    const last = this.#lastKey;
+    if (last !== undefined) {
+      if (key === last) return this.#lastPlace;
+      this.#lastKey = undefined;
+    }
     const first = this.#hash.of(key);
     const { second } = this.#hash;
     let place = this.#found(first, second);
     if (place < 0) place = this.#claim(first, second, now);
-    this.#lastKey = key;
-    this.#lastPlace = place;
+    if (place === this.#lastPlace) this.#lastKey = key;
+    else this.#lastPlace = place;
     return place;
   }
 
