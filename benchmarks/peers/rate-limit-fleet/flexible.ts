@@ -6,8 +6,8 @@ import type { Variant } from "../../harness/benchmark.ts";
 import { measureCallers } from "../../harness/callers.ts";
 import { keysOf } from "../rate-limit/keys.ts";
 
-const { PLACE, KEYS, PIPELINED, REDIS = "", POSTGRES = "" } = process.env;
-const rule = { points: 1e9, duration: 3_600 };
+const { PLACE, KEYS, PIPELINED, SPENT, REDIS = "", POSTGRES = "" } = process.env;
+const rule = SPENT ? { points: Number(SPENT), duration: 1 } : { points: 1e9, duration: 3_600 };
 
 const variant: Variant = async ({ load, seconds }) => {
   const keys = keysOf(Number(KEYS));
@@ -25,7 +25,7 @@ const variant: Variant = async ({ load, seconds }) => {
   const client = new Redis(REDIS, { enableAutoPipelining: PIPELINED !== undefined });
   const limiter = new RateLimiterRedis({ ...rule, storeClient: client });
   try {
-    return await measureCallers(load, seconds, (nth) => limiter.consume(keys.at(nth)));
+    return await measureCallers(load, seconds, (nth) => limiter.consume(keys.at(nth))); // throws when one is refused
   } finally {
     client.disconnect();
   }

@@ -7,7 +7,7 @@ import type { Variant } from "../../harness/benchmark.ts";
 import { measureCallers } from "../../harness/callers.ts";
 import { keysOf } from "../rate-limit/keys.ts";
 
-const { PLACE, KEYS, EXACTNESS = "exact", REDIS = "", POSTGRES = "" } = process.env;
+const { PLACE, KEYS, EXACTNESS = "exact", SPENT, REDIS = "", POSTGRES = "" } = process.env;
 
 async function placeOf(): Promise<{ readonly place: LimitPlace; close(): Promise<void> }> {
   if (PLACE !== "postgres") {
@@ -23,22 +23,28 @@ const variant: Variant = async ({ load, seconds }) => {
   const keys = keysOf(Number(KEYS));
   const { place, close } = await placeOf();
   const of = { across: "fleet", whenUnreachable: "refuse", exactness: EXACTNESS as Exactness } as const;
-  const rule = fleetRule(of, { perSecond: 1e8, burst: 1e9, keys: 100_000 }, "bench", "bench");
+  const rule = fleetRule(of, { perSecond: Number(SPENT ?? 1e8), burst: SPENT === undefined ? 1e9 : Number(SPENT) / 10, keys: 100_000 }, "bench", "bench");
   if (!rule) throw new Error("no rule");
   const limit = new FleetLimit({ rule, at: new ReachedPlace(place, systemClock), clock: systemClock, random: systemRandom });
-  const admitted = (waitMs: number): void => {
-    if (waitMs !== 0) throw new Error("refused");
+  let [asked, refused] = [0, 0];
+  const answered = (waitMs: number): void => {
+    asked++;
+    if (waitMs === 0) return;
+    if (SPENT === undefined) throw new Error("refused");
+    refused++;
   };
   const now = Promise.resolve();
   const ask = (nth: number): Promise<void> => {
     const took = limit.take(keys.at(nth));
-    if (typeof took !== "number") return took.then(admitted);
-    admitted(took);
+    if (typeof took !== "number") return took.then(answered);
+    answered(took);
     // Callers that are answered at once would never let the loop turn.
     return nth % 1_000 === 0 ? new Promise<void>((resolve) => systemClock.soon(resolve)) : now;
   };
   try {
-    return await measureCallers(load, seconds, ask);
+    const measured = await measureCallers(load, seconds, ask);
+    if (SPENT !== undefined) process.stderr.write(`${((100 * refused) / asked).toFixed(1)} % of the takes refused\n`);
+    return { ...measured, opsPerSec: measured.opsPerSec * (1 - refused / asked) };
   } finally {
     await close();
   }
