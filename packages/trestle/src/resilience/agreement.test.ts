@@ -20,6 +20,25 @@ test("[RES-01] where none is said by most, they contradict each other, which is 
   await assert.rejects(agreement([]), (thrown) => Fault.is(thrown, "option.out-of-range"));
 });
 
+test("[RES-01] one that hangs is waited for while it can decide; then it is let go", async () => {
+  const asked: AbortSignal[] = [];
+  const hangs = (signal: AbortSignal) => new Promise<never>(() => asked.push(signal));
+  const late = async (signal: AbortSignal) => {
+    for (let turn = 0; turn < 20; turn++) await Promise.resolve();
+    return signal.aborted ? 0 : 1;
+  };
+
+  assert.equal(await agreement([...says(1, 1), hangs]), 1, "two of three say it");
+  await assert.rejects(agreement([...says(1, 2), fails, hangs]), (thrown) => Fault.is(thrown, "response.contradicts") && thrown.details["failed"] === 1);
+  await assert.rejects(agreement([fails, fails, hangs]), /gone/);
+  assert.equal(await agreement<number>([...says(1, 2), late]), 1, "two of three can still say it");
+  assert.deepEqual(
+    asked.map(({ aborted }) => aborted),
+    [true, true, true],
+  );
+  await assert.rejects(agreement([...says(1, 2), hangs], { same: () => assert.fail("cannot be compared") }), /cannot be compared/);
+});
+
 test("[RES-01] within a pipeline each attempt asks one more: a third decides", async () => {
   const kinds: string[] = [];
   const guard = pipeline({ onAttempt: ({ error }) => void (error === undefined || kinds.push(failureOf(error).kind)) }, retry({ from: 0 }));
