@@ -4,7 +4,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import type { AddressInfo, Socket } from "node:net";
 import { Readable, Writable } from "node:stream";
 import { test, type TestContext } from "node:test";
-import { Agent, fetch as undiciFetch, Pool, request, type Dispatcher } from "undici";
+import { Agent, fetch as undiciFetch, interceptors, Pool, request, type Dispatcher } from "undici";
 import { emptyContext, Fault, type FaultCode, inContext, sleep, systemClock } from "../kernel/index.ts";
 import { breaker, budget, bulkhead, deadline, hedge, pipeline, retry, timeout, type Policy } from "../resilience/index.ts";
 import { guardedDispatch, type GuardedDispatchOptions } from "./index.ts";
@@ -267,4 +267,57 @@ test("a Pool, undici's fetch and stream go through it too", async (t) => {
   await dispatcher.stream({ path: "/", method: "GET" }, ({ statusCode }) => (seen.push(statusCode), nowhere()));
   assert.deepEqual(seen, [200]);
   assert.equal(asked.length, 6);
+});
+
+test("whoever asked is told once that its request starts, however often it is sent, and of the answer's redirections", async (t) => {
+  const healing = await listening(t, (_, response, nth) =>
+    nth < 4 ? response.writeHead(503).end() : response.writeHead(nth === 4 ? 302 : 200, nth === 4 ? { location: "/there" } : {}).end("at last"),
+  );
+  const agent = new Agent({ connections: 1 });
+  t.after(() => agent.destroy());
+  const dispatcher = agent.compose(interceptors.redirect({ maxRedirections: 2 }), guardedDispatch(retried(5)));
+  const events: string[] = [];
+  await new Promise<void>((done) =>
+    dispatcher.dispatch(
+      { origin: healing.url, path: "/", method: "GET" },
+      {
+        onRequestStart: () => void events.push("start"),
+        onResponseStart: (_, code) => void events.push(`head ${code}`),
+        onResponseEnd: () => done(),
+        onResponseError: () => done(),
+      },
+    ),
+  );
+  assert.deepEqual([events, healing.asked.length], [["start", "head 200"], 5]);
+
+  const redirecting = await listening(t, (_, response, nth) => response.writeHead(nth === 1 ? 302 : 200, nth === 1 ? { location: "/there" } : {}).end());
+  const { context } = await request(redirecting.url, { dispatcher });
+  assert.deepEqual((context as { history: URL[] }).history.map(String), [`${redirecting.url}/`, `${redirecting.url}/there`]);
+});
+
+test("who aborts at the head of an answer that was held gets its error and nothing more, whether or not that answer has ended", async (t) => {
+  for (const ends of [true, false]) {
+    const ill = await listening(t, (_, response) => {
+      response.writeHead(503).write("begun");
+      if (ends) response.end();
+    });
+    const dispatcher = guarded(t, pipeline(deadline("20s"), retry({ attempts: 2, from: 50, jitter: "none" })));
+    const events: string[] = [];
+    await new Promise<void>((done) =>
+      dispatcher.dispatch(
+        { origin: ill.url, path: "/", method: "GET" },
+        {
+          onRequestStart: () => void events.push("start"),
+          onResponseStart(controller, code) {
+            events.push(`head ${code}`);
+            controller.abort(new Error("enough"));
+          },
+          onResponseData: () => void events.push("data"),
+          onResponseEnd: () => (events.push("end"), setImmediate(done)),
+          onResponseError: (_, error) => (events.push(error.message), setImmediate(done)),
+        },
+      ),
+    );
+    assert.deepEqual(events, ["start", "head 503", "enough"]);
+  }
 });

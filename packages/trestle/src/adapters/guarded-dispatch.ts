@@ -103,6 +103,8 @@ class Exchange implements DispatchControllerLike {
   readonly #leaves = new AbortController();
   readonly #context: AmbientContext = currentContext();
   readonly #how: { readonly key: string; readonly signal: AbortSignal; idempotent: boolean };
+  /** Told once, before there is an attempt: it gets what the attempt was told that answers (where it was redirected). */
+  readonly #told: object = {};
   readonly handler: DispatchHandlerLike;
   #answering: Sent | undefined;
   #held: Sent[] = [];
@@ -127,7 +129,7 @@ class Exchange implements DispatchControllerLike {
     const ask = (attempt: Attempt) => this.#ask(attempt);
     try {
       // Whoever asked can leave before anything is sent: it waits for a place, or between two attempts.
-      this.handler.onRequestStart?.(this, null);
+      this.handler.onRequestStart?.(this, this.#told);
       await (isRepeatable(body) ? guard(ask, how) : withContext({ repeated: true }, () => guard(ask, how)));
       this.#dropHeld();
     } catch (thrown) {
@@ -162,7 +164,9 @@ class Exchange implements DispatchControllerLike {
   claim(sent: Sent): boolean {
     this.#answering ??= sent;
     this.#how.idempotent = false;
-    return this.#answering === sent;
+    if (this.#answering !== sent) return false;
+    Object.assign(this.#told, sent.told);
+    return true;
   }
 
   hold(sent: Sent): void {
@@ -235,6 +239,7 @@ class Sent implements DispatchHandlerLike {
   readonly #resolve: () => void;
   readonly #reject: (error: Error) => void;
   controller: DispatchControllerLike | undefined;
+  told: unknown;
   #held: Held | undefined;
   #isDropped = false;
 
@@ -263,8 +268,8 @@ class Sent implements DispatchHandlerLike {
 
   onRequestStart(controller: DispatchControllerLike, context: unknown): void {
     this.controller = controller;
+    this.told = context;
     if (this.#signal.aborted) controller.abort(this.#signal.reason as Error);
-    else if (!this.#exchange.answering) this.#exchange.handler.onRequestStart?.(this.#exchange, context);
   }
 
   onRequestUpgrade(_controller: DispatchControllerLike, status: number, headers: DispatchFields, socket: { destroy(): unknown }): void {
@@ -324,19 +329,22 @@ class Sent implements DispatchHandlerLike {
 
   /** Nothing better came: what is held is the caller's, and the rest of it as it comes. */
   handOn(): void {
-    const { handler } = this.#exchange;
+    const exchange = this.#exchange;
+    const { handler } = exchange;
     const { head, chunks, ended, broken } = this.#held as Held;
     this.#held = undefined;
-    this.#exchange.claim(this);
+    exchange.claim(this);
     try {
-      handler.onResponseStart?.(this.#exchange, ...head);
-      for (const chunk of chunks) handler.onResponseData?.(this.#exchange, chunk);
-      if (broken) this.#exchange.fail(broken);
-      else if (ended) this.#exchange.end(ended);
-      else if (!this.#exchange.paused) this.controller?.resume();
+      handler.onResponseStart?.(exchange, ...head);
+      for (const chunk of chunks) if (!exchange.aborted) handler.onResponseData?.(exchange, chunk);
+      if (exchange.reason)
+        exchange.fail(exchange.reason); // what has ended cannot be aborted: undici says nothing
+      else if (broken) exchange.fail(broken);
+      else if (ended) exchange.end(ended);
+      else if (!exchange.paused) this.controller?.resume();
     } catch (thrown) {
       this.abort(thrown as Error);
-      this.#exchange.fail(thrown as Error);
+      exchange.fail(thrown as Error);
     }
   }
 }
