@@ -7,6 +7,7 @@ import { gzipSync } from "node:zlib";
 import { z } from "zod";
 import { app, start } from "../app/index.ts";
 import { Fault } from "../kernel/index.ts";
+import { failureOf } from "../resilience/index.ts";
 import { setting } from "../setting/index.ts";
 import { external, mutation, query, type ExternalSpec } from "./index.ts";
 
@@ -117,6 +118,13 @@ test("[RES-01] what was never sent is unreachable, and nothing unknown", async (
   const nowhere = await opened("http://no-such-host.invalid");
   await assert.rejects(nowhere.far.change({ id: "a" }), (fault) => Fault.is(fault, "external.unreachable") || Fault.is(fault, "external.outcome-unknown"));
   await nowhere.node.stop();
+  // What fetch refuses by itself has no code.
+  for (const url of ["http://localhost:9", "http://user:word@localhost"]) {
+    const refused = await opened(url);
+    for (const call of [refused.far.change, refused.far.look])
+      await assert.rejects(call({ id: "a" }), (fault) => Fault.is(fault, "external.unreachable") && failureOf(fault).kind === "crash", url);
+    await refused.node.stop();
+  }
 });
 
 test("[RES-04] attempts of one call carry one key, and wait as long as they are asked to", async () => {

@@ -1,6 +1,6 @@
 /**
  * One HTTP exchange with a foreign system, and what its failure says: whether the other side can have acted on it.
- * - never sent (no name, no connection): `external.unreachable`.
+ * - never sent (no name, no connection, nothing that `fetch` would send): `external.unreachable`.
  * - sent, no answer (reset, cut off, time over), or 5xx: `external.outcome-unknown`.
  * - an answer of 3xx or 4xx: `external.refused`, with `details.status`; 408, 425 and 429 may be tried again.
  */
@@ -40,8 +40,11 @@ export async function exchange(who: string, asked: Exchange, carry?: (asked: Exc
   }
 }
 
-async function byFetch(who: string, { method, url, headers, body, signal }: Exchange): Promise<Exchanged> {
-  const response = await fetch(url, { method, headers, signal, redirect: "manual", ...(body === undefined ? {} : { body }) });
+async function byFetch(who: string, asked: Exchange): Promise<Exchanged> {
+  const { method, url, headers, body, signal } = asked;
+  const response = await fetch(url, { method, headers, signal, redirect: "manual", ...(body === undefined ? {} : { body }) }).catch((cause: unknown) => {
+    throw isRefusedByFetch(asked, cause) ? unreachable(who, asked, cause) : cause;
+  });
   return { status: response.status, headers: Object.fromEntries(response.headers), text: await textOf(who, response) };
 }
 
@@ -65,20 +68,35 @@ function tooLong(who: string): Fault {
   return Fault.create("external.answer-invalid", `${who} answered more than ${answerBytesMax} bytes`, "Ask for less at a time.");
 }
 
-function failure(who: string, { method, url }: Exchange, cause: unknown): Fault {
-  const codes = codesOf(cause);
-  const why = codes[0] ?? (cause instanceof Error ? cause.message : String(cause));
-  if (codes.length > 0 && codes.every((code) => neverSent.has(code))) {
-    return Fault.create("external.unreachable", `${who} cannot be reached: ${method} ${url} (${why})`, "Check that it runs and that its url is right.", {
-      cause,
-    });
+/** It has no codes for what it does not send: a URL, method or header that no request has, a port that is for something else (Fetch Standard, "port blocking"). */
+function isRefusedByFetch({ method, url, headers }: Exchange, thrown: unknown): boolean {
+  try {
+    void new Request(url, { method, headers });
+  } catch {
+    return true;
   }
+  return thrown instanceof TypeError && thrown.cause instanceof Error && thrown.cause.message === "bad port";
+}
+
+function failure(who: string, asked: Exchange, cause: unknown): Fault {
+  const codes = codesOf(cause);
+  if (codes.length > 0 && codes.every((code) => neverSent.has(code))) return unreachable(who, asked, cause);
   return Fault.create(
     "external.outcome-unknown",
-    `${who} did not answer: ${method} ${url} (${why}); it may have acted on it`,
+    `${who} did not answer: ${asked.method} ${asked.url} (${whyOf(cause)}); it may have acted on it`,
     "Ask it what became of the call before doing anything else, or call again with the same key.",
     { cause },
   );
+}
+
+function unreachable(who: string, { method, url }: Exchange, cause: unknown): Fault {
+  return Fault.create("external.unreachable", `${who} cannot be reached: ${method} ${url} (${whyOf(cause)})`, "Check that it runs and that its url is right.", {
+    cause,
+  });
+}
+
+function whyOf(cause: unknown): string {
+  return codesOf(cause)[0] ?? (cause instanceof Error ? (cause.cause instanceof Error ? cause.cause : cause).message : String(cause));
 }
 
 /** The system's own words, through `cause` and what a connection tried at several addresses collects. */
