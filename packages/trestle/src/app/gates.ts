@@ -9,7 +9,7 @@ export interface GateView {
   readonly component: string;
   /** `admission`, `calls` (to a system outside), or `limit <name>`. */
   readonly gate: string;
-  /** A second, in the last minute: `admitted`, or why not. Of `calls` only what was turned away or failed: what passed is the component's traffic. */
+  /** A second, in the last minute: `admitted`, or why not. Of `calls` only what was turned away or failed: what was asked is the component's traffic. */
   readonly decisions: Readonly<Record<string, number>>;
   /** Of admission, and of calls with `concurrency`. */
   readonly room?: Room;

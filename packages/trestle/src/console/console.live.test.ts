@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test, type TestContext } from "node:test";
 import { chromium, type Browser, type BrowserContextOptions, type Page } from "playwright-core";
+import { virtualClock } from "../kernel/index.ts";
 import { fakeNode, serve, type FakeNode } from "./testing.ts";
 
 const executablePath = process.env["CHROMIUM"];
@@ -302,7 +303,7 @@ test("what turns calls away is shown: how full, how much of what, and what is do
     ["light", 380],
     ["dark", 380],
   ] as const) {
-    const fake = await fakeNode();
+    const fake = await fakeNode({ clock: virtualClock() }); // rates are over the time since the start: here always a second
     fake.traffic(20);
     fake.overload(20);
     const { page, complaints } = await look(t, { fake, context: { viewport: { width, height: 800 }, colorScheme } });
@@ -312,7 +313,7 @@ test("what turns calls away is shown: how full, how much of what, and what is do
     const rows = (await section.locator("tbody tr").allInnerTexts()).map((row) => row.replace(/\s+/g, " "));
     assert.match(rows[0] as string, /payments calls breaker open .* breaker open .* crash .* 0 of 32 0/);
     assert.match(rows[1] as string, /shop admission full .* no place .* gave way to the more urgent .* 64 of 64 117/);
-    assert.match(rows[2] as string, /shop limit caller – 56\/s 4\/s/);
+    assert.match(rows[2] as string, /shop limit caller – 60\/s 4\/s/);
     assert.match(rows[3] as string, /shop limit address dry run: would refuse 10\/s 20\/s 0/);
     assert.equal(await page.evaluate<number>("document.documentElement.scrollWidth - document.documentElement.clientWidth"), 0, `${width} px wide`);
     if (process.env["SHOTS"]) await page.screenshot({ path: `${process.env["SHOTS"]}/gates-${colorScheme}-${width}.png`, fullPage: true });

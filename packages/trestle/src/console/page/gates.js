@@ -27,7 +27,7 @@ export function showGates({ gates, components }, { dependencies = [] }, select) 
     "attention",
     rows.some(({ trouble }) => trouble > 1),
   );
-  const head = ["Where", "State", "Passed", "Turned away", "Failed", "Under way", "Waiting"];
+  const head = ["Where", "State", "Asked", "Turned away", "Failed", "Under way", "Waiting"];
   byId("gates-table").replaceChildren(
     make(
       "table",
@@ -52,7 +52,7 @@ function facts({ component, gate, decisions, room, breaker }, used, health) {
     room,
     away,
     failed,
-    passed: gate === "calls" ? used : (decisions.admitted ?? 0) + dry,
+    asked: gate === "calls" ? used : (decisions.admitted ?? 0) + dry + sum(away),
     awayPerSecond: sum(away),
     failedPerSecond: sum(failed),
     state: [
@@ -65,7 +65,7 @@ function facts({ component, gate, decisions, room, breaker }, used, health) {
   };
 }
 
-function tableRow({ component, gate, room, away, failed, passed, awayPerSecond, failedPerSecond, state, trouble }, select) {
+function tableRow({ component, gate, room, away, failed, asked, awayPerSecond, failedPerSecond, state, trouble }, select) {
   const number = (perSecond, className = "") => (perSecond > 0 ? `number ${className}` : "number none");
   return make(
     "tr",
@@ -77,7 +77,7 @@ function tableRow({ component, gate, room, away, failed, passed, awayPerSecond, 
       make("span", { class: "more" }, gate === "calls" ? " calls" : ` ${gate}`),
     ),
     make("td", { class: trouble > 2 ? "bad" : state.length === 0 ? "none" : "" }, state.join(", ") || "–"),
-    make("td", { class: number(passed) }, rate(passed)),
+    make("td", { class: number(asked) }, rate(asked)),
     make("td", { class: number(awayPerSecond, "bad") }, rate(awayPerSecond), reasons(away)),
     gate === "calls"
       ? make("td", { class: number(failedPerSecond, "bad") }, rate(failedPerSecond), reasons(failed))
