@@ -20,6 +20,8 @@ export interface Room {
   readonly running: number;
   readonly places: number;
   readonly waiting: number;
+  /** Of admission: of those that run, how many go on though nobody waits for them any more. */
+  readonly overdue?: number;
 }
 
 interface Gate {
@@ -79,4 +81,9 @@ function sumOf(a: GateView, b: GateView): GateView {
   return { component: a.component, gate: a.gate, decisions, ...(room && { room }), ...((a.breaker ?? b.breaker) && { breaker }) };
 }
 
-const plus = (a: Room, b: Room): Room => ({ running: a.running + b.running, places: a.places + b.places, waiting: a.waiting + b.waiting });
+const plus = (a: Room, b: Room): Room => ({
+  running: a.running + b.running,
+  places: a.places + b.places,
+  waiting: a.waiting + b.waiting,
+  overdue: (a.overdue ?? 0) + (b.overdue ?? 0),
+});

@@ -49,7 +49,7 @@ test("what limits decide is counted by route, limit and decision, and so are the
 test("what becomes of requests that ask for a place is counted by priority, and the places of a service are looked at when somebody scrapes", () => {
   const { observer, value } = observed();
   let running = 0;
-  observer.admits?.("shop", () => ({ running, places: 8, waiting: 2 * running }));
+  observer.admits?.("shop", () => ({ running, places: 8, waiting: 2 * running, overdue: 1 }));
   observer.admission?.("shop", "high", "admitted");
   for (let i = 0; i < 2; i++) observer.admission?.("shop", "low", "displaced");
   running = 3;
@@ -57,17 +57,17 @@ test("what becomes of requests that ask for a place is counted by priority, and 
   const count = (priority: string, decision: string) => value("trestle_admission_decisions_total", { component: "shop", priority, decision });
   const gauge = (what: string) => value(`trestle_admission_${what}`, { component: "shop" });
   assert.deepEqual(
-    [count("high", "admitted"), count("low", "displaced"), gauge("running"), gauge("places"), gauge("waiting")].map(
+    [count("high", "admitted"), count("low", "displaced"), gauge("running"), gauge("places"), gauge("waiting"), gauge("overdue")].map(
       (sample) => sample?.kind !== "histogram" && sample?.value,
     ),
-    [1, 2, 3, 8, 6],
+    [1, 2, 3, 8, 6, 1],
   );
 });
 
 test("what lets calls pass shows what it decided in the last minute, how full it is and its breaker", async () => {
   const { observer, clock } = observed();
   let waiting = 0;
-  observer.admits?.("shop", () => ({ running: 8, places: 8, waiting }));
+  observer.admits?.("shop", () => ({ running: 8, places: 8, waiting, overdue: 0 }));
   for (const priority of ["high", "low"] as const) for (let i = 0; i < 30; i++) observer.admission?.("shop", priority, "admitted");
   for (let i = 0; i < 15; i++) observer.admission?.("shop", "low", "full");
   for (const operation of ["placeOrder", "listProducts"]) for (let i = 0; i < 15; i++) observer.limited?.("shop", operation, "caller", "refused", 0);
@@ -79,7 +79,12 @@ test("what lets calls pass shows what it decided in the last minute, how full it
 
   const perSecond = (count: number) => count / 30;
   assert.deepEqual(observer.observed().gates, [
-    { component: "shop", gate: "admission", decisions: { admitted: perSecond(60), full: perSecond(15) }, room: { running: 8, places: 8, waiting: 5 } },
+    {
+      component: "shop",
+      gate: "admission",
+      decisions: { admitted: perSecond(60), full: perSecond(15) },
+      room: { running: 8, places: 8, waiting: 5, overdue: 0 },
+    },
     { component: "shop", gate: "limit caller", decisions: { refused: perSecond(30) } },
     { component: "bank", gate: "calls", decisions: { timing: perSecond(1), "breaker-open": perSecond(1) }, breaker: "open" },
   ]);

@@ -13,7 +13,7 @@
  * Of systems outside with a health check: `trestle_dependency_up{component}`.
  * Of routes with a policy (trestle/degradation): `trestle_degradation_level{component,operation}` (0 full, 1 stale, 2 partial, 3 static, 4 unavailable),
  * `trestle_degradation_changes_total{component,operation,from,to}`, `trestle_degraded_answers_total{component,operation,rung}`.
- * Of admission: `trestle_admission_running{component}`, `trestle_admission_places{component}`, `trestle_admission_waiting{component}`, `trestle_admission_decisions_total{component,priority,decision}`.
+ * Of admission: `trestle_admission_running{component}`, `trestle_admission_places{component}`, `trestle_admission_waiting{component}`, `trestle_admission_overdue{component}`, `trestle_admission_decisions_total{component,priority,decision}`.
  *
  * Bounded: 500 operations of a component and 5,000 edges; what comes after is counted under `(other)`.
  */
@@ -87,6 +87,10 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
   metrics.describe("trestle_admission_running", "Requests of the service that are worked on.");
   metrics.describe("trestle_admission_places", "How many of them may be.");
   metrics.describe("trestle_admission_waiting", "Requests of the service that wait for a place.");
+  metrics.describe(
+    "trestle_admission_overdue",
+    "Of those that are worked on: how many go on, and hold their place, though their time is over or their caller has gone.",
+  );
   metrics.describe("trestle_admission_decisions_total", "What became of requests that asked for a place: admitted, or why not.");
   metrics.describe("trestle_limit_unreachable_total", "Decisions of a fleet's limit that were made without its place, as declared.");
   metrics.describe("trestle_limit_leased_tokens", "Drawn by this process, and neither spent nor given back.");
@@ -181,7 +185,7 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
     },
     admits(component, look) {
       gates.gate(component, "admission").look = look;
-      for (const what of ["running", "places", "waiting"] as const) metrics.gauge(`trestle_admission_${what}`, { component }, () => look()[what]);
+      for (const what of ["running", "places", "waiting", "overdue"] as const) metrics.gauge(`trestle_admission_${what}`, { component }, () => look()[what]);
     },
     admission(component, priority, decision) {
       const key = `admission ${component} ${priority} ${decision}`;

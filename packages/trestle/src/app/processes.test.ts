@@ -90,7 +90,7 @@ test("what was seen by all processes adds up; of quantiles the worst is shown", 
         { from: "b", to: "c", total: 1, traffic: quiet },
       ],
       gates: [
-        { component: "shop", gate: "admission", decisions: { admitted: 2, full: 4 }, room: { running: 8, places: 8, waiting: 20 } },
+        { component: "shop", gate: "admission", decisions: { admitted: 2, full: 4 }, room: { running: 8, places: 8, waiting: 20, overdue: 2 } },
         { component: "bank", gate: "calls", decisions: {}, breaker: "half-open" },
         { component: "shop", gate: "limit caller", decisions: { refused: 1 } },
       ],
@@ -105,7 +105,7 @@ test("what was seen by all processes adds up; of quantiles the worst is shown", 
     ["a>b 3", "b>c 1"],
   );
   assert.deepEqual(seen.gates, [
-    { component: "shop", gate: "admission", decisions: { admitted: 7, full: 4 }, room: { running: 11, places: 16, waiting: 21 } },
+    { component: "shop", gate: "admission", decisions: { admitted: 7, full: 4 }, room: { running: 11, places: 16, waiting: 21, overdue: 2 } },
     { component: "bank", gate: "calls", decisions: { crash: 1 }, breaker: "open" },
     { component: "shop", gate: "limit caller", decisions: { refused: 1 } },
   ]);

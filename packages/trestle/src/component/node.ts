@@ -100,7 +100,7 @@ export interface Observer {
   /** A limit has decided about a request. `forgotten`: keys that lost their place in its table to this one. */
   limited?(component: string, operation: string, limit: string, decision: "admitted" | "refused" | "would-refuse", forgotten: number): void;
   /** The admission of a service exists: what there is to be asked of it, at any time. */
-  admits?(component: string, look: () => { readonly running: number; readonly places: number; readonly waiting: number }): void;
+  admits?(component: string, look: () => { readonly running: number; readonly places: number; readonly waiting: number; readonly overdue: number }): void;
   /** A request of this priority was admitted, or declined for a reason. */
   admission?(component: string, priority: "high" | "normal" | "low", decision: "admitted" | Refusal | "left"): void;
   /** A limit of a fleet has decided without its place. */

@@ -134,7 +134,7 @@ export async function fakeNode(
       }
     },
     overload(times = 60) {
-      observer.admits?.("shop", () => ({ running: 64, places: 64, waiting: 117 }));
+      observer.admits?.("shop", () => ({ running: 64, places: 64, waiting: 117, overdue: 0 }));
       observer.bounded?.("payments", bulkhead({ running: 32 }));
       for (let i = 0; i < times; i++) {
         for (let passed = 0; passed < 4; passed++) observer.admission?.("shop", "normal", "admitted");

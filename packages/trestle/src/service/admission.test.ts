@@ -1,9 +1,9 @@
-/** Admission of requests, on a virtual clock: who is worked on when there are more than there is room for, and what those hear who are not. */
+/** Admission of requests, on a virtual clock: who is worked on when there are more than there is room for, and what those hear who are not. Over 400 lines because all of them ask one gate, of whose set-up each needs most. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { z } from "zod";
 import { testNode, type TestNode } from "../component/testing.ts";
-import { Fault, seededRandom, sleep, systemClock, virtualClock } from "../kernel/index.ts";
+import { boundLog, Fault, seededRandom, sleep, systemClock, virtualClock } from "../kernel/index.ts";
 import { bulkhead, pipeline } from "../resilience/index.ts";
 import { get, post, service, sse, type Admission, type Limit } from "./index.ts";
 import { serviceRoutes, type ArrivedRequest, type FetchHandler, type Peer } from "./routes.ts";
@@ -14,16 +14,23 @@ interface Decision {
   readonly priority: string;
   readonly decision: string;
 }
-async function observed(): Promise<{ readonly node: TestNode; readonly decisions: Decision[]; readonly look: () => object | undefined }> {
+async function observed(): Promise<{
+  readonly node: TestNode;
+  readonly decisions: Decision[];
+  readonly warnings: object[];
+  readonly look: () => object | undefined;
+}> {
   const made = await testNode({ clock: virtualClock(), seed });
   const decisions: Decision[] = [];
+  const warnings: object[] = [];
   let look: (() => object) | undefined;
+  const log = () => boundLog({ log: (level, message, facts) => void (level === "warn" && warnings.push({ message, ...facts })) });
   const observer = {
     ...made.observer,
     admits: (_component: string, asked: () => object) => void (look = asked),
     admission: (_component: string, priority: string, decision: string) => void decisions.push({ priority, decision }),
   };
-  return { node: { ...made, observer }, decisions, look: () => look?.() };
+  return { node: { ...made, observer, log }, decisions, warnings, look: () => look?.() };
 }
 
 function request(
@@ -143,7 +150,7 @@ test("[RES-07] a tenant's requests are admitted beside another one's that are a 
 
 /** A service whose handlers stay until they are let go. */
 async function held(admission: Admission, limit?: Limit | readonly Limit[], limited?: (limit: string, decision: string) => void) {
-  const { node: made, decisions, look } = await observed();
+  const { node: made, decisions, warnings, look } = await observed();
   const node = limited
     ? {
         ...made,
@@ -175,7 +182,7 @@ async function held(admission: Admission, limit?: Limit | readonly Limit[], limi
     void routes(arrived, peer).then((response) => answers.push({ name, response }));
     return asked;
   };
-  return { node, decisions, look, handlers, answers, ask };
+  return { node, decisions, warnings, look, handlers, answers, ask };
 }
 
 test("[RES-07] a declined request is told the reason, the priority and when to come back; its body is not read, nothing is done, and its limits have what it took", async () => {
@@ -194,7 +201,7 @@ test("[RES-07] a declined request is told the reason, the priority and when to c
   assert.deepEqual([problem["code"], problem["reason"], problem["priority"]], ["request.not-admitted", "full", "normal"]);
   assert.ok((problem["retryAfterMs"] as number) >= 1);
   assert.match(String(problem["detail"]), /shop\.order takes no more requests now: as many wait as may \(1 of 1 are worked on, 1 wait\)\. Nothing was done/);
-  assert.deepEqual(look(), { running: 1, places: 1, waiting: 1 });
+  assert.deepEqual(look(), { running: 1, places: 1, waiting: 1, overdue: 0 });
 
   handlers.shift()?.();
   await settled(node);
@@ -247,7 +254,7 @@ test("who waits goes when the longest wait, its own time or its caller is over; 
   await settled(node);
   ask("watch", "GET", "/watch");
   await settled(node);
-  assert.deepEqual(look(), { running: 0, places: 1, waiting: 0 });
+  assert.deepEqual(look(), { running: 0, places: 1, waiting: 0, overdue: 0 });
   assert.deepEqual(
     answers.map(({ name, response: { status } }) => `${name} ${status}`),
     ["short of time 503", "leaves 503", "waits 503", "fails 500", "watch 200"],
@@ -263,16 +270,45 @@ test("a handler that goes on after its caller has gone, or its time is over, hol
   await settled(node);
   caller.abort(new DOMException("gone", "AbortError"));
   await settled(node, 100);
-  assert.deepEqual([answers.map(({ name }) => name).toSorted(), look()], [["late", "leaves"], { running: 2, places: 2, waiting: 1 }]);
+  assert.deepEqual([answers.map(({ name }) => name).toSorted(), look()], [["late", "leaves"], { running: 2, places: 2, waiting: 1, overdue: 2 }]);
 
   handlers.shift()?.();
   await settled(node);
-  assert.deepEqual([handlers.length, look()], [2, { running: 2, places: 2, waiting: 0 }]);
+  assert.deepEqual([handlers.length, look()], [2, { running: 2, places: 2, waiting: 0, overdue: 1 }]);
   await settled(node, 400);
-  assert.deepEqual([answers.length, look()], [3, { running: 2, places: 2, waiting: 0 }]);
+  assert.deepEqual([answers.length, look()], [3, { running: 2, places: 2, waiting: 0, overdue: 2 }]);
   for (const end of handlers) end();
   await settled(node);
-  assert.deepEqual(look(), { running: 0, places: 2, waiting: 0 });
+  assert.deepEqual(look(), { running: 0, places: 2, waiting: 0, overdue: 0 });
+});
+
+test("places of handlers that do not end are told: once from the first one until there is none, as a number, and to those who are declined", async () => {
+  const { node, look, handlers, answers, warnings, ask } = await held({ running: 2, waiting: 0 });
+  const hang = (name: string) => ask(name, "GET", "/look", { headers: { "trestle-deadline-ms": "50" } });
+  hang("soon");
+  await settled(node, 100);
+  handlers.shift()?.();
+  await settled(node, 2_000);
+  assert.deepEqual(warnings, [], "it ended soon after");
+
+  const since = new Date(node.clock.wallMs() + 50).toISOString();
+  hang("first");
+  hang("second");
+  await settled(node, 60);
+  await settled(node, 5_000);
+  const told = { message: "shop.look goes on though nobody waits for it any more, and holds its place", since, overdue: 2, places: 2 };
+  assert.deepEqual([warnings, look()], [[told], { running: 2, places: 2, waiting: 0, overdue: 2 }]);
+  ask("declined", "GET", "/look");
+  await settled(node);
+  const { detail } = (await answers.at(-1)?.response.json()) as { readonly detail: string };
+  assert.match(detail, /\(2 of 2 are worked on, 2 of them though nobody waits for them any more, 0 wait\)/);
+
+  for (const end of handlers.splice(0)) end();
+  await settled(node);
+  assert.deepEqual(look(), { running: 0, places: 2, waiting: 0, overdue: 0 });
+  hang("third");
+  await settled(node, 5_000);
+  assert.equal(warnings.length, 2);
 });
 
 test("a body that comes slowly holds no place: it is read without one, and stands in the line again when it is there", async () => {
@@ -280,22 +316,22 @@ test("a body that comes slowly holds no place: it is read without one, and stand
   const sending = [Promise.withResolvers<void>(), Promise.withResolvers<void>()] as const;
   for (const { promise } of sending) ask("slow", "POST", "/orders", { body: '{"n":1}', sent: promise });
   await settled(node);
-  assert.deepEqual(look(), { running: 1, places: 1, waiting: 1 });
+  assert.deepEqual(look(), { running: 1, places: 1, waiting: 1, overdue: 0 });
   await settled(node, 250);
-  assert.deepEqual(look(), { running: 0, places: 1, waiting: 0 });
+  assert.deepEqual(look(), { running: 0, places: 1, waiting: 0, overdue: 0 });
 
   ask("quick", "POST", "/orders", { body: '{"n":2}' });
   await settled(node);
   sending[0].resolve();
   sending[1].resolve();
   await settled(node);
-  assert.deepEqual([handlers.length, look()], [1, { running: 1, places: 1, waiting: 2 }]);
+  assert.deepEqual([handlers.length, look()], [1, { running: 1, places: 1, waiting: 2, overdue: 0 }]);
   await settled(node, 2_000);
   handlers.shift()?.();
   await settled(node);
   assert.deepEqual(
     [answers.map(({ name, response: { status } }) => `${name} ${status}`), look()],
-    [["slow 503", "slow 503", "quick 200"], { running: 0, places: 1, waiting: 0 }],
+    [["slow 503", "slow 503", "quick 200"], { running: 0, places: 1, waiting: 0, overdue: 0 }],
   );
   assert.deepEqual(
     decisions.map(({ decision }) => decision),
@@ -325,7 +361,7 @@ test("as many bodies are read without a place as may be worked on and wait; the 
   const [first] = answers as [(typeof answers)[number]];
   assert.deepEqual(
     [answers.length, first.response.status, first.response.headers.get("connection"), look()],
-    [1, 503, "close", { running: 0, places: 1, waiting: 0 }],
+    [1, 503, "close", { running: 0, places: 1, waiting: 0, overdue: 0 }],
   );
   const problem = (await first.response.json()) as Record<string, unknown>;
   assert.deepEqual([problem["reason"], String(problem["detail"]).includes("its body comes slowly")], ["full", true]);

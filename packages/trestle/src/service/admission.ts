@@ -64,6 +64,9 @@ export class AdmissionGate {
   readonly #component: string;
   readonly #node: NodeServices;
   readonly #latest = new Outcomes(latestMs);
+  /** Places of handlers that go on though nobody waits for them any more. */
+  #overdue = 0;
+  #isWarned = false;
 
   constructor(rule: AdmissionRule, component: Component, node: NodeServices) {
     this.#places = rule.places({ clock: node.clock, random: node.random });
@@ -71,7 +74,7 @@ export class AdmissionGate {
     this.#component = component.name;
     this.#node = node;
     const places = this.#places;
-    node.observer.admits?.(component.name, () => ({ running: places.inFlight, places: places.running, waiting: places.waiting }));
+    node.observer.admits?.(component.name, () => ({ running: places.inFlight, places: places.running, waiting: places.waiting, overdue: this.#overdue }));
   }
 
   /** Of the latest ten seconds. Who left while it waited was not declined. */
@@ -106,6 +109,29 @@ export class AdmissionGate {
     this.#node.observer.admission?.(this.#component, currentContext().priority, decision);
   }
 
+  /** This handler goes on, and holds its place until it has ended, if ever. Said once from the first such place until there is none. */
+  goesOn({ served, peer }: AtTheGate, running: Promise<unknown>): void {
+    const { clock } = this.#node;
+    const sinceMs = clock.wallMs();
+    this.#overdue++;
+    const warning = sharedWheel(clock).after(overdueMs, () => {
+      if (this.#isWarned) return;
+      this.#isWarned = true;
+      this.#node
+        .log(this.#component, { traceparent: undefined, tenant: peer.tenant })
+        .warn(`${served.operation.title} goes on though nobody waits for it any more, and holds its place`, {
+          since: new Date(sinceMs).toISOString(),
+          overdue: this.#overdue,
+          places: this.#places.running,
+        });
+    });
+    const ended = () => {
+      warning.cancel();
+      if (--this.#overdue === 0) this.#isWarned = false;
+    };
+    running.then(ended, ended);
+  }
+
   declined({ served, declined }: AtTheGate, reason: Declined | "slow", retryAfterMs = 1_000): Fault {
     declined();
     const told = reason === "slow" ? "full" : reason;
@@ -117,7 +143,8 @@ export class AdmissionGate {
     const details = { reason: told, retryAfterMs, headers, facts: { reason: told, priority, retryAfterMs } };
     const remedy = `Nothing was done. Ask again in ${seconds} s.`;
     const { inFlight, running, waiting } = this.#places;
-    const load = `${inFlight} of ${running} are worked on, ${waiting} wait`;
+    const overdue = this.#overdue === 0 ? "" : `, ${this.#overdue} of them though nobody waits for them any more`;
+    const load = `${inFlight} of ${running} are worked on${overdue}, ${waiting} wait`;
     if (reason === "share")
       return Fault.create("request.share-exceeded", `${title} takes no more of this caller's requests now: more of its wait than of others (${load})`, remedy, {
         details,
@@ -185,9 +212,12 @@ export class AdmittedRequest {
   answered(answer: Answer): void {
     this.#count();
     this.#leave(answer, this.#goesOn);
+    if (this.#goesOn) this.#gate.goesOn(this.#asked, this.#goesOn);
   }
 }
 const promptBodyMs = 100;
+/** Who heeds its signal has ended by then. */
+const overdueMs = 1_000;
 const cut = Symbol("cut");
 
 /** Whose turn it is. */

@@ -59,6 +59,7 @@ function facts({ component, gate, decisions, room, breaker }, used, health) {
       ...(breaker ? [`breaker ${states[breaker]}`] : []),
       ...(health ? [health.status === "down" ? `down: ${health.why ?? "its check failed"}` : "up"] : []),
       ...(full ? ["full"] : []),
+      ...(room?.overdue ? [`${room.overdue} go on unheard`] : []),
       ...(dry > 0 ? [`dry run: would refuse ${rate(dry)}`] : []),
     ],
     trouble: down ? 3 : full || sum(away) > 0 ? 2 : sum(failed) > 0 ? 1 : 0,
