@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Fault } from "../kernel/index.ts";
-import { labelled, processFlags, processPlan, silentLooksOf } from "./processes.ts";
+import { labelled, looksOf, processFlags, processPlan } from "./processes.ts";
 import { metricsOfAll, observedByAll } from "./whole.ts";
 
 test("a plan of processes is a number, or roles with numbers; anything else is refused by name", () => {
@@ -22,14 +22,27 @@ test("a plan of processes is a number, or roles with numbers; anything else is r
     );
 });
 
-test("how many looks of silence are too many is an option, or a variable, or thirty; none is for ever", () => {
+test("how many looks are too many for silence and for starting are options, or variables, or 30 and 300; none is for ever", () => {
   assert.deepEqual(
-    [silentLooksOf(undefined, undefined), silentLooksOf(undefined, "5"), silentLooksOf(7, "5"), silentLooksOf(0, undefined)],
-    [30, 5, 7, Infinity],
+    (["silentLooks", "startLooks"] as const).map((option) =>
+      [undefined, 7, 0].map((given) => [{}, { TRESTLE_SILENT_LOOKS: "5", TRESTLE_START_LOOKS: "6" }].map((environment) => looksOf(option, given, environment))),
+    ),
+    [
+      [
+        [30, 5],
+        [7, 7],
+        [Infinity, Infinity],
+      ],
+      [
+        [300, 6],
+        [7, 7],
+        [Infinity, Infinity],
+      ],
+    ],
   );
   for (const text of ["2", "3601", "soon", "4.5"])
     assert.throws(
-      () => silentLooksOf(undefined, text),
+      () => looksOf("silentLooks", undefined, { TRESTLE_SILENT_LOOKS: text }),
       (thrown) => Fault.is(thrown, "option.out-of-range") && thrown.message.includes("TRESTLE_SILENT_LOOKS"),
       text,
     );

@@ -7,8 +7,8 @@
  * migrations and seeds run once; the others start when it is ready. One that ends before all were ready once ends everything with its exit code, for
  * what keeps it from starting will not mend itself.
  *
- * Liveness: once a second the supervisor asks each process that is `ready`, over the channel between them, whether its event loop turns. One that leaves `silentLooks` looks in a row without an answer (it was stopped, its loop is
- * stuck) is killed, and so `down`. Silence is counted in looks, not in time: of a machine that slept, or a supervisor that got no turn, nobody dies. Whether a process can serve is another question (`/_trestle/health/ready`).
+ * Liveness, from when all were ready once (before, what is slow may be a migration): once a second the supervisor asks each process that is `ready`, over the channel between them, whether its event loop turns. One that leaves
+ * `silentLooks` looks in a row without an answer (it was stopped, its loop is stuck) is killed, and so `down`; one that is started again and still `starting` after `startLooks` looks likewise. Silence is counted in looks, not in time: of a machine that slept, or a supervisor that got no turn, nobody dies. Whether a process can serve is another question (`/_trestle/health/ready`).
  *
  * Stopping: SIGTERM and SIGINT tell every process to drain; who has not ended 20 s later, or at a second signal, is killed. A supervisor that is
  * killed takes its processes with it (node:cluster). Output: lines of JSON get a field `process`, others a prefix.
@@ -67,6 +67,8 @@ export interface SuperviseOptions {
   readonly onReady?: (url: string, processes: readonly { readonly name: string; readonly pid: number }[]) => void;
   /** So many looks in a row, one a second, without an answer, and a process is killed and started again. 3 to 3,600, 0: never. Default 30, or TRESTLE_SILENT_LOOKS. */
   readonly silentLooks?: number | undefined;
+  /** After so many looks a process that was started again and is not ready is killed and started once more. 3 to 3,600, 0: never. Default 300, or TRESTLE_START_LOOKS. */
+  readonly startLooks?: number | undefined;
   readonly out?: (line: string) => void;
   readonly error?: (line: string) => void;
 }
@@ -87,7 +89,10 @@ const pauseMsLeast = 100;
 const pauseMsMost = 10_000;
 const steadyAfterMs = 60_000;
 const lookEveryMs = 1_000;
-const silentLooksDefault = 30;
+const looks = {
+  silentLooks: { variable: "TRESTLE_SILENT_LOOKS", byDefault: 30 },
+  startLooks: { variable: "TRESTLE_START_LOOKS", byDefault: 300 },
+} as const;
 
 /** Runs until every process has ended; answers the exit code. Fault: `option.out-of-range`. */
 export async function supervise(options: SuperviseOptions): Promise<number> {
@@ -95,10 +100,11 @@ export async function supervise(options: SuperviseOptions): Promise<number> {
 }
 
 /** Fault: `option.out-of-range`. */
-export function silentLooksOf(given: number | undefined, environment: string | undefined): number {
-  const [looks, name] =
-    given === undefined && environment !== undefined ? [Number(environment), "TRESTLE_SILENT_LOOKS"] : [given ?? silentLooksDefault, "silentLooks"];
-  return looks === 0 ? Infinity : integerWithin(looks, name, { least: 3, most: 3_600 });
+export function looksOf(option: keyof typeof looks, given: number | undefined, environment: Readonly<Record<string, string | undefined>>): number {
+  const { variable, byDefault } = looks[option];
+  const said = environment[variable];
+  const [most, name] = given === undefined && said !== undefined ? [Number(said), variable] : [given ?? byDefault, option];
+  return most === 0 ? Infinity : integerWithin(most, name, { least: 3, most: 3_600 });
 }
 
 interface Child {
@@ -109,7 +115,7 @@ interface Child {
   pauseMs: number;
   startedMs: number;
   again: Timer | undefined;
-  /** Looks since it answered last; undefined while nothing was asked. */
+  /** Looks since it was asked or seen starting; undefined before that, and once it has answered. */
   silent: number | undefined;
 }
 
@@ -117,7 +123,7 @@ class Supervisor {
   readonly #options: SuperviseOptions;
   readonly #clock: Clock = systemClock;
   readonly #children: readonly Child[];
-  readonly #silentLooks: number;
+  readonly #looksMost: Readonly<Record<Child["state"], number>>;
   readonly #out: (line: string) => void;
   readonly #error: (line: string) => void;
   readonly #asked = new Map<number, (from: Child, value: unknown) => void>();
@@ -144,7 +150,12 @@ class Supervisor {
       again: undefined,
       silent: undefined,
     }));
-    this.#silentLooks = silentLooksOf(options.silentLooks, process.env["TRESTLE_SILENT_LOOKS"]);
+    this.#looksMost = {
+      starting: looksOf("startLooks", options.startLooks, process.env),
+      ready: looksOf("silentLooks", options.silentLooks, process.env),
+      down: Infinity,
+      over: Infinity,
+    };
   }
 
   async run(): Promise<number> {
@@ -161,7 +172,7 @@ class Supervisor {
       for (const child of this.#children) this.#look(child);
       looking = this.#clock.after(lookEveryMs, look);
     };
-    if (this.#silentLooks < Infinity) look();
+    look();
     // Between the end of the last process and its next start nothing else keeps this one alive: the kernel's timers do not.
     const alive = new MessageChannel();
     alive.port1.on("message", () => undefined);
@@ -192,14 +203,16 @@ class Supervisor {
   }
 
   #look(child: Child): void {
-    if (child.state !== "ready" || this.#stopping) return;
+    const { state } = child;
+    const most = this.#looksMost[state];
+    if (!this.#allReady || this.#stopping || most === Infinity) return;
     if (child.silent === undefined) {
       child.silent = 0; // one question at a time: what does not read is sent no more
-      return tell(child, { trestle: "alive?" });
+      return state === "ready" ? tell(child, { trestle: "alive?" }) : undefined;
     }
-    if (++child.silent < this.#silentLooks) return;
+    if (++child.silent < most) return;
     child.state = "down";
-    this.#error(`${child.plan.name} has not answered for ${child.silent} looks, one a second: it is killed`);
+    this.#error(`${child.plan.name} has not ${state === "ready" ? "answered for" : "become ready in"} ${child.silent} looks, one a second: it is killed`);
     child.worker?.process.kill("SIGKILL");
   }
 
@@ -207,6 +220,7 @@ class Supervisor {
     switch (message.trestle) {
       case "ready":
         child.state = "ready";
+        child.silent = undefined;
         if (message.url !== "") this.#url = message.url;
         for (const other of this.#children) if (!other.worker && other.state === "starting" && !this.#stopping) this.#start(other);
         if (this.#allReady || this.#children.some(({ state }) => state !== "ready")) return;

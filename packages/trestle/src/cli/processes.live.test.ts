@@ -71,27 +71,15 @@ test("processes by role share one port and one store; each says who it is and sh
 /** What a process of the app does at a signal, besides. */
 const besides = (script: string) => ({ NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(script)}` });
 
-test("[RES-12] a process that lives and does nothing is noticed, killed and started again: one that is stopped, one whose event loop is stuck; one that is busy for a while is left alone", async () => {
+test("[RES-12] a process that lives and does nothing is noticed, killed and started again: one that is stopped, one whose event loop is stuck", async () => {
   using here = place();
-  const over = join(here.folder, "over");
-  const busy = `import { writeFileSync } from "node:fs"; const busy = (forMs) => { const from = performance.now(); while (performance.now() - from < forMs); writeFileSync(${JSON.stringify(over)}, ""); };`;
-  const stuck = 'if (process.env.TRESTLE_PROCESS) process.on("SIGUSR2", () => busy(4_000)).on("SIGWINCH", () => busy(Infinity));';
   const { child, line, ended } = await here.start(["start", bookshopFile, "--processes", "web:2,worker:1", "--port", "0", "--json"], {
-    ...besides(busy + stuck),
+    ...besides('if (process.env.TRESTLE_PROCESS) process.on("SIGWINCH", () => { for (;;); });'),
     TRESTLE_SILENT_LOOKS: "8",
   });
   const { url, processes } = JSON.parse(line) as Started;
-  const [first, second, worker] = processes.map(({ pid }) => pid) as [number, number, number];
+  const [, second, worker] = processes.map(({ pid }) => pid) as [number, number, number];
   const status = async () => (await json<Status>(`${url}/_trestle/status.json`)).processes;
-
-  process.kill(worker, "SIGUSR2");
-  await eventually("it was busy", async () => existsSync(over));
-  await eventually("all answer", async () => (await status()).every(({ phase }) => phase === "ready"));
-  assert.deepEqual(
-    (await status()).map(({ pid }) => pid),
-    [first, second, worker],
-    "four seconds are no eight looks",
-  );
 
   process.kill(second, "SIGSTOP");
   process.kill(worker, "SIGWINCH");
@@ -109,6 +97,62 @@ test("[RES-12] a process that lives and does nothing is noticed, killed and star
       err,
       new RegExp(`${name} has not answered for 8 looks, one a second: it is killed\n[^]*${name} ended \\(SIGKILL\\); it is started again in 100 ms`),
     );
+});
+
+test("[RES-12] a process that is busy for a while is left alone", async () => {
+  using here = place();
+  const over = join(here.folder, "over");
+  const busy = `import { writeFileSync } from "node:fs"; if (process.env.TRESTLE_PROCESS) process.on("SIGUSR2", () => { const from = performance.now(); while (performance.now() - from < 4_000); writeFileSync(${JSON.stringify(over)}, ""); });`;
+  const { child, line, ended } = await here.start(["start", bookshopFile, "--processes", "web:1,worker:1", "--port", "0", "--json"], besides(busy));
+  const { url, processes } = JSON.parse(line) as Started;
+  const status = async () => (await json<Status>(`${url}/_trestle/status.json`)).processes;
+
+  process.kill(processes[1]?.pid as number, "SIGUSR2");
+  await eventually("it was busy", async () => existsSync(over));
+  await eventually("all answer", async () => (await status()).every(({ phase }) => phase === "ready"));
+  assert.deepEqual(
+    (await status()).map(({ pid }) => pid),
+    processes.map(({ pid }) => pid),
+    "four seconds are no thirty looks",
+  );
+
+  child.kill("SIGTERM");
+  assert.equal((await ended).code, 0);
+});
+
+test("[RES-12] how long the first start takes is not bounded, and nobody is silent meanwhile; one that is started again and hangs before it is ready is killed and started once more", async () => {
+  using here = place();
+  const [waits, hang, hangs] = ["waits", "hang", "hangs"].map((name) => JSON.stringify(join(here.folder, name)));
+  // The first process does nothing for 10 s while the second one starts.
+  const script = `
+    import { existsSync, writeFileSync } from "node:fs";
+    const pause = (ms) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+    if (process.env.TRESTLE_PROCESS === "node.1") {
+      const timer = setInterval(() => { if (existsSync(${waits})) { clearInterval(timer); pause(10_000); } }, 50).unref();
+    } else if (process.env.TRESTLE_PROCESS === "node.2") {
+      if (existsSync(${hang})) { writeFileSync(${hangs}, ""); for (;;) pause(1_000); }
+      if (!existsSync(${waits})) { writeFileSync(${waits}, ""); pause(11_000); }
+    }`;
+  const { child, line, ended } = await here.start(["start", bookshopFile, "--processes", "2", "--port", "0", "--json"], {
+    ...besides(script),
+    TRESTLE_SILENT_LOOKS: "6",
+    TRESTLE_START_LOOKS: "10",
+  });
+  const { url, processes } = JSON.parse(line) as Started;
+
+  writeFileSync(join(here.folder, "hang"), "");
+  process.kill(processes[1]?.pid as number, "SIGKILL");
+  await eventually("it hangs", async () => existsSync(join(here.folder, "hangs")));
+  rmSync(join(here.folder, "hang"));
+  await eventually("it is there again", async () => {
+    const [, second] = (await json<Status>(`${url}/_trestle/status.json`)).processes;
+    return second?.phase === "ready" && second.restarts >= 2;
+  });
+
+  child.kill("SIGTERM");
+  const { code, err } = await ended;
+  assert.equal(code, 0, err);
+  assert.match(err, /node\.2 has not become ready in 10 looks, one a second: it is killed/);
 });
 
 test("[RES-12] one that ends again and again is started later and later; what keeps it from living gone, it is there again", async () => {
