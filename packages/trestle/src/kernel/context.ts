@@ -71,18 +71,19 @@ export function cutterOf(context: AmbientContext): AbortSignal | Cuttable | unde
   return ContextWithin.attemptOf(context) ?? context.signal;
 }
 
+/** One is made for each attempt: `declare` spares it a first `undefined` in every field. */
 class ContextWithin implements AmbientContext {
   readonly #attempt: Cuttable;
-  readonly deadlineMs: number | undefined;
-  readonly tenant: string | undefined;
-  readonly priority: "high" | "normal" | "low";
-  readonly attempt: number;
-  readonly repeated: boolean;
-  readonly traceparent: string | undefined;
-  readonly tracestate: string | undefined;
-  readonly correlation: string | undefined;
-  readonly component: string | undefined;
-  readonly readToken: string | undefined;
+  declare readonly deadlineMs: number | undefined;
+  declare readonly tenant: string | undefined;
+  declare readonly priority: "high" | "normal" | "low";
+  declare readonly attempt: number;
+  declare readonly repeated: boolean;
+  declare readonly traceparent: string | undefined;
+  declare readonly tracestate: string | undefined;
+  declare readonly correlation: string | undefined;
+  declare readonly component: string | undefined;
+  declare readonly readToken: string | undefined;
 
   constructor(outer: AmbientContext, deadlineMs: number | undefined, repeated: boolean, attempt: Cuttable) {
     this.#attempt = attempt;

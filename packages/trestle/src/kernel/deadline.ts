@@ -18,7 +18,7 @@ export function deadlineExceeded(boundMs: number, scope: string, cause?: unknown
   return Fault.create(
     "deadline.exceeded",
     `the ${scope} was not done within ${Math.round(boundMs)} ms`,
-    "Give it more time, or see what it was waiting for; work that ignores its signal goes on after this.",
+    "Give it more time, or see what it waits for; what ignores its signal goes on.",
     { cause, details: { boundMs, scope } },
   );
 }

@@ -34,9 +34,9 @@ export interface FaultOptions {
 const brand = Symbol.for("trestle.fault");
 
 class FaultError extends Error implements Fault {
-  readonly code: string;
-  readonly remedy: string;
-  readonly details: Readonly<Record<string, unknown>>;
+  declare readonly code: string;
+  declare readonly remedy: string;
+  declare readonly details: Readonly<Record<string, unknown>>;
   readonly [brand] = true;
 
   constructor(code: string, message: string, remedy: string, options: FaultOptions) {
@@ -51,7 +51,8 @@ class FaultError extends Error implements Fault {
 export const Fault = {
   /** Is this thrown value a fault, and (when a code is given) one of this code? */
   is<const Code extends FaultCode>(thrown: unknown, code?: Code): thrown is Fault<Code> {
-    return typeof thrown === "object" && thrown !== null && brand in thrown && (code === undefined || (thrown as { code?: unknown }).code === code);
+    const fault = thrown as Partial<FaultError> | null | undefined;
+    return fault?.[brand] === true && (code === undefined || fault.code === code);
   },
   /** A fault of your own, when code must stop. Codes are `part.what-happened`. */
   create(code: `${string}.${string}`, message: string, remedy: string, options: FaultOptions = {}): Fault {

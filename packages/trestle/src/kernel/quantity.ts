@@ -21,7 +21,7 @@ const unitBytes = { B: 1, kB: 1_000, MB: 1_000_000, GB: 1_000_000_000 } as const
 function seen(value: unknown): string {
   let text: string | undefined;
   try {
-    text = typeof value === "string" || (typeof value === "object" && value !== null) ? JSON.stringify(value) : String(value);
+    text = typeof value === "string" || typeof value === "object" ? JSON.stringify(value) : String(value);
   } catch {
     // cyclic, or a toJSON that throws
   }
@@ -31,17 +31,13 @@ function seen(value: unknown): string {
 
 /** Milliseconds of a duration. `option` is the name a person would look for: `retry.upTo`. */
 export function durationMs(duration: Duration, option: string): number {
-  if (typeof duration === "number") {
-    if (Number.isFinite(duration) && duration >= 0) return duration;
-  } else if (typeof duration === "string") {
-    const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(duration);
-    const ms = match ? Number(match[1]) * unitMs[match[2] as keyof typeof unitMs] : Infinity;
-    if (ms < Infinity) return ms;
-  }
+  const match = typeof duration === "string" && /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(duration);
+  const ms = match ? Number(match[1]) * unitMs[match[2] as keyof typeof unitMs] : duration;
+  if (typeof ms === "number" && ms >= 0 && ms < Infinity) return ms;
   throw Fault.create(
     "quantity.not-a-duration",
     `${option} must be milliseconds (a number, 0 or more) or a text such as "30s" (ms, s, m, h, d), got ${seen(duration)}`,
-    'Write the duration with a unit, for example "30s".',
+    "Write it with its unit.",
   );
 }
 
@@ -50,11 +46,7 @@ export function ratePerSecond(rate: Rate, option: string): number {
   const match = typeof rate === "string" ? /^(\d+(?:\.\d+)?)\/(s|m|h|d)$/.exec(rate) : null;
   const perSecond = match ? (Number(match[1]) * 1_000) / unitMs[match[2] as keyof typeof unitMs] : 0;
   if (perSecond > 0 && perSecond < Infinity) return perSecond;
-  throw Fault.create(
-    "quantity.not-a-rate",
-    `${option} must be a rate above 0 such as "50/s" (s, m, h, d), got ${seen(rate)}`,
-    'Write the rate with a unit, for example "50/s".',
-  );
+  throw Fault.create("quantity.not-a-rate", `${option} must be a rate above 0 such as "50/s" (s, m, h, d), got ${seen(rate)}`, "Write it with its unit.");
 }
 
 export function sizeBytes(size: Bytes, option: string): number {
@@ -68,7 +60,7 @@ export function sizeBytes(size: Bytes, option: string): number {
   throw Fault.create(
     "quantity.not-a-size",
     `${option} must be bytes (an integer, 0 or more) or a text such as "5MB" (B, kB, MB, GB), got ${seen(size)}`,
-    'Write the size with a unit, for example "5MB".',
+    "Write it with its unit.",
   );
 }
 
@@ -76,11 +68,7 @@ export function sizeBytes(size: Bytes, option: string): number {
 export function shareOf(percent: Percent, option: string): number {
   const match = typeof percent === "string" ? /^(\d+(?:\.\d+)?)%$/.exec(percent) : null;
   if (match && Number(match[1]) <= 100) return Number(match[1]) / 100;
-  throw Fault.create(
-    "quantity.not-a-percentage",
-    `${option} must be a percentage from "0%" to "100%", got ${seen(percent)}`,
-    'Write it with its sign, for example "20%".',
-  );
+  throw Fault.create("quantity.not-a-percentage", `${option} must be a percentage from "0%" to "100%", got ${seen(percent)}`, "Write it with its sign.");
 }
 
 /** A number option within a range, both ends included. */

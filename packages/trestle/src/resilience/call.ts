@@ -51,7 +51,7 @@ export function run<T>(plan: Plan, operation: Operation<T>, options: InnerCall =
 type State = "entering" | "waiting" | "running" | "answered" | "ended";
 
 /** What few attempts need. */
-interface Rare {
+class Rare {
   /** Where it stands at the gate at which it waits. */
   place: unknown;
   /** Of a limit of the call that is not the plan's: how long that is. */
@@ -60,7 +60,7 @@ interface Rare {
   dueMs: number | undefined;
   /** Of the wait before the next attempt. */
   waiting: Timer | undefined;
-  waitedMs: number;
+  waitedMs = 0;
   followed: Followed | undefined;
   controller: AbortController | undefined;
   cutBy: { readonly reason: unknown } | undefined;
@@ -77,17 +77,18 @@ export class LiveAttempt implements Attempt, Cuttable, Passing, Bounded {
   readonly #context: AmbientContext;
   readonly #resolve: (value: unknown) => void;
   readonly #reject: (error: Error) => void;
-  readonly attempt: number;
-  startedMs: number;
-  untilMs: number;
+  // `declare`: no `undefined` comes before the number, so that the field is one of numbers.
+  declare readonly attempt: number;
+  declare startedMs: number;
+  declare untilMs: number;
   /** Of the call, where its attempt ends sooner. */
-  #callUntilMs: number | undefined = undefined;
+  #callUntilMs: number | undefined;
   #state: State = "entering";
   passed = 0;
   first = 0;
   second = 0;
-  others: number[] | undefined = undefined;
-  #rare: Rare | undefined = undefined;
+  others: number[] | undefined;
+  #rare: Rare | undefined;
 
   constructor(
     plan: Plan,
@@ -252,17 +253,7 @@ export class LiveAttempt implements Attempt, Cuttable, Passing, Bounded {
   }
 
   get #rarely(): Rare {
-    return (this.#rare ??= {
-      place: undefined,
-      boundMs: undefined,
-      dueMs: undefined,
-      waiting: undefined,
-      waitedMs: 0,
-      followed: undefined,
-      controller: undefined,
-      cutBy: undefined,
-      lastError: undefined,
-    });
+    return (this.#rare ??= new Rare());
   }
 
   /** Its limit begins; then through the gates and to the operation. */
@@ -412,5 +403,5 @@ export class LiveAttempt implements Attempt, Cuttable, Passing, Bounded {
 }
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === "object" && value !== null && typeof (value as { readonly then?: unknown }).then === "function";
+  return typeof (value as { readonly then?: unknown } | null | undefined)?.then === "function";
 }

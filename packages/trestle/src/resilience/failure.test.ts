@@ -24,6 +24,7 @@ test("[RES-01] every failure is of one kind, and says whether the other side may
     [Object.assign(status(500), { retryAfterMs: 10 }), "response", true],
     [Object.assign(new Error("x"), { retryAfterMs: 10 }), "timing", false],
     [coded("53300"), "timing", false],
+    [coded("429"), "timing", false],
     [status(500), "response", true],
     [new SyntaxError("Unexpected token"), "response", true],
     [Fault.create("external.answer-invalid", "m", "r"), "response", true],

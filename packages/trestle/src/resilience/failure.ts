@@ -30,35 +30,29 @@ const unusable = failure("response", true);
 const contradicts = failure("byzantine", true);
 const refusal = failure("refusal", false);
 
-/** Codes of Node's, undici's and `pg`'s errors, and of our faults. */
-const byCode: ReadonlyMap<string, Failure> = new Map<string, Failure>([
-  ...["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH", "EHOSTDOWN", "external.unreachable"].map(
-    (code) => [code, neverReached] as const,
-  ),
-  ...["ECONNRESET", "EPIPE", "ECONNABORTED", "UND_ERR_SOCKET", "57P01", "57P02"].map((code) => [code, wentAway] as const),
-  ...["ETIMEDOUT", "UND_ERR_HEADERS_TIMEOUT", "UND_ERR_BODY_TIMEOUT", "deadline.exceeded"].map((code) => [code, noAnswer] as const),
-  ["UND_ERR_CONNECT_TIMEOUT", notEvenAsked],
-  ...[
-    "breaker.open",
-    "bulkhead.full",
-    "limiter.exceeded",
-    "store.overloaded",
-    "queue.full",
-    "request.not-admitted",
-    "request.share-exceeded",
-    "53300",
-    "57P03",
-  ].map((code) => [code, tooBusy] as const),
-  ...["external.answer-invalid", "HPE_INVALID_CONSTANT", "UND_ERR_RES_CONTENT_LENGTH_MISMATCH"].map((code) => [code, unusable] as const),
-  ["response.contradicts", contradicts],
-  ["external.refused", refusal],
-  ["UND_ERR_INVALID_ARG", refusal],
-]);
+/**
+ * Of statuses, of names, and of codes of Node's, undici's and `pg`'s errors and of our faults. A status that is not here is an answer nobody can use from 500 on, and a
+ * refusal below.
+ */
+const meanings = new Map(
+  (
+    [
+      [neverReached, "ECONNREFUSED ENOTFOUND EAI_AGAIN EHOSTUNREACH ENETUNREACH EHOSTDOWN external.unreachable"],
+      [wentAway, "502 ECONNRESET EPIPE ECONNABORTED UND_ERR_SOCKET 57P01 57P02"],
+      [noAnswer, "408 504 TimeoutError ETIMEDOUT UND_ERR_HEADERS_TIMEOUT UND_ERR_BODY_TIMEOUT deadline.exceeded"],
+      [notEvenAsked, "UND_ERR_CONNECT_TIMEOUT"],
+      [tooBusy, "425 429 503 breaker.open bulkhead.full limiter.exceeded store.overloaded queue.full request.not-admitted request.share-exceeded 53300 57P03"],
+      [unusable, "SyntaxError external.answer-invalid HPE_INVALID_CONSTANT UND_ERR_RES_CONTENT_LENGTH_MISMATCH"],
+      [contradicts, "response.contradicts"],
+      [refusal, "external.refused UND_ERR_INVALID_ARG"],
+    ] as const
+  ).flatMap(([meaning, those]) => those.split(" ").map((one) => [one, meaning] as const)),
+);
 
 /** What this failure means. An error that says nothing about itself is a `response`, and the other side may have acted. */
 export function failureOf(thrown: unknown): Failure {
   let vague = false; // no answer, unless a cause says why there is none
-  for (let error = thrown, depth = 0; typeof error === "object" && error !== null && depth < 5; error = (error as { cause?: unknown }).cause, depth++) {
+  for (let error = thrown, depth = 0; error && depth < 5; error = (error as { cause?: unknown }).cause, depth++) {
     const { code, status, statusCode, name, details } = error as {
       readonly code?: unknown;
       readonly status?: unknown;
@@ -67,28 +61,18 @@ export function failureOf(thrown: unknown): Failure {
       readonly details?: { readonly status?: unknown };
     };
     const told = Fault.is(error) ? details?.status : (status ?? statusCode);
-    if (typeof told === "number" && told >= 400 && told < 600) return ofStatus(told);
+    if (typeof told === "number" && told >= 400 && told < 600) return meanings.get(String(told)) ?? (told >= 500 ? unusable : refusal);
     if (retryAfterMs(error) > 0) return tooBusy;
     vague ||= Fault.is(error, "external.outcome-unknown");
-    const known = typeof code === "string" ? byCode.get(code) : undefined;
+    const known = meanings.get(code as string) ?? meanings.get(name as string);
     if (known) return known;
-    if (typeof code === "string" && Fault.is(error) && /^(option|quantity)\./.test(code)) return refusal;
-    if (name === "TimeoutError") return noAnswer;
-    if (name === "SyntaxError") return unusable;
+    if (Fault.is(error) && /^(option|quantity)\./.test(error.code)) return refusal;
   }
   return vague ? noAnswer : unusable;
 }
 
-function ofStatus(status: number): Failure {
-  if (status === 408 || status === 504) return noAnswer;
-  if (status === 425 || status === 429 || status === 503) return tooBusy;
-  if (status === 502) return wentAway;
-  return status >= 500 ? unusable : refusal;
-}
-
 /** What a failure asks for: `details.retryAfterMs` of a fault, or `retryAfterMs` of any other error. 0 when it asks for nothing. */
 export function retryAfterMs(error: unknown): number {
-  if (typeof error !== "object" || error === null) return 0;
-  const asked = Fault.is(error) ? error.details["retryAfterMs"] : (error as { readonly retryAfterMs?: unknown }).retryAfterMs;
+  const asked = Fault.is(error) ? error.details["retryAfterMs"] : (error as { readonly retryAfterMs?: unknown } | null | undefined)?.retryAfterMs;
   return typeof asked === "number" && asked > 0 ? asked : 0;
 }

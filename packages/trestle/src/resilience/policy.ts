@@ -89,16 +89,13 @@ export function policyFrom(layers: readonly Layer[], prepare: () => Runner, warn
   let ready: Runner | undefined;
   const call = <T>(operation: Operation<T>, how?: CallOptions): Promise<T> => (ready ??= prepare())(operation, how);
   const attempt = async <T>(operation: Operation<T>, how?: CallOptions): Promise<Attempted<T, never>> => {
-    // Of the call itself: a fault of the same code that the operation threw is the operation's.
-    let thrown: unknown;
     try {
       return { ok: true, value: await call(operation, how) };
     } catch (error) {
-      thrown = error;
+      if (Fault.is(error) && layers.some(({ declines }) => declines.includes(error.code)))
+        return { ok: false, refused: error.code as never, fault: error as Fault<never> };
+      throw error;
     }
-    if (Fault.is(thrown) && layers.some(({ declines }) => declines.includes((thrown as Fault).code)))
-      return { ok: false, refused: thrown.code as never, fault: thrown as Fault<never> };
-    throw thrown;
   };
   return Object.assign(call, { attempt, warnings, [layersOf]: layers });
 }
