@@ -124,7 +124,7 @@ export async function runBenchmark(benchmark: Benchmark): Promise<void> {
   for (const { over, under, load, of = "opsPerSec", atLeast, atMost } of benchmark.ratios ?? []) {
     const [top, bottom] = [results.get(`${over}@${load}`) ?? [], results.get(`${under}@${load}`) ?? []];
     if (top.length === 0 || top.length !== bottom.length) continue;
-    const name = `${over}/${under}@${load}`;
+    const name = `${over}/${under}@${load}${of === "opsPerSec" ? "" : ` ${of}`}`;
     const value = round3(median(top.map((run, round) => (run[of] as number) / ((bottom[round] as Measured)[of] as number))));
     ratios[name] = value;
     if (atLeast !== undefined) verdicts.push({ text: `${name} = ${value}, bar >= ${atLeast}`, met: value >= atLeast });
