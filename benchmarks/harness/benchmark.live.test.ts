@@ -38,7 +38,7 @@ test("--json prints one object: subject, machine, variants with their load, rati
     result.variants.map(({ name }) => name),
     ["quick@1", "quick@4", "slow@4"],
   );
-  assert.deepEqual(Object.keys(result.ratios), ["slow/quick@4"]);
+  assert.deepEqual(Object.keys(result.ratios), ["slow/quick@4", "slow/quick@4 p50Ms"]);
   assert.match(stderr, /round 2\/2 +quick@4/);
   assert.match(stderr, /skipped: a third timer/);
   assert.equal(code, 0);
@@ -50,7 +50,7 @@ test("the figures are what the variants did, and --check answers a missed bar wi
   const slow = Number(/slow@4 +(\d+)/.exec(stdout)?.[1]);
   assert.ok(slow > 100 && slow <= 400, `4 callers that wait 10 ms each: ${slow} a second`);
   assert.match(stdout, /MISSED slow\/quick@4 = 0\.\d+, bar >= 0\.9/);
-  assert.match(stdout, /met +slow\/quick@4 = \d+\.?\d*, bar >= 2/);
+  assert.match(stdout, /met +slow\/quick@4 p50Ms = \d+\.?\d*, bar >= 2/);
   assert.equal(code, 1);
 });
 
