@@ -1,6 +1,6 @@
 /**
  * `npm run build`: the published form of every package, `packages/<name>/dist`: declarations by `tsc -b`, ESM by esbuild, and beside them what the sources read at run time (SQL, pages,
- * styles). What is published is a few files and not one for each module, because Node takes 0.2 to 0.3 ms for each file, and an app that starts loads 230 of ours
+ * styles). What is published is a few files and not one for each module, because Node takes some half a millisecond for each file, and an app that starts loads 240 of ours
  * (docs/decisions/0023-published-in-chunks.md). Nothing is renamed and nothing is made smaller: stack traces keep their names.
  * dist is emptied first: a removed source must not be published for ever.
  */

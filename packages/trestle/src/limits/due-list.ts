@@ -42,11 +42,15 @@ export class DueList<T extends Due> {
   readonly #look = (): void => {
     const { clock, due, togetherMs = 0 } = this.#parts;
     const nowMs = clock.monotonicMs();
-    for (let first = this.#head.next as T; (first as Link) !== this.#head; first = this.#head.next as T) {
-      if (first.dueAtMs > nowMs) return this.#watch(Math.max(togetherMs, first.dueAtMs - nowMs));
-      unlink(first);
-      due(first, nowMs);
+    try {
+      for (let first = this.#head.next; first !== this.#head && (first as T).dueAtMs <= nowMs; first = this.#head.next) {
+        unlink(first);
+        due(first as T, nowMs);
+      }
+    } finally {
+      // Whatever one of them throws, the others are still to be told.
+      if (this.#head.isAlone) this.#isWatched = false;
+      else this.#watch(Math.max(togetherMs, (this.#head.next as T).dueAtMs - nowMs));
     }
-    this.#isWatched = false;
   };
 }

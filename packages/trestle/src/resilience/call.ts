@@ -270,8 +270,12 @@ export class LiveAttempt implements Attempt, Cuttable, Passing, Bounded {
   }
 
   #pass(nowMs: number): void {
-    const { passage } = this.#plan;
-    const outcome = passage === undefined ? 0 : passage.enter(this, nowMs);
+    let outcome: number;
+    try {
+      outcome = this.#plan.passage?.enter(this, nowMs) ?? 0;
+    } catch (broken) {
+      return this.#backOut(broken);
+    }
     if (outcome === 0) this.#run(nowMs);
     else if (outcome === waits) this.#state = "waiting";
     else this.declined(nowMs);
@@ -285,13 +289,21 @@ export class LiveAttempt implements Attempt, Cuttable, Passing, Bounded {
 
   /** That is the answer; what failed before is its cause. */
   declined(nowMs: number): void {
-    const passage = this.#plan.passage as Passage;
-    const fault = passage.fault(this, nowMs, this.#rare?.lastError);
+    let answer: unknown = (this.#plan.passage as Passage).fault(this, nowMs, this.#rare?.lastError);
+    try {
+      this.#tell("declined", answer, nowMs);
+    } catch (broken) {
+      answer = broken; // somebody else may have come, or ended, and is not to hear of it
+    }
+    this.#backOut(answer);
+  }
+
+  /** Of what it passed already. */
+  #backOut(reason: unknown): void {
     this.#state = "ended";
     unlink(this);
-    passage.backOut(this);
-    this.#tell("declined", fault, nowMs);
-    this.#refuse(fault);
+    this.#plan.passage?.backOut(this);
+    this.#refuse(reason);
   }
 
   #run(nowMs: number): void {

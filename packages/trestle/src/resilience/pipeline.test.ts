@@ -643,6 +643,50 @@ test("that holds at the deadline and when the caller leaves too, and what a call
   }
 });
 
+test("what a callback throws of a call that gave way while it waited is that call's answer, and not the answer of the one it gave way to", async () => {
+  const clock = virtualClock();
+  const onAttempt = ({ outcome }: { readonly outcome: string }) => {
+    if (outcome === "declined") throw new TypeError("of a callback");
+  };
+  const guard = pipeline({ clock, onAttempt }, bulkhead({ clock, running: 1, waiting: 1 }));
+  let end = (): void => undefined;
+  const first = guard(() => new Promise<void>((resolve) => void (end = resolve)));
+  const gaveWay = assert.rejects(
+    guard(() => 1, { priority: "low" }),
+    TypeError,
+  );
+  const urgent = guard(() => 2, { priority: "high" });
+  await gaveWay;
+  end();
+  assert.deepEqual([await first, await urgent], [undefined, 2]);
+});
+
+test("a gate that throws is the call's answer, and those before it have their places back, also when it is reached out of a line", async () => {
+  const clock = virtualClock();
+  const places = bulkhead({ clock, running: 1, waiting: 1 });
+  const broken = breaker({
+    clock,
+    minimumCalls: 1,
+    cooldown: "1s",
+    onChange: (_from, to) => {
+      if (to === "half-open") throw new TypeError("of a callback");
+    },
+  });
+  const guard = pipeline({ clock }, places, broken);
+  await assert.rejects(guard(() => down()));
+  let end = (): void => undefined;
+  const held = pipeline({ clock }, places)(() => new Promise<void>((resolve) => void (end = resolve)));
+  const waits = assert.rejects(
+    guard(() => 1),
+    TypeError,
+  );
+  await clock.advance(1_000);
+  end();
+  await held;
+  await waits;
+  assert.equal(places.inFlight, 0);
+});
+
 test("what has a `then` and is no promise holds one place, and gives it back once", async () => {
   const clock = virtualClock();
   const places = bulkhead({ clock, running: 2 });
