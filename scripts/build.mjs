@@ -91,7 +91,7 @@ function fromDist(text, folder) {
 function besideOutput(text, folder) {
   return text.replace(/@dist:([^@]*)@/g, (_, place) => {
     const path = posix.relative(folder, place);
-    return `${path.startsWith(".") ? path : `./${path}`}/`.replace(/^\.\/\/$/, "./");
+    return path === "" ? "./" : `${path.startsWith(".") ? "" : "./"}${path}/`;
   });
 }
 

@@ -1,36 +1,12 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import type { AddressInfo, Socket } from "node:net";
+import type { Socket } from "node:net";
 import { Readable, Writable } from "node:stream";
 import { test, type TestContext } from "node:test";
 import { Agent, fetch as undiciFetch, interceptors, Pool, request, type Dispatcher } from "undici";
 import { emptyContext, Fault, type FaultCode, inContext, sleep, systemClock } from "../kernel/index.ts";
 import { breaker, budget, bulkhead, deadline, hedge, pipeline, retry, timeout, type Policy } from "../resilience/index.ts";
 import { guardedDispatch, type GuardedDispatchOptions } from "./index.ts";
-
-type Answer = (request: IncomingMessage, response: ServerResponse, nth: number) => void;
-
-async function listening(t: TestContext, answer: Answer): Promise<{ readonly url: string; readonly asked: IncomingMessage[]; readonly sockets: Set<Socket> }> {
-  const asked: IncomingMessage[] = [];
-  const sockets = new Set<Socket>();
-  const server = createServer((incoming, response) => {
-    incoming.resume();
-    asked.push(incoming);
-    answer(incoming, response, asked.length);
-  });
-  server.on("connection", (socket) => {
-    sockets.add(socket);
-    socket.on("close", () => sockets.delete(socket));
-  });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  t.after(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, asked, sockets };
-}
+import { listening, type Answer } from "./testing/listening.ts";
 
 /** A dispatcher of undici's under a policy, closed after the test. */
 function guarded(t: TestContext, guard: Policy<string>, options: GuardedDispatchOptions = {}, connections = 4): Dispatcher {
@@ -88,7 +64,7 @@ test("reset before the head it is sent again; after it has begun to answer, neve
 
 test("what may not be repeated is not: a POST whose deed may be done, a body that can be read once", async (t) => {
   const counted = async (codes: readonly number[], options: NonNullable<Parameters<typeof request>[1]>) => {
-    const { url, asked } = await listening(t, status(...codes));
+    const { origin: url, asked } = await listening(t, status(...codes));
     const answer = await request(url, { dispatcher: guarded(t, retried()), ...options });
     await answer.body.text();
     return [asked.length, answer.statusCode];
@@ -105,7 +81,7 @@ test("what may not be repeated is not: a POST whose deed may be done, a body tha
 test("Retry-After is kept to, in seconds and as a date", async (t) => {
   const waited = async (retryAfter: () => string) => {
     const at: number[] = [];
-    const { url } = await listening(t, (_, response, nth) => {
+    const { origin: url } = await listening(t, (_, response, nth) => {
       at.push(systemClock.monotonicMs());
       response.writeHead(nth === 1 ? 503 : 200, { "retry-after": retryAfter() }).end();
     });
@@ -120,7 +96,7 @@ test("Retry-After is kept to, in seconds and as a date", async (t) => {
 });
 
 test("the other side is told how much time there is, of priority, correlation, trace, and which attempt it is", async (t) => {
-  const { url, asked } = await listening(t, status(503, 200));
+  const { origin: url, asked } = await listening(t, status(503, 200));
   const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
   const context = { ...emptyContext, priority: "low", correlation: "c-1", traceparent, tenant: "not told" } as const;
   await inContext(context, async () => (await request(url, { dispatcher: guarded(t, retried()), headers: { "x-own": "1" } })).body.dump());
@@ -141,7 +117,7 @@ test("the other side is told how much time there is, of priority, correlation, t
 });
 
 test("whoever hangs costs the time there is and no place longer; its sockets are gone", async (t) => {
-  const { url, sockets } = await listening(t, () => undefined);
+  const { origin: url, sockets } = await listening(t, () => undefined);
   const places = bulkhead({ running: 2, waiting: 100 });
   const dispatcher = guarded(t, pipeline(deadline(300), places));
   const many = await Promise.allSettled(Array.from({ length: 20 }, () => request(url, { dispatcher })));
@@ -157,7 +133,7 @@ test("whoever hangs costs the time there is and no place longer; its sockets are
 });
 
 test("a body that trickles has no more time than the call, and holds its place until then; with `until: head` it may take as long as it likes", async (t) => {
-  const { url, sockets } = await listening(t, (_, response) => {
+  const { origin: url, sockets } = await listening(t, (_, response) => {
     const trickle = () => (response.closed ? undefined : (response.write("."), systemClock.after(20, trickle)));
     trickle();
   });
@@ -180,7 +156,11 @@ test("a body that trickles has no more time than the call, and holds its place u
 });
 
 test("the caller's abort ends it while it waits for a place, between attempts, before the head and within the body", async (t) => {
-  const { url, asked, sockets } = await listening(t, (incoming, response) => {
+  const {
+    origin: url,
+    asked,
+    sockets,
+  } = await listening(t, (incoming, response) => {
     if (incoming.url === "/busy") response.writeHead(503, { "retry-after": "30" }).end("busy");
     if (incoming.url === "/endless") response.write("begun");
   });
@@ -227,7 +207,7 @@ test("a destination that is down opens its own breaker and no other, and what it
 
 test("with one connection the answer that nobody gets does not stand in the way of the next attempt, nor does it end a connection that can be used again", async (t) => {
   const opened: Socket[] = [];
-  const { url, sockets } = await listening(t, (incoming, response, nth) => {
+  const { origin: url, sockets } = await listening(t, (incoming, response, nth) => {
     if (!opened.includes(incoming.socket)) opened.push(incoming.socket);
     response.writeHead(nth % 3 === 0 ? 200 : 503).end(incoming.url === "/large" && nth % 3 !== 0 ? "x".repeat(1_000_000) : "small");
   });
@@ -240,7 +220,7 @@ test("with one connection the answer that nobody gets does not stand in the way 
 
 test("of a hedge the first answer is the caller's, the other one is ended, and none is asked while an answer is read", async (t) => {
   const ended: number[] = [];
-  const { url, asked } = await listening(t, (incoming, response, nth) => {
+  const { origin: url, asked } = await listening(t, (incoming, response, nth) => {
     response.on("close", () => (response.writableEnded ? undefined : ended.push(nth)));
     if (nth === 1) return;
     response.write("second");
@@ -256,7 +236,7 @@ test("of a hedge the first answer is the caller's, the other one is ended, and n
 });
 
 test("a Pool, undici's fetch and stream go through it too", async (t) => {
-  const { url, asked } = await listening(t, (_, response, nth) => response.writeHead(nth % 2 === 1 ? 503 : 200).end("well"));
+  const { origin: url, asked } = await listening(t, (_, response, nth) => response.writeHead(nth % 2 === 1 ? 503 : 200).end("well"));
   const pool = new Pool(url, { connections: 2 });
   t.after(() => pool.destroy());
   const dispatcher = pool.compose(guardedDispatch(retried()));
@@ -292,7 +272,7 @@ test("whoever asked is told once that its request starts, however often it is se
 
   const redirecting = await listening(t, (_, response, nth) => response.writeHead(nth === 1 ? 302 : 200, nth === 1 ? { location: "/there" } : {}).end());
   const { context } = await request(redirecting.url, { dispatcher });
-  assert.deepEqual((context as { history: URL[] }).history.map(String), [`${redirecting.url}/`, `${redirecting.url}/there`]);
+  assert.deepEqual((context as { history: URL[] }).history.map(String), [redirecting.url, `${redirecting.url}there`]);
 });
 
 test("who aborts at the head of an answer that was held gets its error and nothing more, whether or not that answer has ended", async (t) => {

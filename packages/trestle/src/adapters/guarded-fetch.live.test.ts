@@ -1,35 +1,10 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import type { AddressInfo, Socket } from "node:net";
-import { test, type TestContext } from "node:test";
+import { test } from "node:test";
 import { Agent, fetch as undiciFetch } from "undici";
 import { emptyContext, Fault, inContext, sleep, systemClock } from "../kernel/index.ts";
 import { breaker, budget, deadline, hedge, pipeline, retry, timeout } from "../resilience/index.ts";
 import { guardedFetch, type Fetch } from "./index.ts";
-
-type Answer = (request: IncomingMessage, response: ServerResponse, nth: number) => void;
-
-async function listening(t: TestContext, answer: Answer): Promise<{ readonly url: string; readonly asked: IncomingMessage[]; readonly sockets: Set<Socket> }> {
-  const asked: IncomingMessage[] = [];
-  const sockets = new Set<Socket>();
-  const server = createServer((request, response) => {
-    request.resume();
-    asked.push(request);
-    answer(request, response, asked.length);
-  });
-  server.on("connection", (socket) => {
-    sockets.add(socket);
-    socket.on("close", () => sockets.delete(socket));
-  });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  t.after(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/`, asked, sockets };
-}
+import { listening, type Answer } from "./testing/listening.ts";
 
 const status =
   (...codes: readonly number[]): Answer =>
