@@ -11,6 +11,8 @@ export type { AmbientContext } from "./context.ts";
 export { attemptHeader, contextHeaders, contextOfHeaders, correlationHeader, deadlineHeader, priorityHeader } from "./context-headers.ts";
 export { dateOf, isoTime } from "./date.ts";
 export { deadlineExceeded, remainingMs, withDeadline } from "./deadline.ts";
+export { beginUntil, DueList, soonMs } from "./due-list.ts";
+export type { Due } from "./due-list.ts";
 export { eventLoopLoad } from "./event-loop.ts";
 export type { LoopLoad } from "./event-loop.ts";
 export { Fault } from "./fault.ts";

@@ -1,13 +1,18 @@
 /** What one process knows of one key of a fleet: its budgets, who waits, and until when it is known to be over its limit. */
-import type { Link } from "../kernel/index.ts";
+import type { Due, Link } from "../kernel/index.ts";
 import { leaseMs } from "./across.ts";
-import type { Due } from "./due-list.ts";
+
+/** What is done with what is due. */
+export interface WhenDue {
+  tend(bucket: Bucket, nowMs: number): void;
+  overdue(waiting: Waiting, nowMs: number): void;
+}
 
 /** Who waits for one draw. */
 export class Waiting implements Due {
   next: Link = this;
   previous: Link = this;
-  dueAtMs = 0;
+  readonly dueMs: number;
   readonly bucket: Bucket;
   readonly costs: number[] = [];
   readonly settle: ((waitMs: number) => void)[] = [];
@@ -17,15 +22,21 @@ export class Waiting implements Due {
   isOver = false;
   paid = 0;
 
-  constructor(bucket: Bucket) {
+  constructor(bucket: Bucket, dueMs: number) {
     this.bucket = bucket;
+    this.dueMs = dueMs;
+  }
+
+  due(nowMs: number): void {
+    this.bucket.whenDue.overdue(this, nowMs);
   }
 }
 
 export class Bucket implements Due {
   next: Link = this;
   previous: Link = this;
-  dueAtMs = 0;
+  dueMs = 0;
+  readonly whenDue: WhenDue;
   readonly key: string;
   readonly placeKey: string;
   /** The budget that is spent now, and the one that was drawn after it. */
@@ -52,9 +63,14 @@ export class Bucket implements Due {
   isLow = false;
   waiting: Waiting | undefined;
 
-  constructor(key: string, place: string) {
+  constructor(key: string, place: string, whenDue: WhenDue) {
+    this.whenDue = whenDue;
     this.key = key;
     this.placeKey = place;
+  }
+
+  due(nowMs: number): void {
+    this.whenDue.tend(this, nowMs);
   }
 
   /** What may be spent without asking. Of what is over, `turn` first. */

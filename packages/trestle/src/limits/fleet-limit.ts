@@ -18,11 +18,10 @@
  * A process that dies loses what it had drawn: that much less is admitted, at most once its budget.
  */
 import type { Drawn } from "../component/index.ts";
-import { emptyContext, Fault, inContext, unlink, type Clock, type Random } from "../kernel/index.ts";
+import { DueList, emptyContext, Fault, inContext, unlink, type Clock, type Random } from "../kernel/index.ts";
 import { leaseMs, type FleetRule } from "./across.ts";
 import { assertCost, assertKey } from "./checks.ts";
-import { DueList } from "./due-list.ts";
-import { Bucket, Waiting } from "./fleet-bucket.ts";
+import { Bucket, Waiting, type WhenDue } from "./fleet-bucket.ts";
 import { placeKey } from "./place-key.ts";
 import { TokenBuckets, type Decision } from "./rate-limit.ts";
 import { probeEveryMs, Reach, type ReachedPlace, type Told } from "./reached-place.ts";
@@ -33,6 +32,8 @@ const knownForMs = 100;
 const shortOfMs = 20;
 /** A key that nobody asks for so long is forgotten here. Sooner, and one that comes ten times a second would be made anew every third time. */
 const keptForMs = 1_000;
+/** What is known of keys is over at multiples of this, so that their timer wakes nobody more often. */
+const togetherMs = 10;
 const slackTokens = 1e-6;
 const peakForMs = 60_000;
 
@@ -64,10 +65,11 @@ export class FleetLimit {
   #share: TokenBuckets | undefined;
   #shareOf = 0;
   /** When all that is known of them is over, and the budgets that they were given. */
-  readonly #known: DueList<Bucket>;
+  readonly #known: DueList;
   /** Whose draws are made before the loop turns. */
   #coming: Bucket[] = [];
-  readonly #waiting: DueList<Waiting>;
+  readonly #waiting: DueList;
+  readonly #whenDue: WhenDue = { tend: (bucket, nowMs) => this.#tend(bucket, nowMs), overdue: (waiting, nowMs) => this.#overdue(waiting, nowMs) };
   #peak = { sinceMs: 0, now: 0, before: 0 };
 
   constructor({ rule, at, clock, random, onUnreachable, told }: FleetLimitParts) {
@@ -80,8 +82,8 @@ export class FleetLimit {
     this.#clock = clock;
     this.#random = random;
     this.#onUnreachable = onUnreachable;
-    this.#waiting = new DueList({ ms: rule.withinMs, due: (waiting, nowMs) => this.#overdue(waiting, nowMs), clock });
-    this.#known = new DueList({ ms: leaseMs, due: (bucket, nowMs) => this.#tend(bucket, nowMs), clock, togetherMs: 10 });
+    this.#waiting = new DueList(rule.withinMs, clock);
+    this.#known = new DueList(leaseMs, clock);
   }
 
   /** As `RateLimit.take`: milliseconds to wait, 0 when admitted. A number at once where nobody has to be asked. */
@@ -135,9 +137,9 @@ export class FleetLimit {
   #bucketOf(key: string): Bucket {
     const known = this.#buckets.get(key);
     if (known !== undefined) return known;
-    const made = new Bucket(key, placeKey(this.#rule.name, key));
+    const made = new Bucket(key, placeKey(this.#rule.name, key), this.#whenDue);
     this.#buckets.set(key, made);
-    this.#known.begin(made, this.#clock.monotonicMs());
+    this.#knowFrom(made, this.#clock.monotonicMs());
     return made;
   }
 
@@ -169,8 +171,8 @@ export class FleetLimit {
   }
 
   #newWaiting(bucket: Bucket, nowMs: number): Waiting {
-    const waiting = new Waiting(bucket);
-    this.#waiting.begin(waiting, nowMs);
+    const waiting = new Waiting(bucket, nowMs + this.#rule.withinMs);
+    this.#waiting.begin(waiting);
     return waiting;
   }
 
@@ -254,7 +256,7 @@ export class FleetLimit {
     this.#at.answered();
     this.#inTime.answered();
     bucket.asking = false;
-    this.#known.begin(bucket, nowMs);
+    this.#knowFrom(bucket, nowMs);
     bucket.fullAtMs = nowMs + taken / this.#perMs;
     bucket.knownUntilMs = nowMs + knownForMs;
     if (this.#rule.exactness === "leased" && granted < wanted) bucket.askAgainMs = nowMs + shortOfMs;
@@ -334,7 +336,7 @@ export class FleetLimit {
     if (!bucket.asking && this.#at.mayProbe(nowMs) && this.#inTime.mayProbe(nowMs)) {
       this.#at.probes(nowMs);
       this.#inTime.probes(nowMs);
-      const probe = new Waiting(bucket);
+      const probe = new Waiting(bucket, Infinity);
       probe.isOver = true;
       probe.sum = probe.least = cost;
       probe.paid = waitMs === 0 ? cost : 0;
@@ -358,13 +360,19 @@ export class FleetLimit {
 
   // ---- tending ------------------------------------------------------------------------------------------------------
 
+  #knowFrom(bucket: Bucket, nowMs: number): void {
+    unlink(bucket);
+    bucket.dueMs = Math.ceil((nowMs + leaseMs) / togetherMs) * togetherMs;
+    this.#known.begin(bucket);
+  }
+
   /** Gives back what is over, and forgets keys that nobody asks for. */
   #tend(bucket: Bucket, nowMs: number): void {
     bucket.turn(nowMs);
     this.#measure(bucket, nowMs);
     if (bucket.back > 0) this.#soon(bucket);
     if (bucket.isIdle && nowMs >= bucket.knownUntilMs + keptForMs) this.#forget(bucket);
-    else this.#known.begin(bucket, nowMs);
+    else this.#knowFrom(bucket, nowMs);
   }
 
   #forget(bucket: Bucket): void {

@@ -7,6 +7,7 @@
  * will not be there within `wait`, or by its deadline, is declined when it comes. Urgent ones that come later may still push it beyond `wait`; then it is declined, and at its deadline the pipeline takes it out.
  */
 import {
+  DueList,
   durationMs,
   emptyContext,
   Fault,
@@ -17,6 +18,7 @@ import {
   systemRandom,
   unlink,
   type Clock,
+  type Due,
   type Duration,
   type Link,
   type Random,
@@ -25,7 +27,6 @@ import {
 } from "../kernel/index.ts";
 import { declined, gatePolicy, waits, WaitingLine, type Caller, type Gate, type Policy, type Waiter } from "../resilience/index.ts";
 import { assertCost, bucketRule, isCost } from "./checks.ts";
-import { DueList, type Due } from "./due-list.ts";
 import { TokenBuckets } from "./rate-limit.ts";
 
 export interface ThrottleOptions {
@@ -70,7 +71,7 @@ export function throttle(options: ThrottleOptions): Throttle {
 class Turn implements Waiter, Due {
   next: Link = this;
   previous: Link = this;
-  dueAtMs = 0;
+  readonly dueMs: number;
   place: unknown = undefined;
   readonly key: string;
   readonly priority: Caller["priority"];
@@ -80,7 +81,8 @@ class Turn implements Waiter, Due {
   readonly lane: Lane;
   isOver = false;
 
-  constructor(caller: Caller, lane: Lane) {
+  constructor(caller: Caller, lane: Lane, dueMs: number) {
+    this.dueMs = dueMs;
     this.key = caller.key;
     this.priority = caller.priority;
     this.untilMs = caller.untilMs;
@@ -99,6 +101,10 @@ class Turn implements Waiter, Due {
     return true;
   }
 
+  due(nowMs: number): void {
+    this.lane.waitedTooLong(this, nowMs);
+  }
+
   declined(nowMs: number): void {
     if (this.end()) this.caller.declined(nowMs);
   }
@@ -113,6 +119,7 @@ interface Lane {
   head: Turn | undefined;
   timer: Timer | undefined;
   isServing: boolean;
+  readonly waitedTooLong: (turn: Turn, nowMs: number) => void;
 }
 
 class ThrottleGate implements Gate<"limiter.exceeded"> {
@@ -126,7 +133,7 @@ class ThrottleGate implements Gate<"limiter.exceeded"> {
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #lanes = new Map<string, Lane>();
-  readonly #waiting: DueList<Turn>;
+  readonly #waiting: DueList;
 
   constructor(name: string, { rate, burst, per, keys, wait, waiting = 1_000 }: ThrottleOptions, clock: Clock, random: Random) {
     const rule = bucketRule({ rate, burst, keys: per === "key" ? keys : 1 }, name);
@@ -139,7 +146,7 @@ class ThrottleGate implements Gate<"limiter.exceeded"> {
     this.#waitingMost = integerWithin(waiting, `${name}: waiting`, { least: 1, most: 1_000_000 });
     this.#clock = clock;
     this.#random = random;
-    this.#waiting = new DueList({ ms: this.#waitMs ?? 0, due: (turn, nowMs) => this.#waitedTooLong(turn, nowMs), clock });
+    this.#waiting = new DueList(this.#waitMs ?? 0, clock);
   }
 
   get waitingCalls(): number {
@@ -207,19 +214,27 @@ class ThrottleGate implements Gate<"limiter.exceeded"> {
   #newLane(key: string): Lane {
     const line = new WaitingLine<Turn>({ order: "fifo", random: this.#random });
     line.from = line.most = this.#waitingMost;
-    const lane: Lane = { key, line, ahead: { high: 0, normal: 0, low: 0 }, head: undefined, timer: undefined, isServing: false };
+    const lane: Lane = {
+      key,
+      line,
+      ahead: { high: 0, normal: 0, low: 0 },
+      head: undefined,
+      timer: undefined,
+      isServing: false,
+      waitedTooLong: this.#waitedTooLong,
+    };
     this.#lanes.set(key, lane);
     return lane;
   }
 
   #wait(lane: Lane, caller: Caller, nowMs: number): number {
-    const turn = new Turn(caller, lane);
+    const turn = new Turn(caller, lane, nowMs + this.#waiting.ms);
     caller.place = turn;
     if (lane.line.push(turn, nowMs)) {
       turn.end();
       return declined;
     }
-    this.#waiting.begin(turn, nowMs);
+    this.#waiting.begin(turn);
     if (lane.head === undefined && !lane.isServing) this.#serve(lane, nowMs);
     return waits;
   }
@@ -261,12 +276,12 @@ class ThrottleGate implements Gate<"limiter.exceeded"> {
     });
   }
 
-  #waitedTooLong(turn: Turn, nowMs: number): void {
+  readonly #waitedTooLong = (turn: Turn, nowMs: number): void => {
     turn.end();
     turn.lane.line.remove(turn, nowMs);
     this.#vacate(turn, nowMs);
     turn.caller.declined(nowMs);
-  }
+  };
 
   /** Whoever is behind it may be content with what the bucket holds. */
   #vacate(turn: Turn, nowMs: number): void {

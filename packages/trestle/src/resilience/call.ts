@@ -11,6 +11,7 @@
  * Over 400 lines because the states of a call and of its attempts are one object's, and nobody else changes them.
  */
 import {
+  beginUntil,
   contextWithin,
   currentContext,
   cutterOf,
@@ -19,12 +20,12 @@ import {
   Fault,
   followSignal,
   inContext,
+  soonMs,
   tellFollowers,
   unlink,
 } from "../kernel/index.ts";
-import type { AmbientContext, Cuttable, Followed, Link, Timer } from "../kernel/index.ts";
+import type { AmbientContext, Cuttable, Due, DueList, Followed, Link, Timer } from "../kernel/index.ts";
 import { backoffMs } from "./backoff.ts";
-import { beginUntil, soonMs, type Bounded, type BoundLine } from "./bound-line.ts";
 import { failureOf, retryAfterMs } from "./failure.ts";
 import { waits } from "./gate.ts";
 import type { Passage, Passing } from "./passage.ts";
@@ -68,7 +69,7 @@ class Rare {
   lastError: unknown;
 }
 
-export class LiveAttempt implements Attempt, Cuttable, Passing, Bounded {
+export class LiveAttempt implements Attempt, Cuttable, Passing, Due {
   next: Link = this;
   previous: Link = this;
   readonly #plan: Plan;
@@ -188,8 +189,8 @@ export class LiveAttempt implements Attempt, Cuttable, Passing, Bounded {
     const { clock, deadline, timeout } = this.#plan;
     const leftMs = this.untilMs - nowMs;
     if (leftMs > soonMs) return beginUntil(clock, this, leftMs, nowMs);
-    if (this.#callUntilMs === undefined) return this.abort(deadlineExceeded(this.#rare?.boundMs ?? (deadline as BoundLine).ms, "call"));
-    this.#end(deadlineExceeded((timeout as BoundLine).ms, "attempt"), true);
+    if (this.#callUntilMs === undefined) return this.abort(deadlineExceeded(this.#rare?.boundMs ?? (deadline as DueList).ms, "call"));
+    this.#end(deadlineExceeded((timeout as DueList).ms, "attempt"), true);
   }
 
   // ---- this attempt ---------------------------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 /** Time limits: of a whole call, and of each of its attempts. */
-import { durationMs, Fault, systemClock, type Duration } from "../kernel/index.ts";
-import { BoundLine } from "./bound-line.ts";
+import { DueList, durationMs, Fault, systemClock, type Duration } from "../kernel/index.ts";
 import { runnerOf } from "./plan.ts";
 import { policyOf, type Policy } from "./policy.ts";
 
@@ -20,5 +19,5 @@ export function timeout(within: Duration): Policy<"deadline.exceeded"> {
 function bounding(kind: "deadline" | "timeout", within: Duration): Policy<"deadline.exceeded"> {
   const ms = durationMs(within, kind);
   if (!(ms > 0)) throw Fault.create("option.out-of-range", `${kind} must be above 0, got ${JSON.stringify(within)}`, `Give the ${kind} some time.`);
-  return policyOf({ kind, declines: ["deadline.exceeded"], ms, alone: () => runnerOf({ [kind]: new BoundLine(ms, systemClock) }) });
+  return policyOf({ kind, declines: ["deadline.exceeded"], ms, alone: () => runnerOf({ [kind]: new DueList(ms, systemClock) }) });
 }

@@ -2,8 +2,7 @@
  * Pipelines: policies around one operation, outermost first, fused into one plan. What comes after a `retry` is done for each attempt, what comes before it
  * once for the call; so is everything after a `hedge` for each of its tries.
  */
-import { Fault, systemClock } from "../kernel/index.ts";
-import { BoundLine } from "./bound-line.ts";
+import { DueList, Fault, systemClock } from "../kernel/index.ts";
 import { nested, runnerOf, type Plan } from "./plan.ts";
 import type { Gate } from "./gate.ts";
 import { layersOf, policyFrom, type Layer, type PipelineOptions, type Policy, type Runner } from "./policy.ts";
@@ -56,8 +55,8 @@ function planned(layers: readonly Layer[], options: PipelineOptions): Runner {
   }
   const outer = runnerOf({
     ...options,
-    deadline: deadlineMs < Infinity ? new BoundLine(deadlineMs, clock) : undefined,
-    timeout: timeoutMs < Infinity ? new BoundLine(timeoutMs, clock) : undefined,
+    deadline: deadlineMs < Infinity ? new DueList(deadlineMs, clock) : undefined,
+    timeout: timeoutMs < Infinity ? new DueList(timeoutMs, clock) : undefined,
     retry,
     passage,
     onAttempt: inner ? undefined : onAttempt,

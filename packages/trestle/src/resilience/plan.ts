@@ -1,6 +1,5 @@
 /** Plans: what policies come to, worked out once. Each policy brings its own part. */
-import { systemClock, systemRandom, type Clock, type Random } from "../kernel/index.ts";
-import type { BoundLine } from "./bound-line.ts";
+import { systemClock, systemRandom, type Clock, type DueList, type Random } from "../kernel/index.ts";
 import { run, type LiveAttempt } from "./call.ts";
 import { failureOf } from "./failure.ts";
 import type { Passage } from "./passage.ts";
@@ -10,9 +9,9 @@ export interface Plan {
   readonly clock: Clock;
   readonly random: Random;
   /** Of the whole call. */
-  readonly deadline: BoundLine | undefined;
+  readonly deadline: DueList | undefined;
   /** Of each attempt. */
-  readonly timeout: BoundLine | undefined;
+  readonly timeout: DueList | undefined;
   readonly retry: RetryRule | undefined;
   readonly passage: Passage | undefined;
   /** How long a call has, and an attempt, when nothing shortens it. */
