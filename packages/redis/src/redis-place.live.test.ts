@@ -6,9 +6,10 @@ import { test } from "node:test";
 import { missing, redis } from "@trestle/testing";
 import { Redis } from "ioredis";
 import { app, get, open, service, start } from "trestle";
-import { Fault, seededRandom, sleep, systemClock } from "trestle/kernel";
-import { fleetRule, FleetLimit, limiter, ReachedPlace, type Across, type LimitPlace } from "trestle/limits";
+import { Fault, sleep, systemClock } from "trestle/kernel";
+import { limiter, type LimitPlace } from "trestle/limits";
 import { z } from "zod";
+import { assertHoldsWhileAway, limitAt, policies } from "../../trestle/src/limits/testing/limit-at.ts";
 import { openLimits } from "./index.ts";
 
 const skip = await missing("redis", { managed: true });
@@ -16,13 +17,6 @@ const clock = systemClock;
 let opened = 0;
 const placeAt = (url: string): LimitPlace => openLimits({ url, app: "test", id: `process-${++opened}`, clock });
 const slow = { perMs: 1 / 3_600_000, burst: 10 };
-
-function limitAt(place: LimitPlace, of: Partial<Across & { readonly across: "fleet" }> & { readonly perSecond?: number; readonly burst?: number }): FleetLimit {
-  const { perSecond = 1 / 3_600, burst = 20, ...across } = of;
-  const rule = fleetRule({ across: "fleet", whenUnreachable: "refuse", ...across }, { perSecond, burst, keys: 1_000 }, "test", "test");
-  assert.ok(rule);
-  return new FleetLimit({ rule, at: new ReachedPlace(place, clock), clock, random: seededRandom("test") });
-}
 
 test("[RES-10] a draw takes what there is in multiples of what is of use, gives back, and its key goes when the bucket is full", { skip }, async () => {
   await using server = await redis();
@@ -99,46 +93,15 @@ test("[RES-10] eight processes on one key: no more than the law", { skip }, asyn
   }
 });
 
-for (const [whenUnreachable, admitted] of [
-  ["admit", 30],
-  ["refuse", 0],
-  ["local-share", 20],
-] as const)
+for (const policy of policies)
   test(
-    `[RES-10] Redis is killed, stands still and comes back: ${whenUnreachable} holds, nobody waits twice, and it counts again by itself`,
+    `[RES-10] Redis is killed, stands still and comes back: ${policy[0]} holds, nobody waits twice, and it counts again by itself`,
     { skip, timeout: 60_000 },
     async () => {
       await using server = await redis();
       const place = placeAt(server.url);
       try {
-        const limit = limitAt(place, { whenUnreachable, within: 1_500 });
-        assert.equal(await limit.take("before"), 0);
-
-        for (const [fail, mend] of [
-          ["kill", "start"],
-          ["pause", "resume"],
-        ] as const) {
-          await server[fail]();
-          // The first ones may wait, or be refused the connection at once; from then on nobody does.
-          const first = await limit.take(`${fail} 0`);
-          assert.equal(first === 0, whenUnreachable !== "refuse", `${fail}: the first`);
-          let count = 0;
-          for (let nth = 0; nth < 30; nth++) {
-            const taken = limit.take(fail);
-            assert.equal(typeof taken, "number", `${fail}: nobody waits`);
-            if (taken === 0) count++;
-          }
-          assert.equal(count, admitted, fail);
-
-          await server[mend]();
-          for (let tries = 0; ; tries++) {
-            assert.ok(tries < 300, "it is not reached again");
-            const taken = limit.take(`again ${fail} ${tries}`);
-            if (typeof taken !== "number" && (await taken) === 0) break;
-            await sleep(clock, 50);
-          }
-          assert.equal((await limit.decide(`after ${fail}`)).left, 19);
-        }
+        await assertHoldsWhileAway(place, server, policy);
       } finally {
         await place.close();
       }

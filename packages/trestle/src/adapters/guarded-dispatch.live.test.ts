@@ -6,7 +6,7 @@ import { Agent, fetch as undiciFetch, interceptors, Pool, request, type Dispatch
 import { emptyContext, Fault, type FaultCode, inContext, sleep, systemClock } from "../kernel/index.ts";
 import { breaker, budget, bulkhead, deadline, hedge, pipeline, retry, timeout, type Policy } from "../resilience/index.ts";
 import { guardedDispatch, type GuardedDispatchOptions } from "./index.ts";
-import { listening, type Answer } from "./testing/listening.ts";
+import { listening, type Answer } from "../resilience/testing/listening.ts";
 
 /** A dispatcher of undici's under a policy, closed after the test. */
 function guarded(t: TestContext, guard: Policy<string>, options: GuardedDispatchOptions = {}, connections = 4): Dispatcher {

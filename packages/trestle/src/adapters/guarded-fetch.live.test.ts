@@ -4,7 +4,7 @@ import { Agent, fetch as undiciFetch } from "undici";
 import { emptyContext, Fault, inContext, sleep, systemClock } from "../kernel/index.ts";
 import { breaker, budget, deadline, hedge, pipeline, retry, timeout } from "../resilience/index.ts";
 import { guardedFetch, type Fetch } from "./index.ts";
-import { listening, type Answer } from "./testing/listening.ts";
+import { listening, type Answer } from "../resilience/testing/listening.ts";
 
 const status =
   (...codes: readonly number[]): Answer =>

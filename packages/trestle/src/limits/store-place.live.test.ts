@@ -1,18 +1,16 @@
 /** Limits of a fleet whose buckets are in a shared SQLite file, when the process that writes it is killed under them. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { seededRandom, sleep, systemClock, systemRandom, uuidv7Ids } from "../kernel/index.ts";
+import { sleep, systemClock, systemRandom, uuidv7Ids } from "../kernel/index.ts";
 import { openSqlite } from "../sqlite/index.ts";
 import { withFleet } from "../sqlite/testing/fleet.ts";
-import { fleetRule } from "./across.ts";
-import { FleetLimit } from "./fleet-limit.ts";
-import { ReachedPlace } from "./reached-place.ts";
 import { StorePlace } from "./store-place.ts";
+import { limitAt, policies } from "./testing/limit-at.ts";
 
 const clock = systemClock;
 const burst = 40;
 
-for (const whenUnreachable of ["admit", "refuse", "local-share"] as const)
+for (const [whenUnreachable] of policies)
   test(
     `[RES-10] the writer of a shared SQLite file is killed: ${whenUnreachable} holds until another one writes, and what was counted stays counted`,
     { timeout: 120_000 },
@@ -20,16 +18,10 @@ for (const whenUnreachable of ["admit", "refuse", "local-share"] as const)
       withFleet(2, async (fleet) => {
         const store = await openSqlite({ path: fleet.path });
         try {
-          const rule = fleetRule({ across: "fleet", whenUnreachable, within: 100 }, { perSecond: 1 / 3_600, burst, keys: 1_000 }, "test", "test");
-          assert.ok(rule);
           let byPolicy = 0;
-          const limit = new FleetLimit({
-            rule,
-            at: new ReachedPlace(new StorePlace({ store, ids: uuidv7Ids(clock, systemRandom), clock, id: "one" }), clock),
-            clock,
-            random: seededRandom("test"),
-            onUnreachable: () => void byPolicy++,
-          });
+          const limitOf = (id: string, onUnreachable = () => {}) =>
+            limitAt(new StorePlace({ store, ids: uuidv7Ids(clock, systemRandom), clock, id }), { whenUnreachable, within: 100, burst, onUnreachable });
+          const limit = limitOf("one", () => void byPolicy++);
           /** One after the other, until so many were answered by the store: admitted there, and by policy. */
           const take = async (most: number) => {
             const admitted = { store: 0, policy: 0 };
@@ -59,12 +51,7 @@ for (const whenUnreachable of ["admit", "refuse", "local-share"] as const)
           if (whenUnreachable === "local-share") assert.ok(free <= burst, `${free}`);
           if (whenUnreachable === "admit") assert.equal(free, byPolicy);
           // Somebody else finds it as it was left.
-          const other = new FleetLimit({
-            rule,
-            at: new ReachedPlace(new StorePlace({ store, ids: uuidv7Ids(clock, systemRandom), clock, id: "two" }), clock),
-            clock,
-            random: seededRandom("test"),
-          });
+          const other = limitOf("two");
           for (let tries = 0; other.look("key").left !== 0; tries++) {
             assert.ok(tries < 200, "all of it is taken");
             await other.take("key");

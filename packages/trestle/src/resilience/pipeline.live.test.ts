@@ -1,29 +1,10 @@
 // Runs alone: it bounds by how much a call may pass its time.
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import { createServer, request } from "node:http";
-import type { Server } from "node:http";
-import type { AddressInfo, Socket } from "node:net";
+import { request } from "node:http";
 import { test } from "node:test";
-import type { TestContext } from "node:test";
 import { Fault, sleep, systemClock, timingWheel } from "../kernel/index.ts";
 import { breaker, pipeline, timeout } from "./index.ts";
-
-async function listening(t: TestContext, server: Server): Promise<{ readonly url: string; readonly sockets: Set<Socket> }> {
-  const sockets = new Set<Socket>();
-  server.on("connection", (socket) => {
-    sockets.add(socket);
-    socket.on("close", () => sockets.delete(socket));
-  });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  // The system clock's timers do not keep a process alive; a listening server does.
-  t.after(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/`, sockets };
-}
+import { listening } from "./testing/listening.ts";
 
 /** The status of a GET on a socket of its own. Not `fetch`: its pool opens a new idle socket in place of each one that an abort closed. */
 function statusOf(url: string, signal: AbortSignal): Promise<number> {
@@ -47,15 +28,8 @@ for (const [name, clock] of [
   ["a timing wheel", timingWheel(systemClock, { grainMs: 5 })],
 ] as const) {
   test(`[RES-02] a dependency that accepts and never answers costs its caller the timeout and no socket, and sees the abort (${name})`, async (t) => {
-    let asked = 0;
     let aborted = 0;
-    const { url, sockets } = await listening(
-      t,
-      createServer((incoming) => {
-        asked++;
-        incoming.on("close", () => aborted++);
-      }),
-    );
+    const { url, asked, sockets } = await listening(t, (incoming) => void incoming.on("close", () => aborted++));
     const guarded = pipeline({ clock }, timeout("200ms"));
 
     const calls = Array.from({ length: 10 }, async () => {
@@ -70,23 +44,15 @@ for (const [name, clock] of [
       assert.ok(Fault.is(outcome, "deadline.exceeded"), String(outcome));
       assert.ok(tookMs >= 199 && tookMs <= (await timerMs) + 50, `${tookMs} ms, a timer ${await timerMs}`);
     }
-    assert.equal(asked, 10);
+    assert.equal(asked.length, 10);
     await until("the dependency saw each abort", () => aborted === 10);
     await until("no socket is left open", () => sockets.size === 0);
   });
 }
 
 test("[RES-03] a dependency at 100 % errors is left alone, probed when the cool-down is over, and used again once healed", async (t) => {
-  let reached = 0;
   let healthy = false;
-  const { url } = await listening(
-    t,
-    createServer((incoming, response) => {
-      reached++;
-      incoming.resume();
-      response.writeHead(healthy ? 200 : 500).end();
-    }),
-  );
+  const { url, asked } = await listening(t, (_, response) => void response.writeHead(healthy ? 200 : 500).end());
   const edges: string[] = [];
   const one = breaker({ clock: systemClock, minimumCalls: 10, cooldown: "300ms", probes: 2, onChange: (from, to) => edges.push(`${from}→${to}`) });
   const guarded = pipeline(timeout("5s"), one);
@@ -106,13 +72,13 @@ test("[RES-03] a dependency at 100 % errors is left alone, probed when the cool-
       return outcomes;
     }),
   );
+  const reached = asked.length;
   assert.ok(reached >= 10 && reached <= 10 + 4, `${reached} calls: the threshold and what was in flight`);
   assert.equal(lanes.flat().filter((outcome) => outcome === "declined").length, 200 - reached);
 
   await sleep(systemClock, 310);
-  const before = reached;
   await Promise.all(Array.from({ length: 20 }, call));
-  assert.equal(reached - before, 2, "exactly the allowed probes");
+  assert.equal(asked.length - reached, 2, "exactly the allowed probes");
   healthy = true;
   await sleep(systemClock, 310);
   assert.deepEqual(await Promise.all([call(), call()]), ["ok", "ok"]);
