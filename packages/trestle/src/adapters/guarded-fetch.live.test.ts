@@ -3,8 +3,9 @@ import { test } from "node:test";
 import { Agent, fetch as undiciFetch } from "undici";
 import { emptyContext, Fault, inContext, sleep, systemClock } from "../kernel/index.ts";
 import { breaker, budget, deadline, hedge, pipeline, retry, timeout } from "../resilience/index.ts";
-import { guardedFetch, type Fetch } from "./index.ts";
 import { listening, type Answer } from "../resilience/testing/listening.ts";
+import { guardedFetch, type Fetch } from "./index.ts";
+import { toldIfUnsendable } from "./unsendable.ts";
 
 const status =
   (...codes: readonly number[]): Answer =>
@@ -45,6 +46,39 @@ test("a POST is not repeated after an answer that may have followed a deed, unle
   assert.deepEqual(await counted([500, 200], { method: "POST", body: "x", headers: { "Idempotency-Key": "k" } }), [2, 200]);
   assert.deepEqual(await counted([503, 200], { method: "PUT", body: streamed(), duplex: "half" }), [1, 503]);
   assert.deepEqual(await counted([500, 200], { method: "PUT", body: "x" }), [2, 200]);
+});
+
+test("what fetch refuses to send is the caller's mistake: not repeated, and not counted against the other side", async (t) => {
+  const outcomes: string[] = [];
+  const one = breaker({ per: "key", minimumCalls: 2, onChange: (_, to) => void outcomes.push(to) });
+  const ask = guardedFetch(pipeline({ onAttempt: ({ outcome }) => void outcomes.push(outcome) }, retry({ attempts: 3, from: 1 }), one));
+  const isInvalid = (thrown: unknown) => thrown instanceof TypeError && "code" in thrown && thrown.code === "UND_ERR_INVALID_ARG";
+
+  for (let nth = 0; nth < 10; nth++) await assert.rejects(ask("http://127.0.0.1:9/"), isInvalid);
+  await assert.rejects(ask("ftp://127.0.0.1/"), isInvalid);
+  assert.deepEqual(outcomes, new Array(11).fill("failed"), "no repetition, and no breaker opens");
+
+  // Where an answer leads is the other side's doing, and it may have acted.
+  const leading = await listening(t, (_, response) => response.writeHead(307, { location: "http://127.0.0.1:9/" }).end());
+  await assert.rejects(ask(leading.url), (thrown) => !isInvalid(thrown));
+  assert.equal(leading.asked.length, 2, "asked until its breaker opens");
+});
+
+test("the ports that are taken for blocked are those that fetch sends nothing to", async () => {
+  const sent = new Error("sent");
+  const dispatcher = {
+    dispatch: () => {
+      throw sent;
+    },
+  };
+  let blocked = 0;
+  for (let port = 0; port <= 11_000; port++) {
+    const thrown = await fetch(`http://127.0.0.1:${port}/`, { dispatcher } as unknown as RequestInit).catch((error: Error) => error);
+    const told = toldIfUnsendable(thrown, new URL(`http://127.0.0.1:${port}/`)) as Error;
+    assert.equal("code" in told, told.cause !== sent, `port ${port}`);
+    if (told.cause !== sent) blocked++;
+  }
+  assert.ok(blocked > 80, `${blocked} are blocked`);
 });
 
 test("Retry-After is kept to, in seconds and as a date", async (t) => {

@@ -6,6 +6,7 @@
 import { contextHeaders, currentContext, systemClock, withContext, type Clock } from "../kernel/index.ts";
 import type { Attempt, Policy } from "../resilience/index.ts";
 import { AnsweredBadly, answerBehind, idempotentMethods, speaksAgainst } from "./answered-badly.ts";
+import { toldIfUnsendable } from "./unsendable.ts";
 
 export type Fetch = (input: string | URL | Request, init?: RequestInit) => Promise<Response>;
 
@@ -27,7 +28,8 @@ export interface GuardedFetchOptions {
  * done (`failureOf`), and one whose body is a stream never. `Retry-After` of 429 and 503 is kept to. Limits of time and places hold until the answer's head is
  * there; reading its body is the caller's, whose signal still ends it.
  *
- * Throws what `fetch` throws and the policy's faults. A gate that declines a repetition does not hide an answer that came before: that one is returned.
+ * Throws what `fetch` throws and the policy's faults. What it refuses to send at all, to a blocked port or by a scheme that it does not know, is the caller's mistake: it is not
+ * repeated, counts against nobody, and has the `code` `UND_ERR_INVALID_ARG`. A gate that declines a repetition does not hide an answer that came before: that one is returned.
  */
 export function guardedFetch(guard: Policy<string>, options: GuardedFetchOptions = {}): Fetch {
   const { fetch: ask = fetch, key = ({ origin }) => origin, tellsContext = true, clock = systemClock } = options;
@@ -47,7 +49,12 @@ export function guardedFetch(guard: Policy<string>, options: GuardedFetchOptions
       if (tellsContext) {
         for (const [name, value] of Object.entries(contextHeaders(outer, { remainingMs, attempt: nth }))) if (!headers.has(name)) headers.set(name, value);
       }
-      const response = await ask(input, { ...init, headers, signal: callerSignal ? AbortSignal.any([signal, callerSignal]) : signal });
+      let response: Response;
+      try {
+        response = await ask(input, { ...init, headers, signal: callerSignal ? AbortSignal.any([signal, callerSignal]) : signal });
+      } catch (thrown) {
+        throw toldIfUnsendable(thrown, url);
+      }
       answers.add(response);
       if (!speaksAgainst(response.status)) return response;
       throw new AnsweredBadly(response, response.status, response.headers.get("retry-after"), clock);
