@@ -28,13 +28,18 @@ export interface DegradationGiven {
   readonly saturation?: { readonly [name: string]: () => number };
 }
 
-/** What a node shows of its ladders. */
+/** What an app shows of its ladders. */
 export interface DegradationView {
   /** `undefined`: they were given as data. */
   readonly file: string | undefined;
-  /** Why the newest version of the file is not in force. */
+  /** Why the newest version of the file is not in force, in one of its processes at least. */
   readonly refused: string | undefined;
-  readonly routes: readonly RouteState[];
+  readonly routes: readonly RouteView[];
+}
+/** Each process finds by itself on which rung a route stands. Of several the one that is furthest down is shown. */
+export interface RouteView extends RouteState {
+  /** Of an app with supervised processes: how many stand on which rung. */
+  readonly processes?: Readonly<Partial<Record<Rung, number>>>;
 }
 
 const heldKey = storeKey("~degradation", undefined, "held");

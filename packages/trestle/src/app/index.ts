@@ -3,7 +3,7 @@ export { app } from "./app.ts";
 export type { App, AppSpec, Complete } from "./app.ts";
 export type { Change, ChangesOptions, CommitChange } from "./changes.ts";
 export { flawsFor, heldIn, holdIn } from "./degradation.ts";
-export type { DegradationGiven, DegradationView } from "./degradation.ts";
+export type { DegradationGiven, DegradationView, RouteView } from "./degradation.ts";
 export { enginePackage, isPostgres, openStoreAt, withoutPassword } from "./engines.ts";
 export type { Engines, StoreUrl } from "./engines.ts";
 export type { Graph, GraphEdge, GraphNode } from "./graph.ts";

@@ -165,6 +165,30 @@ test("status tells node, store, queues and what waits for a person", async () =>
   assert.ok(status.kept.every((job) => !("payload" in job)));
 });
 
+test("whichever process is asked tells the ladders of all, also of those that it has not itself", async () => {
+  const route = { route: "shop.catalogue", mode: "enforce", ladder: ["full", "static"], forMs: 10, why: "", held: undefined } as const;
+  const stands = async (rung: "full" | "static") => {
+    const { fake } = await node();
+    const degradation = { view: { file: undefined, refused: undefined, routes: [{ ...route, rung }] }, hold: () => Promise.resolve() };
+    return operations({ ...fake.view, degradation }).says();
+  };
+  const said = [await stands("full"), await stands("static"), undefined];
+  const parts = said.map((value, nth) => ({ name: `web.${nth}`, pid: nth, role: undefined, restarts: 0, value }));
+  const process = { name: "web.2", port: undefined, ready: () => {}, tells: () => {}, over: () => {}, whole: () => Promise.resolve(parts) };
+  const { fake } = await node();
+  const answer = await operations({ ...fake.view, process })(
+    new Request("http://localhost:3000/_trestle/status.json", { headers: { host: "localhost:3000" } }),
+    peer,
+  );
+
+  const { degradation, processes } = (await answer?.json()) as { degradation: { routes: unknown }; processes: { phase: string }[] };
+  assert.deepEqual(degradation.routes, [JSON.parse(JSON.stringify({ ...route, rung: "static", processes: { full: 1, static: 1 } }))]);
+  assert.deepEqual(
+    processes.map(({ phase }) => phase),
+    ["ready", "ready", "not-answering"],
+  );
+});
+
 test("jobs of a state are put back in one act, however many there are", async () => {
   const { fake, post } = await node();
   await fake.jobs("mail", 512, { kind: "dead", error: "no" });

@@ -20,7 +20,7 @@ import { processMetrics } from "./process-metrics.ts";
 import { jobStates, keptStates, queueAdmin, whichJobs, type QueueAdmin } from "./queue-admin.ts";
 import { remembered, storeMetrics } from "./store-metrics.ts";
 import type { Part, Supervised } from "./supervised.ts";
-import { entriesOf, metricsOfAll, observedByAll, saidBy, type ProcessSays } from "./whole.ts";
+import { degradationOfAll, entriesOf, metricsOfAll, observedByAll, saidBy, type ProcessSays } from "./whole.ts";
 
 /** What a running node shows of itself. */
 export interface OperationsView {
@@ -100,6 +100,7 @@ export function operations(view: OperationsView): Operations {
     startedAtMs: view.startedAtMs,
     memoryBytes: process.memoryUsage.rss(),
     observed: entriesOf(observedHere(view)),
+    ...(view.degradation && { degradation: view.degradation.view }),
   });
   const answers = async (request: Request, peer: Peer): Promise<Response | undefined> => {
     const { pathname } = new URL(request.url);
@@ -185,9 +186,8 @@ function restartsOf(parts: readonly Part[]): string {
 }
 
 /** Every process of the app, whether or not it answers. */
-async function processesOf({ process }: OperationsView) {
-  const parts = await process?.whole();
-  return parts?.map((part) => {
+function processesOf(parts: readonly Part[]) {
+  return parts.map((part) => {
     const said = saidBy(part);
     return {
       name: part.name,
@@ -204,7 +204,8 @@ async function processesOf({ process }: OperationsView) {
 async function statusOf(view: OperationsView, admin: QueueAdmin, depths: () => Promise<readonly QueueDepth[]>) {
   const { node } = view;
   const { store, clock } = node;
-  const [queues, head, kept, processes] = await Promise.all([depths(), store.read.head(), admin.kept(100), processesOf(view)]);
+  const [queues, head, kept, parts] = await Promise.all([depths(), store.read.head(), admin.kept(100), view.process?.whole()]);
+  const degradation = parts ? degradationOfAll(parts.flatMap((part) => saidBy(part)?.degradation ?? [])) : view.degradation?.view;
   const roles = view.roles ?? [...new Set(view.graph.components.map(({ role }) => role))].filter((role) => role !== "any").sort();
   return {
     app: view.app,
@@ -218,9 +219,9 @@ async function statusOf(view: OperationsView, admin: QueueAdmin, depths: () => P
       uptimeMs: Math.max(0, clock.wallMs() - view.startedAtMs),
       runtime: process.version,
     },
-    ...(processes && { processes }),
+    ...(parts && { processes: processesOf(parts) }),
     store: { engine: store.engine, ...head, stats: store.stats(), guarantees: [...store.guarantees].sort() },
-    ...(view.degradation && { degradation: view.degradation.view }),
+    ...(degradation && { degradation }),
     dependencies: dependenciesOf(view),
     queues,
     kept,

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Fault } from "../kernel/index.ts";
 import { labelled, looksOf, processFlags, processPlan } from "./processes.ts";
-import { metricsOfAll, observedByAll } from "./whole.ts";
+import { degradationOfAll, metricsOfAll, observedByAll } from "./whole.ts";
 
 test("a plan of processes is a number, or roles with numbers; anything else is refused by name", () => {
   const roles = ["web", "worker"];
@@ -122,6 +122,29 @@ test("what was seen by all processes adds up; of quantiles the worst is shown", 
     { component: "bank", gate: "calls", decisions: { crash: 1 }, breaker: "open" },
     { component: "shop", gate: "limit caller", decisions: { refused: 1 } },
   ]);
+});
+
+test("of the ladders of all processes the one that is furthest down is shown for each route, with how many stand where", () => {
+  const route = { route: "shop.catalogue", mode: "enforce", ladder: ["full", "stale", "static"], held: undefined } as const;
+  const view = { file: "policies.yaml", refused: undefined };
+  const list = { ...route, route: "shop.list", rung: "full", forMs: 9, why: "" } as const;
+
+  const seen = degradationOfAll([
+    { ...view, routes: [{ ...route, rung: "full", forMs: 60_000, why: "" }, list] },
+    { ...view, refused: "line 3", routes: [{ ...route, rung: "stale", forMs: 10, why: "slow" }] },
+    { ...view, routes: [{ ...route, rung: "static", forMs: 20, why: "the breaker of prices is open" }] },
+    { ...view, routes: [{ ...route, rung: "static", forMs: 30, why: "prices is down" }] },
+  ]);
+
+  assert.deepEqual(seen, {
+    file: "policies.yaml",
+    refused: "line 3",
+    routes: [
+      { ...route, rung: "static", forMs: 30, why: "prices is down", processes: { full: 1, stale: 1, static: 2 } },
+      { ...list, processes: { full: 1 } },
+    ],
+  });
+  assert.equal(degradationOfAll([]), undefined);
 });
 
 test("a process is started with a small young generation, unless this one was told of another, by its arguments or NODE_OPTIONS", () => {

@@ -1,9 +1,11 @@
 /**
  * What the processes of a supervised app say of themselves, put together: whichever of them is asked shows the whole. Rates and counts add up;
- * quantiles do not, so of those the worst is shown. Metrics keep their process as a label, and their sums to whoever collects them; those of
+ * quantiles do not, so of those the worst is shown, as of the rungs on which a route stands. Metrics keep their process as a label, and their sums to whoever collects them; those of
  * the store, which is one, come from the process that was asked.
  */
+import { levelOf } from "../degradation/index.ts";
 import type { LifecycleState } from "../kernel/index.ts";
+import type { DegradationView, RouteView } from "./degradation.ts";
 import { gatesOfAll, type GateView } from "./gates.ts";
 import type { Observed } from "./observer.ts";
 import type { Part } from "./supervised.ts";
@@ -16,6 +18,8 @@ export interface ProcessSays {
   readonly startedAtMs: number;
   readonly memoryBytes: number;
   readonly observed: ObservedEntries;
+  /** Of a process with policies. */
+  readonly degradation?: DegradationView;
 }
 export interface ObservedEntries {
   readonly components: readonly (readonly [
@@ -86,6 +90,24 @@ export function observedByAll(all: readonly ObservedEntries[]): Observed {
     }
   }
   return { components, edges: [...edges.values()], gates: gatesOfAll(all.map(({ gates }) => gates)) };
+}
+
+/** The ladders of all who have some; `undefined` when nobody has. */
+export function degradationOfAll(all: readonly DegradationView[]): DegradationView | undefined {
+  const routes = new Map<string, RouteView & Required<Pick<RouteView, "processes">>>();
+  for (const one of all.flatMap((view) => view.routes)) {
+    const before = routes.get(one.route);
+    const processes = { ...before?.processes, [one.rung]: (before?.processes[one.rung] ?? 0) + 1 };
+    routes.set(one.route, { ...(before && !isWorse(one, before) ? before : one), processes });
+  }
+  const [first] = all;
+  return first && { file: first.file, refused: all.find(({ refused }) => refused !== undefined)?.refused, routes: [...routes.values()] };
+}
+
+/** Further down, or as far for longer. */
+function isWorse(one: RouteView, other: RouteView): boolean {
+  const further = levelOf(one.rung) - levelOf(other.rung);
+  return further > 0 || (further === 0 && one.forMs > other.forMs);
 }
 
 function sumOf(a: Traffic, b: Traffic): Traffic {

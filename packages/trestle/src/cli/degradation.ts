@@ -1,5 +1,5 @@
 /** `trestle degradation ls | hold | release`: on which rung the routes of an app stand, and holding one there by hand, in every process of the app. */
-import { heldIn, holdIn, openStoreAt, type DegradationView } from "../app/index.ts";
+import { heldIn, holdIn, openStoreAt, type DegradationView, type RouteView } from "../app/index.ts";
 import { rungs, type Rung } from "../degradation/index.ts";
 import { Fault, systemClock, systemRandom, uuidv7Ids } from "../kernel/index.ts";
 import type { Store } from "../store/index.ts";
@@ -62,10 +62,24 @@ async function listOf(url: string, asJson: boolean): Promise<ExitCode> {
     process.stdout.write(
       table(
         ["route", "rung", "for", "mode", "held", "why"],
-        degradation.routes.map(({ route, rung, forMs, mode, held, why }) => [route, rung, `${Math.round(forMs / 1_000)} s`, mode, held ?? "", why]),
+        degradation.routes.map(({ route, rung, processes, forMs, mode, held, why }) => [
+          route,
+          rungIn(rung, processes),
+          `${Math.round(forMs / 1_000)} s`,
+          mode,
+          held ?? "",
+          why,
+        ]),
       ),
     );
   return exitCodes.ok;
+}
+
+/** With how many of the processes stand there, when not all do. */
+function rungIn(rung: Rung, processes: RouteView["processes"] = {}): string {
+  const all = Object.values(processes).reduce((sum, count) => sum + count, 0);
+  const there = processes[rung] ?? 0;
+  return there === all ? rung : `${rung} (${there} of ${all} processes)`;
 }
 
 async function listHeld(place: Extract<Place, { readonly kind: "store" }>, asJson: boolean): Promise<ExitCode> {

@@ -263,7 +263,15 @@ test("routes with a policy are shown with their rung and why, and one is held an
       return {
         file: "policies.yaml",
         refused: undefined,
-        routes: [{ ...route, rung, why: "the breaker of prices is open", held: held === undefined ? undefined : ("by hand" as const) }],
+        routes: [
+          {
+            ...route,
+            rung,
+            why: "the breaker of prices is open",
+            held: held === undefined ? undefined : ("by hand" as const),
+            processes: held === undefined ? { full: 3, stale: 1 } : { [rung]: 4 },
+          },
+        ],
       };
     },
     hold: (_route: string, rung: string | undefined) => Promise.resolve(void (held = rung)),
@@ -282,14 +290,15 @@ test("routes with a policy are shown with their rung and why, and one is held an
     await page.goto(`${server.url}/_trestle`);
     const section = page.locator("#degraded");
     await section.waitFor();
-    assert.match(await section.innerText(), /shop\.catalogue[\s\S]*stale[\s\S]*the breaker of prices is open/);
+    assert.match(await section.innerText(), /shop\.catalogue[\s\S]*stale\s*in 1 of 4 processes; full in 3[\s\S]*the breaker of prices is open/);
     assert.ok(await page.evaluate<boolean>("document.documentElement.scrollWidth <= innerWidth"), `nothing hangs out of the page at ${width}`);
+    if (process.env["SHOTS"]) await page.screenshot({ path: `${process.env["SHOTS"]}/degraded-${colorScheme}-${width}.png`, fullPage: true });
     await section.getByRole("button", { name: "static shop.catalogue" }).click();
     await section.getByText("held by hand").waitFor();
     assert.equal(held, "static");
+    assert.doesNotMatch(await section.innerText(), /processes/, "all stand there");
     await section.getByRole("button", { name: "release shop.catalogue" }).click();
     await section.getByText("the breaker of prices is open").waitFor();
-    if (process.env["SHOTS"]) await page.screenshot({ path: `${process.env["SHOTS"]}/degraded-${colorScheme}-${width}.png`, fullPage: true });
     await context.close();
     await server.close();
   }

@@ -18,7 +18,7 @@ export function showDegraded({ degradation }, look) {
   );
 }
 
-function row({ route, rung, mode, forMs, why, held, ladder }, look) {
+function row({ route, rung, mode, forMs, why, held, ladder, processes = {} }, look) {
   const hold = async (to) => {
     try {
       await post("degradation/hold", { route, ...(to === undefined ? {} : { rung: to }) });
@@ -38,7 +38,7 @@ function row({ route, rung, mode, forMs, why, held, ladder }, look) {
     "tr",
     {},
     make("th", { scope: "row" }, route),
-    make("td", { class: rung === "full" ? "" : "warn" }, mode === "dark" ? `${rung} (dark: answers are whole)` : rung),
+    make("td", { class: rung === "full" ? "" : "warn" }, mode === "dark" ? `${rung} (dark: answers are whole)` : rung, elsewhere(rung, processes)),
     make("td", {}, age(forMs)),
     make("td", {}, held === undefined ? why : `held ${held}`),
     make(
@@ -48,4 +48,12 @@ function row({ route, rung, mode, forMs, why, held, ladder }, look) {
       held === "by hand" ? button(undefined, "release") : "",
     ),
   );
+}
+
+/** On which rungs the other processes stand, when they do not agree. */
+function elsewhere(rung, processes) {
+  const others = Object.entries(processes).filter(([other]) => other !== rung);
+  if (others.length === 0) return "";
+  const all = Object.values(processes).reduce((sum, count) => sum + count, 0);
+  return make("div", { class: "more" }, `in ${processes[rung]} of ${all} processes; ${others.map(([other, count]) => `${other} in ${count}`).join(", ")}`);
 }
