@@ -1,5 +1,5 @@
 /**
- * What lets calls pass on one node, and turns others away: the admission of a service, its limits, and what stands before a system outside (places and a breaker). Its
+ * What lets calls pass on one node, and turns others away: the admission of a service, its limits, what stands before a system outside (places and a breaker), and the places of a queue's handlers. Its
  * decisions of the last minute, by what was decided, and how it stands now.
  */
 import type { BreakerState } from "../resilience/index.ts";
@@ -7,11 +7,11 @@ import { trafficOf, TrafficWindow } from "./traffic.ts";
 
 export interface GateView {
   readonly component: string;
-  /** `admission`, `calls` (to a system outside), or `limit <name>`. */
+  /** `admission`, `calls` (to a system outside), `jobs` (of a queue), or `limit <name>`. */
   readonly gate: string;
   /** A second, in the last minute: `admitted`, or why not. Of `calls` only what was turned away or failed: what was asked is the component's traffic. */
   readonly decisions: Readonly<Record<string, number>>;
-  /** Of admission, and of calls with `concurrency`. */
+  /** Of admission, of calls with `concurrency`, and of jobs. */
   readonly room?: Room;
   /** Of calls, from its first change on. */
   readonly breaker?: BreakerState["kind"];
@@ -20,8 +20,10 @@ export interface Room {
   readonly running: number;
   readonly places: number;
   readonly waiting: number;
-  /** Of admission: of those that run, how many go on though nobody waits for them any more. */
+  /** Of admission and jobs: of those that run, how many go on though nobody waits for them any more. */
   readonly overdue?: number;
+  /** Of jobs: how many places there are is found. */
+  readonly adaptive?: boolean;
 }
 
 interface Gate {
@@ -86,4 +88,5 @@ const plus = (a: Room, b: Room): Room => ({
   places: a.places + b.places,
   waiting: a.waiting + b.waiting,
   overdue: (a.overdue ?? 0) + (b.overdue ?? 0),
+  ...((a.adaptive || b.adaptive) && { adaptive: true }),
 });

@@ -64,6 +64,24 @@ test("what becomes of requests that ask for a place is counted by priority, and 
   );
 });
 
+test("the worker of a queue is looked at when somebody scrapes, and shows its places among what lets work pass, and whether they are found", () => {
+  const { observer, value } = observed();
+  let places = 16;
+  observer.works?.("mail", true, () => ({ running: 9, places, waiting: 3, overdue: 2 }));
+  observer.works?.("ship", false, () => ({ running: 1, places: 16, waiting: 0, overdue: 0 }));
+  places = 24;
+
+  const gauges = ["running", "places", "waiting", "overdue"].map((what) => value(`trestle_worker_${what}`, { queue: "mail" }));
+  assert.deepEqual(
+    gauges.map((sample) => sample?.kind === "gauge" && sample.value),
+    [9, 24, 3, 2],
+  );
+  assert.deepEqual(observer.observed().gates, [
+    { component: "mail", gate: "jobs", decisions: {}, room: { running: 9, places: 24, waiting: 3, overdue: 2, adaptive: true } },
+    { component: "ship", gate: "jobs", decisions: {}, room: { running: 1, places: 16, waiting: 0, overdue: 0 } },
+  ]);
+});
+
 test("what lets calls pass shows what it decided in the last minute, how full it is and its breaker", async () => {
   const { observer, clock } = observed();
   let waiting = 0;

@@ -14,6 +14,7 @@
  * Of routes with a policy (trestle/degradation): `trestle_degradation_level{component,operation}` (0 full, 1 stale, 2 partial, 3 static, 4 unavailable),
  * `trestle_degradation_changes_total{component,operation,from,to}`, `trestle_degraded_answers_total{component,operation,rung}`.
  * Of admission: `trestle_admission_running{component}`, `trestle_admission_places{component}`, `trestle_admission_waiting{component}`, `trestle_admission_overdue{component}`, `trestle_admission_decisions_total{component,priority,decision}`.
+ * Of the workers of queues: `trestle_worker_running{queue}`, `trestle_worker_places{queue}`, `trestle_worker_waiting{queue}`, `trestle_worker_overdue{queue}`.
  *
  * Bounded: 500 operations of a component and 5,000 edges; what comes after is counted under `(other)`.
  */
@@ -92,6 +93,13 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
     "Of those that are worked on: how many go on, and hold their place, though their time is over or their caller has gone.",
   );
   metrics.describe("trestle_admission_decisions_total", "What became of requests that asked for a place: admitted, or why not.");
+  metrics.describe("trestle_worker_running", "Handlers of the queue's jobs that run on this node.");
+  metrics.describe("trestle_worker_places", "How many of them may.");
+  metrics.describe("trestle_worker_waiting", "Jobs of the queue that this node has claimed, and for which there is no place yet.");
+  metrics.describe(
+    "trestle_worker_overdue",
+    "Of those that run: how many go on, and hold their place, though their job's time is over or it was taken from them.",
+  );
   metrics.describe("trestle_limit_unreachable_total", "Decisions of a fleet's limit that were made without its place, as declared.");
   metrics.describe("trestle_limit_leased_tokens", "Drawn by this process, and neither spent nor given back.");
   metrics.describe("trestle_limit_overshoot_tokens", "The most of one key that was admitted out of budgets drawn before, in the last minute or two.");
@@ -186,6 +194,10 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
     admits(component, look) {
       gates.gate(component, "admission").look = look;
       for (const what of ["running", "places", "waiting", "overdue"] as const) metrics.gauge(`trestle_admission_${what}`, { component }, () => look()[what]);
+    },
+    works(queue, adaptive, look) {
+      gates.gate(queue, "jobs").look = adaptive ? () => ({ ...look(), adaptive }) : look;
+      for (const what of ["running", "places", "waiting", "overdue"] as const) metrics.gauge(`trestle_worker_${what}`, { queue }, () => look()[what]);
     },
     admission(component, priority, decision) {
       const key = `admission ${component} ${priority} ${decision}`;

@@ -149,13 +149,13 @@ async function runOnce<T>(work: Work<T>, invocation: Invocation, scope: RunScope
   let conclusion: Conclusion | undefined;
   try {
     const running = work.run(bindUses(work.uses, invocation), new WorkContext(invocation), invocation);
-    answer = isPromise(running) ? await scope.race(running, work.outlived) : running;
+    answer = isPromise(running) ? await scope.race(running, work) : running;
     const unread = invocation.unreadRefusal();
     if (invocation.unknownOutcome !== undefined) throw invocation.unknownOutcome; // a handler may not swallow it
     conclusion = work.conclude(answer, invocation);
     // Here, where the deadline bounds it, and not in the commit.
     const reacting = conclusion.keep ? invocation.reacted() : undefined;
-    if (reacting) await scope.race(reacting, work.outlived);
+    if (reacting) await scope.race(reacting, work);
     if (unread !== undefined && conclusion.end === "ok")
       throw Fault.create(
         "outcome.refusal-unread",
@@ -278,11 +278,11 @@ class RunScope {
   }
 
   /** The handler's end, or the deadline, whichever comes first. A handler that goes on after it finds its handles dead, and `outlived` is told of it. */
-  race<T>(running: Promise<T>, outlived: Work<T>["outlived"]): Promise<T> {
+  race<T>(running: Promise<T>, work: Pick<Work<unknown>, "outlived">): Promise<T> {
     this.#arm();
     return new Promise((resolve, reject) => {
       this.#cut = (reason) => {
-        outlived?.(running);
+        work.outlived?.(running);
         reject(reason as Error);
       };
       if (this.#over) this.#cut(this.#over.reason);

@@ -35,6 +35,7 @@ export { beginNow, LogFollower, positionKey } from "./log-follower.ts";
 export type { LogFollowing } from "./log-follower.ts";
 export type { Fold } from "./lane.ts";
 export type { Exchange, Exchanged, NodeServices, Observer, Outside, OutsideCall, Span } from "./node.ts";
+export { Overdue } from "./overdue.ts";
 export { refusalOf } from "./refusal.ts";
 export { isRefused, refuse } from "./outcome.ts";
 export type { Refused } from "./outcome.ts";

@@ -101,6 +101,12 @@ export interface Observer {
   limited?(component: string, operation: string, limit: string, decision: "admitted" | "refused" | "would-refuse", forgotten: number): void;
   /** The admission of a service exists: what there is to be asked of it, at any time. */
   admits?(component: string, look: () => { readonly running: number; readonly places: number; readonly waiting: number; readonly overdue: number }): void;
+  /** This node works on the jobs of a queue: so many handlers run, so many may, so many jobs were claimed ahead and wait here; at any time. `adaptive`: how many may is found. */
+  works?(
+    queue: string,
+    adaptive: boolean,
+    look: () => { readonly running: number; readonly places: number; readonly waiting: number; readonly overdue: number },
+  ): void;
   /** A request of this priority was admitted, or declined for a reason. */
   admission?(component: string, priority: "high" | "normal" | "low", decision: "admitted" | Refusal | "left"): void;
   /** A limit of a fleet has decided without its place. */

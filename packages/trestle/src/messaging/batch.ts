@@ -4,7 +4,8 @@
  * one fails. It is a commit like any other (`write`), without recovery points: there is no one job whose journal they would be.
  *
  * States: *together* (one invocation over all items), then *settled* when its commit stands; else *one by one*, each item in an
- * invocation of its own, which ends it as a job's run would; an item that somebody else has got meanwhile is left alone.
+ * invocation of its own, which ends it as a job's run would; an item that somebody else has got meanwhile is left alone. A call that goes on
+ * after its time is over keeps the slot, and the next one waits for another. When none comes free within the time of a call, the time-out is the failed try of each that is left.
  */
 import {
   execute,
@@ -47,11 +48,14 @@ export class BatchRun {
   readonly #items: readonly JobRun[];
   readonly #handle: HandleBatch;
   readonly #parse: (item: JobRun) => Promise<unknown>;
+  /** Whose slot it has. */
+  #holder: JobRun;
 
-  /** `parse` rejects for a message that its queue cannot read any more, and marks its run as hopeless. */
+  /** The first item holds a slot. `parse` rejects for a message that its queue cannot read any more, and marks its run as hopeless. */
   constructor(owner: RunOwner, items: readonly JobRun[], parse: (item: JobRun) => Promise<unknown>, handle: HandleBatch) {
     this.#owner = owner;
     this.#items = items;
+    this.#holder = items[0] as JobRun;
     this.#parse = parse;
     this.#handle = handle;
   }
@@ -75,10 +79,43 @@ export class BatchRun {
     const together = await this.#call(items, messages);
     if (together.kind === "answered") return;
     if (items.length === 1) return this.#settle(items[0] as JobRun, together);
+    let isStuck = false;
     for (const item of items) {
+      if (!this.#holder.holding && !isStuck && !item.isAborted) isStuck = !(await this.#slot(item)) && !item.isAborted;
       if (item.isAborted) await item.giveBack();
+      else if (isStuck) await item.endAlone(item.afterFailure(this.#stuck()));
       else await this.#settle(item, await this.#call([item], messages));
     }
+  }
+
+  /** Waits for another slot, until the time of a call is over or the item is taken away. */
+  #slot(item: JobRun): Promise<boolean> {
+    return new Promise((resolve) => {
+      const over = () => {
+        this.#owner.withdraw(item);
+        ended(false);
+      };
+      const ended = (hasSlot: boolean) => {
+        timer.cancel();
+        item.signal.removeEventListener("abort", over);
+        resolve(hasSlot);
+      };
+      const timer = this.#owner.node.clock.after(this.#owner.handling.timeoutMs, over);
+      item.signal.addEventListener("abort", over, { once: true });
+      void this.#owner.slotAgain(item).then(() => {
+        this.#holder = item;
+        ended(true);
+      });
+    });
+  }
+
+  #stuck(): Fault {
+    const { component, timeoutMs } = this.#owner.handling;
+    return Fault.create(
+      "deadline.exceeded",
+      `a call of a batch of ${component.kind} "${component.name}" goes on after its time, and no other place came free within ${timeoutMs} ms to handle its messages one by one`,
+      "See what the handlers wait for: they hold their places until they have ended.",
+    );
   }
 
   async #settle(item: JobRun, ended: Ended<unknown>): Promise<void> {
@@ -89,11 +126,17 @@ export class BatchRun {
   }
 
   async #call(items: readonly JobRun[], messages: ReadonlyMap<JobRun, unknown>): Promise<Ended<unknown>> {
+    const { clock } = this.#owner.node;
+    const startedMs = clock.monotonicMs();
+    const call = new BatchCall(this.#owner, items, messages, this.#handle, this.#holder);
+    let ended: Ended<unknown>;
     try {
-      return await execute(new BatchCall(this.#owner, items, messages, this.#handle));
+      ended = await execute(call);
     } catch (fault) {
-      return { kind: "failed", fault };
+      ended = { kind: "failed", fault };
     }
+    this.#owner.callEnded(this.#holder, call.signal.aborted ? undefined : clock.monotonicMs() - startedMs, ended.kind === "failed" ? ended.fault : undefined);
+    return ended;
   }
 }
 
@@ -108,16 +151,18 @@ class BatchCall implements Work<unknown> {
   readonly #items: readonly JobRun[];
   readonly #messages: ReadonlyMap<JobRun, unknown>;
   readonly #handle: HandleBatch;
+  readonly #holder: JobRun;
   readonly #controller = new AbortController();
   /** How those end that are not done. */
   #ends = new Map<JobRun, JobEnd>();
 
-  constructor(owner: RunOwner, items: readonly JobRun[], messages: ReadonlyMap<JobRun, unknown>, handle: HandleBatch) {
+  constructor(owner: RunOwner, items: readonly JobRun[], messages: ReadonlyMap<JobRun, unknown>, handle: HandleBatch, holder: JobRun) {
     const [first] = items as readonly [JobRun];
     this.#owner = owner;
     this.#items = items;
     this.#messages = messages;
     this.#handle = handle;
+    this.#holder = holder;
     // Alone it is known by its job's id, as any job's run is.
     this.id = items.length === 1 ? first.id : owner.node.ids.next();
     this.tenant = first.tenant;
@@ -150,6 +195,10 @@ class BatchCall implements Work<unknown> {
       uses,
       context,
     );
+  }
+
+  outlived(running: Promise<unknown>): void {
+    this.#holder.outlived(running);
   }
 
   conclude(answer: unknown): Conclusion {

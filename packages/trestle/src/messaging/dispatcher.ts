@@ -123,6 +123,11 @@ export class Dispatcher {
     this.#schedule();
   }
 
+  /** Its queue may have work that it had no room for. */
+  hasMore(claimant: Claimant): boolean {
+    return this.#wanting.has(claimant);
+  }
+
   /** It has room again. */
   roomIn(claimant: Claimant): void {
     if (this.#wanting.has(claimant)) this.#schedule();

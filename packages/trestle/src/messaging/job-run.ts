@@ -6,6 +6,7 @@
  *   running     the handler runs; perhaps several times (conflicts).
  *   ending      the handler has ended, its commit is on the way: `done` with what it staged; `retry`, `dead`, `parked` or
  *               `undetermined` without; `later` and `dead` as the handler asked, without what it staged since its last recovery point.
+ *               A handler that goes on after its time has ended its job all the same, and holds the slot of its worker until it has ended itself.
  *   handing back  aborted from outside: `later`, due now, which counts as no attempt. Where the claim is over, nobody hears of it.
  *   settled     nothing of it is left on this node.
  */
@@ -23,6 +24,7 @@ import {
   type WorkContext,
 } from "../component/index.ts";
 import { Fault, sleep } from "../kernel/index.ts";
+import type { AdaptiveOptions } from "../resilience/index.ts";
 import type { ClaimedJob, Expectation, JobEnd, QueuePolicy, Write } from "../store/index.ts";
 import type { HeldJob } from "./dispatcher.ts";
 import { unseal, type Envelope } from "./envelope.ts";
@@ -37,8 +39,8 @@ export interface Handling {
   /** Its name in the store. */
   readonly queue: string;
   readonly uses: Uses | undefined;
-  /** Handlers that run at once on one node. */
-  readonly concurrency: number;
+  /** Handlers that run at once on one node; bounds: as many as what they use works on. */
+  readonly concurrency: number | AdaptiveOptions;
   readonly timeoutMs: number;
   readonly retry: Retry;
   /** Limits over the fleet, judged by the store. */
@@ -73,10 +75,12 @@ export interface RunOwner {
   readonly handling: Handling;
   /** Resolves when the run has a slot; before jobs that have not begun. */
   slotAgain(run: JobRun): Promise<void>;
-  /** The handler has ended; its slot is free unless slots are kept until the commit. */
-  handlerEnded(run: JobRun): void;
+  /** The handler has ended, with a fault if it failed; its slot is free unless slots are kept until the commit, or the handler goes on. */
+  handlerEnded(run: JobRun, fault?: unknown): void;
+  /** A call of a batch has ended, after `tookMs`; `undefined`: it was stopped. Its slot, `holder`'s, is kept for the next call; where the call goes on the slot is the call's, and the next one needs another. */
+  callEnded(holder: JobRun, tookMs: number | undefined, fault?: unknown): void;
   settled(run: JobRun): void;
-  /** It was still waiting: takes it out of the line. */
+  /** It was still waiting, to begin or to run again: takes it out of the line. */
   withdraw(run: JobRun): void;
 }
 
@@ -94,6 +98,8 @@ export class JobRun implements Work<unknown>, HeldJob {
   /** It holds a slot of its worker. Kept by the worker and by this file. */
   holding = false;
   heldSinceMs = 0;
+  /** Its handler does, though its time is over: it has ended when this settles, and holds the slot until then. */
+  goesOn: Promise<unknown> | undefined;
   readonly #owner: RunOwner;
   readonly #envelope: Envelope | undefined;
   #work: Promise<void> | undefined;
@@ -166,9 +172,15 @@ export class JobRun implements Work<unknown>, HeldJob {
     if (this.holding) return this.#owner.handling.handle(this.#envelope?.data, uses, context, invocation, this);
     // A conflict runs it again after its slot went to another job.
     return this.#owner.slotAgain(this).then(() => {
-      if (this.#over) return this.#owner.handlerEnded(this); // it gave up waiting
+      if (this.goesOn) return; // its time was over just then
       return this.#owner.handling.handle(this.#envelope?.data, uses, context, invocation, this);
     });
+  }
+
+  outlived(running: Promise<unknown>): void {
+    if (!this.holding)
+      this.#owner.withdraw(this); // it waits to run again, or what is left of it needs no slot
+    else this.goesOn = this.goesOn ? Promise.allSettled([this.goesOn, running]) : running;
   }
 
   conclude(answer: unknown): Conclusion {
@@ -176,7 +188,7 @@ export class JobRun implements Work<unknown>, HeldJob {
       if (isRefused(answer))
         throw Fault.create(
           "job.refused",
-          `the handler of ${this.#name()} answered a refusal ("${answer.refused}"); a job cannot be refused`,
+          `the handler of ${this.title} answered a refusal ("${answer.refused}"); a job cannot be refused`,
           "Return nothing when the job is done, `job.dead(reason)` or `job.later(delay)` when it is not, or throw.",
         );
       if (answer instanceof AskedEnd) return this.#asAsked(answer);
@@ -191,7 +203,7 @@ export class JobRun implements Work<unknown>, HeldJob {
   }
 
   fail(fault: unknown): Conclusion {
-    this.#owner.handlerEnded(this);
+    this.#owner.handlerEnded(this, fault);
     return { keep: false, end: "fault", journal: "save", writes: this.endWrites(this.afterFailure(fault)) };
   }
 
@@ -296,7 +308,7 @@ export class JobRun implements Work<unknown>, HeldJob {
     if (refused === "fenced") this.countLost();
     else
       await this.endAlone(
-        this.afterFailure(Fault.create("job.run-lost", `a run of ${this.#name()} could not go on (${refused ?? "unknown"})`, "Nothing: it is tried again.")),
+        this.afterFailure(Fault.create("job.run-lost", `a run of ${this.title} could not go on (${refused ?? "unknown"})`, "Nothing: it is tried again.")),
       );
   }
 
@@ -377,7 +389,7 @@ export class JobRun implements Work<unknown>, HeldJob {
     return resultWrite(this.tenant, this.id, value, Math.ceil(this.node.storeClock.latestMs() + (this.#owner.handling.keep?.resultMs ?? 0)));
   }
 
-  #name(): string {
+  get title(): string {
     return `job ${this.claim.id} of ${this.component.kind} "${this.component.name}"`;
   }
 }

@@ -64,8 +64,10 @@ subscription("k", { to: orders }, {
 subscription("k2", { to: mail }, {});
 // @ts-expect-error a job cannot be refused: it is done, dead, or later
 queue("r2", { input: z.object({}), uses: { stock } }, (_message, { stock }) => stock.reserve("TRE-001" as never, { quantity: 1 }));
-// @ts-expect-error a concurrency is a number
-queue("r3", { input: z.object({}), concurrency: "adaptive" }, () => {});
+queue("v8", { input: z.object({}), concurrency: "adaptive" }, () => {});
+queue("v9", { input: z.object({}), concurrency: { least: 2, most: 64 } }, () => {});
+// @ts-expect-error a concurrency is a number, found or given
+queue("r3", { input: z.object({}), concurrency: "sixteen" }, () => {});
 // @ts-expect-error neither a cron nor an interval
 schedule("s2", {}, () => {});
 // @ts-expect-error a cron has five fields

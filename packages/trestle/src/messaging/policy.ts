@@ -7,7 +7,7 @@ import { limits, type ClaimRate, type QueuePolicy } from "../store/index.ts";
 export interface FleetLimits {
   /** Jobs begun per time, evenly spread: `"50/s"`, `"1000/h"`. What a busy fleet was late with is made up for within 100 ms. Default: no limit. */
   readonly rate?: Rate;
-  /** Handlers that run at once in the whole fleet, 1 to 100,000. Default: no limit but each node's `concurrency`. */
+  /** Jobs that are claimed and not ended at once in the whole fleet, 1 to 100,000. A handler that goes on after its job's time counts in its node's `concurrency` only. Default: no limit but each node's `concurrency`. */
   readonly fleetConcurrency?: number;
   /** The same for each tenant, or whatever `fairBy` names. `weights`: jobs per turn, 1 to 1,000, at most 1,000 names; default 1 each. */
   readonly perTenant?: {

@@ -25,6 +25,7 @@ import {
   type WriteContext,
 } from "../component/index.ts";
 import { durationMs, Fault, integerWithin, type Duration, type Instant } from "../kernel/index.ts";
+import type { AdaptiveOptions } from "../resilience/index.ts";
 import { batchMessagesMax, BatchRun, type BatchMessage, type HandleBatch } from "./batch.ts";
 import { backlogOf, BoundPlainQueue, BoundTypedQueue, whatOf, type Settings } from "./handle.ts";
 import { JobWorkContext, type JobContext, type JobEnd } from "./job-context.ts";
@@ -87,7 +88,19 @@ export function queue(
 
   /** Checked where it is declared, not where it first runs. */
   function working(work: QueueWork<Uses>, handle: Handler): Implementing {
-    const { uses, role = "worker", timeout = "30s", retry, concurrency = 16, around = [], rate, fleetConcurrency, perTenant, keep, ...annotations } = work;
+    const {
+      uses,
+      role = "worker",
+      timeout = "30s",
+      retry,
+      concurrency = concurrencyDefault,
+      around = [],
+      rate,
+      fleetConcurrency,
+      perTenant,
+      keep,
+      ...annotations
+    } = work;
     const of = `queue "${name}"`;
     const policy = policyOf({ rate, fleetConcurrency, perTenant, keep }, of);
     const options = {
@@ -152,8 +165,12 @@ export interface MessagesSpec<M extends MessageSchemas> extends Omit<QueueSpec<S
 export interface QueueWork<U extends Uses, Message = never> extends WorkSpec<U>, FleetLimits {
   /** Default 8 attempts, full jitter from 1s to 5m; a fault that carries `details.retryAfterMs` is not tried before. */
   readonly retry?: RetrySpec;
-  /** Handlers that run at once on one node, 1 to 1000; default 16. With 1, the next begins when the last one's commit is durable. */
-  readonly concurrency?: number;
+  /**
+   * Handlers that run at once on one node, 1 to 1000; default 16. With 1, the next begins when the last one's commit is durable. One that goes on after its time is over holds its place until it has ended.
+   * `"adaptive"`, or bounds for it within 1 to 1000, from 16 on: as many as what the handlers use works on, found from how long they take (less than 10 ms is 10 ms), whether more of them get more done, and failures
+   * that speak against the other side. Not the default: a backlog then takes all that a database or another system can do, also from the requests that need it; and handlers that wait for nothing are done as quickly with 16.
+   */
+  readonly concurrency?: number | "adaptive" | AdaptiveOptions;
   /** Around the handler, the first one outermost, for what every job of the queue needs: `next()` goes on inwards, once. */
   readonly around?: readonly Around<Message>[];
 }
@@ -315,6 +332,15 @@ export function unfit(what: string, issues: readonly { readonly path: string; re
   });
 }
 
-export function concurrencyOf(concurrency: number, of: string): number {
-  return integerWithin(concurrency, `${of}: concurrency`, { least: 1, most: 1_000 });
+function concurrencyOf(concurrency: number | "adaptive" | AdaptiveOptions, of: string): number | AdaptiveOptions {
+  const option = `${of}: concurrency`;
+  if (typeof concurrency !== "object" && concurrency !== "adaptive") return integerWithin(concurrency, option, { least: 1, most: concurrencyMax });
+  const bounds = concurrency === "adaptive" ? {} : concurrency;
+  const { least = 1, most = concurrencyMax, first = Math.min(most, Math.max(least, concurrencyDefault)) } = bounds;
+  integerWithin(least, `${option}.least`, { least: 1, most: concurrencyMax });
+  integerWithin(most, `${option}.most`, { least, most: concurrencyMax });
+  integerWithin(first, `${option}.first`, { least, most });
+  return { ...bounds, most, first };
 }
+const concurrencyDefault = 16;
+const concurrencyMax = 1_000;

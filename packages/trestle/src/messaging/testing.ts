@@ -1,5 +1,5 @@
 /** Nodes for tests of this folder: several on one store, each of which can die between two instructions. */
-import { definitionOf, execute, type Component, type Handles, type NodePart, type Uses } from "../component/index.ts";
+import { definitionOf, execute, type Component, type Handles, type NodePart, type Observer, type Uses } from "../component/index.ts";
 import { testNode, type TestNode } from "../component/testing.ts";
 import { virtualClock, type VirtualClock } from "../kernel/index.ts";
 import { openSqlite } from "../sqlite/index.ts";
@@ -29,7 +29,7 @@ let nodes = 0;
 
 export async function runNode(
   components: readonly unknown[],
-  on: { readonly store: Store; readonly clock: VirtualClock; readonly seed?: string },
+  on: { readonly store: Store; readonly clock: VirtualClock; readonly seed?: string; readonly observer?: Partial<Observer> },
 ): Promise<RunningTestNode> {
   const all = components as readonly Component[];
   // Nodes with one seed would mint the same ids, and the store would take the second one's commits for the first one's.
@@ -42,6 +42,7 @@ export async function runNode(
   const node: TestNode = {
     ...base,
     id: seed,
+    observer: { ...base.observer, ...on.observer },
     draining: draining.signal,
     log: () => ({ debug: log("debug"), info: log("info"), warn: log("warn"), error: log("error") }),
     followers: (source) =>

@@ -3,9 +3,15 @@
  * quick, so that they need not wait for the next claim: as many jobs as it has lately got through in `aheadMs`.
  *
  * A slot is free when its handler has ended, while the commit is still on its way; with `concurrency: 1` only when the commit
- * is durable, so that the next job finds everything the last one did.
+ * is durable, so that the next job finds everything the last one did. A handler that goes on after its time is over, or after its job was taken from it, holds its slot until it has ended, though its job is tried again:
+ * otherwise a dependency that hangs gets `concurrency` more handlers with every time-out. While all slots are held so nothing moves here, and what was claimed goes back to the queue.
+ *
+ * Adaptive: the number of slots follows how long handlers take, and failures that speak against what they use: that it is not there, does not answer, or has too much to do. A conflict, a refused commit, a refusal and a
+ * handler's own bug are answers like any other, and a run that is stopped from outside says nothing.
  */
-import type { Journal, NodePart, NodeServices } from "../component/index.ts";
+import { Overdue, type Journal, type NodePart, type NodeServices } from "../component/index.ts";
+import { eventLoopLoad, systemClock } from "../kernel/index.ts";
+import { AdaptiveLimit, failureOf, type FailureKind } from "../resilience/index.ts";
 import type { ClaimedJob, QueuePolicy } from "../store/index.ts";
 import { dispatcherOf, type Claimant, type Dispatcher, type HeldJob } from "./dispatcher.ts";
 import { JobRun, type Handling, type RunOwner } from "./job-run.ts";
@@ -15,6 +21,13 @@ const aheadMs = 10;
 const aheadJobsMax = 256;
 /** Jobs of one queue that are claimed and not settled: those whose commit is on its way count here, not in `concurrency`. */
 const unsettledJobsMax = 1_024;
+/** Failures of what a handler uses that say that it has too much to do, or nothing of how much it can. */
+const speaksAgainst: ReadonlySet<FailureKind> = new Set<FailureKind>(["crash", "omission", "timing"]);
+/**
+ * What takes less counts as this long: how long a handler takes that hardly waits depends on what else this process does, and is no sign of a line elsewhere. Throughput still tells how many are of use.
+ * Without it the limit took such noise for a line: handlers that read a record (`npm run bench -- queue`, `reads-adaptive`) were done 0.6 times as quickly as with 16.
+ */
+const briefMs = 10;
 /** A clock that ticks in milliseconds shows quick handlers as 0. */
 const quickestMs = 0.02;
 
@@ -28,6 +41,11 @@ export class Worker implements NodePart, Claimant, RunOwner {
   readonly #waiting: JobRun[] = [];
   readonly #again: { readonly run: JobRun; readonly resolve: () => void }[] = [];
   readonly #controllers: AbortController[] = [];
+  readonly #overdue: Overdue;
+  readonly #adaptive: AdaptiveLimit | undefined;
+  /** How many handlers may run at once. */
+  #slots: number;
+  /** Those that go on after their time included. */
   #running = 0;
   #unsettled = 0;
   #stopped = false;
@@ -42,6 +60,16 @@ export class Worker implements NodePart, Claimant, RunOwner {
     this.node = node;
     this.handling = handling;
     this.#dispatcher = dispatcherOf(node);
+    const { concurrency } = handling;
+    if (typeof concurrency === "object") this.#adaptive = new AdaptiveLimit({ ...(node.clock === systemClock && { loop: eventLoopLoad }), ...concurrency });
+    this.#slots = typeof concurrency === "object" ? (this.#adaptive as AdaptiveLimit).limit : concurrency;
+    const overdue = (this.#overdue = new Overdue(node, handling.component.name, () => this.#slots));
+    node.observer.works?.(this.queue, this.#adaptive !== undefined, () => ({
+      running: this.#running,
+      places: this.#slots,
+      waiting: this.#waiting.length + this.#again.length,
+      overdue: overdue.handlers,
+    }));
   }
 
   // ---- as a part of the node --------------------------------------------------------------------------------------------
@@ -69,19 +97,17 @@ export class Worker implements NodePart, Claimant, RunOwner {
   // ---- as a claimant ----------------------------------------------------------------------------------------------------
 
   room(): number {
-    return this.#stopped ? 0 : Math.min(this.handling.concurrency * this.#perSlot + this.#ahead() - this.#begun(), unsettledJobsMax - this.#unsettled);
+    return this.#stopped ? 0 : Math.min(this.#slots * this.#perSlot + this.#ahead() - this.#begun(), unsettledJobsMax - this.#unsettled);
   }
 
   /** Half as much again, and only what quick handlers soon get through. */
   roomAhead(): number {
-    return this.#stopped ? 0 : Math.min(this.#ahead(), this.handling.concurrency + 2 * this.#ahead() - this.#begun(), unsettledJobsMax - this.#unsettled);
+    return this.#stopped ? 0 : Math.min(this.#ahead(), this.#slots + 2 * this.#ahead() - this.#begun(), unsettledJobsMax - this.#unsettled);
   }
 
   /** What it is through with in `aheadMs`, these included: so that nobody urgent waits longer for what was claimed. */
   roomBehind(coming: number): number {
-    return this.#stopped
-      ? 0
-      : Math.min(aheadJobsMax, this.handling.concurrency + this.#through() - this.#begun() - coming, unsettledJobsMax - this.#unsettled - coming);
+    return this.#stopped ? 0 : Math.min(aheadJobsMax, this.#slots + this.#through() - this.#begun() - coming, unsettledJobsMax - this.#unsettled - coming);
   }
 
   #ahead(): number {
@@ -92,7 +118,7 @@ export class Worker implements NodePart, Claimant, RunOwner {
   #through(): number {
     return (this.policy && isLimited(this.policy)) || this.handling.batch || this.#heldMs === undefined
       ? 0
-      : Math.floor((this.handling.concurrency * aheadMs) / this.#heldMs);
+      : Math.floor((Math.max(0, this.#slots - this.#overdue.handlers) * aheadMs) / this.#heldMs);
   }
 
   #begun(): number {
@@ -125,8 +151,15 @@ export class Worker implements NodePart, Claimant, RunOwner {
     });
   }
 
-  handlerEnded(run: JobRun): void {
-    if (this.handling.concurrency > 1) this.#free(run);
+  handlerEnded(run: JobRun, fault?: unknown): void {
+    if (!run.holding) return;
+    if (this.#adaptive) this.#ended(this.#adaptive, this.node.clock.monotonicMs() - run.heldSinceMs, fault);
+    if (this.handling.concurrency !== 1) this.#free(run);
+  }
+
+  callEnded(holder: JobRun, tookMs: number | undefined, fault?: unknown): void {
+    if (this.#adaptive && tookMs !== undefined) this.#ended(this.#adaptive, tookMs, fault);
+    if (holder.goesOn) this.#free(holder);
   }
 
   settled(run: JobRun): void {
@@ -141,14 +174,30 @@ export class Worker implements NodePart, Claimant, RunOwner {
   withdraw(run: JobRun): void {
     const at = this.#waiting.indexOf(run);
     if (at >= 0) this.#waiting.splice(at, 1);
+    const again = this.#again.findIndex((one) => one.run === run);
+    if (again >= 0) this.#again.splice(again, 1);
+  }
+
+  #ended(adaptive: AdaptiveLimit, tookMs: number, fault: unknown): void {
+    if (this.#running >= this.#slots && (this.#waiting.length > 0 || this.#again.length > 0 || this.#dispatcher.hasMore(this))) adaptive.wanted();
+    const well = fault === undefined || !speaksAgainst.has(failureOf(fault).kind);
+    if (adaptive.answered(well ? Math.max(briefMs, tookMs) : tookMs, well, this.#running, this.node.clock.monotonicMs())) this.#slots = adaptive.limit;
   }
 
   #free(run: JobRun): void {
     if (!run.holding) return;
     run.holding = false;
-    this.#running -= 1;
     const heldMs = Math.max(quickestMs, this.node.clock.monotonicMs() - run.heldSinceMs);
     this.#heldMs = this.#heldMs === undefined ? heldMs : this.#heldMs + (heldMs - this.#heldMs) / 8;
+    const { goesOn } = run;
+    if (!goesOn) return this.#left();
+    run.goesOn = undefined; // it may take another slot, for the next call of its batch
+    this.#overdue.add(run.title, { tenant: run.tenant, invocation: run.id }, goesOn, () => this.#left());
+    this.#pump();
+  }
+
+  #left(): void {
+    this.#running -= 1;
     this.#pump();
     this.#dispatcher.roomIn(this);
   }
@@ -157,7 +206,7 @@ export class Worker implements NodePart, Claimant, RunOwner {
   #pump(): void {
     if (this.#pumping) return;
     this.#pumping = true;
-    while (this.#running < this.handling.concurrency) {
+    while (this.#running < this.#slots) {
       const again = this.#again.shift();
       const run = again ? again.run : this.#waiting.shift();
       if (!run) break;
@@ -168,12 +217,14 @@ export class Worker implements NodePart, Claimant, RunOwner {
       this.#running += 1;
       run.holding = true;
       run.heldSinceMs = this.node.clock.monotonicMs();
+      this.#adaptive?.began(this.#running);
       const { batch } = this.handling;
       if (again) again.resolve();
       else if (batch) batch.begin(this, [run, ...this.#others(run, batch.most - 1)]);
       else run.begin();
     }
     this.#pumping = false;
+    if (this.#running >= this.#slots && this.#running === this.#overdue.handlers) this.handBackWaiting();
   }
 
   /** Those that may go with it: of one tenant, whose handles they share. */

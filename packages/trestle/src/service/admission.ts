@@ -6,7 +6,7 @@
  * read, and stands in the line again then: who sends slowly holds none, as behind a proxy that buffers (nginx's `proxy_request_buffering`), and yet who is declined at the door need not send. As many are read so as
  * may be worked on and wait; the next one is declined, and its connection closed, which frees what had come of it. What a handler asks of a service of the same process by its typed client takes no place: its request has one.
  */
-import type { Component, NodeServices } from "../component/index.ts";
+import { Overdue, type Component, type NodeServices } from "../component/index.ts";
 import { Outcomes, type Admitted } from "../degradation/index.ts";
 import { currentContext, durationMs, Fault, integerWithin, sharedWheel, type Clock, type Duration } from "../kernel/index.ts";
 import { bulkhead, type Answer, type Bulkhead, type BulkheadOptions, type Leave, type Refusal } from "../resilience/index.ts";
@@ -64,9 +64,7 @@ export class AdmissionGate {
   readonly #component: string;
   readonly #node: NodeServices;
   readonly #latest = new Outcomes(latestMs);
-  /** Places of handlers that go on though nobody waits for them any more. */
-  #overdue = 0;
-  #isWarned = false;
+  readonly #overdue: Overdue;
 
   constructor(rule: AdmissionRule, component: Component, node: NodeServices) {
     this.#places = rule.places({ clock: node.clock, random: node.random });
@@ -74,7 +72,8 @@ export class AdmissionGate {
     this.#component = component.name;
     this.#node = node;
     const places = this.#places;
-    node.observer.admits?.(component.name, () => ({ running: places.inFlight, places: places.running, waiting: places.waiting, overdue: this.#overdue }));
+    const overdue = (this.#overdue = new Overdue(node, component.name, () => places.running));
+    node.observer.admits?.(component.name, () => ({ running: places.inFlight, places: places.running, waiting: places.waiting, overdue: overdue.handlers }));
   }
 
   /** Of the latest ten seconds. Who left while it waited was not declined. */
@@ -109,27 +108,9 @@ export class AdmissionGate {
     this.#node.observer.admission?.(this.#component, currentContext().priority, decision);
   }
 
-  /** This handler goes on, and holds its place until it has ended, if ever. Said once from the first such place until there is none. */
+  /** This handler goes on, and holds its place until it has ended, if ever. */
   goesOn({ served, peer }: AtTheGate, running: Promise<unknown>): void {
-    const { clock } = this.#node;
-    const sinceMs = clock.wallMs();
-    this.#overdue++;
-    const warning = sharedWheel(clock).after(overdueMs, () => {
-      if (this.#isWarned) return;
-      this.#isWarned = true;
-      this.#node
-        .log(this.#component, { traceparent: undefined, tenant: peer.tenant })
-        .warn(`${served.operation.title} goes on though nobody waits for it any more, and holds its place`, {
-          since: new Date(sinceMs).toISOString(),
-          overdue: this.#overdue,
-          places: this.#places.running,
-        });
-    });
-    const ended = () => {
-      warning.cancel();
-      if (--this.#overdue === 0) this.#isWarned = false;
-    };
-    running.then(ended, ended);
+    this.#overdue.add(served.operation.title, { tenant: peer.tenant }, running);
   }
 
   declined({ served, declined }: AtTheGate, reason: Declined | "slow", retryAfterMs = 1_000): Fault {
@@ -143,7 +124,7 @@ export class AdmissionGate {
     const details = { reason: told, retryAfterMs, headers, facts: { reason: told, priority, retryAfterMs } };
     const remedy = `Nothing was done. Ask again in ${seconds} s.`;
     const { inFlight, running, waiting } = this.#places;
-    const overdue = this.#overdue === 0 ? "" : `, ${this.#overdue} of them though nobody waits for them any more`;
+    const overdue = this.#overdue.handlers === 0 ? "" : `, ${this.#overdue.handlers} of them though nobody waits for them any more`;
     const load = `${inFlight} of ${running} are worked on${overdue}, ${waiting} wait`;
     if (reason === "share")
       return Fault.create("request.share-exceeded", `${title} takes no more of this caller's requests now: more of its wait than of others (${load})`, remedy, {
@@ -216,8 +197,6 @@ export class AdmittedRequest {
   }
 }
 const promptBodyMs = 100;
-/** Who heeds its signal has ended by then. */
-const overdueMs = 1_000;
 const cut = Symbol("cut");
 
 /** Whose turn it is. */

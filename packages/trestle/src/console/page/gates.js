@@ -20,6 +20,8 @@ export function showGates({ gates, components }, { dependencies = [] }, select) 
   const health = new Map(dependencies.map(({ name, health }) => [name, health]));
   const rates = new Map(components.map(({ name, traffic }) => [name, traffic.perSecond]));
   const rows = [...gates]
+    // Of queues those whose number of places is found, and those with something to be told.
+    .filter(({ gate, room }) => gate !== "jobs" || room.adaptive || room.overdue > 0)
     .map((gate) => facts(gate, rates.get(gate.component) ?? 0, gate.gate === "calls" ? health.get(gate.component) : undefined))
     .sort((a, b) => b.trouble - a.trouble || (`${a.component} ${a.gate}` < `${b.component} ${b.gate}` ? -1 : 1));
   byId("gates").hidden = rows.length === 0;
@@ -45,19 +47,22 @@ function facts({ component, gate, decisions, room, breaker }, used, health) {
   const sum = (list) => list.reduce((all, [, perSecond]) => all + perSecond, 0);
   const down = health?.status === "down" || breaker === "open";
   const dry = decisions["would-refuse"] ?? 0;
-  const full = room !== undefined && room.waiting > 0 && room.running >= room.places;
+  const jobs = gate === "jobs";
+  // A queue that is worked on with all its places is as it should be.
+  const full = room !== undefined && (jobs ? room.overdue >= room.places : room.waiting > 0 && room.running >= room.places);
   return {
     component,
     gate,
     room,
     away,
     failed,
-    asked: gate === "calls" ? used : (decisions.admitted ?? 0) + dry + sum(away),
+    asked: gate === "calls" || jobs ? used : (decisions.admitted ?? 0) + dry + sum(away),
     awayPerSecond: sum(away),
     failedPerSecond: sum(failed),
     state: [
       ...(breaker ? [`breaker ${states[breaker]}`] : []),
       ...(health ? [health.status === "down" ? `down: ${health.why ?? "its check failed"}` : "up"] : []),
+      ...(room?.adaptive ? ["adaptive"] : []),
       ...(full ? ["full"] : []),
       ...(room?.overdue ? [`${room.overdue} go on unheard`] : []),
       ...(dry > 0 ? [`dry run: would refuse ${rate(dry)}`] : []),
