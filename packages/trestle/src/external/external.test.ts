@@ -292,10 +292,15 @@ test("[RES-01] each attempt that fails is counted by what its failure means, and
   assert.equal(counted(`trestle_breaker_state\\{component="far"\\}`), 2);
   assert.equal(counted(`trestle_breaker_changes_total\\{component="far",from="closed",to="open"\\}`), 1);
   assert.ok(counted(`trestle_calls_declined_total\\{component="far",reason="breaker-open"\\}`) > 0);
-  const { gates } = (await (await fetch(`${node.url}/_trestle/graph.json`)).json()) as { gates: readonly { component: string; breaker: string }[] };
+  const { gates } = (await (await fetch(`${node.url}/_trestle/graph.json`)).json()) as {
+    gates: readonly { component: string; gate: string; breaker?: string; room?: { places: number } }[];
+  };
   assert.deepEqual(
-    gates.map(({ component, breaker }) => `${component} ${breaker}`),
-    ["far open"],
+    gates.map(({ component, gate, breaker, room }) => [component, gate, breaker ?? room?.places]),
+    [
+      ["work", "jobs", 16],
+      ["far", "calls", "open"],
+    ],
   );
   await node.stop();
 });
