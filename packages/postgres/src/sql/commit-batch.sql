@@ -18,7 +18,11 @@
 -- subscript (`p_x[i]`). unnest() of ten arrays makes a stored row of each element first, which was a third of each insert; so does any set in FROM, and
 -- where it counts generate_series() stands in a select list.
 --
--- Two ways through it: commits that are apart, and all hold, are judged by one statement and applied by one for each table; all others go one after the
+-- In a batch of one commit nearly all of it is the start of statements: each part of an expression costs as much as a row does, each subquery as an index probe,
+-- executed or not. So what a batch does not have is asked for in a statement of its own, behind an IF; values that several statements need are read once; and
+-- a variable begins with a value of its own type, because a cast (`'{}'`, `0` for a bigint) is prepared anew in each call.
+--
+-- Two ways through it: commits that are apart, and all hold, are judged together and applied by one statement for each table; all others go one after the
 -- other through the loop behind it.
 --
 -- A *slot* is one key that the batch touches. The judge works on slots only, in memory:
@@ -69,15 +73,15 @@ language plpgsql volatile as $$
 declare
   v_now bigint; v_life uuid; v_epoch integer; v_n bigint; v_position bigint;
   v_known bigint[]; v_older bigint[]; v_tail bigint[];
-  a_version bigint[] := '{}'; a_position bigint[] := '{}'; v_events bigint := 0; v_events_before bigint;
-  v_stored bigint[]; v_listed boolean;
+  a_version bigint[]; a_position bigint[]; v_events bigint := 0::bigint; v_events_before bigint;
+  v_stored bigint[]; v_listed boolean; v_before tid[]; v_created bigint[];
   v_version bigint[]; v_writer integer[]; v_creator integer[]; v_source integer[]; v_merged text[];
   w_version bigint[]; w_writer integer[]; w_creator integer[]; w_source integer[]; w_merged text[];
-  v_status integer[]; v_number bigint[]; v_fresh bigint[]; v_epochs integer[]; v_failed integer[] := '{}'; v_stopped integer[] := '{}'; v_standing text[] := '{}';
-  v_commits integer := coalesce(cardinality(p_id), 0); v_slots integer := coalesce(cardinality(p_slot_key), 0); v_updates boolean; v_first_n bigint; v_old boolean; v_all boolean; v_moved boolean; v_trimmed boolean; v_tidied bigint; v_set text;
+  v_status integer[]; v_number bigint[]; v_fresh bigint[]; v_epochs integer[]; v_failed integer[] := '{}'::integer[]; v_stopped integer[] := '{}'::integer[]; v_standing text[] := '{}'::text[];
+  v_commits integer := coalesce(cardinality(p_id), 0); v_slots integer := coalesce(cardinality(p_slot_key), 0); v_updates boolean; v_first_n bigint; v_old boolean; v_all boolean; v_plain boolean; v_moved boolean; v_trimmed boolean; v_tidied bigint; v_set text;
   v_op integer := 0; v_first integer; v_kind integer; v_slot integer;
   v_refused integer; v_holds boolean; v_current text; v_next text; v_number_now numeric; v_by numeric; v_merging boolean;
-  v_claim_tid tid[]; v_claim_epoch integer[]; v_claim_n bigint[]; v_gave record; v_gave_commit integer[] := '{}'; v_gave_queue text[] := '{}'; v_gave_keys text[] := '{}';
+  v_claim_tid tid[]; v_claim_epoch integer[]; v_claim_n bigint[]; v_gave record; v_gave_commit integer[] := '{}'::integer[]; v_gave_queue text[] := '{}'::text[]; v_gave_keys text[];
 begin
   if current_setting('transaction_isolation') <> 'read committed' or pg_is_in_recovery() then
     perform require_read_committed();
@@ -93,7 +97,7 @@ begin
   select s.epoch, s.epoch = 0 or s.home <> timeline() || '/' || (select d.oid from pg_database d where d.datname = current_database()),
       p_oldest_ms < v_now - p_retention_ms, coalesce((select c.n from commit c where c.n is not null order by c.n desc limit 1), 0),
       greatest((select e.position from event e order by e.position desc limit 1), s.head_position), s.head_position > 0,
-      (select l.id from life l where l.one),
+      (select l.id from life l),
       (select m.mark from job_mark m where m.kind = 7 and m.queue = '' and m.share = '' and m.priority = 0 order by m.kind, m.queue, m.share, m.priority, m.turn desc limit 1),
       p_apart and p_entries is null and p_pause_commit is null and not exists (select from (select unnest(p_id) as id offset 0) x where (select c.id from commit c where c.id = x.id) is not null)
     into v_epoch, v_moved, v_old, v_n, v_position, v_trimmed, v_life, v_tidied, v_all from store s;
@@ -117,28 +121,36 @@ begin
   if p_claim_id is not null then
     select f.tids, f.epochs, f.ns into v_claim_tid, v_claim_epoch, v_claim_n from find_claims(p_claim_id, p_claim_hint) f;
   end if;
-  if v_updates and v_all then
-    v_all := not exists (
-      select from unnest(p_slot_kind, p_slot_key, p_slot_writer, v_stored) x (kind, key, writer, stored)
-      where x.kind = 1 and x.writer > 0 and x.stored > 0 and (select r.entries is not null from record r where r.key = x.key and r.version >= x.stored and r.version <= x.stored order by r.version limit 1));
-  end if;
 
   -- Apart, and everything that they expect holds: that is what one after the other would come to. Commit i has number v_n + i.
-  if v_all and not v_old and not exists (
-    select from (select generate_series(1, cardinality(p_op_kind)) as i) x where case p_op_kind[i]
-      when 1 then v_version[p_op_slot[i]] <> p_op_number[i]
-      when 8 then (v_claim_n[p_op_slot[i]] = p_op_number[i] and v_claim_epoch[p_op_slot[i]] = p_op_ref[i]) is not true
-      when 30 then (v_claim_n[p_op_slot[i]] = p_op_number[i] and v_claim_epoch[p_op_slot[i]] = p_op_ref[i]) is not true
-      else false end)
-  then
-    if p_end_commit is null and p_job_shape = 0 and (p_job_commit is null or not exists (
+  v_all := v_all and not v_old;
+  if v_all and 1 = any (p_op_kind) then
+    v_all := not exists (select from (select generate_series(1, cardinality(p_op_kind)) as i) x where p_op_kind[i] = 1 and v_version[p_op_slot[i]] <> p_op_number[i]);
+  end if;
+  if v_all and p_claim_id is not null then
+    v_all := not exists (
+      select from (select generate_series(1, cardinality(p_op_kind)) as i) x
+      where p_op_kind[i] in (8, 30) and (v_claim_n[p_op_slot[i]] = p_op_number[i] and v_claim_epoch[p_op_slot[i]] = p_op_ref[i]) is not true);
+  end if;
+  -- What stands where records are written, by slot; those with index entries take the other way.
+  if v_all and v_updates and 10 = any (p_op_kind) then
+    select bool_or(r.listed) is not true, array_agg(r.tid order by x.i), array_agg(r.created order by x.i) into v_all, v_before, v_created
+      from (select generate_series(1, v_slots) as i) x left join lateral (
+        select b.ctid as tid, b.created, b.entries is not null as listed from record b
+        where p_slot_kind[x.i] = 1 and p_slot_writer[x.i] > 0 and v_stored[x.i] > 0 and b.key = p_slot_key[x.i] and b.version >= v_stored[x.i] and b.version <= v_stored[x.i] order by b.version limit 1) r on true;
+  end if;
+  if v_all then
+    v_plain := p_end_commit is null and p_job_shape = 0;
+    if v_plain and p_job_commit is not null then
       -- Each line has its mark, and nothing of its queue is due: apply_jobs would come to the same.
-      select from unnest(p_line_queue, p_line_share, p_line_priority) x (queue, share, priority) where
-        (select m.mark from job_mark m where m.kind = 1 and m.queue = x.queue and m.share = x.share and m.priority = x.priority order by m.kind, m.queue, m.share, m.priority, m.turn desc limit 1) is null
-        or (select d.mark > v_now + 1 or d.mark > 0 and d.mark < v_now - 10000
-            or (select j.due_at_ms from job j where j.queue = x.queue and j.state in (3, 7) and j.due_at_ms >= d.mark and j.due_at_ms <= v_now order by j.queue, j.due_at_ms limit 1) is not null
-          from (select coalesce((select m.mark from job_mark m where m.kind = 2 and m.queue = x.queue and m.share = '' and m.priority = 0 order by m.kind, m.queue, m.share, m.priority, m.turn desc limit 1), 0) as mark offset 0) d)))
-    then
+      v_plain := not exists (
+        select from unnest(p_line_queue, p_line_share, p_line_priority) x (queue, share, priority) where
+          (select m.mark from job_mark m where m.kind = 1 and m.queue = x.queue and m.share = x.share and m.priority = x.priority order by m.kind, m.queue, m.share, m.priority, m.turn desc limit 1) is null
+          or (select d.mark > v_now + 1 or d.mark > 0 and d.mark < v_now - 10000
+              or (select j.due_at_ms from job j where j.queue = x.queue and j.state in (3, 7) and j.due_at_ms >= d.mark and j.due_at_ms <= v_now order by j.queue, j.due_at_ms limit 1) is not null
+            from (select coalesce((select m.mark from job_mark m where m.kind = 2 and m.queue = x.queue and m.share = '' and m.priority = 0 order by m.kind, m.queue, m.share, m.priority, m.turn desc limit 1), 0) as mark offset 0) d));
+    end if;
+    if v_plain then
       if p_job_commit is not null then
         insert into job (id, queue, state, share, priority, seq, place, rank, line, due_at_ms, sent_at_ms, until_ms, payload)
           select p_job_id[i], p_job_queue[i], case when p_job_due[i] > v_now then 7 else 1 end, p_job_share[i], p_job_priority[i], x.place, x.place, x.place, x.place, greatest(p_job_due[i], v_now), v_now, p_job_until[i],
@@ -167,14 +179,10 @@ begin
     if 10 = any (p_op_kind) then
       insert into record (key, version, home, created, expires_at_ms, value)
         select p_slot_key[i], v_n + p_slot_writer[i], home_of(p_slot_key[i]),
-          case when v_version[i] > 0 then (select r.created from record r where r.key = p_slot_key[i] and r.version >= v_version[i] and r.version <= v_version[i] order by r.version limit 1) else v_n + p_slot_writer[i] end,
+          case when v_version[i] > 0 then v_created[i] else v_n + p_slot_writer[i] end,
           p_op_until[p_slot_source[i]], substring(p_payload from p_op_number[p_slot_source[i]]::integer for p_op_length[p_slot_source[i]])
         from (select generate_series(1, v_slots) as i) x where p_slot_kind[i] = 1 and p_slot_writer[i] > 0;
-      if v_updates then
-        delete from record where ctid = any (array(
-          select (select r.ctid from record r where r.key = p_slot_key[i] and r.version >= v_stored[i] and r.version <= v_stored[i] order by r.version limit 1)
-          from (select generate_series(1, v_slots) as i) x where p_slot_kind[i] = 1 and p_slot_writer[i] > 0 and v_stored[i] > 0));
-      end if;
+      if v_updates then delete from record where ctid = any (v_before); end if;
     end if;
     if 12 = any (p_op_kind) then
       insert into token (key, value, version, keep_until_ms)
