@@ -92,6 +92,60 @@ test("when one of the clocks was set, the newer answer counts", async () => {
   }
 });
 
+/** A machine that can sleep: its monotonic clock stands still, its wall clock and the store's go on. */
+function sleeper() {
+  const clock = virtualClock();
+  let sleptMs = 0;
+  const sleep = (forMs: number) => {
+    clock.jumpWall(forMs);
+    sleptMs += forMs;
+  };
+  return { clock, sleep, ...far({ ...clock, sleptMs: () => 1e6 + sleptMs }) };
+}
+
+test("while the machine slept the store went on, which is known at once, to a second, and better when it was asked", async () => {
+  const { clock, sleep, error, ask, way } = sleeper();
+  await ask(1, 1);
+
+  sleep(600_000);
+  const woken = error();
+  await clock.advance(10);
+
+  assert.deepEqual(woken, [-1_001, 1_001]);
+  assert.deepEqual(error(), [-1, 1]);
+  assert.equal(way.asked, 2);
+});
+
+test("a wall clock that is set changes nothing of what is known of the store, which is asked once more", async () => {
+  for (const byMs of [3_600_000, -3_600_000]) {
+    const { clock, error, ask, way } = sleeper();
+    await ask(1, 1);
+
+    clock.jumpWall(byMs);
+    way.aheadMs -= byMs;
+    const set = error();
+    await clock.advance(10);
+
+    assert.deepEqual([set, error(), way.asked], [[-1, 1], [-1, 1], 2]);
+  }
+});
+
+test("an answer that was asked for before the machine slept says nothing of the time after it", async () => {
+  const { clock, sleep, way, storeClock, error, ask } = sleeper();
+  await ask(1, 1);
+  const askedMs = clock.monotonicMs();
+  const nowMs = clock.wallMs() + way.aheadMs;
+  await clock.advance(1);
+  sleep(600_000);
+
+  storeClock.heard(nowMs, askedMs);
+
+  const [least, most] = error() as [number, number];
+  assert.ok(least <= 0 && most >= 0, `out by ${least} to ${most} ms`);
+  await clock.advance(10);
+  assert.deepEqual(error(), [-1, 1]);
+});
+
 test("who has not heard for long has it asked again, once for all, and goes by what it knew meanwhile", async () => {
   const clock = virtualClock();
   const { way, storeClock, error, ask } = far(clock);

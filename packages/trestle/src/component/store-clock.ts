@@ -6,6 +6,11 @@
  * ahead of this process's monotonic clock, and where it agrees with what was known, both narrow each other (F. Cristian, "Probabilistic clock
  * synchronization", 1989). To take it for the time at which it was heard is not enough: it may have waited, on the network or because this process
  * stood still, and then the store seems as much behind. Where it contradicts what was known, one of the clocks was set, and the newer counts.
+ *
+ * While the machine sleeps the monotonic clock stands still, and the store is as much further ahead: a lease of a minute would be over when it is written. The wall clock, which goes
+ * on, shows that something was; what the machine has slept is then known from its uptime, because a step of the wall clock looks the same from here. Either way what was heard before is doubted, and the
+ * store is asked. Not seen: a virtual machine that was stopped from outside, whose own clocks all stood still, until its wall clock is set; and what clocks drift between two answers, 7 ms at the most
+ * (500 ppm of 15 s), which is within what leases allow for. What is written on a wrong idea of the time is refused all the same where somebody else has written: every lease is a version too.
  */
 import { emptyContext, inContext, type Clock } from "../kernel/index.ts";
 import type { Store } from "../store/index.ts";
@@ -17,6 +22,10 @@ const staleMs = 15_000;
 /** An answer that took longer tells little: it is asked again, a few times. */
 const quickMs = 100;
 const askedMost = 3;
+/** By so much the wall clock has to step, or the machine to have slept, to be noticed. */
+const jumpMs = 100;
+/** What a machine has slept is known to this. */
+const sleptWithinMs = 1_000;
 /** A claim needs one. Nobody sends to it. */
 const noQueue = "~clock";
 
@@ -35,10 +44,13 @@ export class StoreClock {
   /** When the newest answer that counts was asked for. */
   #askedMs = -Infinity;
   #asking: Promise<void> | undefined;
+  /** How far the wall clock was ahead of the monotonic one, and how long the machine had slept, when something was last noticed: what was asked before that is doubted. */
+  #wall: { readonly aheadMs: number; readonly sleptMs: number; readonly atMs: number };
 
   constructor(store: Store, clock: Clock) {
     this.#store = store;
     this.#clock = clock;
+    this.#wall = { aheadMs: clock.wallMs() - clock.monotonicMs(), sleptMs: clock.sleptMs?.() ?? 0, atMs: -Infinity };
   }
 
   /** Asks, once for all who want it. A node does so before it does anything else. Faults: those of `Store.claim`. */
@@ -57,9 +69,9 @@ export class StoreClock {
 
   /** The store has answered that it is `nowMs` there, to a question of `askedMs` on the monotonic clock. */
   heard(nowMs: number, askedMs: number): void {
-    if (askedMs < this.#askedMs) return;
+    const heardMs = this.#notice();
+    if (this.#ahead && askedMs < Math.max(this.#askedMs, this.#wall.atMs)) return;
     this.#askedMs = askedMs;
-    const heardMs = this.#clock.monotonicMs();
     const told = { leastMs: nowMs - heardMs, mostMs: nowMs - askedMs, atMs: heardMs };
     this.#ahead = (this.#ahead && both(this.#ahead, told)) ?? told;
   }
@@ -77,9 +89,25 @@ export class StoreClock {
   }
 
   #known(): Ahead | undefined {
+    const nowMs = this.#notice();
     // What it cannot hear now it asks for again the next time.
-    if (this.#ahead && this.#clock.monotonicMs() - this.#askedMs > staleMs) void this.ask().catch(() => undefined);
+    if (this.#ahead && (nowMs - this.#askedMs > staleMs || this.#askedMs < this.#wall.atMs)) void this.ask().catch(() => undefined);
     return this.#ahead;
+  }
+
+  /** Whether the machine has slept, or its clock was set. It is so late on the monotonic clock. */
+  #notice(): number {
+    const atMs = this.#clock.monotonicMs();
+    const aheadMs = this.#clock.wallMs() - atMs;
+    if (Math.abs(aheadMs - this.#wall.aheadMs) <= jumpMs) return atMs;
+    const sleptMs = this.#clock.sleptMs?.() ?? 0;
+    const forMs = sleptMs - this.#wall.sleptMs;
+    this.#wall = { aheadMs, sleptMs, atMs };
+    if (this.#ahead && forMs > jumpMs) {
+      const { leastMs, mostMs } = this.#ahead;
+      this.#ahead = { leastMs: leastMs + Math.max(0, forMs - sleptWithinMs), mostMs: mostMs + forMs + sleptWithinMs, atMs };
+    }
+    return atMs;
   }
 }
 

@@ -11,6 +11,13 @@ test("the system clock's timers fire, never early by more than the millisecond i
   assert.ok(systemClock.monotonicMs() - startMs >= 29);
 });
 
+test("what the machine has slept does not grow while it is awake", async () => {
+  const before = systemClock.sleptMs?.();
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  const after = systemClock.sleptMs?.();
+  assert.ok(before !== undefined && after !== undefined && Math.abs(after - before) < 2_000, `${before} ms, then ${after} ms`);
+});
+
 test("a timer beyond the reach of setTimeout does not fire at once", async () => {
   let fired = false;
   const timer = systemClock.after(2 ** 31 + 5, () => (fired = true));
