@@ -18,8 +18,10 @@ import {
   type Usable,
 } from "../component/index.ts";
 import { Fault, type Duration } from "../kernel/index.ts";
+import type { Policy } from "../resilience/index.ts";
 import type { Secret, Setting } from "../setting/index.ts";
 import type { Health, HealthSpec, HealthState } from "./health.ts";
+import type { PolicyNode } from "./policy.ts";
 import { rulesOf, Side } from "./side.ts";
 import type { Wire } from "./wire.ts";
 
@@ -28,9 +30,9 @@ export function external<O extends { readonly [operation: string]: AnyOperation 
   spec: ExternalSpec & { readonly health?: HealthCheck<NoInfer<O>> },
   operations: O,
 ): External<{ [K in keyof O]: O[K] }> {
-  const { url, auth, timeout, retry, breaker, concurrency, health, ...annotations } = spec;
+  const { url, auth, timeout, retry, breaker, concurrency, policy, health, ...annotations } = spec;
   const table = operations as unknown as Readonly<Record<string, DeclaredOperation>>;
-  const rules = rulesOf(name, { url, auth, timeout, retry, breaker, concurrency, health: health as HealthSpec | undefined });
+  const rules = rulesOf(name, { url, auth, timeout, retry, breaker, concurrency, policy, health: health as HealthSpec | undefined });
   if (rules.health && table[rules.health.operation]?.changes !== false)
     throw Fault.create(
       "external.no-such-query",
@@ -89,6 +91,11 @@ export interface ExternalSpec extends Annotations {
    * mutation. Default: no bound.
    */
   readonly concurrency?: number | "adaptive";
+  /**
+   * Gates of your own behind all of these, before each attempt: `(node) => throttle({ ...node, rate: "50/s", wait: "2s" })`, or a pipeline of several. Made once for each node, and once on trial where it is declared, so it only makes. What they decline was not
+   * called, does not speak against the other side, and is not tried again: the gate's own code of a query, `external.unreachable` of a mutation. Faults: `external.bad-policy`, of anything in it but gates. Default: none.
+   */
+  readonly policy?: (node: PolicyNode) => Policy<string>;
 }
 
 /** One of its queries that is asked again and again (health.ts): degradation and `/_trestle` look at what it finds. */

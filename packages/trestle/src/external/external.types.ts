@@ -1,9 +1,12 @@
 /** Compile-only: what is inferred for externals, settings and tables, and what must not compile. */
 import { z } from "zod";
 import type { Handle, View } from "../component/index.ts";
+import { throttle } from "../limits/index.ts";
+import { adaptiveThrottle, pipeline, type Policy } from "../resilience/index.ts";
 import { setting } from "../setting/index.ts";
 import { sql } from "../sql/index.ts";
 import { external, mutation, query, type OnlyInADurableHandler } from "./index.ts";
+import type { PolicyNode } from "./policy.ts";
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false;
 declare function same<A, B>(...proof: Equal<A, B> extends true ? [] : [{ expected: B; got: A }]): void;
@@ -42,3 +45,12 @@ same<Awaited<ReturnType<ReturnType<typeof ledger.rows<z.ZodObject<{ n: z.ZodNumb
 reader.run`delete from ledger`;
 // @ts-expect-error a date is not something SQL knows
 ledger.run`insert into ledger values (${new Date()})`;
+
+// The codes of its gates are those of the policy that is made; any of them does.
+const paced = (node: PolicyNode) => pipeline(throttle({ ...node, rate: "50/s" }), adaptiveThrottle(node));
+same<ReturnType<typeof paced>, Policy<"limiter.exceeded" | "throttle.declined">>();
+external("ap", { policy: paced }, {});
+// @ts-expect-error a policy has state: it is made for each node, not given
+external("aq", { policy: throttle({ rate: "50/s" }) }, {});
+// @ts-expect-error what is made is a policy
+external("ar", { policy: () => ({ rate: "50/s" }) }, {});

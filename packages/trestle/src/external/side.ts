@@ -25,6 +25,7 @@ import {
 import { secretText, settingValue, type Secret, type Setting } from "../setting/index.ts";
 import type { DeclaredOperation } from "./external.ts";
 import { Health, healthRules, type HealthRules, type HealthSpec } from "./health.ts";
+import { policyFor, policyRule, type MakePolicy } from "./policy.ts";
 import { wire, type Wire } from "./wire.ts";
 
 export interface Rules {
@@ -36,6 +37,7 @@ export interface Rules {
   readonly budgetShare: Percent;
   readonly breaker: { readonly failureRate: number | undefined; readonly cooldownMs: number; readonly slowerThanMs: number | undefined } | undefined;
   readonly concurrency: number | "adaptive" | undefined;
+  readonly policy: MakePolicy | undefined;
   readonly health: HealthRules | undefined;
 }
 
@@ -46,6 +48,7 @@ export interface RulesSpec {
   readonly retry: false | { readonly attempts?: number; readonly budget?: `${number}%` } | undefined;
   readonly breaker: false | { readonly failureRate?: number; readonly cooldown?: Duration; readonly slowerThan?: Duration } | undefined;
   readonly concurrency: number | "adaptive" | undefined;
+  readonly policy: MakePolicy | undefined;
   readonly health: HealthSpec | undefined;
 }
 
@@ -75,6 +78,7 @@ export function rulesOf(name: string, spec: RulesSpec): Rules {
       spec.concurrency === undefined || spec.concurrency === "adaptive"
         ? spec.concurrency
         : integerWithin(spec.concurrency, `${of}: concurrency`, { least: 1, most: 1_000_000 }),
+    policy: policyRule(spec.policy, of),
     health: spec.health && healthRules(spec.health, of),
   };
 }
@@ -101,7 +105,7 @@ export class Side {
   readonly #breaker: Breaker | undefined;
   readonly #bulkhead: Bulkhead | undefined;
   readonly #guarded: Policy<string>;
-  /** As `#guarded`, without retries, and past the line for a place: who has to wait for one is not down. */
+  /** As `#guarded`, without retries, and past the line for a place and the gates of the policy: who has to wait is not down. */
   readonly #once: Policy<string>;
   readonly health: Health | undefined;
 
@@ -133,6 +137,7 @@ export class Side {
       node.observer.bounded?.(name, this.#bulkhead);
       parts.push(this.#bulkhead);
     }
+    if (rules.policy) parts.push(policyFor(rules.policy, { name: `external "${name}"`, clock, random }));
     if (attempts > 1) parts.unshift(retry({ attempts, budget: budget({ clock, share: budgetShare }), when: isRetryable }));
     this.#guarded = pipeline(how, ...parts);
     const asked = rules.health && table[rules.health.operation];
@@ -205,6 +210,8 @@ export class Side {
   async #call(operation: string, run: (wires: Wire) => Promise<unknown>, key: string, signal: AbortSignal | undefined): Promise<unknown> {
     // Attempts that may have reached them: every one, until it has failed in a way that says otherwise.
     let reached = 0;
+    // What they said last. A gate may decline with any code: only what comes from them tells what they did.
+    let said: unknown;
     try {
       return await this.#attempts(
         operation,
@@ -215,6 +222,7 @@ export class Side {
           } catch (thrown) {
             const fault = this.#told(operation, thrown);
             if (!this.isUnknown(fault)) reached -= 1;
+            said = fault;
             throw fault;
           }
         },
@@ -223,7 +231,7 @@ export class Side {
       );
     } catch (fault) {
       const definite = Fault.is(fault, "external.refused") && !isLater(fault);
-      if (definite || this.isUnknown(fault)) throw fault;
+      if (fault === said && (definite || this.isUnknown(fault))) throw fault;
       if (reached > 0) throw this.#unknown(operation, fault, "it may have acted on it");
       throw this.#notSent(operation, fault);
     }
@@ -272,8 +280,7 @@ export class Side {
   #ended({ outcome, error, durationMs: tookMs }: EndedAttempt): void {
     const slowerThanMs = this.#rules.breaker?.slowerThanMs ?? Infinity;
     const { observer } = this.#node;
-    if (outcome === "declined" && Fault.is(error, "bulkhead.full")) observer.declined?.(this.#rules.name, error.details["reason"] as Refusal);
-    else if (outcome === "declined" && Fault.is(error, "breaker.open")) observer.declined?.(this.#rules.name, "breaker-open");
+    if (outcome === "declined") observer.declined?.(this.#rules.name, reasonOf(error as Fault));
     else if (outcome === "failed" || outcome === "timed-out") observer.failed?.(this.#rules.name, failureOf(error).kind);
     else if (outcome === "succeeded" && tookMs > slowerThanMs) observer.failed?.(this.#rules.name, "timing");
   }
@@ -361,6 +368,12 @@ export class Side {
       throw fault;
     }
   }
+}
+
+/** Why a gate has declined. */
+function reasonOf(fault: Fault): Refusal | "breaker-open" | `${string}.${string}` {
+  if (Fault.is(fault, "bulkhead.full")) return fault.details["reason"] as Refusal;
+  return Fault.is(fault, "breaker.open") ? "breaker-open" : (fault.code as `${string}.${string}`);
 }
 
 /** Refused for now: nothing was done, and asking again may help. */

@@ -24,6 +24,7 @@ export { hedge } from "./hedge.ts";
 export type { HedgeOptions } from "./hedge.ts";
 export { gatePolicy } from "./passage.ts";
 export { pipeline } from "./pipeline.ts";
+export { layersIn } from "./policy.ts";
 export type { Attempt, Attempted, CallOptions, EndedAttempt, Operation, PipelineOptions, Policy } from "./policy.ts";
 export { retry } from "./retry.ts";
 export type { RetryOptions } from "./retry.ts";

@@ -5,7 +5,7 @@
 import { DueList, Fault, systemClock } from "../kernel/index.ts";
 import { nested, runnerOf, type Plan } from "./plan.ts";
 import type { Gate } from "./gate.ts";
-import { layersOf, policyFrom, type Layer, type PipelineOptions, type Policy, type Runner } from "./policy.ts";
+import { layersIn, policyFrom, type Layer, type PipelineOptions, type Policy, type Runner } from "./policy.ts";
 
 type DeclinesOf<P> = P extends Policy<infer D> ? D : never;
 
@@ -17,7 +17,8 @@ export function pipeline(...given: readonly (PipelineOptions | Policy<string>)[]
   const options = typeof first === "object" ? first : {};
   const policies = (typeof first === "object" ? rest : given) as readonly Policy<string>[];
   const layers = policies.flatMap((policy, i) => {
-    if (typeof policy === "function" && layersOf in policy) return (policy as unknown as { readonly [layersOf]: readonly Layer[] })[layersOf];
+    const its = layersIn(policy);
+    if (its) return its;
     throw Fault.create(
       "pipeline.not-a-policy",
       `pipeline: part ${i + 1} is no policy, got ${typeof policy}`,

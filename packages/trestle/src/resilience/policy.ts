@@ -77,7 +77,12 @@ export type Layer = {
   | { readonly kind: "gate"; readonly name: string; readonly gate: Gate; passage(gates: readonly Gate[]): Passage }
 );
 
-export const layersOf: unique symbol = Symbol("trestle.policy.layers");
+const layersOf: unique symbol = Symbol("trestle.policy.layers");
+
+/** What a policy is made of, outermost first. `undefined`: it is none. */
+export function layersIn(policy: unknown): readonly Layer[] | undefined {
+  return typeof policy === "function" ? (policy as { readonly [layersOf]?: readonly Layer[] })[layersOf] : undefined;
+}
 
 /** A policy alone. */
 export function policyOf<Declines extends string>(layer: Layer): Policy<Declines> {

@@ -5,6 +5,8 @@ import { rate } from "./format.js";
 /** What these decisions mean to who reads them; any other is shown as it is called. */
 const meanings = {
   "breaker-open": "breaker open",
+  "limiter.exceeded": "faster than agreed",
+  "throttle.declined": "few are accepted",
   full: "no place",
   early: "the line is long",
   displaced: "gave way to the more urgent",

@@ -1,7 +1,7 @@
 /** A gate by itself, without a pipeline: what its tests play the pipeline's part with. */
 import { virtualClock, type Clock } from "../../kernel/index.ts";
 import { waits, type Answer, type Caller, type Gate } from "../gate.ts";
-import { layersOf, type Layer, type Policy } from "../policy.ts";
+import { layersIn, type Policy } from "../policy.ts";
 
 /** One call that passed. It ends once; what is said after that is not heard. */
 export interface Pass {
@@ -12,7 +12,7 @@ export interface Pass {
 }
 
 export function gateOf(policy: Policy<string>): Gate {
-  const [layer] = (policy as unknown as { readonly [layersOf]: readonly Layer[] })[layersOf];
+  const [layer] = layersIn(policy) ?? [];
   if (layer?.kind !== "gate") throw new Error("not a gate");
   return layer.gate;
 }
