@@ -308,9 +308,9 @@ export class Invocation {
     return this.#recovery.unknown;
   }
 
-  /** A call of an earlier or this run is unanswered: it may have happened. */
+  /** A call of an earlier or this run that may have happened: it is unanswered. */
   get unanswered(): CallIdentity | undefined {
-    return this.#run.replay.journal.segments.find((segment) => segment.answer === undefined)?.call;
+    return this.#run.replay.journal.segments.find(({ answer, notMade }) => answer === undefined && !notMade)?.call;
   }
 
   /** The next run makes these steps again, under their keys. Fault: `job.step-kept` where something rests on an answer. */

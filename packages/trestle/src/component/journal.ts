@@ -33,6 +33,8 @@ export interface Segment {
   /** The recovery point that ended it. */
   call: CallIdentity | undefined;
   answer: Answer | undefined;
+  /** Whatever runs have tried, nothing came of it: never sent, or refused. Cleared before the call is made again, so where it is missing the call may have been made. */
+  notMade?: boolean;
   /** Calls of earlier segments, by number, whose answers the handler had not got when this segment ended. */
   open: readonly number[];
 }

@@ -10,13 +10,15 @@ import type { Draft } from "./draft.ts";
 import { copyOf, deliver, encodeJournal, isStorable, journalKey, thrownAnswer, valueAnswer, type Answer, type CallIdentity, type Segment } from "./journal.ts";
 import type { Reading } from "./reading.ts";
 import type { OpenCall } from "./replay.ts";
-import type { Run } from "./run.ts";
+import type { InvocationFrame, Run } from "./run.ts";
 import { noEntries, withEntry } from "./scarce.ts";
 
 /** A call to the outside, as the kinds `external`, `service` and `context.step` make it. */
 export interface RecoveryPoint<T> extends CallIdentity {
   /** `resumed`: an earlier run may already have made this call. Throws a definite fault, or one of `isUnknown`. */
   run(resumed: boolean): Promise<T>;
+  /** This fault says that nothing was done, by this run or an earlier one. Default: nothing does. */
+  isNotMade?(fault: unknown): boolean;
   /** The call may have happened: the invocation must not go on, nor be compensated blindly (FINDINGS F16). */
   isUnknown(fault: unknown): boolean;
 }
@@ -123,7 +125,7 @@ export class Recovery {
     try {
       const known = await replay.pass(call, this.#goesOn, diverged);
       const segment = known ?? (await this.#passLive(call));
-      const thrown = segment.answer ? undefined : await this.#ask(point, segment, known !== undefined);
+      const thrown = segment.answer ? undefined : await this.#ask(point, segment, known !== undefined && !known.notMade);
       await replay.inOrder(call, segment, this.#goesOn, diverged);
       if (thrown || segment.answer?.kind !== "value") await replay.lastOfAll(call, this.#goesOn);
       if (thrown) throw thrown.fault as Error;
@@ -164,9 +166,24 @@ export class Recovery {
     return segment;
   }
 
+  /** From here on the call may have been made, for whoever comes after a crash. Commits as the recovery point did: only while the work is this run's. */
+  #intendAgain(segment: Segment): Promise<void> {
+    const passing = (this.#gate ?? Promise.resolve()).then(async () => {
+      this.#goesOn();
+      const { replay, frame } = this.#run;
+      const segments = replay.journal.segments.map((one) => (one === segment ? { ...one, notMade: false } : one));
+      await this.#saveJournal(segments, frame.guard?.(false));
+      this.#goesOn();
+      segment.notMade = false;
+    });
+    this.#gate = passing.catch(() => undefined);
+    return passing;
+  }
+
   /** Makes the call, or joins the one that an earlier run in this process has under way. What it threw, unless it is remembered. */
   async #ask<T>(point: RecoveryPoint<T>, segment: Segment, resumed: boolean): Promise<{ readonly fault: unknown } | undefined> {
     this.#goesOn();
+    if (segment.notMade && !asking.has(segment)) await this.#intendAgain(segment);
     let asked = asking.get(segment);
     if (!asked) {
       asked = (async () => point.run(resumed))()
@@ -186,6 +203,7 @@ export class Recovery {
     // When the run was cut short, so was the call: nothing was learned.
     else if (!this.#run.frame.signal.aborted) {
       this.#run.replay.threw(end.fault, segment);
+      segment.notMade = point.isNotMade?.(end.fault) ?? false;
       this.#remember(segment, thrownAnswer(end.fault));
     }
     return { fault: end.fault };
@@ -251,13 +269,18 @@ export class Recovery {
 
   async #saveAnswers(): Promise<void> {
     if (!this.#unsaved || this.#ending || !this.#run.isOpen) return;
+    await this.#saveJournal(this.#run.replay.journal.segments);
+  }
+
+  /** A commit of its own. When it is refused, this run is over. */
+  async #saveJournal(segments: readonly Segment[], guard?: ReturnType<NonNullable<InvocationFrame["guard"]>>): Promise<void> {
     const { node, replay } = this.#run;
     const { journal } = replay;
     const { learned } = journal;
     const outcome = await node.lane.submit({
       id: node.ids.next(),
-      expects: [this.#journalExpectation()],
-      writes: [this.#journalWrite(journal.segments)],
+      expects: [...(guard?.expects ?? []), this.#journalExpectation()],
+      writes: [...(guard?.writes ?? []), this.#journalWrite(segments)],
     });
     if (outcome.ok) {
       journal.version = outcome.n;

@@ -227,6 +227,7 @@ function bound(name: string, table: Readonly<Record<string, DeclaredOperation>>,
         operation: title,
         key,
         run: (resumed) => side.change(operation, declaration, input, key, signal, resumed),
+        isNotMade: (fault) => !side.isUnknown(fault),
         isUnknown: (fault) => !declaration.mayRepeat && side.isUnknown(fault),
       });
     };

@@ -2,7 +2,7 @@
  * The other side as one node sees it: its address, its breaker, its retry budget, and what each failure means.
  *
  * The outcome of a mutation is *unknown* as soon as one attempt may have reached the other side and none was answered: an attempt that
- * timed out, was reset, or got a 5xx. That a later attempt found the door shut does not make it known. Only an answer does.
+ * timed out, was reset, or got a 5xx. That a later attempt, of this run or a later one, found the door shut does not make it known. Only an answer does.
  */
 import { parseOrFault, type NodeServices } from "../component/index.ts";
 import { currentContext, durationMs, Fault, integerWithin, numberWithin, shareOf, withContext, type Duration, type Percent } from "../kernel/index.ts";
@@ -179,7 +179,7 @@ export class Side {
       }
       let answer: unknown;
       try {
-        answer = await this.#call(operation, (wires) => call(input, wires), key, signal);
+        answer = await this.#call(operation, (wires) => call(input, wires), key, signal, resumed);
       } catch (fault) {
         if (!lookup || !this.isUnknown(fault)) throw fault;
         // Nothing known there is no proof: the call may still be on its way.
@@ -207,9 +207,9 @@ export class Side {
     return Fault.is(fault, "external.outcome-unknown") || Fault.is(fault, "external.answer-invalid") || Fault.is(fault, "response.contradicts");
   }
 
-  async #call(operation: string, run: (wires: Wire) => Promise<unknown>, key: string, signal: AbortSignal | undefined): Promise<unknown> {
-    // Attempts that may have reached them: every one, until it has failed in a way that says otherwise.
-    let reached = 0;
+  async #call(operation: string, run: (wires: Wire) => Promise<unknown>, key: string, signal: AbortSignal | undefined, resumed: boolean): Promise<unknown> {
+    // Attempts that may have reached them: every one, until it has failed in a way that says otherwise. What an earlier run has left open stays so.
+    let reached = resumed ? 1 : 0;
     // What they said last. A gate may decline with any code: only what comes from them tells what they did.
     let said: unknown;
     try {
@@ -232,7 +232,7 @@ export class Side {
     } catch (fault) {
       const definite = Fault.is(fault, "external.refused") && !isLater(fault);
       if (fault === said && (definite || this.isUnknown(fault))) throw fault;
-      if (reached > 0) throw this.#unknown(operation, fault, "it may have acted on it");
+      if (reached > 0) throw this.#unknown(operation, fault, resumed ? "it may have acted on an earlier call" : "it may have acted on it");
       throw this.#notSent(operation, fault);
     }
   }
@@ -318,7 +318,7 @@ export class Side {
       "external.outcome-unknown",
       `external "${this.#rules.name}", ${operation}: ${why} (${cause instanceof Error ? cause.message : String(cause)})`,
       "Ask it what became of the call before doing anything else, or call again with the same key.",
-      { cause },
+      { cause, details: Fault.is(cause) ? cause.details : {} },
     );
   }
 

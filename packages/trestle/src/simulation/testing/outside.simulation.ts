@@ -1,6 +1,7 @@
 /** Calls to the outside from a durable handler: under one key over crashes, and what was answered is what is kept. */
 import { z } from "zod";
-import { app, external, mutation, post, queue, records, service } from "../../index.ts";
+import { app, external, Fault, mutation, post, query, queue, records, service } from "../../index.ts";
+import { declined, gatePolicy } from "../../resilience/index.ts";
 import { always, model, scenario, sometimes } from "../index.ts";
 
 const Charge = z.object({ order: z.string(), cents: z.int() });
@@ -68,5 +69,88 @@ export const chargingOnce = scenario(app("charging-shop", [shop, charging]), {
   },
   eventually: {
     "every order has its receipt": async ({ orders }) => (await orders.list({ limit: 1_000 })).items.every(({ receipt }) => receipt !== undefined),
+  },
+});
+
+const lender = external(
+  "lender",
+  {
+    timeout: "1s",
+    retry: false,
+    // A line that is often engaged.
+    policy: ({ random }) =>
+      gatePolicy("line", {
+        refused: "line.engaged",
+        enter: () => (random.next() < 0.3 ? declined : 0),
+        fault: () => Fault.create("line.engaged", "the line is engaged", "Call again."),
+      }),
+  },
+  {
+    lend: mutation({ input: z.object({ order: z.string() }), returns: z.object({ loan: z.string() }) }, (order, wire) => wire.post("/loans", order)),
+    has: query({ input: z.object({ order: z.string() }), returns: z.object({ loan: z.string().optional() }) }, ({ order }, wire) =>
+      wire.get(`/loans/${order}`),
+    ),
+  },
+);
+const sales = records("sales", { key: z.string(), value: z.object({ paid: z.enum(["by the lender", "in cash"]).optional() }) });
+const patient = { attempts: 100, from: "50ms", upTo: "2s" } as const;
+const audit = queue("audit", { input: z.object({ order: z.string() }), uses: { lender }, retry: patient }, async ({ order }, { lender }) => {
+  const { loan } = await lender.has({ order });
+  always("what is paid in cash is not lent as well", loan === undefined, { order });
+});
+const lending = queue(
+  "lending",
+  { input: z.object({ order: z.string() }), uses: { sales, lender, audit }, retry: patient },
+  async ({ order }, { sales, lender, audit }, { attempt }) => {
+    try {
+      await lender.lend({ order });
+      sales.put(order, { paid: "by the lender" });
+    } catch (fault) {
+      if (attempt === 1 || !Fault.is(fault, "external.unreachable")) throw fault;
+      sales.put(order, { paid: "in cash" });
+      audit.send({ order });
+    }
+  },
+);
+const counter = service(
+  "counter",
+  { uses: { sales, lending } },
+  {
+    sell: post("/sales", { body: z.object({ order: z.string() }), idempotent: true }, ({ body: { order } }, { sales, lending }) => {
+      sales.put(order, {});
+      lending.send({ order });
+      return {};
+    }),
+  },
+);
+
+/** Who goes another way when the other side was not called has not called it, in this run or an earlier one. */
+export const anotherWay = scenario(app("lending-shop", [counter, lending, audit]), {
+  uses: { counter, sales },
+  for: "15s",
+  outside: [
+    model(lender, {
+      lend: ({ order }, { memory }) => {
+        const loan = `loan of ${order}`;
+        memory.set(order, loan);
+        return { loan };
+      },
+      has: ({ order }, { memory }) => ({ loan: memory.get(order) as string | undefined }),
+    }),
+  ],
+  clients: {
+    count: 3,
+    times: 4,
+    each: async ({ counter }, chance) => void (await counter.sell({ body: { order: chance.id() } })),
+  },
+  eventually: {
+    "every sale is paid": async ({ sales }) => {
+      const { items } = await sales.list({ limit: 1_000 });
+      sometimes(
+        "a sale is paid in cash",
+        items.some(({ paid }) => paid === "in cash"),
+      );
+      return items.every(({ paid }) => paid !== undefined);
+    },
   },
 });
