@@ -89,3 +89,20 @@ test("a list's timer is of nobody's context, whoever was the first to need it", 
 
   assert.equal(context, emptyContext);
 });
+
+test("what has arrived by then is read before anything is called late", async () => {
+  const virtual = virtualClock();
+  const entry = new Entry(virtual.monotonicMs() + 100, () => assert.fail("it was answered"));
+  let isTold = false;
+  const unanswered = new Entry(entry.dueMs, () => (isTold = true));
+  const after: typeof virtual.after = (delayMs, task) =>
+    virtual.after(delayMs, () => {
+      setImmediate(() => unlink(entry)); // the answer is there when the timer fires, and is read in the same turn of the loop
+      task();
+    });
+  const list = new DueList(100, { ...virtual, after });
+  list.begin(entry);
+  list.begin(unanswered);
+  await virtual.advance(100);
+  assert.ok(isTold);
+});

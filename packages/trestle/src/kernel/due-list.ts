@@ -1,7 +1,7 @@
 /**
  * What is due so long after it began, such as time limits: a list, because of one length they end in the order in which they began. Beginning and ending one take constant time
  * and allocate nothing, and there is one timer for all of them, which is set when there is none and looks at the list when it fires. So each is due at its time, not before
- * it and not at the next tick of something: late only by what the clock's own timers are. (On a timing wheel, which takes any delays, each one is an object and late by a grain.)
+ * it and not at the next tick of something: late only by what the clock's own timers are, and one turn of the loop. (On a timing wheel, which takes any delays, each one is an object and late by a grain.)
  *
  * What is due at a moment of somebody else's choosing, such as the deadline of a request, stands in the list of the longest power of two that is not beyond it, and, if it is
  * still there then, in the one of what is left, down to a millisecond: any number of them need one timer for each power of two, and nearly all of them end in their first list.
@@ -38,7 +38,8 @@ export class DueList {
   /** The timer is everybody's, and of nobody's context. */
   #watch(inMs: number): void {
     this.#isWatched = true;
-    inContext(emptyContext, () => this.#clock.after(inMs, this.#look));
+    // Timers come before what has arrived: an answer that was there when its time was over, as after a standstill of the process, is read before it is called late.
+    inContext(emptyContext, () => this.#clock.after(inMs, () => this.#clock.soon(this.#look)));
   }
 
   readonly #look = (): void => {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Linked, seededRandom, type Link } from "./index.ts";
+import { Linked, seededRandom, unlink, type Link } from "./index.ts";
 
 test("a list is that of an array, whatever is appended and taken out", () => {
   const random = seededRandom("linked");
@@ -14,8 +14,8 @@ test("a list is that of an array, whatever is appended and taken out", () => {
       head.append(entry);
       known.push(entry);
     } else {
-      entry.unlink();
-      entry.unlink();
+      unlink(entry);
+      unlink(entry);
       known.splice(at, 1);
     }
     const there: Link[] = [];

@@ -28,11 +28,6 @@ export class Linked implements Link {
     this.previous = entry;
   }
 
-  /** Takes this entry out of its list. In none: nothing happens. */
-  unlink(): void {
-    unlink(this);
-  }
-
   get isAlone(): boolean {
     return this.next === this;
   }

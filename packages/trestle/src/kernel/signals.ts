@@ -91,6 +91,6 @@ class Following extends Linked implements Followed {
   }
 
   release(): void {
-    this.unlink();
+    unlink(this);
   }
 }

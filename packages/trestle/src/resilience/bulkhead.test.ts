@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Fault, seededRandom, virtualClock, withContext } from "../kernel/index.ts";
+import { Fault, seededRandom, sleep, virtualClock, withContext } from "../kernel/index.ts";
 import { declined, waits, type Caller } from "./gate.ts";
-import { adaptiveThrottle, breaker, bulkhead, type Bulkhead, type BulkheadOptions } from "./index.ts";
+import { adaptiveThrottle, breaker, bulkhead, pipeline, timeout, type Bulkhead, type BulkheadOptions } from "./index.ts";
 import { gateOf } from "./testing/passes.ts";
 
 interface Guest extends Caller {
@@ -109,6 +109,25 @@ test("when to come back follows calls that have become slow", async () => {
   };
   assert.equal(await calls(20, 0.5), 1);
   assert.ok((await calls(200, 40)) > 35);
+});
+
+test("[RES-05] calls that were given up, or stood still with this process, do not make it decline others as too late", async () => {
+  for (const trouble of ["hangs", "stands still"] as const) {
+    const clock = virtualClock();
+    const places = bulkhead({ clock, running: 10, waiting: 20 });
+    const ask = pipeline({ clock }, timeout(400), places);
+    const many = (count: number, takesMs: number) =>
+      Promise.allSettled(Array.from({ length: count }, async () => ask(({ signal }) => sleep(clock, takesMs, signal))));
+    const within = async <T>(ms: number, all: Promise<T>): Promise<T> => (await clock.advance(ms), all);
+    for (let round = 0; round < 20; round++) await within(80, many(10, 80));
+    // Ten hang three times until they are given up; or were under way for 300 ms, of which this process saw nothing.
+    if (trouble === "hangs") for (let round = 0; round < 3; round++) await within(400, many(10, 10_000));
+    else await within(300, many(10, 300));
+    // The last ten have 240 ms left when their turn comes.
+    const ends = await within(320, many(30, 80));
+    assert.equal(ends.filter(({ status }) => status === "fulfilled").length, 30, trouble);
+    assert.equal(places.counts.declined.late, 0, trouble);
+  }
 });
 
 test("a caller that was displaced in the line hears that a more urgent one came", () => {

@@ -256,8 +256,8 @@ class Places implements Gate<"bulkhead.full"> {
 
   #took(perUnit: number): void {
     this.#unmeasured = 0;
-    // A call that hung says little about the others: it counts as four times the average at most.
-    this.#msPerUnit = this.#msPerUnit === 0 ? perUnit : this.#msPerUnit + (Math.min(perUnit, 4 * this.#msPerUnit) - this.#msPerUnit) / 16;
+    // A call that hung says little about the others: it counts as twice the average at most, and one that was given up and failed then not at all.
+    this.#msPerUnit = this.#msPerUnit === 0 ? perUnit : this.#msPerUnit + (Math.min(perUnit, 2 * this.#msPerUnit) - this.#msPerUnit) / (this.#isBrief ? 4 : 16);
     this.#isBrief = this.#msPerUnit > 0 && this.#msPerUnit < briefMs;
     this.#line.paced(this.#msPerUnit);
   }

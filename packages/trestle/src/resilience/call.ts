@@ -144,7 +144,7 @@ export class LiveAttempt implements Attempt, Cuttable, Passing, Due {
     const { retry, clock, random } = this.#plan;
     const waitMs =
       retry && this.#mayRepeat(retry, error) ? Math.max(backoffMs(retry, this.attempt + 1, random, this.#rare?.waitedMs), retryAfterMs(error)) : Infinity;
-    if (waitMs === Infinity || clock.monotonicMs() + waitMs >= this.#endMs) return this.#refuse(error);
+    if (clock.monotonicMs() + waitMs >= this.#endMs) return this.#refuse(error);
     const { budget, attempts } = retry as RetryRule;
     if (budget && !budget.tryWithdraw()) return this.#refuse(budget.spent(error, this.attempt, attempts));
     const next = this.#next(waitMs, error);
@@ -369,7 +369,7 @@ export class LiveAttempt implements Attempt, Cuttable, Passing, Due {
     const { passage, unwell, onAttempt } = this.#plan;
     const isAnswered = this.#state !== "running";
     this.#state = "ended";
-    if (isAnswered) return passage?.ended(this); // long ago
+    if (isAnswered) return passage?.ended(this, !ok); // long ago
     unlink(this);
     if (passage) {
       passage.answered(this, ok || !unwell(value) ? "well" : "unwell");

@@ -49,6 +49,9 @@ const meanings = new Map(
   ).flatMap(([meaning, those]) => those.split(" ").map((one) => [one, meaning] as const)),
 );
 
+/** Whether it speaks against the other side, and trying again could help: whatever is no refusal. */
+export const isUnwell = (thrown: unknown): boolean => failureOf(thrown).kind !== "refusal";
+
 /** What this failure means. An error that says nothing about itself is a `response`, and the other side may have acted. */
 export function failureOf(thrown: unknown): Failure {
   let vague = false; // no answer, unless a cause says why there is none

@@ -11,7 +11,7 @@
  *
  * Memory is that of those who wait: a queue goes when it is empty and its turn has come round. Whether 1,024 queues that keys share would be better: record 0022.
  */
-import { KeyedHash, Linked, PassingMap } from "../kernel/index.ts";
+import { KeyedHash, Linked, PassingMap, unlink } from "../kernel/index.ts";
 import type { Random } from "../kernel/index.ts";
 import { AbsentDebts, hands, type Hand } from "./absent-debts.ts";
 import { sweep } from "./line-order.ts";
@@ -114,7 +114,7 @@ export class FairOrder implements LineOrder {
   }
 
   remove(place: Place, nowMs: number): void {
-    place.unlink();
+    unlink(place);
     this.#shrunk(place.queue as Flow, nowMs);
   }
 
@@ -128,7 +128,7 @@ export class FairOrder implements LineOrder {
       if (this.#swept(flow, true, nowMs)) continue;
       const place = flow.places.next as Place;
       const { cost } = place.waiter;
-      place.unlink();
+      unlink(place);
       flow.deficit -= cost;
       this.#cost += (cost - this.#cost) / 64;
       flow.length--;
@@ -185,7 +185,7 @@ export class FairOrder implements LineOrder {
       this.#roundEndsAt = this.#turns + this.#flows.size;
     }
     flow.deficit = Math.min(0, flow.deficit) + this.#quantum;
-    flow.unlink();
+    unlink(flow);
     this.#round.append(flow);
     this.#forgetEmpty(nowMs);
   }
@@ -196,7 +196,7 @@ export class FairOrder implements LineOrder {
   }
 
   #forget(flow: Flow, nowMs: number): void {
-    flow.unlink();
+    unlink(flow);
     this.#flows.delete(flow.key);
     this.#debts.set(flow, Math.max(0, this.#quantum - flow.deficit) * this.#msPerUnit(), nowMs);
     if (this.#flows.size === 0) this.#delays.clear();
@@ -226,7 +226,7 @@ export class FairOrder implements LineOrder {
   #rank(flow: Flow): void {
     const rank = rankOf(flow.length);
     if (rank === flow.rank.rank) return;
-    flow.rank.unlink();
+    unlink(flow.rank);
     flow.rank.rank = rank;
     if (rank < 0) return;
     (this.#ranks[rank] as Linked).append(flow.rank);

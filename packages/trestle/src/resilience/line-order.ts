@@ -80,7 +80,7 @@ export class ListOrder implements LineOrder {
   }
 
   remove(place: Place): void {
-    place.unlink();
+    unlink(place);
   }
 
   next(nowMs: number): Place | undefined {
@@ -114,7 +114,7 @@ export function sweep(list: Linked, delay: StandingDelay, bounds: DelayBounds | 
     if (serving) delay.served(waitedMs, nowMs, bounds);
     else delay.seen(waitedMs, nowMs, bounds);
     if (!oldest || !delay.tooLong(waitedMs, nowMs, bounds)) return;
-    oldest.unlink();
+    unlink(oldest);
     gone.push(oldest);
   }
 }

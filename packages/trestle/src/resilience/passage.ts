@@ -90,7 +90,7 @@ export class Passage {
   /** The gates that let it pass hear that nothing came of it. */
   backOut(passing: Passing): void {
     this.answered(passing, "unknown");
-    this.ended(passing);
+    this.ended(passing, true);
   }
 
   answered(passing: Passing, answer: Answer): void {
@@ -100,11 +100,11 @@ export class Passage {
     for (let at = 2; at < passed; at++) this.#gates[at]?.answered?.(passing, passing.others?.[at - 2] as number, answer);
   }
 
-  ended(passing: Passing): void {
+  ended(passing: Passing, unheard = false): void {
     const { passed } = passing;
-    if (passed > 0) this.#first.ended?.(passing, passing.first);
-    if (passed > 1) (this.#second as Gate).ended?.(passing, passing.second);
-    for (let at = 2; at < passed; at++) this.#gates[at]?.ended?.(passing, passing.others?.[at - 2] as number);
+    if (passed > 0) this.#first.ended?.(passing, passing.first, unheard);
+    if (passed > 1) (this.#second as Gate).ended?.(passing, passing.second, unheard);
+    for (let at = 2; at < passed; at++) this.#gates[at]?.ended?.(passing, passing.others?.[at - 2] as number, unheard);
   }
 }
 

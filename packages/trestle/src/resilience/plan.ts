@@ -1,7 +1,7 @@
 /** Plans: what policies come to, worked out once. Each policy brings its own part. */
 import { systemClock, systemRandom, type Clock, type DueList, type Random } from "../kernel/index.ts";
 import { run, type LiveAttempt } from "./call.ts";
-import { failureOf } from "./failure.ts";
+import { isUnwell } from "./failure.ts";
 import type { Passage } from "./passage.ts";
 import type { EndedAttempt, RetryRule, Runner } from "./policy.ts";
 
@@ -29,7 +29,7 @@ export function runnerOf({
   timeout,
   retry,
   passage,
-  unwell = (thrown) => failureOf(thrown).kind !== "refusal",
+  unwell = isUnwell,
   onAttempt,
 }: Partial<Plan>): Runner {
   const callMs = deadline?.ms ?? Infinity;

@@ -2,7 +2,7 @@
 import { durationMs, integerWithin, type Duration } from "../kernel/index.ts";
 import type { Budget } from "./budget.ts";
 import { runnerOf } from "./plan.ts";
-import { failureOf } from "./failure.ts";
+import { isUnwell } from "./failure.ts";
 import { policyOf, type Policy, type RetryRule } from "./policy.ts";
 
 export interface RetryOptions {
@@ -38,7 +38,7 @@ export function retry(options: RetryOptions = {}): Policy<"retry.budget-spent"> 
     jitter: options.jitter ?? "full",
     budget: options.budget,
     retryAfterMsMax: durationMs(options.retryAfterMax ?? 60_000, "retry.retryAfterMax"),
-    when: options.when ?? ((thrown) => failureOf(thrown).kind !== "refusal"),
+    when: options.when ?? isUnwell,
   };
   return policyOf({ kind: "retry", declines: ["retry.budget-spent"], rule, alone: () => runnerOf({ retry: rule }) });
 }
