@@ -4,25 +4,11 @@
  */
 import { guardedFetch } from "trestle/adapters";
 import { withContext } from "trestle/kernel";
-import { breaker, budget, bulkhead, deadline, pipeline, retry, timeout } from "trestle/resilience";
+import { guard } from "./guard.ts";
 import { forMs, fromMs, perSecond, untilMs, type Trouble } from "./trouble.ts";
 
 const [trouble, running, url, startMs] = [process.argv[2] as Trouble, process.argv[3] as string, process.argv[4] as string, Number(process.argv[5])];
-const places =
-  running === "adaptive"
-    ? bulkhead({ running: "adaptive" })
-    : running === "none"
-      ? undefined
-      : bulkhead({ running: Number(running), waiting: { from: 2 * Number(running), most: 3 * Number(running) }, codel: true });
-const ask = guardedFetch(
-  pipeline(
-    deadline("1s"),
-    retry({ attempts: 2, from: 50, upTo: 200, budget: budget({ share: "10%" }) }),
-    timeout("400ms"),
-    ...(running === "none" ? [] : [breaker({ cooldown: "1s" })]),
-    ...(places ? [places] : []),
-  ),
-);
+const ask = guardedFetch(guard(running));
 
 export interface Second {
   readonly critical: { came: number; served: number };

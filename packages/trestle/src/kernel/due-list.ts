@@ -53,7 +53,7 @@ export class DueList {
       }
     } finally {
       // Whatever one of them throws, the others are still to be told.
-      if (head.isAlone) this.#isWatched = false;
+      if (head.next === head) this.#isWatched = false;
       else this.#watch(Math.max(0, (head.next as Due).dueMs - nowMs));
     }
   };

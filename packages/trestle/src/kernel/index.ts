@@ -20,7 +20,7 @@ export type { FaultCode, FaultOptions } from "./fault.ts";
 export { formatUuidv4, formatUuidv7, mintedAtMs, seriesLength, uuidv7Ids, uuidv7Named, uuidv7Series } from "./ids.ts";
 export type { Ids } from "./ids.ts";
 export { KeyedHash } from "./keyed-hash.ts";
-export { Linked, unlink } from "./linked.ts";
+export { isAlone, Linked, unlink } from "./linked.ts";
 export type { Link } from "./linked.ts";
 export { lifecycle } from "./lifecycle.ts";
 export type { Lifecycle, LifecycleOptions, LifecycleState, Part } from "./lifecycle.ts";

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Linked, seededRandom, unlink, type Link } from "./index.ts";
+import { isAlone, Linked, seededRandom, unlink, type Link } from "./index.ts";
 
 test("a list is that of an array, whatever is appended and taken out", () => {
   const random = seededRandom("linked");
@@ -21,6 +21,6 @@ test("a list is that of an array, whatever is appended and taken out", () => {
     const there: Link[] = [];
     for (let next = head.next; next !== head; next = next.next) there.push(next);
     assert.ok(there.length === known.length && there.every((one, i) => one === known[i]));
-    assert.equal(head.isAlone, known.length === 0);
+    assert.equal(isAlone(head), known.length === 0);
   }
 });

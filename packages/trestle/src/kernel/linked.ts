@@ -27,8 +27,9 @@ export class Linked implements Link {
     this.previous.next = entry;
     this.previous = entry;
   }
+}
 
-  get isAlone(): boolean {
-    return this.next === this;
-  }
+/** Whether `entry` is in no list; of a head, whether nobody is in its. */
+export function isAlone(entry: Link): boolean {
+  return entry.next === entry;
 }

@@ -1,26 +1,35 @@
 /**
  * A limit that finds out by itself how many calls may run at once: as many as the other side works on, and hardly any that only wait in it.
  *
- * It looks at windows of at least 200 ms and five answers for each place, 12 to 50, and at three things in each:
+ * It looks at windows of at least 200 ms and five answers for each place, 12 to 50, and at four things in each:
  * - *Latency*: the 90th percentile against the one that was usual (`base`). By Little's law `limit x (1 - base / latency)` of the calls wait in the other side (Vegas, Brakmo and Peterson, 1994).
  *   Up to 1 + 8 % of the limit of them are wanted, so that it never runs dry; twice as many are too many.
- * - *Whether throughput follows*: the slope of log throughput over log calls in flight, with its standard error, over the windows of late; windows at another number of calls are forgotten sooner. 1: more calls get
- *   more done, so the latency is not ours, and becomes the new base. 0: more calls only wait. This is what keeps a limit from drifting up with a base that learns from overload. (Uber's Cinnamon
- *   and failsafe-go ask for a correlation in the same place; a slope with its error says how much, and whether that is known.)
- * - *How many were late*: calls that failed after at least half the usual latency. Those that failed sooner say nothing about load. One that timed out after more than the usual counts as having taken that long at least.
+ * - *How many go on*: the share of the calls that were not answered as long as any caller waited. Callers who had little time left when their turn came say little about it: estimated as Kaplan and
+ *   Meier do (latencies.ts). Calls that failed before half the usual latency say nothing about load.
+ * - *Whether throughput follows*: the slope of log throughput over log calls in flight, with the error that its scatter shows, over the windows of late; windows at another number of calls are
+ *   forgotten sooner. 1: more calls get more done. 0: more calls only wait. (Uber's Cinnamon and failsafe-go ask for a correlation in the same place; a slope with its error says how much, and
+ *   whether that is known.)
+ * - *Whether latency follows*: the slope of the average log latency of an answer over log calls in flight. 1: more calls only wait. 0: the latency is not theirs, and becomes the new base. What one
+ *   window's latencies scatter says how sure its average is, so that two windows can be enough, where throughput takes five; calls share the other side's moments, and are counted as half as many.
+ *   These two are what keeps a limit from drifting up with a base that learns from overload.
+ *
+ * When calls take 1.4 times as long all at once, whatever was known is forgotten; unless 1.5 times as many come, or the limit has just grown, the other side has changed, and the limit *asks*.
  *
  * Then, the first that holds:
- *   `late`    more than half were late                          → less by 30 %; once it is less than half of what it was, and where none at all was answered, by 10 %: what hangs tells nothing of how much it can take
+ *   `late`    more than half go on                              → less by 80 % of those that wait, 30 % to 70 %; where none at all was answered, by half to half of what it was, then by 10 %: what hangs tells nothing of how much it can take
  *   `back`    after that, four good answers and none late       → at once to what it was where none at all was answered before, else to half of that, and on as at the start
  *   `loop`    this process's own loop is full (95 %)            → less by 10 % if it stood for 100 ms, else no change
- *   `usual`   too many wait, and throughput follows             → no change; what is slow is the other side, and that is usual from now on. The next step upwards is 20 %
- *   `queue`   too many wait                                     → less by half of those, 10 % to 25 %; by 5 %, or half of the share that was late, while it is not known whether throughput follows
+ *   `usual`   too many wait, latency does not follow, and throughput does or the limit asks
+ *                                                               → no change; what is slow is the other side, and that is usual from now on. The next step upwards is 20 %
+ *   `ask`     too many wait, it asks, and hardly any goes on    → more by 25 %: nobody is harmed yet, and either the latency follows now, or what is slow got what it needs
+ *   `queue`   too many wait                                     → less by half of those, 10 % to 25 %, if throughput does not follow or latency does. While that is not known by 5 %, or, where more than a tenth go on, by 60 % of those that wait, at most 60 %
  *   `useless` throughput does not follow                        → less by 3 %, up to 12 % in long windows
  *   `more`    hardly any wait, or throughput follows            → more by a step that grows by a third each time from 2 % to 50 %, as at the start
  *   `probe`   none of these                                     → more by 2 %, to learn something
  * `back` looks at four answers and learns nothing from them: the first ones to come are those of the shortest calls. Calls that began before the first of them and are late tell of what is over
  * (as F-RTO does of TCP's spurious time-outs, RFC 5682).
- * The last three only when somebody had to wait or was declined: a limit that is not in use tells nothing. It never probes downwards. It is at most five times the most that were in flight, and sinks to that by 5 % a window.
+ * `ask` and the last three only when somebody had to wait or was declined: a limit that is not in use tells nothing. It never probes downwards. It is at most five times the most that were in flight, and
+ * sinks to that by 5 % a window.
  *
  * A window in which the process stood still for more than half of the latency (a long collection, a synchronous call), with its loop free otherwise, tells of the process and is thrown away, at most three in a row.
  */
@@ -41,7 +50,7 @@ export interface AdaptiveOptions {
   readonly onWindow?: (window: JudgedWindow) => void;
 }
 
-export type Verdict = "late" | "back" | "loop" | "usual" | "queue" | "useless" | "more" | "probe" | "unused" | "stood-still";
+export type Verdict = "late" | "back" | "loop" | "usual" | "ask" | "queue" | "useless" | "more" | "probe" | "unused" | "stood-still";
 
 export interface JudgedWindow {
   readonly verdict: Verdict;
@@ -51,9 +60,14 @@ export interface JudgedWindow {
   readonly baseMs: number;
   /** Calls that wait in the other side, by the latency. */
   readonly queued: number;
+  /** The share of the calls that goes on after all that was seen, 0 to 1. */
+  readonly unended: number;
   /** How throughput follows calls in flight: 1 fully, 0 not at all; with its standard error, `Infinity` when that is not known. */
   readonly slope: number;
   readonly slopeError: number;
+  /** How latency follows calls in flight: 1, more of them only wait; 0, it is not theirs. */
+  readonly latencySlope: number;
+  readonly latencySlopeError: number;
 }
 
 interface Window {
@@ -62,7 +76,11 @@ interface Window {
   readonly inFlight: number;
   readonly peak: number;
   readonly wanted: boolean;
+  readonly came: number;
   readonly latencyMs: number;
+  readonly unended: number;
+  readonly logMean: number;
+  readonly logVariance: number;
 }
 
 const samplesMost = 50;
@@ -72,6 +90,13 @@ const lateSamplesLeast = 10;
 const lateWindowMs = 500;
 /** So many good answers, and none that was late, after calls were late. */
 const backSamples = 4;
+/** So many times as long all at once, by the 90th percentile and by the average. */
+const jumpLatency = 1.4;
+const jumpAverage = 1.3;
+/** So many times as many callers are another load. */
+const moreCallers = 1.5;
+/** Nobody is harmed where no more go on than this. */
+const hardlyAny = 0.03;
 
 export class AdaptiveLimit {
   limit: number;
@@ -80,10 +105,13 @@ export class AdaptiveLimit {
   readonly #loop: ((sinceMs: number) => LoopLoad) | undefined;
   readonly #onWindow: ((window: JudgedWindow) => void) | undefined;
   readonly #latencies = new Latencies();
-  readonly #slope = new Slope();
+  /** How throughput and latency follow calls in flight. */
+  readonly #throughput = new Slope();
+  readonly #latency = new Slope();
   /** The limit with its fraction. */
   #exact: number;
   #recentMs = 0;
+  #recentLog = 0;
   #baseMs = 0;
   /** By what part it grows next. */
   #step = 0.5;
@@ -94,6 +122,12 @@ export class AdaptiveLimit {
   /** When the first call began that was answered after that: those that began before and are late tell of what is over. */
   #backMs = -Infinity;
   #thrownAway = 0;
+  /** Calls take longer all at once, though no more of them come: it is not known yet whether fewer would be quicker. */
+  #asks = false;
+  /** Callers in a millisecond, over the last some windows. */
+  #callersPerMs = 0;
+  /** When it last grew by more than a tenth. */
+  #grewMs = -Infinity;
   // Of the window that is open; -1: none is.
   #sinceMs = -1;
   #answers = 0;
@@ -101,6 +135,7 @@ export class AdaptiveLimit {
   #inFlight = 0;
   #peak = 0;
   #wanted = false;
+  #came = 0;
 
   constructor(options: AdaptiveOptions = {}) {
     this.#least = integerWithin(options.least ?? 1, "running.least", { least: 1, most: 1_000_000 });
@@ -111,14 +146,16 @@ export class AdaptiveLimit {
     this.#onWindow = options.onWindow;
   }
 
-  /** A call begins: so many are in flight with it. */
-  began(inFlight: number): void {
+  /** A call begins: so many are in flight with it. `waited`: its caller was told of as one that has to wait. */
+  began(inFlight: number, waited = false): void {
+    if (!waited) this.#came++;
     if (inFlight > this.#peak) this.#peak = inFlight;
   }
 
   /** Somebody has to wait, or is declined. */
   wanted(): void {
     this.#wanted = true;
+    this.#came++;
   }
 
   /** A call was answered, or its caller's time was over. `true`: the limit has changed. */
@@ -132,8 +169,7 @@ export class AdaptiveLimit {
     this.#answers++;
     if (!well) this.#late++;
     this.#inFlight += inFlight;
-    // One that gave up before the usual latency was over says that it took longer than it waited, which nobody doubted.
-    if (well || tookMs >= this.#baseMs) this.#latencies.add(tookMs);
+    this.#latencies.add(tookMs, well);
     if (this.#beforeLate > 0 && this.#late === 0 && this.#answers >= backSamples) return this.#back(nowMs);
     const forMs = nowMs - this.#sinceMs;
     const mostlyLate = this.#answers >= lateSamplesLeast && this.#late > 0.5 * this.#answers && forMs >= lateWindowMs;
@@ -163,19 +199,49 @@ export class AdaptiveLimit {
     const window = this.#close(nowMs);
     const loop = this.#loop?.(nowMs - forMs);
     const isStall = loop !== undefined && loop.delayMsMax > Math.max(50, 0.5 * window.latencyMs) && loop.utilization < 0.9;
-    if (isStall && ++this.#thrownAway <= 3) return this.#tell("stood-still", limit, 0);
+    if (isStall && ++this.#thrownAway <= 3) {
+      this.#came += window.came; // all at once, when it was over
+      return this.#tell("stood-still", limit, 0);
+    }
     if (!isStall) this.#thrownAway = 0;
 
-    const isJump = this.#recentMs > 0 && Math.abs(Math.log(window.latencyMs / this.#recentMs)) > Math.log(1.4);
-    if (isJump) this.#slope.forget();
-    this.#recentMs += (window.latencyMs - this.#recentMs) * (isJump || this.#recentMs === 0 ? 1 : Math.min(1, window.answers / 150));
+    const begins = this.#jumped(window, forMs, nowMs);
     if (this.#baseMs === 0) this.#baseMs = this.#recentMs;
-    this.#slope.add(Math.log(Math.max(1, window.inFlight / window.answers)), Math.log(Math.max(1e-3, ((window.answers - window.late) / forMs) * 1_000)));
+    const inFlight = Math.log(Math.max(1, window.inFlight / window.answers));
+    this.#throughput.add(inFlight, Math.log(Math.max(1e-3, ((window.answers - window.late) / forMs) * 1_000)));
+    if (!begins) {
+      const answered = Math.max(0.5 / window.answers, 1 - window.unended);
+      this.#latency.add(inFlight, window.logMean - Math.log(answered), (2 * window.logVariance + (1 - answered) / answered) / window.answers);
+    }
     const queued = limit * (1 - this.#baseMs / this.#recentMs);
     const verdict = this.#verdict(window, queued, loop);
     this.#set(Math.min(this.#changed(verdict, queued, window, forMs, loop), Math.max(0.95 * limit, 5 * window.peak)));
+    if (this.#exact > 1.1 * limit) this.#grewMs = nowMs;
     this.#learn(verdict, queued);
-    this.#tell(verdict, limit, queued);
+    this.#tell(verdict, limit, queued, window.unended);
+  }
+
+  /** Takes the window's latency for the recent one. Whether the limit begins to ask now: then the window has both in it, what was and what is. */
+  #jumped(window: Window, forMs: number, nowMs: number): boolean {
+    const part = Math.min(1, window.answers / 150);
+    const moved = this.#recentMs === 0 ? 0 : Math.log(window.latencyMs / this.#recentMs);
+    const movedOnAverage = window.logMean - this.#recentLog;
+    const hasJustGrown = nowMs - this.#grewMs < 4 * this.#recentMs;
+    const isJump = this.#recentMs === 0 || Math.abs(moved) > Math.log(jumpLatency);
+    this.#recentMs += (window.latencyMs - this.#recentMs) * (isJump ? 1 : part);
+    this.#recentLog += movedOnAverage * (isJump ? 1 : part);
+    const callersPerMs = window.came / forMs;
+    const isLoad = callersPerMs > moreCallers * this.#callersPerMs;
+    this.#callersPerMs += (callersPerMs - this.#callersPerMs) * (this.#callersPerMs === 0 ? 1 : 0.2);
+    if (!isJump || moved === 0) return false;
+    if (this.#asks && movedOnAverage > 0) {
+      this.#asks = false; // by what it asked
+      return false;
+    }
+    this.#throughput.forget();
+    if (!isLoad || movedOnAverage < 0) this.#latency.forget();
+    this.#asks = movedOnAverage > Math.log(jumpAverage) && !isLoad && !hasJustGrown;
+    return this.#asks;
   }
 
   #set(exact: number): void {
@@ -185,12 +251,21 @@ export class AdaptiveLimit {
 
   #verdict(window: Window, queued: number, loop: LoopLoad | undefined): Verdict {
     const wantedQueue = 1 + 0.08 * this.#exact;
-    if (window.late > 0.5 * window.answers) return "late";
+    if (window.unended > 0.5) return "late";
     if (loop && loop.utilization > 0.95) return "loop";
-    if (queued > 2 * wantedQueue) return this.#slope.follows ? "usual" : "queue";
+    if (queued > 2 * wantedQueue) {
+      const asks = this.#asks && window.unended <= hardlyAny;
+      if (this.#latency.isFlat && (asks || this.#throughput.isSteep)) return "usual";
+      return asks && window.wanted && !this.#onlyWait ? "ask" : "queue";
+    }
     if (!window.wanted) return "unused";
-    if (this.#slope.followsNot) return "useless";
-    return queued < wantedQueue || this.#slope.follows ? "more" : "probe";
+    if (this.#throughput.isFlat) return "useless";
+    return queued < wantedQueue || this.#throughput.isSteep ? "more" : "probe";
+  }
+
+  /** Surely. */
+  get #onlyWait(): boolean {
+    return this.#throughput.isFlat || this.#latency.isSteep;
   }
 
   #changed(verdict: Verdict, queued: number, window: Window, forMs: number, loop: LoopLoad | undefined): number {
@@ -202,18 +277,21 @@ export class AdaptiveLimit {
       this.#silent = false;
     }
     if (verdict !== "unused") this.#step = verdict === "late" ? 0.5 : verdict === "usual" ? 0.2 : 0.02;
+    if (verdict !== "ask" && verdict !== "queue") this.#asks = false;
     switch (verdict) {
       case "late":
-        this.#slope.forget();
+        this.#throughput.forget();
         this.#silent = window.late === window.answers;
-        return Math.max(0.7 * limit, this.#silent ? Math.min(0.9 * limit, 0.5 * this.#beforeLate) : 0);
+        return this.#silent
+          ? Math.max(0.5 * limit, Math.min(0.9 * limit, 0.5 * this.#beforeLate))
+          : Math.min(0.7 * limit, Math.max(0.3 * limit, limit - 0.8 * queued));
+      case "ask":
+        return 1.25 * limit;
       case "loop":
         return loop && loop.delayMsMax > 100 ? 0.9 * limit : limit;
       case "queue":
-        return (
-          limit -
-          (this.#slope.followsNot ? Math.min(0.25 * limit, Math.max(0.1 * limit, queued / 2)) : Math.max(0.05, (0.5 * window.late) / window.answers) * limit)
-        );
+        if (this.#onlyWait) return limit - Math.min(0.25 * limit, Math.max(0.1 * limit, 0.5 * queued));
+        return limit - Math.max(0.05 * limit, window.unended > 0.1 ? Math.min(0.6 * limit, 0.6 * queued) : 0);
       case "useless":
         return limit * (1 - 0.03 * Math.min(4, Math.max(1, forMs / windowMs)));
       case "more":
@@ -233,7 +311,7 @@ export class AdaptiveLimit {
         ? 0.5
         : verdict === "usual"
           ? 1
-          : verdict === "more" && this.#slope.follows && queued > 0
+          : verdict === "more" && this.#throughput.isSteep && queued > 0
             ? 0.2
             : verdict === "unused"
               ? 0.1
@@ -242,22 +320,27 @@ export class AdaptiveLimit {
   }
 
   #close(nowMs: number): Window {
+    const seen = this.#latencies.estimate(0.9);
     const window = {
       answers: this.#answers,
       late: this.#late,
       inFlight: this.#inFlight,
       peak: this.#peak,
       wanted: this.#wanted,
-      latencyMs: (this.#latencies.quantileMs(0.9) ?? this.#recentMs) || 1,
+      came: this.#came,
+      latencyMs: (seen?.quantileMs ?? this.#recentMs) || 1,
+      unended: seen?.unended ?? 0,
+      logMean: seen?.logMean ?? this.#recentLog,
+      logVariance: seen?.logVariance ?? 1,
     };
     this.#latencies.clear();
-    this.#answers = this.#late = this.#inFlight = this.#peak = 0;
+    this.#answers = this.#late = this.#inFlight = this.#peak = this.#came = 0;
     this.#wanted = false;
     this.#sinceMs = nowMs;
     return window;
   }
 
-  #tell(verdict: Verdict, before: number, queued: number): void {
+  #tell(verdict: Verdict, before: number, queued: number, unended = 0): void {
     this.#onWindow?.({
       verdict,
       limit: this.limit,
@@ -265,16 +348,23 @@ export class AdaptiveLimit {
       latencyMs: this.#recentMs,
       baseMs: this.#baseMs,
       queued,
-      slope: this.#slope.value,
-      slopeError: this.#slope.error,
+      unended,
+      slope: this.#throughput.value,
+      slopeError: this.#throughput.error,
+      latencySlope: this.#latency.value,
+      latencySlopeError: this.#latency.error,
     });
   }
 }
 
-/** The slope of y over x by least squares, of points that are forgotten by and by, and sooner the farther x has moved since: what is wanted is the slope here. */
+/**
+ * The slope of y over x by least squares, of points that are forgotten by and by, and sooner the farther x has moved since: what is wanted is the slope here. Its error is what the points
+ * scatter, which takes three of them; or, where their own variance is known, what that makes of it, if that is more.
+ */
 class Slope {
   value = Number.NaN;
   error = Infinity;
+  #points = 0;
   #weight = 0;
   #meanX = 0;
   #meanY = 0;
@@ -284,36 +374,35 @@ class Slope {
   #lastX = 0;
 
   /** Surely more than a half. */
-  get follows(): boolean {
+  get isSteep(): boolean {
     return this.value - this.error > 0.5;
   }
   /** Surely less than a half. */
-  get followsNot(): boolean {
+  get isFlat(): boolean {
     return this.value + this.error < 0.5;
   }
 
   forget(): void {
-    this.#weight = 0;
+    this.#points = this.#weight = this.#meanX = this.#meanY = this.#xx = this.#xy = this.#yy = 0;
+    this.value = Number.NaN;
+    this.error = Infinity;
   }
 
-  add(x: number, y: number): void {
+  add(x: number, y: number, variance?: number): void {
     const keep = 0.85 ** (1 + Math.abs(x - this.#lastX) / 0.1);
+    const weight = 1 / (variance ?? 1);
     this.#lastX = x;
-    this.#weight = this.#weight * keep + 1;
-    if (this.#weight === 1) {
-      this.#meanX = this.#meanY = 0;
-      this.#xx = this.#xy = this.#yy = 0;
-    }
+    this.#points = this.#points * keep + 1;
+    this.#weight = this.#weight * keep + weight;
     const [dx, dy] = [x - this.#meanX, y - this.#meanY];
-    this.#meanX += dx / this.#weight;
-    this.#meanY += dy / this.#weight;
-    if (this.#weight > 1) {
-      this.#xx = this.#xx * keep + dx * (x - this.#meanX);
-      this.#xy = this.#xy * keep + dx * (y - this.#meanY);
-      this.#yy = this.#yy * keep + dy * (y - this.#meanY);
-    }
-    this.value = this.#xx > 0 ? this.#xy / this.#xx : Number.NaN;
-    const freedom = this.#weight - 2;
-    this.error = this.#xx > 0 && freedom > 0.5 ? Math.sqrt(Math.max(1e-9, this.#yy - this.value * this.#xy) / freedom / this.#xx) : Infinity;
+    this.#meanX += (dx * weight) / this.#weight;
+    this.#meanY += (dy * weight) / this.#weight;
+    this.#xx = this.#xx * keep + weight * dx * (x - this.#meanX);
+    this.#xy = this.#xy * keep + weight * dx * (y - this.#meanY);
+    this.#yy = this.#yy * keep + weight * dy * (y - this.#meanY);
+    if (this.#xx <= 0) return;
+    this.value = this.#xy / this.#xx;
+    const scatter = this.#points > 2.5 ? Math.max(1e-9, this.#yy - this.value * this.#xy) / (this.#points - 2) : undefined;
+    this.error = Math.sqrt((variance === undefined ? (scatter ?? Infinity) : Math.max(1, scatter ?? 1)) / this.#xx);
   }
 }

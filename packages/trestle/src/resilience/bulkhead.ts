@@ -217,9 +217,9 @@ class Places implements Gate<"bulkhead.full"> {
     this.#line.most = 3 * this.running;
   }
 
-  #admit(nowMs: number): void {
+  #admit(nowMs: number, waited = false): void {
     this.#admitted++;
-    this.#adaptive?.began(this.inFlight + 1);
+    this.#adaptive?.began(this.inFlight + 1, waited);
     if (++this.inFlight >= this.running) this.#movedMs = nowMs;
   }
 
@@ -231,7 +231,7 @@ class Places implements Gate<"bulkhead.full"> {
       while (this.inFlight < this.running && this.#line.size > 0) {
         const place = this.#line.take(nowMs);
         if (!place) break;
-        this.#admit(nowMs);
+        this.#admit(nowMs, true);
         let token = 0;
         if (this.#fair) {
           token = this.#freeTokens.pop() ?? this.#held.length;

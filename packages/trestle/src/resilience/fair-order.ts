@@ -11,7 +11,7 @@
  *
  * Memory is that of those who wait: a queue goes when it is empty and its turn has come round. Whether 1,024 queues that keys share would be better: record 0022.
  */
-import { KeyedHash, Linked, PassingMap, unlink } from "../kernel/index.ts";
+import { isAlone, KeyedHash, Linked, PassingMap, unlink } from "../kernel/index.ts";
 import type { Random } from "../kernel/index.ts";
 import { AbsentDebts, hands, type Hand } from "./absent-debts.ts";
 import { sweep } from "./line-order.ts";
@@ -171,8 +171,8 @@ export class FairOrder implements LineOrder {
 
   /** Whose turn it is. Who stands first in the round has waited longest since its turn: if that was after the newcomer came, so was everybody's. */
   #next(): Flow | undefined {
-    const newcomer = this.#newcomers.isAlone ? undefined : (this.#newcomers.next as Flow);
-    const old = this.#round.isAlone ? undefined : (this.#round.next as Flow);
+    const newcomer = isAlone(this.#newcomers) ? undefined : (this.#newcomers.next as Flow);
+    const old = isAlone(this.#round) ? undefined : (this.#round.next as Flow);
     if (newcomer && old) return this.#newcomerHadTurn && old.turnAt <= newcomer.cameAt ? old : newcomer;
     return newcomer ?? old;
   }
@@ -234,7 +234,7 @@ export class FairOrder implements LineOrder {
   }
 
   #longestFlow(): Flow | undefined {
-    while (this.#longest >= 0 && (this.#ranks[this.#longest] as Linked).isAlone) this.#longest--;
+    while (this.#longest >= 0 && isAlone(this.#ranks[this.#longest] as Linked)) this.#longest--;
     return this.#longest < 0 ? undefined : ((this.#ranks[this.#longest] as Linked).next as Ranked).flow;
   }
 }

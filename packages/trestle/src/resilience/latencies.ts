@@ -1,14 +1,28 @@
 /**
  * Quantiles of durations, in fixed memory and constant time: a histogram of buckets that each are a sixteenth of an octave wide (at most 5 % off), from a microsecond to 12 days.
  * With a `window` everything is halved when it holds so many, so that what is old counts less and less.
+ *
+ * Whoever was cut off says only that it takes longer than that: what is known then is the estimate of Kaplan and Meier (1958), by which at each duration the share ends that did so of those
+ * still running then. To leave them out, or to take them for ended, would call a dependency quick or hung for what its callers' deadlines are.
  */
 const perOctave = 16;
 const leastMs = 1 / 1_024;
 const buckets = 40 * perOctave;
 
+export interface Estimate {
+  /** The duration that the share asked for stays at or below; where fewer ended at all, the longest seen. */
+  readonly quantileMs: number;
+  /** The share that goes on after the longest seen. */
+  readonly unended: number;
+  /** Of the natural logarithms of all, in milliseconds; what goes on counts as the longest seen. */
+  readonly logMean: number;
+  readonly logVariance: number;
+}
+
 export class Latencies {
   readonly #window: number;
-  readonly #counts = new Float64Array(buckets);
+  readonly #ended = new Float64Array(buckets);
+  readonly #cut = new Float64Array(buckets);
   #sum = 0;
   /** The shortest since it was made or cleared. */
   leastMs = Infinity;
@@ -21,26 +35,57 @@ export class Latencies {
     return this.#sum;
   }
 
-  add(ms: number): void {
+  /** One that ended, or was cut off. */
+  add(ms: number, hasEnded = true): void {
+    const counts = hasEnded ? this.#ended : this.#cut;
     if (ms < this.leastMs) this.leastMs = ms;
     const bucket = ms <= leastMs ? 0 : Math.min(buckets - 1, Math.ceil(Math.log2(ms / leastMs) * perOctave));
-    this.#counts[bucket] = (this.#counts[bucket] as number) + 1;
+    counts[bucket] = (counts[bucket] as number) + 1;
     if (++this.#sum < this.#window) return;
     this.#sum = 0;
-    for (let i = 0; i < buckets; i++) this.#sum += this.#counts[i] = Math.floor((this.#counts[i] as number) / 2);
+    for (const some of [this.#ended, this.#cut]) for (let i = 0; i < buckets; i++) this.#sum += some[i] = Math.floor((some[i] as number) / 2);
+  }
+
+  /** Of the share `quantile` (0 to 1), `undefined` without any duration. */
+  estimate(quantile: number): Estimate | undefined {
+    if (this.#sum === 0) return undefined;
+    let running = this.#sum;
+    let unended = 1;
+    let at = -1;
+    let longest = 0;
+    let mean = 0;
+    let squares = 0;
+    for (let bucket = 0; bucket < buckets && running > 0; bucket++) {
+      const ended = this.#ended[bucket] as number;
+      const seen = ended + (this.#cut[bucket] as number);
+      if (seen === 0) continue;
+      const share = (unended * ended) / running;
+      longest = bucket;
+      unended -= share;
+      running -= seen;
+      mean += share * bucket;
+      squares += share * bucket * bucket;
+      if (at < 0 && 1 - unended >= quantile - 1e-9) at = bucket;
+    }
+    mean += unended * longest;
+    squares += unended * longest * longest;
+    const logOf = (bucket: number) => (bucket * Math.LN2) / perOctave;
+    return {
+      quantileMs: leastMs * 2 ** ((at < 0 ? longest : at) / perOctave),
+      unended: Math.max(0, unended),
+      logMean: Math.log(leastMs) + logOf(mean),
+      logVariance: logOf(1) * logOf(Math.max(1, squares - mean * mean)),
+    };
   }
 
   /** The duration that the share `quantile` (0 to 1) stays at or below, `undefined` without any. */
   quantileMs(quantile: number): number | undefined {
-    if (this.#sum === 0) return undefined;
-    let left = quantile * this.#sum;
-    let bucket = 0;
-    while (bucket < buckets - 1 && (left -= this.#counts[bucket] as number) > 0) bucket++;
-    return leastMs * 2 ** (bucket / perOctave);
+    return this.estimate(quantile)?.quantileMs;
   }
 
   clear(): void {
-    this.#counts.fill(0);
+    this.#ended.fill(0);
+    this.#cut.fill(0);
     this.#sum = 0;
     this.leastMs = Infinity;
   }
