@@ -128,6 +128,26 @@ test("a dozen calls that time out are enough to give fewer: what hangs is not wa
   assert.equal(one.running, 5);
 });
 
+test("[RES-11] a batch that is lost is not followed by one as large while it is found out: half of its places are not taken again; what only fails now and then gives up none", () => {
+  const windows: JudgedWindow[] = [];
+  const one = new AdaptiveLimit({ first: 40, most: 40, onWindow: (window) => windows.push(window) });
+  let nowMs = 0;
+  const answer = (well: boolean, tookMs: number, afterMs: number) => one.answered(tookMs, well, 40, (nowMs += afterMs));
+  while (windows.length < 3) answer(true, 80, 2);
+  assert.equal(one.limit, 40);
+  const { length } = windows;
+  for (let n = 0; n < 45; n++) assert.equal(answer(false, 400, 0.1), n % 2 === 0 && n < 40, `answer ${n} tells of a change`);
+  assert.deepEqual([one.limit, windows.length], [20, length]);
+  for (let n = 0; n < 50; n++) answer(false, 400, 20);
+  assert.ok(one.limit <= 20 && windows.length > length);
+
+  const now = new AdaptiveLimit({ first: 40, most: 40 });
+  for (let n = 0; n < 2_000; n++) {
+    now.answered(n % 4 === 3 ? 400 : 80, n % 4 !== 3, 40, (nowMs += 2));
+    assert.ok(now.limit >= 39, `${now.limit} after ${n}`);
+  }
+});
+
 test("a window in which the process itself stood still is thrown away, at most three in a row", async () => {
   let delayMsMax = 0;
   const { one, rounds, windows } = setUp({ loop: () => ({ delayMsMax, utilization: 0.2 }) });

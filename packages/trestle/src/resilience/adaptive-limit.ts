@@ -31,6 +31,9 @@
  * `ask` and the last three only when somebody had to wait or was declined: a limit that is not in use tells nothing. It never probes downwards. It is at most five times the most that were in flight, and
  * sinks to that by 5 % a window.
  *
+ * Before a window is judged, of each two calls that are late one after the other (of answers that come between, each makes up for one) only one's place is taken again, down to half of the places: a
+ * system that hangs or has become small is not sent a second batch while it is found out that the first one is lost.
+ *
  * A window in which the process stood still for more than half of the latency (a long collection, a synchronous call), with its loop free otherwise, tells of the process and is thrown away, at most three in a row.
  */
 import { integerWithin } from "../kernel/index.ts";
@@ -132,6 +135,8 @@ export class AdaptiveLimit {
   #sinceMs = -1;
   #answers = 0;
   #late = 0;
+  /** Late ones, less the good ones that came between them, since the last window was judged. */
+  #lateInARow = 0;
   #inFlight = 0;
   #peak = 0;
   #wanted = false;
@@ -170,28 +175,34 @@ export class AdaptiveLimit {
     if (!well) this.#late++;
     this.#inFlight += inFlight;
     this.#latencies.add(tookMs, well);
-    if (this.#beforeLate > 0 && this.#late === 0 && this.#answers >= backSamples) return this.#back(nowMs);
+    const before = this.limit;
+    this.#lateInARow = well ? Math.max(0, this.#lateInARow - 1) : this.#lateInARow + 1;
+    this.#set(this.#exact);
+    if (this.#beforeLate > 0 && this.#late === 0 && this.#answers >= backSamples) {
+      this.#back(nowMs);
+      return this.limit !== before;
+    }
     const forMs = nowMs - this.#sinceMs;
     const mostlyLate = this.#answers >= lateSamplesLeast && this.#late > 0.5 * this.#answers && forMs >= lateWindowMs;
     if (
       !mostlyLate &&
       (this.#answers < Math.min(samplesMost, Math.max(samplesLeast, 5 * this.limit)) || forMs < Math.max(windowMs, 2 * this.#latencies.leastMs))
     )
-      return false;
-    const before = this.limit;
+      return this.limit !== before;
+    this.#lateInARow = 0;
     this.#judge(forMs, nowMs);
     return this.limit !== before;
   }
 
-  #back(nowMs: number): boolean {
+  #back(nowMs: number): void {
     const { limit } = this;
+    this.#lateInARow = 0;
     this.#set(Math.max(this.#exact, (this.#silent ? 1 : 0.5) * this.#beforeLate));
     this.#beforeLate = 0;
     this.#silent = false;
     this.#step = 0.5;
     this.#close(nowMs);
     this.#tell("back", limit, 0);
-    return this.limit !== limit;
   }
 
   #judge(forMs: number, nowMs: number): void {
@@ -246,7 +257,8 @@ export class AdaptiveLimit {
 
   #set(exact: number): void {
     this.#exact = Math.max(this.#least, Math.min(this.#most, exact));
-    this.limit = Math.floor(this.#exact + 1e-9);
+    const half = Math.min(this.#exact, 0.5 * (this.#beforeLate || this.#exact));
+    this.limit = Math.floor(Math.max(this.#least, half, this.#exact - 0.5 * this.#lateInARow) + 1e-9);
   }
 
   #verdict(window: Window, queued: number, loop: LoopLoad | undefined): Verdict {
