@@ -91,6 +91,7 @@ for (const batch of [undefined, 2])
     let knee = 12;
     const { runs, places, beyond, done, stop } = await worked("adaptive", (clock) => dependency(clock, () => knee, hundredMs), batch ? { batch } : {});
 
+    const parts: number[] = [];
     for (const now of [12, 4, 12]) {
       knee = now;
       const found: number[] = [];
@@ -101,8 +102,10 @@ for (const batch of [undefined, 2])
       });
       const perSecond = (done() - before) / (batch ?? 1) / 6;
       assert.ok(median(found) >= 0.75 * knee && median(found) <= 2 * knee, `seed ${seed}: ${median(found)} at once, where it works on ${knee}`);
-      assert.ok(perSecond >= 0.85 * knee * 10, `seed ${seed}: ${perSecond} a second, where it can do ${knee * 10}`);
+      parts.push(perSecond / (knee * 10));
     }
+    const seen = `seed ${seed}: ${parts.map((part) => part.toFixed(2)).join(", ")} of what it can do`;
+    assert.ok(parts.every((part) => part >= 0.8) && parts.reduce((a, b) => a + b, 0) >= 0.9 * parts.length, seen);
     assert.equal(beyond(), 0, `seed ${seed}: more handlers than there were places`);
     await stop();
   });
@@ -208,8 +211,16 @@ test("how long handlers take that hardly wait, and by what else the process does
     return verdicts;
   };
 
-  assert.ok(!(await verdictsWith(2, 8)).has("queue"));
-  assert.ok((await verdictsWith(20, 80)).has("queue"), "the control, four times as long as well");
+  const [quick, slow] = [await verdictsWith(2, 8), await verdictsWith(20, 80)];
+  const ofALine = ["queue", "ask", "usual"];
+  assert.deepEqual(
+    ofALine.filter((verdict) => quick.has(verdict)),
+    [],
+  );
+  assert.ok(
+    ofALine.some((verdict) => slow.has(verdict)),
+    "the control, four times as long as well",
+  );
 });
 
 test("bounds are checked where the queue is declared, and say which one is wrong", () => {

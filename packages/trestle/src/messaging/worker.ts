@@ -10,7 +10,7 @@
  * handler's own bug are answers like any other, and a run that is stopped from outside says nothing.
  */
 import { Overdue, type Journal, type NodePart, type NodeServices } from "../component/index.ts";
-import { eventLoopLoad, systemClock } from "../kernel/index.ts";
+import { eventLoopLoad, Fault, systemClock } from "../kernel/index.ts";
 import { AdaptiveLimit, failureOf, type FailureKind } from "../resilience/index.ts";
 import type { ClaimedJob, QueuePolicy } from "../store/index.ts";
 import { dispatcherOf, type Claimant, type Dispatcher, type HeldJob } from "./dispatcher.ts";
@@ -181,7 +181,9 @@ export class Worker implements NodePart, Claimant, RunOwner {
   #ended(adaptive: AdaptiveLimit, tookMs: number, fault: unknown): void {
     if (this.#running >= this.#slots && (this.#waiting.length > 0 || this.#again.length > 0 || this.#dispatcher.hasMore(this))) adaptive.wanted();
     const well = fault === undefined || !speaksAgainst.has(failureOf(fault).kind);
-    if (adaptive.answered(well ? Math.max(briefMs, tookMs) : tookMs, well, this.#running, this.node.clock.monotonicMs())) this.#slots = adaptive.limit;
+    const how = well ? "well" : Fault.is(fault, "deadline.exceeded") ? "cut" : "failed";
+    const nowMs = this.node.clock.monotonicMs();
+    if (adaptive.answered(well ? Math.max(briefMs, tookMs) : tookMs, how, this.#running, nowMs, this.#overdue.handlers)) this.#slots = adaptive.limit;
   }
 
   #free(run: JobRun): void {

@@ -1,28 +1,29 @@
 /**
  * A limit that finds out by itself how many calls may run at once: as many as the other side works on, and hardly any that only wait in it.
  *
- * It looks at windows of at least 200 ms and five answers for each place, 12 to 50, and at four things in each:
+ * It looks at windows of at least 200 ms, two of the shortest latencies, and five answers for each place, 12 to 50; or of 10 answers in 500 ms where most are late. In each it looks at four things:
  * - *Latency*: the 90th percentile against the one that was usual (`base`). By Little's law `limit x (1 - base / latency)` of the calls wait in the other side (Vegas, Brakmo and Peterson, 1994).
  *   Up to 1 + 8 % of the limit of them are wanted, so that it never runs dry; twice as many are too many.
- * - *How many go on*: the share of the calls that were not answered as long as any caller waited. Callers who had little time left when their turn came say little about it: estimated as Kaplan and
- *   Meier do (latencies.ts). Calls that failed before half the usual latency say nothing about load.
+ * - *How many go unanswered*: those that failed, and of the others the share that goes on for longer than any caller waited. Callers who had little time left when their turn came say little about
+ *   that, so it is estimated as Kaplan and Meier do (latencies.ts). What failed or was cut off before half the usual latency says nothing about load.
  * - *Whether throughput follows*: the slope of log throughput over log calls in flight, with the error that its scatter shows, over the windows of late; windows at another number of calls are
  *   forgotten sooner. 1: more calls get more done. 0: more calls only wait. (Uber's Cinnamon and failsafe-go ask for a correlation in the same place; a slope with its error says how much, and
  *   whether that is known.)
  * - *Whether latency follows*: the slope of the average log latency of an answer over log calls in flight. 1: more calls only wait. 0: the latency is not theirs, and becomes the new base. What one
  *   window's latencies scatter says how sure its average is, so that two windows can be enough, where throughput takes five; calls share the other side's moments, and are counted as half as many.
- *   These two are what keeps a limit from drifting up with a base that learns from overload.
+ *   These two are what keeps a limit from drifting up with a base that learns from overload. "Follows" and "does not" below mean: by one standard error.
  *
- * When calls take 1.4 times as long all at once, whatever was known is forgotten; unless 1.5 times as many come, or the limit has just grown, the other side has changed, and the limit *asks*.
+ * When the latency is 1.4 times what it was of late, or less than that part of it, the slopes are forgotten. If it is more, 1.3 times on average too, no 1.5 times as many callers come, and the limit has not
+ * grown by a tenth in the last three windows, then the other side has changed, and the limit *asks*, until a slope is known or latency jumps again.
  *
  * Then, the first that holds:
- *   `late`    more than half go on                              → less by 80 % of those that wait, 30 % to 70 %; where none at all was answered, by half to half of what it was, then by 10 %: what hangs tells nothing of how much it can take
- *   `back`    after that, four good answers and none late       → at once to what it was where none at all was answered before, else to half of that, and on as at the start
+ *   `late`    more than half go unanswered                      → less by 80 % of those that wait, 30 % to 70 %; where none at all was answered, by half to half of what it was, then by 10 %: what hangs tells nothing of how much it can take
+ *   `back`    after that, four good answers and none late       → at once to what it was where none at all was answered before, else to half of that, and on as at the start. What it was counts as half if it had just grown to it
  *   `loop`    this process's own loop is full (95 %)            → less by 10 % if it stood for 100 ms, else no change
  *   `usual`   too many wait, latency does not follow, and throughput does or the limit asks
- *                                                               → no change; what is slow is the other side, and that is usual from now on. The next step upwards is 20 %
- *   `ask`     too many wait, it asks, and hardly any goes on    → more by 25 %: nobody is harmed yet, and either the latency follows now, or what is slow got what it needs
- *   `queue`   too many wait                                     → less by half of those, 10 % to 25 %, if throughput does not follow or latency does. While that is not known by 5 %, or, where more than a tenth go on, by 60 % of those that wait, at most 60 %
+ *                                                               → no change; what is slow is the other side, and that is usual from now on (three times the base at most in one window). The next step upwards is 20 %
+ *   `ask`     too many wait, it asks, and at most 3 % go unanswered → more by 25 %: hardly anybody is harmed yet, and either the latency follows now, or what is slow gets what it needs
+ *   `queue`   too many wait                                     → less by half of those, 10 % to 25 %, if throughput does not follow or latency does; from what it was before it asked. While that is not known by 5 %, or, where more than a tenth go unanswered, by 60 % of those that wait, at most 60 %
  *   `useless` throughput does not follow                        → less by 3 %, up to 12 % in long windows
  *   `more`    hardly any wait, or throughput follows            → more by a step that grows by a third each time from 2 % to 50 %, as at the start
  *   `probe`   none of these                                     → more by 2 %, to learn something
@@ -33,6 +34,8 @@
  *
  * Before a window is judged, of each two calls that are late one after the other (of answers that come between, each makes up for one) only one's place is taken again, down to half of the places: a
  * system that hangs or has become small is not sent a second batch while it is found out that the first one is lost.
+ *
+ * Calls that were given up and do not end hold their places. It does not sink to as many as those were throughout a window: nobody would enter any more, nothing be answered, and it never move again.
  *
  * A window in which the process stood still for more than half of the latency (a long collection, a synchronous call), with its loop free otherwise, tells of the process and is thrown away, at most three in a row.
  */
@@ -53,6 +56,9 @@ export interface AdaptiveOptions {
   readonly onWindow?: (window: JudgedWindow) => void;
 }
 
+/** How a call ended, or did not. `failed`: in a way that speaks against the other side. */
+export type Answered = "well" | "failed" | "cut";
+
 export type Verdict = "late" | "back" | "loop" | "usual" | "ask" | "queue" | "useless" | "more" | "probe" | "unused" | "stood-still";
 
 export interface JudgedWindow {
@@ -63,8 +69,8 @@ export interface JudgedWindow {
   readonly baseMs: number;
   /** Calls that wait in the other side, by the latency. */
   readonly queued: number;
-  /** The share of the calls that goes on after all that was seen, 0 to 1. */
-  readonly unended: number;
+  /** The share of the calls that failed or goes on for longer than anybody waited, 0 to 1. */
+  readonly unanswered: number;
   /** How throughput follows calls in flight: 1 fully, 0 not at all; with its standard error, `Infinity` when that is not known. */
   readonly slope: number;
   readonly slopeError: number;
@@ -80,8 +86,9 @@ interface Window {
   readonly peak: number;
   readonly wanted: boolean;
   readonly came: number;
+  readonly stuck: number;
   readonly latencyMs: number;
-  readonly unended: number;
+  readonly unanswered: number;
   readonly logMean: number;
   readonly logVariance: number;
 }
@@ -98,7 +105,7 @@ const jumpLatency = 1.4;
 const jumpAverage = 1.3;
 /** So many times as many callers are another load. */
 const moreCallers = 1.5;
-/** Nobody is harmed where no more go on than this. */
+/** Where no more than this go unanswered, hardly anybody is harmed. */
 const hardlyAny = 0.03;
 
 export class AdaptiveLimit {
@@ -127,14 +134,20 @@ export class AdaptiveLimit {
   #thrownAway = 0;
   /** Calls take longer all at once, though no more of them come: it is not known yet whether fewer would be quicker. */
   #asks = false;
+  /** What the limit was when it began to ask; 0: it does not. */
+  #askedFrom = 0;
   /** Callers in a millisecond, over the last some windows. */
   #callersPerMs = 0;
-  /** When it last grew by more than a tenth. */
-  #grewMs = -Infinity;
+  /** Windows since it grew by more than a tenth. */
+  #sinceGrown = Infinity;
   // Of the window that is open; -1: none is.
   #sinceMs = -1;
   #answers = 0;
   #late = 0;
+  #failed = 0;
+  /** As of the last answer, and the fewest since the window was opened: those that end by and by, as what heeds its signal does, are not among them. */
+  #givenUp = 0;
+  #stuck = Infinity;
   /** Late ones, less the good ones that came between them, since the last window was judged. */
   #lateInARow = 0;
   #inFlight = 0;
@@ -163,8 +176,12 @@ export class AdaptiveLimit {
     this.#came++;
   }
 
-  /** A call was answered, or its caller's time was over. `true`: the limit has changed. */
-  answered(tookMs: number, well: boolean, inFlight: number, nowMs: number): boolean {
+  /**
+   * A call was answered, or `cut`: its caller's time was over, or it went away, and nobody knows how long it would have taken. `givenUp`: calls in flight, but for this one, of which the
+   * same was told before and which have not ended. `true`: the limit has changed.
+   */
+  answered(tookMs: number, how: Answered, inFlight: number, nowMs: number, givenUp = 0): boolean {
+    const well = how === "well";
     if (!well && (tookMs < 0.5 * this.#baseMs || nowMs - tookMs < this.#backMs)) return false;
     if (this.#sinceMs < 0) this.#sinceMs = nowMs;
     if (well && this.#silent && this.#answers === this.#late) {
@@ -173,9 +190,12 @@ export class AdaptiveLimit {
     }
     this.#answers++;
     if (!well) this.#late++;
+    if (how === "failed") this.#failed++;
+    else this.#latencies.add(tookMs, well);
     this.#inFlight += inFlight;
-    this.#latencies.add(tookMs, well);
     const before = this.limit;
+    this.#givenUp = givenUp;
+    this.#stuck = Math.min(this.#stuck, givenUp);
     this.#lateInARow = well ? Math.max(0, this.#lateInARow - 1) : this.#lateInARow + 1;
     this.#set(this.#exact);
     if (this.#beforeLate > 0 && this.#late === 0 && this.#answers >= backSamples) {
@@ -221,15 +241,16 @@ export class AdaptiveLimit {
     const inFlight = Math.log(Math.max(1, window.inFlight / window.answers));
     this.#throughput.add(inFlight, Math.log(Math.max(1e-3, ((window.answers - window.late) / forMs) * 1_000)));
     if (!begins) {
-      const answered = Math.max(0.5 / window.answers, 1 - window.unended);
+      const answered = Math.max(0.5 / window.answers, 1 - window.unanswered);
       this.#latency.add(inFlight, window.logMean - Math.log(answered), (2 * window.logVariance + (1 - answered) / answered) / window.answers);
     }
     const queued = limit * (1 - this.#baseMs / this.#recentMs);
     const verdict = this.#verdict(window, queued, loop);
-    this.#set(Math.min(this.#changed(verdict, queued, window, forMs, loop), Math.max(0.95 * limit, 5 * window.peak)));
-    if (this.#exact > 1.1 * limit) this.#grewMs = nowMs;
+    const least = Math.min(limit, window.stuck + 1);
+    this.#set(Math.max(least, Math.min(this.#changed(verdict, queued, window, forMs, loop), Math.max(0.95 * limit, 5 * window.peak))));
+    this.#sinceGrown = this.#exact > 1.1 * limit ? 0 : this.#sinceGrown + 1;
     this.#learn(verdict, queued);
-    this.#tell(verdict, limit, queued, window.unended);
+    this.#tell(verdict, limit, queued, window.unanswered);
   }
 
   /** Takes the window's latency for the recent one. Whether the limit begins to ask now: then the window has both in it, what was and what is. */
@@ -237,7 +258,6 @@ export class AdaptiveLimit {
     const part = Math.min(1, window.answers / 150);
     const moved = this.#recentMs === 0 ? 0 : Math.log(window.latencyMs / this.#recentMs);
     const movedOnAverage = window.logMean - this.#recentLog;
-    const hasJustGrown = nowMs - this.#grewMs < 4 * this.#recentMs;
     const isJump = this.#recentMs === 0 || Math.abs(moved) > Math.log(jumpLatency);
     this.#recentMs += (window.latencyMs - this.#recentMs) * (isJump ? 1 : part);
     this.#recentLog += movedOnAverage * (isJump ? 1 : part);
@@ -251,22 +271,28 @@ export class AdaptiveLimit {
     }
     this.#throughput.forget();
     if (!isLoad || movedOnAverage < 0) this.#latency.forget();
-    this.#asks = movedOnAverage > Math.log(jumpAverage) && !isLoad && !hasJustGrown;
+    this.#asks = movedOnAverage > Math.log(jumpAverage) && !isLoad && !this.#hasJustGrown;
     return this.#asks;
+  }
+
+  /** Then what calls come to may be its own doing. */
+  get #hasJustGrown(): boolean {
+    return this.#sinceGrown < 3;
   }
 
   #set(exact: number): void {
     this.#exact = Math.max(this.#least, Math.min(this.#most, exact));
     const half = Math.min(this.#exact, 0.5 * (this.#beforeLate || this.#exact));
-    this.limit = Math.floor(Math.max(this.#least, half, this.#exact - 0.5 * this.#lateInARow) + 1e-9);
+    const held = Math.min(this.#exact, this.#givenUp + 1);
+    this.limit = Math.floor(Math.max(this.#least, half, held, this.#exact - 0.5 * this.#lateInARow) + 1e-9);
   }
 
   #verdict(window: Window, queued: number, loop: LoopLoad | undefined): Verdict {
     const wantedQueue = 1 + 0.08 * this.#exact;
-    if (window.unended > 0.5) return "late";
+    if (window.unanswered > 0.5) return "late";
     if (loop && loop.utilization > 0.95) return "loop";
     if (queued > 2 * wantedQueue) {
-      const asks = this.#asks && window.unended <= hardlyAny;
+      const asks = this.#asks && window.unanswered <= hardlyAny;
       if (this.#latency.isFlat && (asks || this.#throughput.isSteep)) return "usual";
       return asks && window.wanted && !this.#onlyWait ? "ask" : "queue";
     }
@@ -283,13 +309,15 @@ export class AdaptiveLimit {
   #changed(verdict: Verdict, queued: number, window: Window, forMs: number, loop: LoopLoad | undefined): number {
     const limit = this.#exact;
     const step = this.#step;
-    if (verdict === "late") this.#beforeLate ||= limit;
+    if (verdict === "late") this.#beforeLate ||= this.#hasJustGrown ? 0.5 * limit : limit;
     else if (verdict !== "unused") {
       this.#beforeLate = 0;
       this.#silent = false;
     }
     if (verdict !== "unused") this.#step = verdict === "late" ? 0.5 : verdict === "usual" ? 0.2 : 0.02;
     if (verdict !== "ask" && verdict !== "queue") this.#asks = false;
+    const asked = this.#askedFrom;
+    this.#askedFrom = 0;
     switch (verdict) {
       case "late":
         this.#throughput.forget();
@@ -298,12 +326,17 @@ export class AdaptiveLimit {
           ? Math.max(0.5 * limit, Math.min(0.9 * limit, 0.5 * this.#beforeLate))
           : Math.min(0.7 * limit, Math.max(0.3 * limit, limit - 0.8 * queued));
       case "ask":
+        this.#askedFrom = asked || limit;
         return 1.25 * limit;
       case "loop":
         return loop && loop.delayMsMax > 100 ? 0.9 * limit : limit;
       case "queue":
-        if (this.#onlyWait) return limit - Math.min(0.25 * limit, Math.max(0.1 * limit, 0.5 * queued));
-        return limit - Math.max(0.05 * limit, window.unended > 0.1 ? Math.min(0.6 * limit, 0.6 * queued) : 0);
+        if (this.#onlyWait || (asked > 0 && !this.#asks)) {
+          const from = Math.min(limit, asked || limit);
+          return from - Math.min(0.25 * from, Math.max(0.1 * from, (0.5 * queued * from) / limit));
+        }
+        this.#askedFrom = asked;
+        return limit - Math.max(0.05 * limit, window.unanswered > 0.1 ? Math.min(0.6 * limit, 0.6 * queued) : 0);
       case "useless":
         return limit * (1 - 0.03 * Math.min(4, Math.max(1, forMs / windowMs)));
       case "more":
@@ -328,7 +361,7 @@ export class AdaptiveLimit {
             : verdict === "unused"
               ? 0.1
               : 0.01;
-    this.#baseMs += (this.#recentMs - this.#baseMs) * part;
+    this.#baseMs = Math.min(3 * this.#baseMs, this.#baseMs + (this.#recentMs - this.#baseMs) * part);
   }
 
   #close(nowMs: number): Window {
@@ -341,18 +374,20 @@ export class AdaptiveLimit {
       wanted: this.#wanted,
       came: this.#came,
       latencyMs: (seen?.quantileMs ?? this.#recentMs) || 1,
-      unended: seen?.unended ?? 0,
+      unanswered: 1 - ((1 - (seen?.unended ?? 0)) * (this.#answers - this.#failed)) / Math.max(1, this.#answers),
+      stuck: this.#stuck,
       logMean: seen?.logMean ?? this.#recentLog,
       logVariance: seen?.logVariance ?? 1,
     };
     this.#latencies.clear();
-    this.#answers = this.#late = this.#inFlight = this.#peak = this.#came = 0;
+    this.#stuck = Infinity;
+    this.#answers = this.#late = this.#failed = this.#inFlight = this.#peak = this.#came = 0;
     this.#wanted = false;
     this.#sinceMs = nowMs;
     return window;
   }
 
-  #tell(verdict: Verdict, before: number, queued: number, unended = 0): void {
+  #tell(verdict: Verdict, before: number, queued: number, unanswered = 0): void {
     this.#onWindow?.({
       verdict,
       limit: this.limit,
@@ -360,7 +395,7 @@ export class AdaptiveLimit {
       latencyMs: this.#recentMs,
       baseMs: this.#baseMs,
       queued,
-      unended,
+      unanswered,
       slope: this.#throughput.value,
       slopeError: this.#throughput.error,
       latencySlope: this.#latency.value,

@@ -3,7 +3,7 @@
  * dependency that hangs gets `running` more calls with every timeout. Who comes when the line is full is declined at once, with the reason and when to come back.
  */
 import type { Clock, Random } from "../kernel/index.ts";
-import { eventLoopLoad, Fault, integerWithin, numberWithin, systemClock, systemRandom } from "../kernel/index.ts";
+import { eventLoopLoad, Fault, integerWithin, numberWithin, soonMs, systemClock, systemRandom } from "../kernel/index.ts";
 import { AdaptiveLimit } from "./adaptive-limit.ts";
 import type { AdaptiveOptions } from "./adaptive-limit.ts";
 import { declined, waits } from "./gate.ts";
@@ -93,6 +93,8 @@ class Places implements Gate<"bulkhead.full"> {
   /** Only one that adapts listens. */
   readonly answered?: NonNullable<Gate["answered"]>;
   readonly #adaptive: AdaptiveLimit | undefined;
+  /** Calls that one that adapts was told of as cut off, and that have not ended. */
+  readonly #givenUp = new Set<Caller>();
   readonly #waitingFollows: boolean;
   readonly clock: Clock;
   readonly #line: WaitingLine<Caller>;
@@ -122,7 +124,11 @@ class Places implements Gate<"bulkhead.full"> {
     if (adaptive)
       this.answered = (caller, _token, answer) => {
         const nowMs = this.clock.monotonicMs();
-        if (adaptive.answered(nowMs - caller.startedMs, answer === "well", this.inFlight, nowMs)) this.#changed(adaptive.limit, nowMs);
+        // An answer that came when the time was over is none: what failed sooner has ended.
+        const how = answer === "well" ? "well" : answer === "unknown" || caller.untilMs <= nowMs + soonMs ? "cut" : "failed";
+        const { size } = this.#givenUp;
+        if (how === "cut") this.#givenUp.add(caller);
+        if (adaptive.answered(nowMs - caller.startedMs, how, this.inFlight, nowMs, size)) this.#changed(adaptive.limit, nowMs);
       };
     const order = options.order ?? "fifo";
     if (!(order === "fifo" || order === "lifo" || order === "fair" || order === "deadline"))
@@ -165,6 +171,7 @@ class Places implements Gate<"bulkhead.full"> {
 
   ended(caller: Caller, token: number, unheard = false): void {
     this.inFlight--;
+    if (this.#givenUp.size > 0) this.#givenUp.delete(caller);
     if (this.#isBrief && token === 0 && this.#line.size === 0 && ++this.#unmeasured < measuredOf) return;
     const nowMs = this.clock.monotonicMs();
     this.#measured(caller, token, nowMs, unheard);

@@ -27,12 +27,12 @@ async function bundled(contents: string): Promise<{ readonly gzipBytes: number; 
   };
 }
 
-test("retry alone is less than 4.9 kB when minified and compressed, and all of resilience less than 19.2 kB", async () => {
+test("retry alone is less than 4.9 kB when minified and compressed, and all of resilience less than 19.4 kB", async () => {
   const alone = await bundled('export { retry } from "./index.ts"');
   const all = await bundled('export * from "./index.ts"');
 
   assert.ok(alone.gzipBytes > 1_000 && alone.gzipBytes < 4_900, `retry alone: ${alone.gzipBytes} B`);
-  assert.ok(all.gzipBytes > alone.gzipBytes && all.gzipBytes < 19_200, `all: ${all.gzipBytes} B`);
+  assert.ok(all.gzipBytes > alone.gzipBytes && all.gzipBytes < 19_400, `all: ${all.gzipBytes} B`);
   // Who retries gets no breaker, bulkhead or line with it.
   assert.deepEqual(
     alone.files.filter((path) => /(breaker|bulkhead|hedge|fallback|waiting-line|fair-order|passage|pipeline|timing-wheel)\.ts$/.test(path)),

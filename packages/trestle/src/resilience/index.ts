@@ -1,6 +1,6 @@
 /** Resilience: policies around calls to what may fail, alone or composed into one pipeline. */
 export { AdaptiveLimit } from "./adaptive-limit.ts";
-export type { AdaptiveOptions, JudgedWindow, Verdict } from "./adaptive-limit.ts";
+export type { AdaptiveOptions, Answered, JudgedWindow, Verdict } from "./adaptive-limit.ts";
 export { adaptiveThrottle } from "./adaptive-throttle.ts";
 export type { AdaptiveThrottle, AdaptiveThrottleOptions } from "./adaptive-throttle.ts";
 export { agreement } from "./agreement.ts";
