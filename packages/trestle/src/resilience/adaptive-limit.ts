@@ -236,7 +236,7 @@ export class AdaptiveLimit {
     }
     if (!isStall) this.#thrownAway = 0;
 
-    const begins = this.#jumped(window, forMs, nowMs);
+    const begins = this.#jumped(window, forMs);
     if (this.#baseMs === 0) this.#baseMs = this.#recentMs;
     const inFlight = Math.log(Math.max(1, window.inFlight / window.answers));
     this.#throughput.add(inFlight, Math.log(Math.max(1e-3, ((window.answers - window.late) / forMs) * 1_000)));
@@ -254,7 +254,7 @@ export class AdaptiveLimit {
   }
 
   /** Takes the window's latency for the recent one. Whether the limit begins to ask now: then the window has both in it, what was and what is. */
-  #jumped(window: Window, forMs: number, nowMs: number): boolean {
+  #jumped(window: Window, forMs: number): boolean {
     const part = Math.min(1, window.answers / 150);
     const moved = this.#recentMs === 0 ? 0 : Math.log(window.latencyMs / this.#recentMs);
     const movedOnAverage = window.logMean - this.#recentLog;
