@@ -4,17 +4,13 @@
  * It looks at windows of at least 200 ms, two of the shortest latencies, and five answers for each place, 12 to 50; or of 10 answers in 500 ms where most are late. In each it looks at four things:
  * - *Latency*: the 90th percentile against the one that was usual (`base`). By Little's law `limit x (1 - base / latency)` of the calls wait in the other side (Vegas, Brakmo and Peterson, 1994).
  *   Up to 1 + 8 % of the limit of them are wanted, so that it never runs dry; twice as many are too many.
- * - *How many go unanswered*: those that failed, and of the others the share that goes on for longer than any caller waited. Callers who had little time left when their turn came say little about
- *   that, so it is estimated as Kaplan and Meier do (latencies.ts). What failed or was cut off before half the usual latency says nothing about load.
+ * - *How many go unanswered*: those that failed, and of the others the share that goes on for longer than any caller waited. Callers who had little time left when their turn came say little about that, so it is estimated as Kaplan and Meier do (latencies.ts). What failed or was cut off before half the usual latency says nothing about load.
  * - *Whether throughput follows*: the slope of log throughput over log calls in flight, with the error that its scatter shows, over the windows of late; windows at another number of calls are
- *   forgotten sooner. 1: more calls get more done. 0: more calls only wait. (Uber's Cinnamon and failsafe-go ask for a correlation in the same place; a slope with its error says how much, and
- *   whether that is known.)
- * - *Whether latency follows*: the slope of the average log latency of an answer over log calls in flight. 1: more calls only wait. 0: the latency is not theirs, and becomes the new base. What one
- *   window's latencies scatter says how sure its average is, so that two windows can be enough, where throughput takes five; calls share the other side's moments, and are counted as half as many.
+ *   forgotten sooner. 1: more calls get more done. 0: more calls only wait. (Uber's Cinnamon and failsafe-go ask for a correlation in the same place; a slope with its error says how much, and whether that is known.)
+ * - *Whether latency follows*: the slope of the average log latency of an answer over log calls in flight. 1: more calls only wait. 0: the latency is not theirs, and becomes the new base. What one window's latencies scatter says how sure its average is, so that two windows can be enough, where throughput takes five; calls share the other side's moments, and are counted as half as many.
  *   These two are what keeps a limit from drifting up with a base that learns from overload. "Follows" and "does not" below mean: by one standard error.
  *
- * When the latency is 1.4 times what it was of late, or less than that part of it, the slopes are forgotten. If it is more, 1.3 times on average too, no 1.5 times as many callers come, and the limit has not
- * grown by a tenth in the last three windows, then the other side has changed, and the limit *asks*, until a slope is known or latency jumps again.
+ * When the latency is 1.4 times what it was of late, or less than that part of it, the slopes are forgotten. If it is more, 1.3 times on average too, no 1.5 times as many callers come, and the limit has not grown by a tenth in the last three windows, then the other side has changed, and the limit *asks*, until a slope is known or latency jumps again.
  *
  * Then, the first that holds:
  *   `late`    more than half go unanswered                      → less by 80 % of those that wait, 30 % to 70 %; where none at all was answered, by half to half of what it was, then by 10 %: what hangs tells nothing of how much it can take
@@ -27,13 +23,10 @@
  *   `useless` throughput does not follow                        → less by 3 %, up to 12 % in long windows
  *   `more`    hardly any wait, or throughput follows            → more by a step that grows by a third each time from 2 % to 50 %, as at the start
  *   `probe`   none of these                                     → more by 2 %, to learn something
- * `back` looks at four answers and learns nothing from them: the first ones to come are those of the shortest calls. Calls that began before the first of them and are late tell of what is over
- * (as F-RTO does of TCP's spurious time-outs, RFC 5682).
- * `ask` and the last three only when somebody had to wait or was declined: a limit that is not in use tells nothing. It never probes downwards. It is at most five times the most that were in flight, and
- * sinks to that by 5 % a window.
+ * `back` looks at four answers and learns nothing from them: the first ones to come are those of the shortest calls. Calls that began before the first of them and are late tell of what is over (as F-RTO does of TCP's spurious time-outs, RFC 5682).
+ * `ask` and the last three only when somebody had to wait or was declined: a limit that is not in use tells nothing. It never probes downwards. It is at most five times the most that were in flight, and sinks to that by 5 % a window.
  *
- * Before a window is judged, of each two calls that are late one after the other (of answers that come between, each makes up for one) only one's place is taken again, down to half of the places: a
- * system that hangs or has become small is not sent a second batch while it is found out that the first one is lost.
+ * Before a window is judged, of each two calls that are late one after the other (of answers that come between, each makes up for one) only one's place is taken again, down to half of the places: a system that hangs or has become small is not sent a second batch while it is found out that the first one is lost.
  *
  * Calls that were given up and do not end hold their places. It does not sink to as many as those were throughout a window: nobody would enter any more, nothing be answered, and it never move again.
  *
@@ -42,6 +35,7 @@
 import { integerWithin } from "../kernel/index.ts";
 import type { LoopLoad } from "../kernel/index.ts";
 import { Latencies } from "./latencies.ts";
+import { Slope } from "./slope.ts";
 
 export interface AdaptiveOptions {
   /** Never fewer. 1 to 1,000,000, default 1. */
@@ -401,55 +395,5 @@ export class AdaptiveLimit {
       latencySlope: this.#latency.value,
       latencySlopeError: this.#latency.error,
     });
-  }
-}
-
-/**
- * The slope of y over x by least squares, of points that are forgotten by and by, and sooner the farther x has moved since: what is wanted is the slope here. Its error is what the points
- * scatter, which takes three of them; or, where their own variance is known, what that makes of it, if that is more.
- */
-class Slope {
-  value = Number.NaN;
-  error = Infinity;
-  #points = 0;
-  #weight = 0;
-  #meanX = 0;
-  #meanY = 0;
-  #xx = 0;
-  #xy = 0;
-  #yy = 0;
-  #lastX = 0;
-
-  /** Surely more than a half. */
-  get isSteep(): boolean {
-    return this.value - this.error > 0.5;
-  }
-  /** Surely less than a half. */
-  get isFlat(): boolean {
-    return this.value + this.error < 0.5;
-  }
-
-  forget(): void {
-    this.#points = this.#weight = this.#meanX = this.#meanY = this.#xx = this.#xy = this.#yy = 0;
-    this.value = Number.NaN;
-    this.error = Infinity;
-  }
-
-  add(x: number, y: number, variance?: number): void {
-    const keep = 0.85 ** (1 + Math.abs(x - this.#lastX) / 0.1);
-    const weight = 1 / (variance ?? 1);
-    this.#lastX = x;
-    this.#points = this.#points * keep + 1;
-    this.#weight = this.#weight * keep + weight;
-    const [dx, dy] = [x - this.#meanX, y - this.#meanY];
-    this.#meanX += (dx * weight) / this.#weight;
-    this.#meanY += (dy * weight) / this.#weight;
-    this.#xx = this.#xx * keep + weight * dx * (x - this.#meanX);
-    this.#xy = this.#xy * keep + weight * dx * (y - this.#meanY);
-    this.#yy = this.#yy * keep + weight * dy * (y - this.#meanY);
-    if (this.#xx <= 0) return;
-    this.value = this.#xy / this.#xx;
-    const scatter = this.#points > 2.5 ? Math.max(1e-9, this.#yy - this.value * this.#xy) / (this.#points - 2) : undefined;
-    this.error = Math.sqrt((variance === undefined ? (scatter ?? Infinity) : Math.max(1, scatter ?? 1)) / this.#xx);
   }
 }
