@@ -1,7 +1,7 @@
 /**
- * Overload, live: `npm run bench -- overload [--json]`. Real processes and sockets; what the dependency can do is a matter of waiting (trouble.ts), so that this machine is not what
+ * Overload, live: `npm run bench -- overload [--rounds 3] [--json]`. Real processes and sockets; what the dependency can do is a matter of waiting (trouble.ts), so that this machine is not what
  * is measured. For each trouble the same load meets an adaptive limit, a sweep of fixed ones, and none, all at once, each with a dependency of its own. And a retry storm through three
- * layers of processes, with budgets and without.
+ * layers of processes, with budgets and without. Callers come by chance, to each limit others: sums and averages of the rounds, the longest recovery. rehearsal.ts is the same in virtual time.
  *
  *   goodput    calls answered in their time, by what the best fixed limit of the sweep serves
  *   critical   the share of the critical calls that was served while it lasted; and after its first second, in which what had begun before it is in the way of whoever decides
@@ -17,7 +17,10 @@ import type { Second } from "./caller.ts";
 import { storm, type Storm } from "./storm.ts";
 import { forMs, fromMs, knee, possible, troubles, untilMs, type Trouble } from "./trouble.ts";
 
-const { values } = parseArgs({ options: { json: { type: "boolean" }, only: { type: "string" }, check: { type: "boolean" } } });
+const { values } = parseArgs({
+  options: { json: { type: "boolean" }, only: { type: "string" }, check: { type: "boolean" }, rounds: { type: "string", default: "3" } },
+});
+const rounds = Number(values.rounds);
 const fixed = [0.25, 0.5, 1, 1.5, 3].map((part) => String(Math.round(part * knee)));
 const limits = ["adaptive", ...fixed, "none"];
 /** Until all processes are there, and warm. */
@@ -72,6 +75,18 @@ async function run(trouble: Trouble, limit: string, startMs: number): Promise<Ru
   }
 }
 
+function together(runs: readonly Run[]): Run {
+  const average = (of: (run: Run) => number) => runs.reduce((sum, run) => sum + of(run), 0) / runs.length;
+  return {
+    limit: (runs[0] as Run).limit,
+    served: runs.reduce((sum, run) => sum + run.served, 0),
+    ofPossible: average((run) => run.ofPossible),
+    critical: average((run) => run.critical),
+    criticalLater: average((run) => run.criticalLater),
+    recoverySeconds: Math.max(...runs.map((run) => run.recoverySeconds)),
+  };
+}
+
 interface Result {
   readonly trouble: Trouble;
   readonly runs: readonly Run[];
@@ -85,9 +100,13 @@ interface Result {
 
 const results: Result[] = [];
 for (const trouble of troubles.filter((one) => values.only === undefined || values.only.split(",").includes(one))) {
-  process.stderr.write(`${trouble}: ${limits.length} limits side by side, ${(forMs + getReadyMs) / 1_000} s\n`);
-  const startMs = Date.now() + getReadyMs;
-  const runs = await Promise.all(limits.map((limit) => run(trouble, limit, startMs)));
+  process.stderr.write(`${trouble}: ${limits.length} limits side by side, ${rounds} times ${(forMs + getReadyMs) / 1_000} s\n`);
+  const all: Run[][] = [];
+  for (let round = 0; round < rounds; round++) {
+    const startMs = Date.now() + getReadyMs;
+    all.push(await Promise.all(limits.map((limit) => run(trouble, limit, startMs))));
+  }
+  const runs = limits.map((_, at) => together(all.map((round) => round[at] as Run)));
   const best = runs.filter(({ limit }) => fixed.includes(limit)).reduce((a, b) => (b.served > a.served ? b : a));
   const adaptive = runs[0] as Run;
   results.push({

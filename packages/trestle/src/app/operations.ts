@@ -205,7 +205,7 @@ async function statusOf(view: OperationsView, admin: QueueAdmin, depths: () => P
   const { node } = view;
   const { store, clock } = node;
   const [queues, head, kept, parts] = await Promise.all([depths(), store.read.head(), admin.kept(100), view.process?.whole()]);
-  const degradation = parts ? degradationOfAll(parts.flatMap((part) => saidBy(part)?.degradation ?? [])) : view.degradation?.view;
+  const degradation = (parts && degradationOfAll(parts.flatMap((part) => saidBy(part)?.degradation ?? []))) ?? view.degradation?.view;
   const roles = view.roles ?? [...new Set(view.graph.components.map(({ role }) => role))].filter((role) => role !== "any").sort();
   return {
     app: view.app,

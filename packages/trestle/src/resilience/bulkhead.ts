@@ -93,8 +93,8 @@ class Places implements Gate<"bulkhead.full"> {
   /** Only one that adapts listens. */
   readonly answered?: NonNullable<Gate["answered"]>;
   readonly #adaptive: AdaptiveLimit | undefined;
-  /** Calls that one that adapts was told of as cut off, and that have not ended. */
-  readonly #givenUp = new Set<Caller>();
+  /** Of one that adapts: calls that were cut off and have not ended. */
+  readonly #givenUp: Set<Caller> | undefined;
   readonly #waitingFollows: boolean;
   readonly clock: Clock;
   readonly #line: WaitingLine<Caller>;
@@ -121,15 +121,17 @@ class Places implements Gate<"bulkhead.full"> {
       this.#adaptive = new AdaptiveLimit({ ...(this.clock === systemClock && { loop: eventLoopLoad }), ...(running === "adaptive" ? {} : running) });
     const adaptive = this.#adaptive;
     this.running = adaptive ? adaptive.limit : runningWithin(running as number);
-    if (adaptive)
+    if (adaptive) {
+      const givenUp = (this.#givenUp = new Set());
       this.answered = (caller, _token, answer) => {
         const nowMs = this.clock.monotonicMs();
         // An answer that came when the time was over is none: what failed sooner has ended.
         const how = answer === "well" ? "well" : answer === "unknown" || caller.untilMs <= nowMs + soonMs ? "cut" : "failed";
-        const { size } = this.#givenUp;
-        if (how === "cut") this.#givenUp.add(caller);
+        const { size } = givenUp;
+        if (how === "cut") givenUp.add(caller);
         if (adaptive.answered(nowMs - caller.startedMs, how, this.inFlight, nowMs, size)) this.#changed(adaptive.limit, nowMs);
       };
+    }
     const order = options.order ?? "fifo";
     if (!(order === "fifo" || order === "lifo" || order === "fair" || order === "deadline"))
       throw Fault.create("option.out-of-range", `bulkhead.order must be "fifo", "lifo", "fair" or "deadline", got ${String(order)}`, "Choose one of the four.");
@@ -171,7 +173,7 @@ class Places implements Gate<"bulkhead.full"> {
 
   ended(caller: Caller, token: number, unheard = false): void {
     this.inFlight--;
-    if (this.#givenUp.size > 0) this.#givenUp.delete(caller);
+    this.#givenUp?.delete(caller);
     if (this.#isBrief && token === 0 && this.#line.size === 0 && ++this.#unmeasured < measuredOf) return;
     const nowMs = this.clock.monotonicMs();
     this.#measured(caller, token, nowMs, unheard);

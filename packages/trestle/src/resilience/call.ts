@@ -373,7 +373,7 @@ export class LiveAttempt implements Attempt, Cuttable, Passing, Due {
     unlink(this);
     if (passage) {
       passage.answered(this, ok || !unwell(value) ? "well" : "unwell");
-      passage.ended(this);
+      passage.ended(this, false);
     }
     if (onAttempt) this.#tell(ok ? "succeeded" : "failed", ok ? undefined : value);
     if (!ok) return this.#failed(value);

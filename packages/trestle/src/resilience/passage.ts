@@ -100,7 +100,7 @@ export class Passage {
     for (let at = 2; at < passed; at++) this.#gates[at]?.answered?.(passing, passing.others?.[at - 2] as number, answer);
   }
 
-  ended(passing: Passing, unheard = false): void {
+  ended(passing: Passing, unheard: boolean): void {
     const { passed } = passing;
     if (passed > 0) this.#first.ended?.(passing, passing.first, unheard);
     if (passed > 1) (this.#second as Gate).ended?.(passing, passing.second, unheard);
