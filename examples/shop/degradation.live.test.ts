@@ -80,7 +80,8 @@ test("[RES-06] payments and mail are killed in turn under load: 99 % of the answ
     const killed = answers.length;
     await shop.killSystem(system);
     await until(`${route} answers with ${rung}`, () => count(killed, route, rung) > enough);
-    assert.ok((await level(route)) > 0, "what is alerted on");
+    // A request that fails falls back by itself, before the checks or the breaker have found out for all of them.
+    await until("what is alerted on says so", async () => (await level(route)) > 0);
     const others = answers.slice(killed).filter((answer) => answer.route !== route && answer.rung !== "full");
     assert.deepEqual(others, [], "no other route needs it");
     await shop.startSystem(system);
