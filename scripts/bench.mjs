@@ -1,6 +1,7 @@
 /**
  * `npm run bench -- <subject> [arguments]`: runs `benchmarks/<subject>/bench.ts` with the pinned Node. `<subject>-peers` is
  * `benchmarks/peers/<subject>/bench.ts`, and so is `<subject>` where there is no other: the libraries it measures beside are installed there first, from a lockfile of their own.
+ * `--help` as an argument prints what the subject's file says of itself.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
@@ -27,6 +28,11 @@ await command(() => {
       `npm run bench -- <subject>: the subject must be one of ${[...subjects.keys()].join(", ") || "(there are none yet)"}, got ${JSON.stringify(subject)}.\n`,
     );
     process.exitCode = 64;
+    return;
+  }
+  if (args.includes("--help")) {
+    const [, header = ""] = /^\/\*\*\n([^]*?)\n? \*\//.exec(readFileSync(join(path, "bench.ts"), "utf8")) ?? [];
+    process.stdout.write(`${header.replaceAll(/^ \* ?/gm, "")}\n`);
     return;
   }
   setUp();

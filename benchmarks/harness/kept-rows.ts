@@ -16,9 +16,9 @@ export function keepRow(
   }: { readonly subject: string; readonly command: string; readonly keys: readonly [string, ...string[]]; readonly order: readonly string[] },
   row: KeptRow,
 ): void {
-  const rows = existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as { readonly rows: readonly KeptRow[] }).rows : [];
+  const kept = existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as { readonly rows: readonly KeptRow[] }) : { rows: [] };
   const same = (other: KeptRow) => keys.every((key) => other[key] === row[key]);
-  const all = [...rows.filter((other) => !same(other)), { ...rows.find(same), ...row }];
+  const all = [...kept.rows.filter((other) => !same(other)), { ...kept.rows.find(same), ...row }];
   all.sort((a, b) => order.indexOf(String(a[keys[0]])) - order.indexOf(String(b[keys[0]])));
-  writeFileSync(path, `${JSON.stringify({ subject, command, machine: machine(tmpdir()), rows: all }, undefined, 2)}\n`);
+  writeFileSync(path, `${JSON.stringify({ ...kept, subject, command, machine: machine(tmpdir()), rows: all }, undefined, 2)}\n`);
 }
