@@ -18,6 +18,7 @@ export const pageFiles = [
   "layout.js",
   "node.js",
   "panel.js",
+  "queue.js",
   "simulations.js",
   "summary.js",
   "icon.svg",

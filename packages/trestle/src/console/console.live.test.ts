@@ -140,6 +140,37 @@ test("all dead jobs of a queue are put back after one question that says how man
   await page.locator("#kept").waitFor({ state: "hidden", timeout: 10_000 });
 });
 
+test("a queue is paused after a question and goes on at once; whose jobs wait in it is told, those with most first", { skip }, async (t) => {
+  const fake = await fakeNode();
+  await fake.jobs("mail", 2, undefined, "acme");
+  await fake.jobs("mail", 1_200, undefined, "initech");
+  for (let n = 0; n < 10; n++) await fake.jobs("mail", 1, undefined, `small-${n}`);
+  const { page, complaints } = await look(t, { fake, path: "#component=mail" });
+  const paused = async () => (await fake.store.read.queue("mail")).paused;
+
+  const rows = page.locator("#panel table").filter({ hasText: "Tenant" }).locator("tbody tr");
+  await rows.nth(9).waitFor();
+  const told = await rows.allInnerTexts();
+  const more = await page.getByText("and 2 with less to do").count();
+  await page.getByRole("button", { name: "Pause mail…" }).click();
+  const question = await page.locator("#confirm").innerText();
+  await page.getByRole("button", { name: "Let it run" }).click();
+  const untouched = await paused();
+  await page.getByRole("button", { name: "Pause mail…" }).click();
+  await page.getByRole("button", { name: "Pause it" }).click();
+  await said(page).filter({ hasText: "mail is paused" }).waitFor();
+  await page.getByText("Paused: nothing of it is begun anywhere.").waitFor();
+  const stopped = await paused();
+  await page.getByRole("button", { name: "Let mail go on" }).click();
+  await said(page).filter({ hasText: "mail goes on" }).waitFor();
+
+  assert.deepEqual(told.slice(0, 3), ["initech\t1,200\t0", "acme\t2\t0", "small-0\t1\t0"]);
+  assert.equal(more, 1);
+  assert.match(question, /Pause mail\?\s+Nothing of it is begun anywhere/);
+  assert.deepEqual([untouched, stopped, await paused()], [false, true, false]);
+  assert.deepEqual(complaints, []);
+});
+
 test("one job is put back at once, and cancelled only after a question", { skip }, async (t) => {
   const fake = await fakeNode();
   const [first = "", second = ""] = await fake.jobs("mail", 2, { kind: "parked", error: "by hand" });

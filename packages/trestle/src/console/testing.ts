@@ -62,8 +62,8 @@ export interface FakeNode {
   traffic(times?: number): void;
   /** As `traffic` of what lets calls pass: an admission that is full, a limit, a system outside that is down. */
   overload(times?: number): void;
-  /** Sends this many jobs to the queue, and lets each end like this. */
-  jobs(queue: string, count: number, end?: JobEnd): Promise<readonly string[]>;
+  /** Sends this many jobs to the queue, each of that group, and lets each end like this. */
+  jobs(queue: string, count: number, end?: JobEnd, group?: string): Promise<readonly string[]>;
 }
 
 export async function fakeNode(
@@ -147,13 +147,15 @@ export async function fakeNode(
       }
       observer.broke?.("payments", "closed", "open");
     },
-    async jobs(queue, count, end) {
+    async jobs(queue, count, end, group) {
       const sent = Array.from({ length: count }, () => ids.next());
       for (let first = 0; first < count; first += 500) {
         await store.commit({
           id: ids.next(),
           expects: [],
-          writes: sent.slice(first, first + 500).map((id) => ({ kind: "enqueue", job: { id, queue, payload: new Uint8Array(20), priority: 1 } })),
+          writes: sent
+            .slice(first, first + 500)
+            .map((id) => ({ kind: "enqueue", job: { id, queue, payload: new Uint8Array(20), priority: 1, ...(group === undefined ? {} : { group }) } })),
         });
       }
       if (end) {

@@ -10,6 +10,7 @@ import { edgeStyles, graphDrawing, kindShapes, legendEdge, legendShape } from ".
 import { showKept } from "./kept.js";
 import { get } from "./node.js";
 import { showPanel } from "./panel.js";
+import { queueGroups } from "./queue.js";
 import { showSimulations } from "./simulations.js";
 import { showQueues, showTotals } from "./summary.js";
 
@@ -18,6 +19,7 @@ const slowestMs = 15_000;
 const state = {
   graph: undefined,
   status: undefined,
+  groups: undefined,
   error: undefined,
   selected: fromAddress(),
   failures: 0,
@@ -44,8 +46,9 @@ function look() {
 async function ask() {
   try {
     const [graph, status, simulations] = await Promise.all([get("graph.json"), get("status.json"), get("simulations.json")]);
+    const groups = await queueGroups(graph, state.selected);
     if (state.failures > 2) say("Connected again.");
-    Object.assign(state, { graph, status, simulations, error: undefined, failures: 0, lastAnswerMs: performance.now() });
+    Object.assign(state, { graph, status, simulations, groups, error: undefined, failures: 0, lastAnswerMs: performance.now() });
     show();
   } catch (error) {
     state.failures++;
@@ -57,7 +60,7 @@ async function ask() {
 // ---- showing --------------------------------------------------------------------------------------------------------
 
 function show() {
-  const { graph, status, simulations } = state;
+  const { graph, status, simulations, groups } = state;
   if (state.selected !== undefined && !graph.components.some(({ name }) => name === state.selected)) state.selected = undefined;
   document.title = `${graph.app} · Trestle`;
   byId("app").textContent = graph.app;
@@ -70,7 +73,7 @@ function show() {
     showGates(graph, status, select);
     showSimulations(simulations, graph.atMs);
     showQueues(status, graph, select);
-    showPanel(graph, state.selected, select);
+    showPanel(graph, state.selected, groups, select, look);
   });
   drawing.update(graph, state.selected);
 }
@@ -148,6 +151,7 @@ function select(name, remember = true) {
   if (!state.graph) return;
   show();
   if (name !== undefined && name !== before) {
+    if (state.graph.components.some((component) => component.name === name && component.queue)) void look(); // who waits in it was not asked yet
     const panel = byId("panel");
     if (matchMedia("(max-width: 60rem)").matches)
       panel.scrollIntoView({ block: "nearest", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });

@@ -13,6 +13,21 @@ export function make(name, attributes = {}, ...children) {
   return made;
 }
 
+/** One line of a `dl`. */
+export const fact = (name, value, className = "") => make("div", { class: className }, make("dt", {}, name), make("dd", {}, value));
+
+/** Asks in a dialog; Escape is no. */
+export function confirmed(title, text, yes, no) {
+  const dialog = byId("confirm");
+  byId("confirm-title").textContent = title;
+  byId("confirm-text").textContent = text;
+  byId("confirm-yes").textContent = yes;
+  byId("confirm-no").textContent = no;
+  dialog.returnValue = "no";
+  dialog.showModal();
+  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
+}
+
 /** Tells a screen reader; `seen` also shows it for a while. */
 export function say(text, seen = false) {
   const said = byId("said");

@@ -1,5 +1,5 @@
 /** Jobs that wait for a person, and what the person may do with them. Whatever touches more than one job, or cannot be undone, is asked first. */
-import { byId, make, say } from "./elements.js";
+import { byId, confirmed, make, say } from "./elements.js";
 import { age, plural } from "./format.js";
 import { post } from "./node.js";
 
@@ -109,13 +109,21 @@ async function redriveAll(queue, kind, total, again) {
       `Put ${plural(total, `${kind} job`)} of ${queue} back?`,
       `They wait again, are due now, and their attempts count from 0.${warning}`,
       `Put ${total === 1 ? "it" : `${total.toLocaleString("en")}`} back`,
+      "Leave them",
     )
   )
     await act(queue, "redrive", { state: kind }, "put back", again);
 }
 
 async function cancelOne(queue, id, kind, again) {
-  if (await confirmed(`Cancel job …${id.slice(-8)} of ${queue}?`, `It is ${kind}. A cancelled job is removed and cannot be brought back.`, "Cancel the job"))
+  if (
+    await confirmed(
+      `Cancel job …${id.slice(-8)} of ${queue}?`,
+      `It is ${kind}. A cancelled job is removed and cannot be brought back.`,
+      "Cancel the job",
+      "Leave it",
+    )
+  )
     await act(queue, "cancel", { ids: [id] }, "cancelled", again);
 }
 
@@ -127,15 +135,4 @@ async function act(queue, what, body, done, again) {
     say(`Not done: ${error.message}`, true);
   }
   await again();
-}
-
-/** Asks in a dialog; Escape is no. */
-function confirmed(title, text, yes) {
-  const dialog = byId("confirm");
-  byId("confirm-title").textContent = title;
-  byId("confirm-text").textContent = text;
-  byId("confirm-yes").textContent = yes;
-  dialog.returnValue = "no";
-  dialog.showModal();
-  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
 }

@@ -1,8 +1,9 @@
 /** Everything known about one component. */
-import { byId, make } from "./elements.js";
-import { age, compact, duration, milliseconds, percent, rate } from "./format.js";
+import { byId, fact, make } from "./elements.js";
+import { compact, duration, milliseconds, percent, rate } from "./format.js";
+import { queueSection } from "./queue.js";
 
-export function showPanel({ components, edges, windowMs }, selected, select) {
+export function showPanel({ components, edges, windowMs }, selected, groups, select, look) {
   const panel = byId("panel");
   const component = components.find(({ name }) => name === selected);
   panel.hidden = component === undefined;
@@ -33,16 +34,8 @@ export function showPanel({ components, edges, windowMs }, selected, select) {
       traffic.p50Ms === undefined ? "" : fact("half within", duration(traffic.p50Ms)),
       traffic.p99Ms === undefined ? "" : fact("99 % within", duration(traffic.p99Ms)),
     ),
-    queue
-      ? make(
-          "dl",
-          { class: "facts-list" },
-          fact("waiting", queue.waiting.toLocaleString("en")),
-          fact("running", queue.running.toLocaleString("en")),
-          queue.oldestAgeMs > 0 ? fact("oldest due", age(queue.oldestAgeMs)) : "",
-        )
-      : "",
     operations.length === 0 ? "" : operationTable(operations),
+    queue ? queueSection(queue, groups, look) : "",
     neighbourList(
       "Uses",
       edges.filter(({ from }) => from === name),
@@ -145,5 +138,3 @@ function neighbourList(title, edges, other, components, select) {
     ),
   );
 }
-
-const fact = (name, value, className = "") => make("div", { class: className }, make("dt", {}, name), make("dd", {}, value));
