@@ -17,4 +17,4 @@ export { throttle } from "./throttle.ts";
 export type { Throttle, ThrottleOptions } from "./throttle.ts";
 export { slidingCounter } from "./sliding-counter.ts";
 export { slidingLog } from "./sliding-log.ts";
-export type { SlidingWindowOptions } from "./sliding-log.ts";
+export type { SlidingWindowOptions } from "./sliding-window.ts";

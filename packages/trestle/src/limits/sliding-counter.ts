@@ -6,88 +6,24 @@
  * moment: never more. On a million calls of a thousand keys, of which some come in bursts, it lets in as many as `slidingLog` to 1 in 100 (0.2 measured), and fewer
  * than 1 in 1,000 of them (0.5 measured) into a window that then has more than `1.1 * limit`: laws.fuzz.test.ts replays them. 64 B for each of the declared keys.
  */
-import { systemClock, systemRandom } from "../kernel/index.ts";
-import { assertKey, assertWholeCost, Moments, slackMs } from "./checks.ts";
-import { KeyTable } from "./key-table.ts";
+import { slackMs } from "./checks.ts";
 import type { Decision, RateLimit } from "./rate-limit.ts";
-import { windowOf, type SlidingWindowOptions } from "./sliding-log.ts";
+import { counted, own, SlidingWindow, type SlidingWindowOptions } from "./sliding-window.ts";
 
 export function slidingCounter(options: SlidingWindowOptions): RateLimit {
   return new SlidingCounter(options);
 }
 
-// Of a place. Its moment is the end of the window after the running one: from then on both counts are out of sight.
-const before = 2;
-const running = 3;
 /** Of a call: what multiplying may be off by. */
 const slack = 1e-6;
 
-class SlidingCounter implements RateLimit {
-  readonly limit: number;
-  readonly windowMs: number;
-  readonly #moments: Moments;
-  readonly #table: KeyTable;
-
+/** A place's moment is the end of the window after the running one: from then on both counts are out of sight. Its own number is the count of the window before. */
+class SlidingCounter extends SlidingWindow {
   constructor(options: SlidingWindowOptions) {
-    const { limit, windowMs, keys } = windowOf(options, "slidingCounter");
-    this.limit = limit;
-    this.windowMs = windowMs;
-    this.#moments = new Moments(options.clock ?? systemClock);
-    this.#table = new KeyTable({
-      keys,
-      numbersMore: 2,
-      weightOf: (floats, place) => (floats[place + before] as number) + (floats[place + running] as number),
-      random: options.random ?? systemRandom,
+    super(options, "slidingCounter", {
+      numbersMore: () => 2,
+      weightOf: (floats, place) => (floats[place + own] as number) + (floats[place + counted] as number),
     });
-  }
-
-  get bytes(): number {
-    return this.#table.bytes;
-  }
-  get forgotten(): number {
-    return this.#table.forgotten;
-  }
-  get forgottenTokens(): number {
-    return this.#table.forgottenWeight;
-  }
-
-  take(key: string, cost = 1, nowMs?: number): number {
-    assertKey(key);
-    if (cost !== 1) assertWholeCost(cost, this.limit);
-    const now = this.#moments.sinceMs(nowMs);
-    const place = this.#table.place(key, now);
-    this.#turn(place, now);
-    const retryAfterMs = this.#tooEarlyMs(place, cost, now);
-    if (retryAfterMs > 0) return retryAfterMs;
-    const { floats } = this.#table;
-    floats[place + running] = (floats[place + running] as number) + cost;
-    return 0;
-  }
-
-  decide(key: string, cost = 1, nowMs?: number): Decision {
-    const retryAfterMs = this.take(key, cost, nowMs);
-    const now = this.#moments.latestSinceMs;
-    return this.#decision(this.#table.find(key, now), retryAfterMs, now);
-  }
-
-  look(key: string, cost = 1, nowMs?: number): Decision {
-    assertKey(key);
-    assertWholeCost(cost, this.limit);
-    const now = this.#moments.sinceMs(nowMs);
-    const place = this.#table.find(key, now);
-    if (place >= 0) this.#turn(place, now);
-    return this.#decision(place, place < 0 ? 0 : this.#tooEarlyMs(place, cost, now), now);
-  }
-
-  giveBack(key: string, cost = 1, nowMs?: number): void {
-    assertKey(key);
-    assertWholeCost(cost, this.limit);
-    const now = this.#moments.sinceMs(nowMs);
-    const place = this.#table.find(key, now);
-    if (place < 0) return;
-    this.#turn(place, now);
-    const { floats } = this.#table;
-    floats[place + running] = Math.max(0, (floats[place + running] as number) - cost);
   }
 
   #endOfRunning(now: number): number {
@@ -95,31 +31,36 @@ class SlidingCounter implements RateLimit {
   }
 
   /** The counts as they are in the window that is running now. */
-  #turn(place: number, now: number): void {
-    const { floats } = this.#table;
+  protected turn(place: number, now: number): void {
+    const { floats } = this.table;
     const seenUntil = floats[place + 1] as number;
     const end = this.#endOfRunning(now);
-    if (seenUntil <= now) floats[place + before] = floats[place + running] = 0;
+    if (seenUntil <= now) floats[place + own] = floats[place + counted] = 0;
     else if (seenUntil < end + this.windowMs / 2) {
-      floats[place + before] = floats[place + running] as number;
-      floats[place + running] = 0;
+      floats[place + own] = floats[place + counted] as number;
+      floats[place + counted] = 0;
     } else return;
     floats[place + 1] = end + this.windowMs;
   }
 
   /** Until enough of the window before, or else of the running one, has left. */
-  #tooEarlyMs(place: number, cost: number, now: number): number {
-    const { floats } = this.#table;
-    const [gone, here] = [floats[place + before] as number, floats[place + running] as number];
+  protected tooEarlyMs(place: number, cost: number, now: number): number {
+    const { floats } = this.table;
+    const [gone, here] = [floats[place + own] as number, floats[place + counted] as number];
     const leftMs = this.#endOfRunning(now) - now;
     if (gone * ((leftMs - slackMs(now)) / this.windowMs) + here + cost <= this.limit + slack) return 0;
     if (here + cost <= this.limit) return leftMs - (this.windowMs * (this.limit - here - cost)) / gone;
     return leftMs + this.windowMs * Math.max(0, 1 - (this.limit - cost) / here);
   }
 
-  #decision(place: number, retryAfterMs: number, now: number): Decision {
-    const { floats } = this.#table;
-    const [gone, here] = place < 0 ? [0, 0] : [floats[place + before] as number, floats[place + running] as number];
+  protected add(place: number, cost: number): void {
+    const { floats } = this.table;
+    floats[place + counted] = (floats[place + counted] as number) + cost;
+  }
+
+  protected decision(place: number, retryAfterMs: number, now: number): Decision {
+    const { floats } = this.table;
+    const [gone, here] = place < 0 ? [0, 0] : [floats[place + own] as number, floats[place + counted] as number];
     const leftMs = this.#endOfRunning(now) - now;
     return {
       ok: retryAfterMs === 0,
