@@ -5,9 +5,12 @@
  *
  * Changing calls are recovery points. An idempotent one gets a key from the caller's invocation, so asking again after a crash repeats the
  * answer; any other one whose answer was lost is refused as `outcome-unknown`, and the caller says what then.
+ *
+ * The end of an idempotent call is *unknown* once a run may have reached the service and none has had an answer, in this run or an earlier one. A fault is no answer: neither one of the way there, nor
+ * one of the route itself, which behind a recovery point leaves a request that will be finished.
  */
 import { isRefused, type Component, type Invocation, type NodeServices, type Refused } from "../component/index.ts";
-import { remainingMs } from "../kernel/index.ts";
+import { Fault, remainingMs } from "../kernel/index.ts";
 import { invoke, type Question, type Served } from "./invoke.ts";
 import { operationHere } from "./interior.ts";
 import { notHere, type Operation, type Raw } from "./operation.ts";
@@ -49,9 +52,11 @@ export function bindClient(component: Component, operations: ReadonlyMap<string,
           return await call(component, node, operation, request, caller, key);
         } catch (fault) {
           if (!operation.idempotent && mayHaveHappened(fault)) return outcomeUnknown;
+          if (resumed && !mayHaveHappened(fault)) throw open(operation, fault, "it may have acted on an earlier call");
           throw fault;
         }
       },
+      isNotMade: (fault) => !mayHaveHappened(fault),
       isUnknown: (fault) => operation.idempotent !== undefined && mayHaveHappened(fault),
     });
   }
@@ -65,6 +70,15 @@ export function openClient(component: Component, operations: ReadonlyMap<string,
       name,
       (request = {}) => call(component, node, operation, request, caller, operation.idempotent && node.ids.next()),
     ]),
+  );
+}
+
+function open({ service, name }: Operation, cause: unknown, why: string): Fault {
+  return Fault.create(
+    "external.outcome-unknown",
+    `service "${service}", ${name}: ${why} (${cause instanceof Error ? cause.message : String(cause)})`,
+    "Ask again with the same key where there is one.",
+    { cause, details: Fault.is(cause) ? cause.details : {} },
   );
 }
 
@@ -97,9 +111,12 @@ async function call(
   const here = operationHere(component, operation, node);
   if (!here) throw notHere(operation.title);
   const served: Served = { operation: here, component, node, state: stateOf(component, node) };
-  const question = questionOf(operation, request, caller, key);
+  let unfinished = false;
+  const question: Question = { ...questionOf(operation, request, caller, key), onUnfinished: () => void (unfinished = true) };
   if (operation.streams) return itemsOf(await openStream(served, question, undefined));
-  const outcome = await invoke(served, question);
+  const outcome = await invoke(served, question).catch((fault: unknown) => {
+    throw unfinished && !mayHaveHappened(fault) ? open(operation, fault, "it has begun and will be finished") : fault;
+  });
   return outcome.kind === "response" ? outcome.response : callAnswerOf(outcome.answer);
 }
 

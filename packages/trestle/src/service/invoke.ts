@@ -48,6 +48,8 @@ export interface Question {
   readonly signal?: AbortSignal | undefined;
   /** Seen at the start of a run. */
   readonly onRun?: (invocation: string) => void;
+  /** Told of a run that failed behind a recovery point: its fault says what has kept it from an answer, and the request will be finished all the same. */
+  readonly onUnfinished?: () => void;
   /** Told of a handler that goes on without its caller. */
   readonly outlived?: ((running: Promise<unknown>) => void) | undefined;
 }
@@ -278,6 +280,7 @@ interface Run {
 
 async function run(served: Served, { question, arrived, id, attempt, journal, guard, conclude, fail }: Run): Promise<Outcome | undefined> {
   const { operation, component, node } = served;
+  let latest: Invocation | undefined;
   const ended = await execute<{ readonly answered: Stored; readonly stored: StoredAnswer }>({
     node,
     component,
@@ -293,7 +296,8 @@ async function run(served: Served, { question, arrived, id, attempt, journal, gu
     guard,
     accepted: Arrived.acceptedBy(operation.body, arrived),
     outlived: question.outlived,
-    run: (uses, context) => {
+    run: (uses, context, invocation) => {
+      latest = invocation;
       const answered = answer(operation, arrived, uses, context);
       return answered instanceof Promise ? answered.then((settled) => kept(operation, settled)) : kept(operation, answered);
     },
@@ -302,9 +306,12 @@ async function run(served: Served, { question, arrived, id, attempt, journal, gu
       return { keep: !refused, end: refused ? "refused" : "ok", ...conclude(stored, invocation) };
     },
     fail,
-  });
+  }).catch((fault: unknown) => ({ kind: "failed", fault }) as const);
   if (ended.kind === "lost") return undefined;
-  if (ended.kind === "failed") throw ended.fault;
+  if (ended.kind === "failed") {
+    if (latest?.journal) question.onUnfinished?.();
+    throw ended.fault;
+  }
   return { kind: "answer", answer: ended.answer.stored, replayed: false };
 }
 

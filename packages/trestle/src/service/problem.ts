@@ -118,8 +118,8 @@ function ruleOf(fault: unknown): Rule {
   return Fault.is(fault) ? (rules.get(fault.code) ?? otherwise) : otherwise;
 }
 
-/** `invocation` is where the log has the rest of it. */
-export function problemOfFault(fault: unknown, invocation?: string): Problem {
+/** `invocation` is where the log has the rest of it; `unfinished`: the request was begun, and asking again with its key goes on with it. */
+export function problemOfFault(fault: unknown, invocation?: string, unfinished = false): Problem {
   const { status, told } = ruleOf(fault);
   const code = Fault.is(fault) && status !== 500 ? fault.code : "service.fault";
   const detail = told ? `${(fault as Fault).message}. ${(fault as Fault).remedy}` : (untold[status] ?? "Something went wrong here; it was logged.");
@@ -131,6 +131,7 @@ export function problemOfFault(fault: unknown, invocation?: string): Problem {
     detail,
     code,
     ...(invocation === undefined ? {} : { instance: `urn:uuid:${invocation}` }),
+    ...(unfinished && { unfinished }),
     ...(issues === undefined ? {} : { issues }),
     ...(facts as object | undefined),
   };
@@ -163,13 +164,13 @@ export function isProblem(value: unknown): value is Problem {
   );
 }
 
-export function faultResponse(fault: unknown, invocation?: string): Response {
+export function faultResponse(fault: unknown, invocation?: string, unfinished?: boolean): Response {
   const headers: Record<string, string> = { "content-type": problemType };
   const { retryAfterSeconds } = ruleOf(fault);
   if (retryAfterSeconds !== undefined) headers["retry-after"] = String(retryAfterSeconds);
   if (Fault.is(fault))
     for (const [name, value] of Object.entries((fault.details["headers"] as Record<string, string> | undefined) ?? {})) headers[name] = value;
-  const problem = problemOfFault(fault, invocation);
+  const problem = problemOfFault(fault, invocation, unfinished);
   return new Response(JSON.stringify(problem), { status: problem.status, headers });
 }
 

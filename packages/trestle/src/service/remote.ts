@@ -47,6 +47,10 @@ export async function callRemotely(
     const problem = parsed(text);
     if (isProblem(problem)) {
       if (Object.hasOwn(operation.refuses, problem.code)) return refusalOfProblem(problem);
+      if (problem["unfinished"] === true)
+        throw Fault.create("external.outcome-unknown", `${who} has begun and is not finished: ${problem.detail}`, "Ask again with the same key.", {
+          details: { status },
+        });
       // Its faults are ours by code, where the code says something to a caller.
       if (problem.code === "idempotency.in-flight")
         throw Fault.create("idempotency.in-flight", `${who}: ${problem.detail}`, "Ask again in a moment, with the same key.");

@@ -56,13 +56,14 @@ export function serviceRoutes(services: readonly Component[], node: NodeServices
   };
   return async (request, peer = {}) => {
     let invocation: string | undefined;
+    let unfinished = false;
     let asked: Served | undefined;
     const startedMs = node.clock.monotonicMs();
     try {
       const target = targetOf(request.url);
       const { route, params } = find(router, request.method, pathOf(target));
       const here = (asked = servedAt(route));
-      const serve = () => answerTo({ served: here, params, request, target, peer, onRun: (id) => (invocation = id) });
+      const serve = () => answerTo({ served: here, params, request, target, peer, onRun: (id) => (invocation = id), onUnfinished: () => (unfinished = true) });
       const response = await inCallersContext(request.headers, here, serve);
       return request.method === "HEAD" && response.body ? new Response(null, response) : response;
     } catch (fault) {
@@ -76,7 +77,7 @@ export function serviceRoutes(services: readonly Component[], node: NodeServices
       // Turned away before any handler ran: nobody else has counted it.
       if (asked && invocation === undefined)
         node.observer.invoked(asked.component.name, asked.operation.name, broken ? "fault" : "refused", node.clock.monotonicMs() - startedMs, 0);
-      return faultResponse(fault, invocation);
+      return faultResponse(fault, invocation, unfinished);
     }
   };
 }
@@ -197,6 +198,7 @@ interface Asked {
   readonly target: string;
   readonly peer: Peer;
   readonly onRun: (invocation: string) => void;
+  readonly onUnfinished: () => void;
 }
 
 /** By limits, then by admission: whom that declines takes nothing from limits. */
@@ -220,7 +222,7 @@ async function answerTo(asked: Asked): Promise<Response> {
 }
 
 async function answerAdmitted(asked: Asked, limited: Record<string, string> | undefined, admitted?: AdmittedRequest): Promise<Response> {
-  const { served, params, request, target, peer, onRun } = asked;
+  const { served, params, request, target, peer, onRun, onUnfinished } = asked;
   const { operation } = served;
   const accept = request.headers.get("accept");
   // Before anything is done; what a read answers decides for itself.
@@ -242,6 +244,7 @@ async function answerAdmitted(asked: Asked, limited: Record<string, string> | un
     ...(operation.degrade?.stale && { variant: variantOf(request.headers) }),
     signal: operation.idempotent ? undefined : request.signal,
     onRun,
+    onUnfinished,
     outlived: admitted?.outlived,
   };
 

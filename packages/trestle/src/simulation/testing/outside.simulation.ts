@@ -1,6 +1,7 @@
 /** Calls to the outside from a durable handler: under one key over crashes, and what was answered is what is kept. */
 import { z } from "zod";
 import { app, external, Fault, mutation, post, query, queue, records, service } from "../../index.ts";
+import type { Random } from "../../kernel/index.ts";
 import { declined, gatePolicy } from "../../resilience/index.ts";
 import { always, model, scenario, sometimes } from "../index.ts";
 
@@ -72,19 +73,16 @@ export const chargingOnce = scenario(app("charging-shop", [shop, charging]), {
   },
 });
 
+/** A line that is often engaged. */
+const line = ({ random }: { readonly random: Random }) =>
+  gatePolicy("line", {
+    refused: "line.engaged",
+    enter: () => (random.next() < 0.3 ? declined : 0),
+    fault: () => Fault.create("line.engaged", "the line is engaged", "Call again."),
+  });
 const lender = external(
   "lender",
-  {
-    timeout: "1s",
-    retry: false,
-    // A line that is often engaged.
-    policy: ({ random }) =>
-      gatePolicy("line", {
-        refused: "line.engaged",
-        enter: () => (random.next() < 0.3 ? declined : 0),
-        fault: () => Fault.create("line.engaged", "the line is engaged", "Call again."),
-      }),
-  },
+  { timeout: "1s", retry: false, policy: line },
   {
     lend: mutation({ input: z.object({ order: z.string() }), returns: z.object({ loan: z.string() }) }, (order, wire) => wire.post("/loans", order)),
     has: query({ input: z.object({ order: z.string() }), returns: z.object({ loan: z.string().optional() }) }, ({ order }, wire) =>
@@ -151,6 +149,78 @@ export const anotherWay = scenario(app("lending-shop", [counter, lending, audit]
         items.some(({ paid }) => paid === "in cash"),
       );
       return items.every(({ paid }) => paid !== undefined);
+    },
+  },
+});
+
+const notary = external(
+  "notary",
+  { timeout: "1s", retry: false, policy: line },
+  {
+    isOpen: query({ input: z.object({}), returns: z.object({ open: z.boolean() }) }, (_input, wire) => wire.get("/open")),
+    certify: mutation({ input: z.object({ id: z.string() }), returns: z.object({ deed: z.string() }) }, (asked, wire) => wire.post("/deeds", asked)),
+  },
+);
+const deeds = records("deeds", { key: z.string(), value: z.string() });
+const registry = service(
+  "registry",
+  { uses: { notary, deeds } },
+  {
+    register: post("/deeds", { body: z.object({ id: z.string() }), idempotent: true, timeout: "5s" }, async ({ body }, { notary, deeds }) => {
+      await notary.isOpen({});
+      const { deed } = await notary.certify(body);
+      deeds.put(body.id, deed);
+      return { deed };
+    }),
+  },
+);
+const estates = records("estates", { key: z.string(), value: z.object({ sold: z.enum(["by deed", "by word"]).optional() }) });
+const selling = queue(
+  "selling",
+  { input: z.object({ id: z.string() }), uses: { estates, registry }, retry: patient, timeout: "500ms" },
+  async ({ id }, { estates, registry }, { attempt }) => {
+    try {
+      await registry.register({ body: { id } });
+      estates.put(id, { sold: "by deed" });
+    } catch (fault) {
+      // Of the query, or of the mutation: that one is told behind a recovery point.
+      const notCalled = Fault.is(fault, "line.engaged") || Fault.is(fault, "external.unreachable");
+      if (attempt === 1 || !notCalled) throw fault;
+      estates.put(id, { sold: "by word" });
+    }
+  },
+);
+const broker = service(
+  "broker",
+  { uses: { estates, selling } },
+  {
+    sell: post("/estates", { body: z.object({ id: z.string() }), idempotent: true }, ({ body: { id } }, { estates, selling }) => {
+      estates.put(id, {});
+      selling.send({ id });
+      return {};
+    }),
+  },
+);
+
+/** As `anotherWay`, where a service stands between: what it has begun is not told as what it has not. */
+export const wordOrDeed = scenario(app("estate-agency", [broker, selling, registry]), {
+  uses: { broker, estates, deeds },
+  for: "15s",
+  outside: [model(notary, { isOpen: () => ({ open: true }), certify: ({ id }) => ({ deed: `deed of ${id}` }) })],
+  clients: {
+    count: 3,
+    times: 4,
+    each: async ({ broker }, chance) => void (await broker.sell({ body: { id: chance.id() } })),
+  },
+  eventually: {
+    "what is sold by word has no deed as well": async ({ estates, deeds }) => {
+      const { items } = await estates.list({ limit: 1_000 });
+      sometimes(
+        "an estate is sold by word",
+        items.some(({ sold }) => sold === "by word"),
+      );
+      const byDeed = items.filter(({ sold }) => sold === "by deed").length;
+      return items.every(({ sold }) => sold !== undefined) && byDeed === (await deeds.list({ limit: 1_000 })).items.length;
     },
   },
 });
