@@ -22,8 +22,15 @@ const serve: Serve = async (where) => {
     },
     { name: "place" },
   );
-  DBOS.setConfig({ name: "peers", systemDatabaseUrl: where.postgres, systemDatabasePoolSize: 32, runAdminServer: false, logLevel: "error" } as never);
-  await DBOS.launch(where.works ? undefined : ({ listenQueues: [] } as never));
+  DBOS.setConfig({
+    name: "peers",
+    systemDatabaseUrl: where.postgres,
+    systemDatabasePoolSize: 32,
+    runAdminServer: false,
+    logLevel: "error",
+    ...(where.works ? {} : { listenQueues: [] }),
+  });
+  await DBOS.launch();
   await DBOS.registerQueue("mails", { minPollingIntervalMs: 50, workerConcurrency: 64 });
   server.post("/orders", async (request, reply) => {
     const key = request.headers["idempotency-key"];

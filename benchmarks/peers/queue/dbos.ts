@@ -8,12 +8,14 @@ const contender: Contender = {
   async open({ postgres }, setting) {
     let handle: (job: Job) => void | Promise<void> = () => undefined;
     const run = DBOS.registerWorkflow(async (job: Job) => handle(job), { name: "work" });
-    DBOS.setConfig({ name: "peers", systemDatabaseUrl: postgres, runAdminServer: false, logLevel: "error" } as never);
     const tuned = setting === "tuned";
     let launching: Promise<void> | undefined;
     const launch = (listens: boolean) =>
       (launching ??= (async () => {
-        await DBOS.launch(listens ? undefined : ({ listenQueues: [] } as never));
+        // Without a filter a process that only sends would work on what it has sent.
+        const filter = listens ? {} : { listenQueues: [] };
+        DBOS.setConfig({ name: "peers", systemDatabaseUrl: postgres, runAdminServer: false, logLevel: "error", ...filter });
+        await DBOS.launch();
         await DBOS.registerQueue("jobs", tuned ? { minPollingIntervalMs: 50, workerConcurrency: 64 } : {});
       })());
     const send = async (job: Job) => {
