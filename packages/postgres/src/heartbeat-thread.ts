@@ -27,14 +27,20 @@ function start(options: HeartbeatOptions): () => void {
   const storeTime = (nowMs: number) => (holdersTime ? nowMs : null);
   return watch(options, {
     clock: systemClock,
-    keep: async (nowMs) =>
-      void (await pool.query({ name: "keep", text: `select "${schema}".keep_jobs_v1($1, $2, $3)`, values: [storeTime(nowMs), holder, Math.ceil(leaseMs)] })),
-    async release(nowMs) {
+    async keep(nowMs) {
+      const [made] = await pool.query<{ epoch: number; n: string }>({
+        name: "keep",
+        text: `select h.epoch, h.newest as n from "${schema}".keep_jobs_v1($1, $2, $3), "${schema}".read_head_v1() h`,
+        values: [storeTime(nowMs), holder, Math.ceil(leaseMs)],
+      });
+      return made as { epoch: number; n: string };
+    },
+    async release(nowMs, madeUpTo) {
       for (let more = true; more;) {
         const [row] = await pool.query<{ epoch: number; n: string; queues: string[] | null; more: boolean }>({
           name: "release",
-          text: `select * from "${schema}".release_jobs_v1($1, $2)`,
-          values: [storeTime(nowMs), holder],
+          text: `select * from "${schema}".release_jobs_v2($1, $2, $3, $4)`,
+          values: [storeTime(nowMs), holder, madeUpTo.epoch, madeUpTo.n],
         });
         more = row?.more === true;
         if (row?.queues) port.postMessage({ released: { epoch: row.epoch, n: Number(row.n), queues: row.queues } } satisfies FromHeartbeats);

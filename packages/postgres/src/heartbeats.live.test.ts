@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { heartbeatCases } from "trestle/conformance";
 import { systemClock, systemRandom, uuidv7Ids } from "trestle/kernel";
+import type { ClaimedJob } from "trestle/store";
 import { commitOf, enqueue, fixture, waysTo } from "./testing/fixture.ts";
 
 const postgres = await fixture();
@@ -19,6 +20,24 @@ for (const { engine, skip, url } of ways)
       await run({ store, ids, block });
       await store.close();
     });
+
+test("what is claimed after the newest number was asked for is not taken back with what was claimed before", { skip: postgres.skip }, async () => {
+  const store = await postgres.open();
+  const session = await postgres.session(store.schema);
+  await store.commit(commitOf([enqueue("before"), enqueue("after")]));
+  const claim = async () => (await store.claim({ holder: "holder", leaseMs: 60_000, queues: [{ queue: "work", limit: 1 }] })).jobs[0] as ClaimedJob;
+  const before = await claim();
+  const {
+    rows: [made],
+  } = await session.query<{ epoch: number; n: string }>("select epoch, newest as n from read_head_v1()");
+  const after = await claim();
+
+  await session.query("select release_jobs_v2(null, 'holder', $1, $2)", [made?.epoch, made?.n]);
+  assert.deepEqual(await store.extend([before, after], 60_000), [false, true]);
+
+  await session.query("select release_jobs_v1(null, 'holder')");
+  assert.deepEqual(await store.extend([after], 60_000), [false], "an older process does not say up to where");
+});
 
 test("a heartbeat whose connection is ended again and again keeps what is held", { skip: postgres.skip }, async () => {
   const store = await postgres.open();

@@ -385,9 +385,9 @@ begin
   update job j set lease_until_ms = v_now + p_lease_ms from unnest(v_tids) x (tid) where j.ctid = x.tid and j.state = 2 and j.holder = p_holder and not j.cancelled;
 end $$;
 
--- For a heartbeat: takes back what the holder has claimed, at most 1,000; `more` says whether that was all. It has a commit number as claims have, since others
--- hear of work by it.
-create or replace function release_jobs_v1(p_now bigint, p_holder text) returns table (epoch integer, n bigint, queues text[], more boolean, life uuid) language plpgsql volatile as $$
+-- For a heartbeat: takes back what the holder has claimed up to this number, at most 1,000; `more` says whether there may be others. It has a commit number as claims
+-- have, since others hear of work by it.
+create or replace function release_jobs_v2(p_now bigint, p_holder text, p_epoch integer, p_n bigint) returns table (epoch integer, n bigint, queues text[], more boolean, life uuid) language plpgsql volatile as $$
 declare
   v_now bigint; v_life uuid; v_epoch integer; v_n bigint; v_tids tid[]; v_queues text[];
 begin
@@ -398,10 +398,16 @@ begin
   v_life := mark_life();
   v_epoch := current_epoch();
   v_n := newest_commit() + 1;
-  v_tids := array(select j.ctid from job j where j.state = 2 and j.lease_until_ms >= coalesce(mark_of(3, '', '', 0), 0) and j.holder = p_holder limit 1000);
+  v_tids := array(select j.ctid from job j where j.state = 2 and j.lease_until_ms >= coalesce(mark_of(3, '', '', 0), 0) and j.holder = p_holder and (j.epoch, j.n) <= (p_epoch, p_n) limit 1000);
   if cardinality(v_tids) > 0 then
     v_queues := hand_back(v_tids, v_n << 20);
     insert into commit (epoch, n, at_ms, keys) values (v_epoch, v_n, v_now, array(select 'q' || q from unnest(v_queues) q));
   end if;
   return query select v_epoch, v_n, v_queues, cardinality(v_tids) = 1000, v_life;
+end $$;
+
+-- The same of processes that do not say up to where.
+create or replace function release_jobs_v1(p_now bigint, p_holder text) returns table (epoch integer, n bigint, queues text[], more boolean, life uuid) language plpgsql volatile as $$
+begin
+  return query select * from release_jobs_v2(p_now, p_holder, 2147483647, 9223372036854775807);
 end $$;

@@ -26,9 +26,9 @@ export function startHeartbeat(options: HeartbeatOptions, { seat, clock, notice 
     );
   return watch(options, {
     clock,
-    keep: async (nowMs) => void (await apply({ kind: "keep", holder, leaseMs }, nowMs)),
-    async release(nowMs) {
-      const { n, queues } = await apply({ kind: "release", holder }, nowMs);
+    keep: async (nowMs) => (await apply({ kind: "keep", holder, leaseMs }, nowMs)).n,
+    async release(nowMs, madeUpTo) {
+      const { n, queues } = await apply({ kind: "release", holder, madeUpTo }, nowMs);
       notice({ change: { n, keys: [], queues } });
     },
   });

@@ -354,6 +354,20 @@ test("claims of those who do not come back within their time are taken back", as
   assert.equal(lane.db.prepare("select count(*) as n from trestle_jobs where state = 2").get()?.["n"], 0);
 });
 
+test("a heartbeat takes back what its holder claimed up to a number, and what it claimed after that is left alone", async () => {
+  const all = rig();
+  const { holder, job } = await withClaims(all, "1.a");
+  const running = () => all.db.prepare("select count(*) as n from trestle_jobs where state = 2").get()?.["n"];
+
+  holder.apply([{ kind: "release", holder: "h", madeUpTo: job.fence.n - 1 }]);
+  await all.settle();
+  assert.equal(running(), 1);
+
+  holder.apply([{ kind: "release", holder: "h", madeUpTo: job.fence.n }]);
+  await all.settle();
+  assert.equal(running(), 0);
+});
+
 test("claims that could not be taken back at first are tried again, and what was claimed meanwhile is left alone", async () => {
   const all = rig();
   const { holder, job } = await withClaims(all, "1.a");

@@ -342,7 +342,7 @@ export function openLane(options: LaneOptions): Lane {
       case "keep":
         return void jobs.keep(operation.holder, operation.leaseMs);
       case "release":
-        return void jobs.release((holder) => holder === operation.holder);
+        return void jobs.release((holder, n) => holder === operation.holder && n <= operation.madeUpTo);
       case "migrate":
         return migrate(operation);
       case "tend":

@@ -9,8 +9,8 @@ export type Operation =
   | { readonly kind: "extend"; readonly claims: readonly Claim[]; readonly leaseMs: number }
   /** For a heartbeat: extends the holder's claims that would soon be over. */
   | { readonly kind: "keep"; readonly holder: string; readonly leaseMs: number }
-  /** For a heartbeat: takes back what the holder has claimed. */
-  | { readonly kind: "release"; readonly holder: string }
+  /** For a heartbeat: takes back what the holder has claimed, up to commit `madeUpTo`. */
+  | { readonly kind: "release"; readonly holder: string; readonly madeUpTo: number }
   | { readonly kind: "migrate"; readonly component: string; readonly name: string; readonly text: string; readonly digest: string }
   /** Housekeeping now: sweep, trim, drop. It also rides on batches, in small steps. */
   | { readonly kind: "tend" }

@@ -34,7 +34,7 @@ export interface StatementError {
 export const patienceMs = 2_000;
 
 /** Raised when what goes over the socket changes its meaning. */
-export const wireVersion = 4;
+export const wireVersion = 5;
 
 export interface Hello {
   readonly hello: number;

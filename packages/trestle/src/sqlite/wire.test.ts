@@ -102,7 +102,7 @@ test("operations of every kind come out of the other thread as they went in, and
     { kind: "extend", claims: [{ id: id(13), fence }], leaseMs: 8 },
     { kind: "migrate", component: "c", name: "n", text: "create", digest: "d" },
     { kind: "keep", holder: "h", leaseMs: 9 },
-    { kind: "release", holder: "h" },
+    { kind: "release", holder: "h", madeUpTo: 9_007_199_254_740_991 },
     { kind: "tend" },
   ];
 

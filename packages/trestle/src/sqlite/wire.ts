@@ -204,6 +204,7 @@ export function packOperations(operations: readonly Operation[]): Packed {
         break;
       case "release":
         to.text(operation.holder);
+        to.number(operation.madeUpTo);
         break;
       case "migrate":
         for (const text of [operation.component, operation.name, operation.text, operation.digest]) to.text(text);
@@ -234,7 +235,7 @@ export function unpackOperations(packed: Packed): Operation[] {
       case "keep":
         return { kind, holder: from.text(), leaseMs: from.number() };
       case "release":
-        return { kind, holder: from.text() };
+        return { kind, holder: from.text(), madeUpTo: from.number() };
       case "migrate":
         return { kind, component: from.text(), name: from.text(), text: from.text(), digest: from.text() };
       case "move":

@@ -5,6 +5,9 @@
  * monotonic clock. States: *alive* while it beats: it extends what it knows of itself. *Blocked*, when the last beat is a third of a lease old:
  * claims that would soon be over are extended. *Taken back*, entered once when it is too old: what the holder has claimed goes back to its
  * lines. The next beat leads back to alive.
+ *
+ * A holder may beat and claim again while it is being taken back, and before that reaches the store. So first the newest number is asked for: what is claimed
+ * after a beat has a higher one than was answered before that beat.
  */
 import type { Clock, Timer } from "../kernel/index.ts";
 import { checkAbove0 } from "./check.ts";
@@ -18,12 +21,13 @@ export interface HeartbeatOptions {
   readonly lastBeat: SharedArrayBuffer;
 }
 
-export interface HeartbeatSurroundings {
+/** `Made`: a place in the order in which claims are made. */
+export interface HeartbeatSurroundings<Made> {
   readonly clock: Clock;
-  /** Extends the holder's claims of which less than two thirds are left. `nowMs`: the holder's clock. */
-  readonly keep: (nowMs: number) => Promise<void>;
-  /** Takes back what the holder has claimed, and tells whoever waits for work. */
-  readonly release: (nowMs: number) => Promise<void>;
+  /** Extends the holder's claims of which less than two thirds are left, and answers the place of the newest that there are. `nowMs`: the holder's clock. */
+  readonly keep: (nowMs: number) => Promise<Made>;
+  /** Takes back what the holder has claimed up to that place, and tells whoever waits for work. */
+  readonly release: (nowMs: number, madeUpTo: Made) => Promise<void>;
 }
 
 /** Looks this many times in a lease. */
@@ -47,7 +51,7 @@ export function beating(
 }
 
 /** The thread's side. Answers how to stop. */
-export function watch({ leaseMs, blockedMsMax, lastBeat }: HeartbeatOptions, { clock, keep, release }: HeartbeatSurroundings): () => void {
+export function watch<Made>({ leaseMs, blockedMsMax, lastBeat }: HeartbeatOptions, { clock, keep, release }: HeartbeatSurroundings<Made>): () => void {
   const beats = new BigInt64Array(lastBeat);
   const everyMs = Math.min(leaseMs, blockedMsMax) / looksPerLease;
   let seen = Atomics.load(beats, 0);
@@ -71,10 +75,12 @@ export function watch({ leaseMs, blockedMsMax, lastBeat }: HeartbeatOptions, { c
     else if (takenBack) onwards();
     else {
       takenBack = true;
-      release(nowMs).then(onwards, () => {
-        takenBack = false; // the store cannot be reached: it is looked at again
-        onwards();
-      });
+      keep(nowMs)
+        .then((madeUpTo) => (Atomics.load(beats, 0) === seen ? release(nowMs, madeUpTo) : undefined))
+        .then(onwards, () => {
+          takenBack = false; // the store cannot be reached: it is looked at again
+          onwards();
+        });
     }
   }
   function next(delayMs: number): void {

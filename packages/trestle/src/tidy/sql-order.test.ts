@@ -39,7 +39,7 @@ const withReason: readonly (readonly [file: string, part: string, reason: string
   ["claims.sql", "order by r . at_ms limit 1000", few],
   ["claims.sql", "order by r . mark limit 1000", few],
   ["claims.sql", "j . lease_until_ms < v_now + p_lease_ms * 2 / 3", set],
-  ["claims.sql", "j . holder = p_holder limit 1000", few],
+  ["claims.sql", "j . holder = p_holder and ( j . epoch , j . n ) <= ( p_epoch , p_n ) limit 1000", few],
   [
     "commit-batch.sql",
     "select coalesce ( case p_slot_kind [ i ]",
@@ -52,6 +52,7 @@ const withReason: readonly (readonly [file: string, part: string, reason: string
   ["jobs.sql", "select x . tid from unnest ( p_tid , p_end )", set],
   ["jobs.sql", "array_agg ( e . commit ) , array_agg ( e . queue )", set],
   ["jobs.sql", "array_agg ( g . commit ) , array_agg ( g . queue )", set],
+  ["heartbeat-thread.ts", "read_head_v1 ( ) h", "one row"],
   ["jobs.sql", "select j . ctid from unnest ( p_id ) x ( id ) join job j", set],
   ["jobs.sql", "array_agg ( d . commit )", set],
   ["jobs.sql", "select distinct j . queue from unnest ( p_end_id", set],
