@@ -13,6 +13,7 @@ import {
   emptyContext,
   Fault,
   inContext,
+  oneOf,
   systemClock,
   systemRandom,
   uuidv7Ids,
@@ -23,6 +24,7 @@ import {
 } from "../kernel/index.ts";
 import { rateLimitFields, type Decision, type RateLimit } from "../limits/index.ts";
 import { pipeline, type Policy } from "../resilience/index.ts";
+import { guardOfOne } from "./guard.ts";
 import { problemOf, type ProblemAnswer } from "./problem.ts";
 
 export interface EdgeLimit<Request> {
@@ -40,12 +42,12 @@ export interface EdgeOptions<Request> {
   readonly deadline?: Duration;
   /** Who asks, for fairness below: nothing that a caller can make up. */
   readonly tenant?: (request: Request) => string | undefined;
-  /** Default: what the caller says. */
+  /** Of a request whose caller says nothing of it, or is not believed. Default `normal`. */
   readonly priority?: (request: Request) => AmbientContext["priority"];
   /** `trusted`: callers are our own, and their `trestle-priority: high` counts; others can only lower theirs. Default `foreign`. */
   readonly callers?: "trusted" | "foreign";
   readonly limits?: readonly EdgeLimit<Request>[];
-  /** What a request has to pass: a `bulkhead`, or a pipeline that ends in one. It holds its place until the answer has gone out. Not for retries: a handler runs once. */
+  /** What a request has to pass: a `bulkhead`, or a pipeline that ends in one. It holds its place until the answer has gone out. Without `retry` and `hedge`: a handler runs once. */
   readonly guard?: Policy<string>;
   /** Default: the system's. */
   readonly clock?: Clock;
@@ -69,11 +71,12 @@ export interface Edge<Request> {
   enter(request: Request, fields: { get(name: string): string | null }, signal: AbortSignal): Promise<Passage>;
 }
 
-/** Faults: `adapters.bad-limit-name`, `quantity.not-a-duration`. */
+/** Faults: `adapters.bad-limit-name`, `adapters.bad-guard`, `pipeline.not-a-policy`, `option.out-of-range`, `quantity.not-a-duration`. */
 export function edge<Request>(options: EdgeOptions<Request>): Edge<Request> {
-  const { clock = systemClock, limits = [], tenant, priority, callers } = options;
+  const { clock = systemClock, limits = [], tenant, priority } = options;
+  const trusted = oneOf(options.callers ?? "foreign", "edge.callers", ["trusted", "foreign"]) === "trusted";
   const boundMs = options.deadline === undefined ? Infinity : durationMs(options.deadline, "edge.deadline");
-  const guard = options.guard ?? pipeline({ clock });
+  const guard = options.guard === undefined ? pipeline({ clock }) : guardOfOne(options.guard, "edge.guard");
   const ids = uuidv7Ids(clock, options.random ?? systemRandom);
   for (const { name } of limits) {
     if (/^[a-z][\w.-]*$/i.test(name)) continue;
@@ -86,7 +89,7 @@ export function edge<Request>(options: EdgeOptions<Request>): Edge<Request> {
 
   const contextOf = (request: Request, fields: { get(name: string): string | null }, signal: AbortSignal): AmbientContext => {
     const nowMs = clock.monotonicMs();
-    const told = contextOfHeaders(fields, { nowMs, trusted: callers === "trusted" }) ?? {};
+    const told = contextOfHeaders(fields, { nowMs, trusted }) ?? {};
     const deadlineMs = Math.min(nowMs + boundMs, told.deadlineMs ?? Infinity);
     return {
       ...emptyContext,

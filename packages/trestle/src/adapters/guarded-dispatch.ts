@@ -8,9 +8,10 @@
  *   held        when its answer speaks against the other side (5xx, 408, 425, 429): a failure to the policy, kept for the caller until something better comes;
  *   dropped     when the next attempt begins, or the call is over with another answer.
  */
-import { contextHeaders, currentContext, systemClock, withContext, type AmbientContext, type Clock } from "../kernel/index.ts";
+import { contextHeaders, currentContext, oneOf, systemClock, withContext, type AmbientContext, type Clock } from "../kernel/index.ts";
 import type { Attempt, Policy } from "../resilience/index.ts";
 import { AnsweredBadly, answerBehind, idempotentMethods, speaksAgainst } from "./answered-badly.ts";
+import { guardOf } from "./guard.ts";
 
 /** What is used of undici's `DispatchOptions`. */
 export interface DispatchRequest {
@@ -77,10 +78,10 @@ const heldBytesMax = 65_536;
  */
 export function guardedDispatch(guard: Policy<string>, options: GuardedDispatchOptions = {}): <D extends DispatchLike>(dispatch: D) => D {
   const given: Given = {
-    guard,
+    guard: guardOf(guard, "guardedDispatch"),
     key: options.key ?? (({ origin }) => (typeof origin === "object" ? origin.origin : (origin ?? ""))),
     tellsContext: options.tellsContext ?? true,
-    until: options.until ?? "body",
+    until: oneOf(options.until ?? "body", "guardedDispatch.until", ["head", "body"]),
     clock: options.clock ?? systemClock,
   };
   const around =

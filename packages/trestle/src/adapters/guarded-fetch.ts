@@ -7,6 +7,7 @@ import { contextHeaders, currentContext, systemClock, withContext, type Clock } 
 import type { Attempt, Policy } from "../resilience/index.ts";
 import { AnsweredBadly, answerBehind, idempotentMethods, speaksAgainst } from "./answered-badly.ts";
 import { toldIfUnsendable } from "./unsendable.ts";
+import { guardOf } from "./guard.ts";
 
 export type Fetch = (input: string | URL | Request, init?: RequestInit) => Promise<Response>;
 
@@ -33,6 +34,7 @@ export interface GuardedFetchOptions {
  */
 export function guardedFetch(guard: Policy<string>, options: GuardedFetchOptions = {}): Fetch {
   const { fetch: ask = fetch, key = ({ origin }) => origin, tellsContext = true, clock = systemClock } = options;
+  guardOf(guard, "guardedFetch");
   return async (input, init = {}) => {
     const request = input instanceof Request ? input : undefined;
     const url = new URL(request ? request.url : (input as string | URL));

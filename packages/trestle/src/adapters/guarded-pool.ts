@@ -4,6 +4,7 @@
  */
 import { withContext } from "../kernel/index.ts";
 import type { CallOptions, Policy } from "../resilience/index.ts";
+import { guardOf } from "./guard.ts";
 
 /** What is used of a client of `pg`. */
 export interface PgClientLike {
@@ -45,6 +46,7 @@ export function guardedPool<Client extends PgClientLike = PgClientLike>(
   guard: Policy<string>,
   { statementTimeout = true }: GuardedPoolOptions = {},
 ): GuardedPool<Client> {
+  guardOf(guard, "guardedPool");
   const use = <T>(work: (client: Client) => Promise<T>, call: CallOptions = {}): Promise<T> =>
     guard(
       async ({ signal, remainingMs }) => {

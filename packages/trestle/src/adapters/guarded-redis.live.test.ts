@@ -54,3 +54,12 @@ test("of Redis's commands only questions are repeated when they may have been do
   assert.deepEqual(asked, ["incr a", "get a", "get a"]);
   assert.equal(client.on("x"), "x");
 });
+
+test("a client under an open breaker still ends its connection", async () => {
+  const guard = breaker();
+  const client = guardedRedis({ getBuiltinCommands: () => ["get", "quit"], get: () => Promise.resolve(""), quit: () => Promise.resolve("OK") }, guard);
+  guard.hold("open");
+
+  await assert.rejects(client.get(), (thrown: unknown) => Fault.is(thrown, "breaker.open"));
+  assert.equal(await client.quit(), "OK");
+});

@@ -12,7 +12,16 @@ export interface ProblemAnswer {
 const statuses: ReadonlyMap<string, ProblemAnswer["status"]> = new Map([
   ["request.limit-exceeded", 429],
   ["deadline.exceeded", 504],
-  ...["breaker.open", "bulkhead.full", "limiter.exceeded", "queue.full", "retry.budget-spent", "store.overloaded"].map((code) => [code, 503] as const),
+  ...[
+    "breaker.open",
+    "bulkhead.full",
+    "degradation.unavailable",
+    "limiter.exceeded",
+    "queue.full",
+    "retry.budget-spent",
+    "store.overloaded",
+    "throttle.declined",
+  ].map((code) => [code, 503] as const),
 ]);
 const titles = { 429: "Too Many Requests", 503: "Service Unavailable", 504: "Gateway Timeout" } as const;
 
@@ -20,7 +29,7 @@ const titles = { 429: "Too Many Requests", 503: "Service Unavailable", 504: "Gat
 export function problemOf(thrown: unknown, headers: Readonly<Record<string, string>> = {}): ProblemAnswer | undefined {
   const status = Fault.is(thrown) ? statuses.get(thrown.code) : undefined;
   if (status === undefined) return undefined;
-  const { code, message, remedy } = thrown as Fault;
+  const { code, message, remedy, details } = thrown as Fault;
   const waitMs = retryAfterMs(thrown);
   // Of what is behind this service its callers need to know no more than when to come back.
   const detail = status === 429 ? `${message}. ${remedy}` : status === 504 ? "It took too long." : "There is no room for this now.";
@@ -30,6 +39,7 @@ export function problemOf(thrown: unknown, headers: Readonly<Record<string, stri
       "content-type": "application/problem+json",
       "cache-control": "no-store",
       ...headers,
+      ...(details["headers"] as Readonly<Record<string, string>> | undefined),
       ...(waitMs > 0 && { "retry-after": String(Math.ceil(waitMs / 1_000)) }),
     },
     body: JSON.stringify({ type: "about:blank", title: titles[status], status, detail, code }),

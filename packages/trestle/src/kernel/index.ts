@@ -28,7 +28,7 @@ export { boundLog, jsonLogger } from "./log.ts";
 export type { Log, Logger, LoggerOptions, LogLevel } from "./log.ts";
 export { countBuckets, durationBucketsSeconds, expositionContentType, histogramQuantile, metricsRegistry } from "./metrics.ts";
 export type { Counter, Histogram, Labels, Metrics, Sample } from "./metrics.ts";
-export { durationMs, integerWithin, numberWithin, ratePerSecond, shareOf, sizeBytes } from "./quantity.ts";
+export { durationMs, integerWithin, numberWithin, oneOf, positiveMs, ratePerSecond, shareOf, sizeBytes } from "./quantity.ts";
 export type { Bytes, Cron, Duration, Instant, Percent, Rate } from "./quantity.ts";
 export { seededRandom, systemRandom } from "./random.ts";
 export type { Random } from "./random.ts";

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { durationMs, Fault, integerWithin, numberWithin, ratePerSecond, shareOf, sizeBytes } from "./index.ts";
+import { durationMs, Fault, integerWithin, numberWithin, oneOf, positiveMs, ratePerSecond, shareOf, sizeBytes } from "./index.ts";
 
 test("a duration is milliseconds or a text with its unit", () => {
   assert.deepEqual(
@@ -93,4 +93,16 @@ test("an option outside its range is a fault that names the range and the value"
       () => numberWithin(value as never, "failureRate", { least: 0, most: 1 }),
       (thrown: unknown) => Fault.is(thrown, "option.out-of-range") && /failureRate must be a number from 0 to 1, got /.test(thrown.message),
     );
+});
+
+test("a word that is none of those known, and a duration of nothing, are faults that name option, rule and value", () => {
+  assert.equal(oneOf("fifo", "order", ["fifo", "lifo"]), "fifo");
+  assert.equal(oneOf(undefined, "per", ["key", undefined]), undefined);
+  assert.equal(positiveMs("1s", "timeout"), 1_000);
+  for (const [make, said] of [
+    [() => oneOf("Fifo", "order", ["fifo", "lifo"]), /^order must be "fifo" or "lifo", got "Fifo"$/],
+    [() => oneOf(cyclic as never, "per", ["key", undefined]), /^per must be "key", got /],
+    [() => positiveMs("0ms", "timeout"), /^timeout must be above 0, got "0ms"$/],
+  ] as const)
+    assert.throws(make, (thrown: unknown) => Fault.is(thrown, "option.out-of-range") && said.test(thrown.message) && thrown.remedy.length > 0);
 });

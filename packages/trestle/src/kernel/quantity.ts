@@ -41,6 +41,13 @@ export function durationMs(duration: Duration, option: string): number {
   );
 }
 
+/** As `durationMs`, of what has to take some time. */
+export function positiveMs(duration: Duration, option: string): number {
+  const ms = durationMs(duration, option);
+  if (ms > 0) return ms;
+  throw Fault.create("option.out-of-range", `${option} must be above 0, got ${seen(duration)}`, `Set ${option} within the range.`);
+}
+
 /** Events per second of a rate. */
 export function ratePerSecond(rate: Rate, option: string): number {
   const match = typeof rate === "string" ? /^(\d+(?:\.\d+)?)\/(s|m|h|d)$/.exec(rate) : null;
@@ -89,4 +96,11 @@ export function integerWithin(value: number, option: string, range: { readonly l
     `${option} must be an integer from ${range.least} to ${range.most}, got ${seen(value)}`,
     `Set ${option} within the range.`,
   );
+}
+
+/** One of a few words. `undefined` is one of them where an option may be left out. */
+export function oneOf<const T>(value: T, option: string, words: readonly T[]): T {
+  if (words.includes(value)) return value;
+  const known = words.filter((word) => word !== undefined).map(seen);
+  throw Fault.create("option.out-of-range", `${option} must be ${known.join(" or ")}, got ${seen(value)}`, `Set ${option} to one of them.`);
 }

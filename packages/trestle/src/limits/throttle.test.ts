@@ -261,4 +261,5 @@ test("what is wrong with a throttle is said where it is made", () => {
   assert.throws(() => throttle({ rate: "1/s", burst: 0 }), /throttle: burst must be a number from 1/);
   assert.throws(() => throttle({ rate: "1/s", wait: 0 }), /throttle: wait, in milliseconds, must be a number from 1 to 86400000/);
   assert.throws(() => throttle({ rate: "1/s", waiting: 0.5 }), /throttle: waiting must be/);
+  assert.throws(() => throttle({ rate: "1/s", per: "tenant" as "key" }), /throttle: per must be "key", got "tenant"/);
 });

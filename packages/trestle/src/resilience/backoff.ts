@@ -13,10 +13,10 @@ export interface Backoff {
   readonly jitter: "full" | "decorrelated" | "none";
 }
 
-/** Milliseconds to wait before attempt number `attempt`; the first is made at once. `beforeMs`: the wait before the attempt before, for `decorrelated`. */
-export function backoffMs({ fromMs, upToMs, jitter }: Backoff, attempt: number, random: Random, beforeMs = 0): number {
+/** Milliseconds to wait before attempt number `attempt`; the first is made at once. `beforeMs`: the wait before the attempt before, for `decorrelated`; by default `fromMs`, so that the second attempt is spread too. */
+export function backoffMs({ fromMs, upToMs, jitter }: Backoff, attempt: number, random: Random, beforeMs = fromMs): number {
   if (attempt <= 1) return 0;
   if (jitter === "decorrelated") return Math.min(upToMs, fromMs + random.next() * (Math.max(fromMs, beforeMs * 3) - fromMs));
   const baseMs = Math.min(upToMs, fromMs * 2 ** (attempt - 2));
-  return jitter === "full" ? baseMs * random.next() : baseMs;
+  return jitter === "none" ? baseMs : baseMs * random.next();
 }

@@ -217,6 +217,7 @@ test("options outside their range are faults", () => {
     { slowerThan: "soon" as "1s" },
     { cooldown: -1 },
     { probeWithin: Number.NaN },
+    { per: "tenant" as "key" },
   ])
     assert.throws(
       () => breaker({ clock, ...options }),
@@ -228,6 +229,12 @@ test("options outside their range are faults", () => {
 });
 
 const seeds = process.env["TRESTLE_SEED"] === undefined ? Array.from({ length: 10_000 }, (_, i) => `breaker-${i}`) : [process.env["TRESTLE_SEED"]];
+test("held as what it cannot be held as, a breaker says so and is as before", () => {
+  const { one } = setUp({});
+  assert.throws(() => one.hold("opened" as "open"), /breaker\.hold must be "open" or "closed", got "opened"/);
+  assert.equal(one.held, undefined);
+});
+
 test("[RES-03] 10,000 random sequences: only the diagram's edges appear, each for its reason, and probes are never more than allowed", async () => {
   const reasons = new Map<string, number>();
   for (const seed of seeds) {

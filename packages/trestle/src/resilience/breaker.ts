@@ -14,7 +14,7 @@
  * person says, and leaves the states to go on below.
  * There is no timer: the end of a cool-down is noticed by whoever looks next. Counting an outcome takes constant time, and a breaker's memory does not grow.
  */
-import { durationMs, Fault, integerWithin, numberWithin, RecentMap, systemClock, type Clock, type Duration } from "../kernel/index.ts";
+import { durationMs, Fault, integerWithin, numberWithin, oneOf, RecentMap, systemClock, type Clock, type Duration } from "../kernel/index.ts";
 import { declined, type Answer, type Caller, type Gate } from "./gate.ts";
 import { gatePolicy } from "./passage.ts";
 import type { Policy } from "./policy.ts";
@@ -29,11 +29,11 @@ export type BreakerState =
 export interface BreakerOptions {
   /** What is behind it, for faults. */
   readonly name?: string;
-  /** Opens when at least this share of the window's calls failed. Above 0, at most 1; default 0.5. */
+  /** Opens when at least this share of the window's calls failed. 0.00001 to 1; default 0.5. */
   readonly failureRate?: number;
   /** A call that takes longer is slow. Default: none is. */
   readonly slowerThan?: Duration;
-  /** Opens when at least this share of the window's calls were slow. Above 0, at most 1; default 0.5. */
+  /** Opens when at least this share of the window's calls were slow. 0.00001 to 1; default 0.5. */
   readonly slowRate?: number;
   /** Never opens on fewer calls in the window than this. Default 20, or all of a window of fewer calls. */
   readonly minimumCalls?: number;
@@ -88,7 +88,7 @@ export function breaker(options: BreakerOptions = {}): Breaker {
     state: { get: () => circuits.of("").current(clock.monotonicMs()) },
     held: { get: () => circuits.held },
     stateOf: { value: (key: string) => circuits.of(key).current(clock.monotonicMs()) },
-    hold: { value: (as: "open" | "closed" | undefined) => void (circuits.held = as) },
+    hold: { value: (as: "open" | "closed" | undefined) => void (circuits.held = oneOf(as, "breaker.hold", ["open", "closed", undefined])) },
     reset: { value: () => circuits.reset() },
   }) as Breaker;
 }
@@ -105,7 +105,7 @@ class Circuits implements Gate<"breaker.open"> {
     this.name = options.name ?? "breaker";
     this.#rules = rulesOf(options);
     this.#only = new Circuit(this.#rules, "");
-    this.#byKey = options.per === "key" ? new RecentMap(2 * keysMax) : undefined;
+    this.#byKey = oneOf(options.per, "breaker.per", ["key", undefined]) && new RecentMap(2 * keysMax);
   }
 
   of(key: string): Circuit {
@@ -158,8 +158,8 @@ function rulesOf(options: BreakerOptions): Rules {
   const cooldownMs = durationMs(options.cooldown ?? 5_000, "breaker.cooldown");
   const probeWithinMs = numberWithin(durationMs(options.probeWithin ?? 30_000, "breaker.probeWithin"), "breaker.probeWithin", { least: 1, most: 86_400_000 });
   return {
-    failureRate: numberWithin(options.failureRate ?? 0.5, "breaker.failureRate", { least: Number.MIN_VALUE, most: 1 }),
-    slowRate: numberWithin(options.slowRate ?? 0.5, "breaker.slowRate", { least: Number.MIN_VALUE, most: 1 }),
+    failureRate: numberWithin(options.failureRate ?? 0.5, "breaker.failureRate", { least: 0.00001, most: 1 }),
+    slowRate: numberWithin(options.slowRate ?? 0.5, "breaker.slowRate", { least: 0.00001, most: 1 }),
     slowerThanMs: options.slowerThan === undefined ? Infinity : durationMs(options.slowerThan, "breaker.slowerThan"),
     minimumCalls: integerWithin(options.minimumCalls ?? Math.min(20, calls ?? 20), "breaker.minimumCalls", { least: 1, most: calls ?? 1_000_000 }),
     cooldownMs,

@@ -3,7 +3,7 @@
  * dependency that hangs gets `running` more calls with every timeout. Who comes when the line is full is declined at once, with the reason and when to come back.
  */
 import type { Clock, Random } from "../kernel/index.ts";
-import { eventLoopLoad, Fault, integerWithin, numberWithin, soonMs, systemClock, systemRandom } from "../kernel/index.ts";
+import { eventLoopLoad, Fault, integerWithin, numberWithin, oneOf, soonMs, systemClock, systemRandom } from "../kernel/index.ts";
 import { AdaptiveLimit } from "./adaptive-limit.ts";
 import type { AdaptiveOptions } from "./adaptive-limit.ts";
 import { declined, waits } from "./gate.ts";
@@ -132,9 +132,7 @@ class Places implements Gate<"bulkhead.full"> {
         if (adaptive.answered(nowMs - caller.startedMs, how, this.inFlight, nowMs, size)) this.#changed(adaptive.limit, nowMs);
       };
     }
-    const order = options.order ?? "fifo";
-    if (!(order === "fifo" || order === "lifo" || order === "fair" || order === "deadline"))
-      throw Fault.create("option.out-of-range", `bulkhead.order must be "fifo", "lifo", "fair" or "deadline", got ${String(order)}`, "Choose one of the four.");
+    const order = oneOf(options.order ?? "fifo", "bulkhead.order", ["fifo", "lifo", "fair", "deadline"]);
     this.#fair = order === "fair";
     const { codel = this.#adaptive !== undefined } = options;
     this.#line = new WaitingLine({ order, random: options.random ?? systemRandom, codel: codel === true ? {} : codel ? requiredCodel(codel) : undefined });

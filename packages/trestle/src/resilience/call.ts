@@ -61,7 +61,7 @@ class Rare {
   dueMs: number | undefined;
   /** Of the wait before the next attempt. */
   waiting: Timer | undefined;
-  waitedMs = 0;
+  waitedMs: number | undefined;
   followed: Followed | undefined;
   controller: AbortController | undefined;
   cutBy: { readonly reason: unknown } | undefined;

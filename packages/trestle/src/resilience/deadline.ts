@@ -1,5 +1,5 @@
 /** Time limits: of a whole call, and of each of its attempts. */
-import { DueList, durationMs, Fault, systemClock, type Duration } from "../kernel/index.ts";
+import { DueList, positiveMs, systemClock, type Duration } from "../kernel/index.ts";
 import { runnerOf } from "./plan.ts";
 import { policyOf, type Policy } from "./policy.ts";
 
@@ -17,7 +17,6 @@ export function timeout(within: Duration): Policy<"deadline.exceeded"> {
 }
 
 function bounding(kind: "deadline" | "timeout", within: Duration): Policy<"deadline.exceeded"> {
-  const ms = durationMs(within, kind);
-  if (!(ms > 0)) throw Fault.create("option.out-of-range", `${kind} must be above 0, got ${JSON.stringify(within)}`, `Give the ${kind} some time.`);
+  const ms = positiveMs(within, kind);
   return policyOf({ kind, declines: ["deadline.exceeded"], ms, alone: () => runnerOf({ [kind]: new DueList(ms, systemClock) }) });
 }

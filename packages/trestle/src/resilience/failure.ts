@@ -20,58 +20,54 @@ export interface Failure {
   readonly mayHaveActed: boolean;
 }
 
-const failure = (kind: FailureKind, mayHaveActed: boolean): Failure => ({ kind, mayHaveActed });
-const neverReached = failure("crash", false);
-const wentAway = failure("crash", true);
-const noAnswer = failure("omission", true);
-const notEvenAsked = failure("omission", false);
-const tooBusy = failure("timing", false);
-const unusable = failure("response", true);
-const contradicts = failure("byzantine", true);
-const refusal = failure("refusal", false);
-
 /**
  * Of statuses, of names, and of codes of Node's, undici's and `pg`'s errors and of our faults. A status that is not here is an answer nobody can use from 500 on, and a
  * refusal below.
  */
-const meanings = new Map(
+const meanings: ReadonlyMap<unknown, Failure> = new Map(
   (
     [
-      [neverReached, "ECONNREFUSED ENOTFOUND EAI_AGAIN EHOSTUNREACH ENETUNREACH EHOSTDOWN external.unreachable"],
-      [wentAway, "502 ECONNRESET EPIPE ECONNABORTED UND_ERR_SOCKET 57P01 57P02"],
-      [noAnswer, "408 504 TimeoutError ETIMEDOUT UND_ERR_HEADERS_TIMEOUT UND_ERR_BODY_TIMEOUT deadline.exceeded"],
-      [notEvenAsked, "UND_ERR_CONNECT_TIMEOUT"],
-      [tooBusy, "425 429 503 breaker.open bulkhead.full limiter.exceeded store.overloaded queue.full request.not-admitted request.share-exceeded 53300 57P03"],
-      [unusable, "SyntaxError external.answer-invalid HPE_INVALID_CONSTANT UND_ERR_RES_CONTENT_LENGTH_MISMATCH"],
-      [contradicts, "response.contradicts"],
-      [refusal, "external.refused UND_ERR_INVALID_ARG"],
+      ["crash", false, "ECONNREFUSED ENOTFOUND EAI_AGAIN EHOSTUNREACH ENETUNREACH EHOSTDOWN external.unreachable"],
+      ["crash", true, "502 ECONNRESET EPIPE ECONNABORTED UND_ERR_SOCKET 57P01 57P02"],
+      ["omission", true, "408 504 TimeoutError ETIMEDOUT UND_ERR_HEADERS_TIMEOUT UND_ERR_BODY_TIMEOUT 57014 deadline.exceeded external.outcome-unknown"],
+      ["omission", false, "UND_ERR_CONNECT_TIMEOUT"],
+      [
+        "timing",
+        false,
+        "425 429 503 breaker.open bulkhead.full limiter.exceeded store.overloaded queue.full request.not-admitted request.share-exceeded 53300 57P03",
+      ],
+      ["response", true, "500"],
+      ["byzantine", true, "response.contradicts"],
+      ["refusal", false, "400 external.refused UND_ERR_INVALID_ARG"],
     ] as const
-  ).flatMap(([meaning, those]) => those.split(" ").map((one) => [one, meaning] as const)),
+  ).flatMap(([kind, mayHaveActed, those]) => those.split(" ").map((one) => [one, { kind, mayHaveActed }] as const)),
 );
+const meaningOf = (one: number) => meanings.get(String(one));
+
+/**
+ * By form. Of SQLSTATE and of Redis's answers: the statement or the command itself is at fault, or asks for what is not allowed (a constraint, a type, a syntax, what a function raises).
+ */
+const refuses = /^(option\.|quantity\.|(0A|2[123]|4[24]|P0)...$|(ERR|WRONGTYPE|NOPERM) )/;
 
 /** Whether it speaks against the other side, and trying again could help: whatever is no refusal. */
 export const isUnwell = (thrown: unknown): boolean => failureOf(thrown).kind !== "refusal";
 
 /** What this failure means. An error that says nothing about itself is a `response`, and the other side may have acted. */
 export function failureOf(thrown: unknown): Failure {
-  let vague = false; // no answer, unless a cause says why there is none
   for (let error = thrown, depth = 0; error && depth < 5; error = (error as { cause?: unknown }).cause, depth++) {
-    const { code, status, statusCode, name, details } = error as {
-      readonly code?: unknown;
-      readonly status?: unknown;
-      readonly statusCode?: unknown;
-      readonly name?: unknown;
+    const { code, status, statusCode, name, message, cause, details, response } = error as Readonly<Record<string, unknown>> & {
       readonly details?: { readonly status?: unknown };
+      readonly response?: { readonly status?: unknown; readonly statusCode?: unknown };
     };
-    const told = Fault.is(error) ? details?.status : (status ?? statusCode);
-    if (typeof told === "number" && told >= 400 && told < 600) return meanings.get(String(told)) ?? (told >= 500 ? unusable : refusal);
-    if (retryAfterMs(error) > 0) return tooBusy;
-    vague ||= Fault.is(error, "external.outcome-unknown");
-    const known = meanings.get(code as string) ?? meanings.get(name as string);
-    if (known) return known;
-    if (Fault.is(error) && /^(option|quantity)\./.test(error.code)) return refusal;
+    const told = Fault.is(error) ? details?.status : (status ?? statusCode ?? response?.status ?? response?.statusCode);
+    if (typeof told === "number" && told >= 400 && told < 600) return (meaningOf(told) ?? meaningOf(told < 500 ? 400 : 500)) as Failure;
+    if (retryAfterMs(error) > 0) return meaningOf(503) as Failure;
+    const known = meanings.get(code) ?? meanings.get(name);
+    // That an outcome is not known says least of all: a cause says why.
+    if (known && (cause === undefined || !Fault.is(error, "external.outcome-unknown"))) return known;
+    if (refuses.test(String(code)) || refuses.test(String(message))) return meaningOf(400) as Failure;
   }
-  return vague ? noAnswer : unusable;
+  return meaningOf(500) as Failure;
 }
 
 /** What a failure asks for: `details.retryAfterMs` of a fault, or `retryAfterMs` of any other error. 0 when it asks for nothing. */

@@ -51,3 +51,16 @@ test("the last good answer of a key stands in for a failure while it is young en
       (thrown: unknown) => Fault.is(thrown, "option.out-of-range"),
     );
 });
+
+test("an old answer does not stand in for a refusal: who is told no is told no", async () => {
+  const clock = virtualClock();
+  const refusing = (status: number) => () => Promise.reject(Object.assign(new Error(`answered ${status}`), { status }));
+  const kept = lastGood<string>({ for: "5m", clock });
+  await kept("ada", () => "hers");
+
+  for (const status of [401, 403, 404, 410]) await assert.rejects(kept("ada", refusing(status)), new RegExp(`answered ${status}`));
+  for (const status of [429, 500, 503]) assert.equal((await kept("ada", refusing(status))).stale, true);
+  const whatever = lastGood<string>({ for: "5m", clock, when: () => true });
+  await whatever("ada", () => "hers");
+  assert.equal((await whatever("ada", refusing(404))).value, "hers");
+});

@@ -1,5 +1,6 @@
 /** Something else, when what was wanted cannot be had. */
-import { durationMs, Fault, integerWithin, RecentMap, systemClock, type Clock, type Duration } from "../kernel/index.ts";
+import { integerWithin, positiveMs, RecentMap, systemClock, type Clock, type Duration } from "../kernel/index.ts";
+import { isUnwell } from "./failure.ts";
 
 /**
  * What `wanted` comes to, or what `instead` makes of its failure: `fallback(() => guarded(fetchWeather), () => "sunny, probably")`. When `instead` fails too that
@@ -24,16 +25,23 @@ export interface LastGood<T> {
   (key: string, wanted: () => T | Promise<T>): Promise<{ readonly value: T; readonly stale: boolean; readonly ageMs: number }>;
 }
 
-/** The last good answer of each key, for when there is none. Keys: at most so many, the latest; default 1,000. */
-export function lastGood<T>(options: { readonly for: Duration; readonly keys?: number; readonly clock?: Clock }): LastGood<T> {
-  const { clock = systemClock } = options;
-  const forMs = durationMs(options.for, "lastGood.for");
-  if (!(forMs > 0))
-    throw Fault.create(
-      "option.out-of-range",
-      `lastGood.for must be above 0, got ${JSON.stringify(options.for)}`,
-      "Say for how long an old answer is better than none.",
-    );
+export interface LastGoodOptions {
+  /** An answer that is older stands in for nothing. Above 0. */
+  readonly for: Duration;
+  /** At most so many keys, the latest. 1 to 10,000,000; default 1,000. */
+  readonly keys?: number;
+  /**
+   * Whether an old answer may stand in for this failure. Default: whatever `failureOf` does not call a refusal: who is told "forbidden" or "gone" is not to be shown what was there before (as with `stale-if-error`,
+   * RFC 5861).
+   */
+  readonly when?: (thrown: unknown) => boolean;
+  readonly clock?: Clock;
+}
+
+/** The last good answer of each key, for when there is none. */
+export function lastGood<T>(options: LastGoodOptions): LastGood<T> {
+  const { clock = systemClock, when = isUnwell } = options;
+  const forMs = positiveMs(options.for, "lastGood.for");
   const kept = new RecentMap<string, { readonly value: T; readonly atMs: number }>(
     integerWithin(options.keys ?? 1_000, "lastGood.keys", { least: 1, most: 10_000_000 }),
   );
@@ -43,7 +51,7 @@ export function lastGood<T>(options: { readonly for: Duration; readonly keys?: n
       kept.set(key, { value, atMs: clock.monotonicMs() });
       return { value, stale: false, ageMs: 0 };
     } catch (thrown) {
-      const last = kept.get(key);
+      const last = when(thrown) ? kept.get(key) : undefined;
       const ageMs = last ? clock.monotonicMs() - last.atMs : Infinity;
       if (!last || ageMs > forMs) throw thrown;
       return { value: last.value, stale: true, ageMs };

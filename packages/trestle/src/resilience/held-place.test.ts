@@ -61,6 +61,13 @@ test("who waits for a place hears when its time, the longest wait or its caller 
   assert.deepEqual(told.slice(-2), ["came too late bulkhead.full late at 41", "x before it came at 41"]);
 });
 
+test("a longest wait that is none is a fault, and nobody waits for ever for it", async () => {
+  const { places } = setUp();
+  for (const waitMs of [Number.NaN, -1, "50ms" as unknown as number])
+    await assert.rejects(places.acquire({ waitMs }), (thrown: unknown) => Fault.is(thrown, "option.out-of-range") && thrown.message.includes("acquire.waitMs"));
+  assert.deepEqual([places.inFlight, places.waiting], [0, 0]);
+});
+
 test("who finds the line full is declined at once, and one that is displaced when it happens", async () => {
   const { clock, told, come } = setUp({ waiting: 1 });
   come("a");

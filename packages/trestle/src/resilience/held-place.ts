@@ -2,7 +2,7 @@
  * A place that is held by hand: for what is no function around a call, such as a request that is read, answered and sent, or a connection that somebody uses for a while. Waiting for it is what waiting is to a pipeline:
  * by key and priority, no longer than the caller has time, and whoever is declined is told why.
  */
-import { currentContext, deadlineExceeded, followSignal, sharedWheel, type Clock, type Followed, type Timer } from "../kernel/index.ts";
+import { currentContext, deadlineExceeded, followSignal, numberWithin, sharedWheel, type Clock, type Followed, type Timer } from "../kernel/index.ts";
 import { waits, type Answer, type Caller, type Gate } from "./gate.ts";
 import type { Refusal } from "./waiting-line.ts";
 
@@ -15,7 +15,7 @@ export interface PlaceOptions {
   readonly cost?: number | undefined;
   /** A moment of the clock's monotonic time; the context's holds too. */
   readonly deadlineMs?: number | undefined;
-  /** The longest wait, in milliseconds. Who has waited for so long is declined with the reason `waited`, whatever time it has left. Default: none. */
+  /** The longest wait, in milliseconds, 0 or more. Who has waited for so long is declined with the reason `waited`, whatever time it has left. Default: none. */
   readonly waitMs?: number | undefined;
   /** Default: the context's. */
   readonly signal?: AbortSignal | undefined;
@@ -27,7 +27,7 @@ export interface PlaceOptions {
  */
 export type Leave = (answer?: Answer | "unheard", until?: Promise<unknown>) => void;
 
-/** Faults: the gate's; `deadline.exceeded` (scope `wait`); the reason of the signal. */
+/** Faults: the gate's; `deadline.exceeded` (scope `wait`); the reason of the signal; `option.out-of-range`. */
 export function acquire(gate: Gate, clock: Clock, options: PlaceOptions = {}): Promise<Leave> {
   return new Promise((resolve, reject) => new Held(gate, clock, options, resolve, reject).enter());
 }
@@ -55,7 +55,7 @@ class Held implements Caller {
     this.cost = options.cost ?? 1;
     this.untilMs = Math.min(options.deadlineMs ?? Infinity, context.deadlineMs ?? Infinity);
     this.startedMs = clock.monotonicMs();
-    this.#waitMs = options.waitMs ?? Infinity;
+    this.#waitMs = numberWithin(options.waitMs ?? Infinity, "acquire.waitMs", { least: 0, most: Infinity });
     this.#signal = options.signal ?? context.signal;
     this.#gate = gate;
     this.#clock = clock;

@@ -16,7 +16,7 @@ export { deadline, timeout } from "./deadline.ts";
 export { failureOf, retryAfterMs } from "./failure.ts";
 export type { Failure, FailureKind } from "./failure.ts";
 export { fallback, lastGood } from "./fallback.ts";
-export type { LastGood } from "./fallback.ts";
+export type { LastGood, LastGoodOptions } from "./fallback.ts";
 export type { Leave, PlaceOptions } from "./held-place.ts";
 export { declined, waits } from "./gate.ts";
 export type { Answer, Caller, Gate } from "./gate.ts";

@@ -586,6 +586,11 @@ test("what is no policy, and a limit without time, are faults that say so", () =
     () => pipeline(retry(), (() => 1) as unknown as Policy),
     (thrown: unknown) => Fault.is(thrown, "pipeline.not-a-policy") && thrown.message.includes("part 2"),
   );
+  for (const given of [[retry()], null, 5])
+    assert.throws(
+      () => pipeline(given as unknown as Policy),
+      (thrown: unknown) => Fault.is(thrown, "pipeline.not-a-policy") && thrown.message.includes("part 1"),
+    );
   for (const within of [0, -1, Number.NaN, Infinity, "soon" as "1s"])
     for (const [name, make] of Object.entries({ deadline, timeout }))
       assert.throws(

@@ -14,8 +14,9 @@ export function pipeline<const P extends readonly Policy<string>[]>(...policies:
 export function pipeline<const P extends readonly Policy<string>[]>(options: PipelineOptions, ...policies: P): Policy<DeclinesOf<P[number]>>;
 export function pipeline(...given: readonly (PipelineOptions | Policy<string>)[]): Policy<never> {
   const [first, ...rest] = given;
-  const options = typeof first === "object" ? first : {};
-  const policies = (typeof first === "object" ? rest : given) as readonly Policy<string>[];
+  const hasOptions = typeof first === "object" && first !== null && !Array.isArray(first);
+  const options = hasOptions ? first : {};
+  const policies = (hasOptions ? rest : given) as readonly Policy<string>[];
   const layers = policies.flatMap((policy, i) => {
     const its = layersIn(policy);
     if (its) return its;
