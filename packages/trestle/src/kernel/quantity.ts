@@ -98,9 +98,8 @@ export function integerWithin(value: number, option: string, range: { readonly l
   );
 }
 
-/** One of a few words. `undefined` is one of them where an option may be left out. */
+/** One of a few words. */
 export function oneOf<const T>(value: T, option: string, words: readonly T[]): T {
   if (words.includes(value)) return value;
-  const known = words.filter((word) => word !== undefined).map(seen);
-  throw Fault.create("option.out-of-range", `${option} must be ${known.join(" or ")}, got ${seen(value)}`, `Set ${option} to one of them.`);
+  throw Fault.create("option.out-of-range", `${option} must be ${words.map(seen).join(" or ")}, got ${seen(value)}`, `Set ${option} to one of them.`);
 }

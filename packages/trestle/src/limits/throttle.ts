@@ -139,7 +139,7 @@ class ThrottleGate implements Gate<"limiter.exceeded"> {
   constructor(name: string, { rate, burst, per, keys, wait, waiting = 1_000 }: ThrottleOptions, clock: Clock, random: Random) {
     const rule = bucketRule({ rate, burst, keys: per === "key" ? keys : 1 }, name);
     this.#name = name;
-    this.#perKey = oneOf(per, `${name}: per`, ["key", undefined]) === "key";
+    this.#perKey = per !== undefined && oneOf(per, `${name}: per`, ["key"]) === "key";
     this.#buckets = new TokenBuckets(rule, clock, random);
     this.#perMs = rule.perSecond / 1_000;
     this.#waitMs =

@@ -14,7 +14,7 @@
  * person says, and leaves the states to go on below.
  * There is no timer: the end of a cool-down is noticed by whoever looks next. Counting an outcome takes constant time, and a breaker's memory does not grow.
  */
-import { durationMs, Fault, integerWithin, numberWithin, oneOf, RecentMap, systemClock, type Clock, type Duration } from "../kernel/index.ts";
+import { durationMs, Fault, integerWithin, numberWithin, oneOf, positiveMs, RecentMap, systemClock, type Clock, type Duration } from "../kernel/index.ts";
 import { declined, type Answer, type Caller, type Gate } from "./gate.ts";
 import { gatePolicy } from "./passage.ts";
 import type { Policy } from "./policy.ts";
@@ -88,7 +88,7 @@ export function breaker(options: BreakerOptions = {}): Breaker {
     state: { get: () => circuits.of("").current(clock.monotonicMs()) },
     held: { get: () => circuits.held },
     stateOf: { value: (key: string) => circuits.of(key).current(clock.monotonicMs()) },
-    hold: { value: (as: "open" | "closed" | undefined) => void (circuits.held = oneOf(as, "breaker.hold", ["open", "closed", undefined])) },
+    hold: { value: (as: "open" | "closed" | undefined) => void (circuits.held = as && oneOf(as, "breaker.hold", ["open", "closed"])) },
     reset: { value: () => circuits.reset() },
   }) as Breaker;
 }
@@ -105,7 +105,7 @@ class Circuits implements Gate<"breaker.open"> {
     this.name = options.name ?? "breaker";
     this.#rules = rulesOf(options);
     this.#only = new Circuit(this.#rules, "");
-    this.#byKey = oneOf(options.per, "breaker.per", ["key", undefined]) && new RecentMap(2 * keysMax);
+    this.#byKey = options.per && oneOf(options.per, "breaker.per", ["key"]) && new RecentMap(2 * keysMax);
   }
 
   of(key: string): Circuit {
@@ -156,7 +156,7 @@ function rulesOf(options: BreakerOptions): Rules {
   const calls = typeof window === "object" ? integerWithin(window.calls, "breaker.window.calls", { least: 1, most: 100_000 }) : undefined;
   const windowMs = calls === undefined ? numberWithin(durationMs(window as Duration, "breaker.window"), "breaker.window", { least: 10, most: 86_400_000 }) : 0;
   const cooldownMs = durationMs(options.cooldown ?? 5_000, "breaker.cooldown");
-  const probeWithinMs = numberWithin(durationMs(options.probeWithin ?? 30_000, "breaker.probeWithin"), "breaker.probeWithin", { least: 1, most: 86_400_000 });
+  const probeWithinMs = positiveMs(options.probeWithin ?? 30_000, "breaker.probeWithin");
   return {
     failureRate: numberWithin(options.failureRate ?? 0.5, "breaker.failureRate", { least: 0.00001, most: 1 }),
     slowRate: numberWithin(options.slowRate ?? 0.5, "breaker.slowRate", { least: 0.00001, most: 1 }),

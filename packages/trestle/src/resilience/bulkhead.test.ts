@@ -254,6 +254,32 @@ test("options of a bulkhead outside their range are faults that name them", () =
     assert.equal(names(options as Partial<BulkheadOptions>), name);
 });
 
+for (const order of ["fifo", "fair"] as const)
+  test(`a cost that is none, or a key that is no text, is a fault for its own call and changes nothing for the others (${order})`, async () => {
+    const { clock, one } = setUp({ running: 1, waiting: 100, order });
+    const odd = (value: unknown) => value as never;
+    const served: string[] = [];
+    const work = (name: string) => async () => {
+      served.push(name);
+      await sleep(clock, 10);
+    };
+    const first = one(work("first"));
+    const wrong = [Number.NaN, -1, 0, Infinity, odd("2")].flatMap((cost) => [one(work("wrong"), { cost }), one.acquire({ cost })]);
+    if (order === "fair") wrong.push(...[odd(7), odd({})].flatMap((key) => [one(work("wrong"), { key }), one.acquire({ key })]));
+    const faults = await Promise.all(wrong.map((call) => Promise.resolve(call).catch((thrown: unknown) => thrown)));
+    for (const fault of faults) assert.match(String(fault), /^Fault: (cost must be a number from 0\.000001 to 1000000000|typeof key must be "string"), got /);
+
+    const others = ["a", "a", "a", "b", "b", "b"].map((key) => one(work(key), { key }));
+    await clock.advance(100);
+    await Promise.all([first, ...others]);
+    assert.equal(served.join(" "), order === "fair" ? "first a b a b a b" : "first a a a b b b");
+    assert.deepEqual([one.inFlight, one.waiting], [0, 0]);
+    const full = setUp({ running: 1, waiting: 0, order });
+    await Promise.allSettled([full.one(() => 1, { cost: 0 }), full.one(() => sleep(full.clock, 5)), full.clock.advance(5)]);
+    full.come();
+    assert.equal(full.come().fault?.details["retryAfterMs"], 5);
+  });
+
 test("called by itself, a gate counts its caller's time by its own clock", async () => {
   const clock = virtualClock();
   for (const alone of [bulkhead({ clock, running: 1 }), breaker({ clock }), adaptiveThrottle({ clock })])

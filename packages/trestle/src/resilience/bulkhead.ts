@@ -16,6 +16,11 @@ import type { Policy } from "./policy.ts";
 import { WaitingLine } from "./waiting-line.ts";
 import type { Order, Refusal } from "./waiting-line.ts";
 
+interface CodelBounds {
+  readonly targetMs?: number;
+  readonly intervalMs?: number;
+}
+
 export interface BulkheadOptions {
   /** For faults. Default `bulkhead`. */
   readonly name?: string;
@@ -32,7 +37,7 @@ export interface BulkheadOptions {
    * Whether those who have waited too long in a line that stands are declined (CoDel), and the bounds for it: a target from 0.1 ms to a day, default the longer of 5 ms and the average call;
    * an interval from 1 ms to a day, default 20 times the target. Default: nobody waits too long, as it must be for batches; with an adaptive limit they are declined.
    */
-  readonly codel?: boolean | { readonly targetMs?: number; readonly intervalMs?: number };
+  readonly codel?: boolean | CodelBounds;
   /** Default: the system's. */
   readonly clock?: Clock;
   readonly random?: Random;
@@ -69,6 +74,7 @@ export interface Bulkhead extends Policy<"bulkhead.full"> {
 const briefMs = 1;
 const measuredOf = 32;
 const retryAfterMsMax = 30_000;
+const costs = { least: 1e-6, most: 1e9 };
 
 /** Faults: `bulkhead.full`, with `details.reason`, the numbers and `details.retryAfterMs`; `option.out-of-range`. */
 export function bulkhead(options: BulkheadOptions): Bulkhead {
@@ -154,11 +160,14 @@ class Places implements Gate<"bulkhead.full"> {
     return { admitted: this.#admitted, waited: this.#waited, left: this.#left + this.#line.passedOver, declined: { ...this.#line.refusals } };
   }
 
+  /** Faults: `option.out-of-range`, of a cost or a key that would spoil the shares of everybody else for good. */
   enter(caller: Caller, nowMs: number): number {
+    numberWithin(caller.cost, "cost", costs);
     if (this.inFlight < this.running && this.#line.size === 0) {
       this.#admit(nowMs);
       return 0;
     }
+    if (this.#fair) oneOf(typeof caller.key, "typeof key", ["string"]);
     this.#adaptive?.wanted();
     if (this.#line.push(caller, nowMs)) return declined;
     this.#waited++;
@@ -299,9 +308,8 @@ function runningWithin(running: number): number {
   return running === Infinity ? Infinity : integerWithin(running, "bulkhead.running", { least: 1, most: 1_000_000 });
 }
 
-function requiredCodel(codel: { readonly targetMs?: number; readonly intervalMs?: number }): { readonly targetMs?: number; readonly intervalMs?: number } {
-  return {
-    ...(codel.targetMs !== undefined && { targetMs: numberWithin(codel.targetMs, "bulkhead.codel.targetMs", { least: 0.1, most: 86_400_000 }) }),
-    ...(codel.intervalMs !== undefined && { intervalMs: numberWithin(codel.intervalMs, "bulkhead.codel.intervalMs", { least: 1, most: 86_400_000 }) }),
-  };
+function requiredCodel(codel: CodelBounds): CodelBounds {
+  const within = (name: keyof CodelBounds, least: number) =>
+    codel[name] !== undefined && { [name]: numberWithin(codel[name], `bulkhead.codel.${name}`, { least, most: 86_400_000 }) };
+  return { ...within("targetMs", 0.1), ...within("intervalMs", 1) };
 }

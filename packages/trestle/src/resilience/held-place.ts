@@ -11,7 +11,7 @@ export interface PlaceOptions {
   readonly key?: string | undefined;
   /** Default: the context's. */
   readonly priority?: "high" | "normal" | "low" | undefined;
-  /** Default 1. */
+  /** 1e-6 to 1e9; default 1. */
   readonly cost?: number | undefined;
   /** A moment of the clock's monotonic time; the context's holds too. */
   readonly deadlineMs?: number | undefined;

@@ -31,7 +31,7 @@ export interface CallOptions {
   readonly key?: string | undefined;
   /** Default: the context's. */
   readonly priority?: "high" | "normal" | "low" | undefined;
-  /** Its weight for what shares by weight. Default 1. */
+  /** Its weight for what shares by weight, 1e-6 to 1e9. Default 1. */
   readonly cost?: number | undefined;
   /** `false`: repeating it may do harm, so it is only repeated after failures that say that nothing was done. Default `true`. */
   readonly idempotent?: boolean | undefined;

@@ -106,8 +106,8 @@ export class WaitingLine<W extends Waiter> {
       waiter.place = place;
       const of = classOf(waiter.priority);
       if (this.#sizes[of] === 0) this.#passed[of] = 0;
-      this.#count(of, 1);
       (this.#orders[of] as LineOrder).add(place, nowMs);
+      this.#count(of, 1);
     }
     this.#tell(nowMs);
     return refusal;
