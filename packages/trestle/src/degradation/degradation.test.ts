@@ -26,7 +26,7 @@ function stage(policy: Partial<RoutePolicy> & Pick<RoutePolicy, "when">) {
     }
     return seen;
   };
-  return { clock, world, guard, changes, answered, policies, ask, seconds, whole };
+  return { clock, world, signals, guard, changes, answered, policies, ask, seconds, whole };
 }
 const steps = (changes: readonly RungChange[]) => changes.map(({ from, to }) => `${from} → ${to}`);
 
@@ -225,6 +225,30 @@ test("a request that finds the whole handler failing is answered from below befo
   await assert.rejects(
     guard.answer(route, { full: () => Promise.reject(failure), stale: () => "yesterday's" }, { insteadOf: () => false }),
     (thrown) => thrown === failure,
+  );
+});
+
+test("a signal that throws is one of which nothing is known: the route is answered, and it is told once", async (t) => {
+  const warnings = t.mock.method(process, "emitWarning", () => undefined);
+  const { world, ask, clock, signals } = stage({
+    when: [
+      { saturation: "pool", enter: 0.5, serve: "static" },
+      { breaker: "prices", serve: "stale" },
+    ],
+  });
+  Object.assign(signals, {
+    saturation: () => {
+      throw new TypeError("no pool");
+    },
+  });
+
+  assert.equal(await ask(), "full");
+  world.breaker = "open";
+  await clock.advance(100);
+  assert.equal(await ask(), "stale", "the others still count");
+  assert.deepEqual(
+    warnings.mock.calls.map(({ arguments: [told] }) => told),
+    ["degradation: the saturation of pool threw, and counts as not known: TypeError: no pool"],
   );
 });
 

@@ -2,7 +2,7 @@
 import { Outcomes } from "./outcomes.ts";
 import type { BurnRules, TriggerRules } from "./policies.ts";
 
-/** What is known of the world around. `undefined`: nothing, and then nothing is wrong. */
+/** What is known of the world around. `undefined`: nothing, and then nothing is wrong. One that throws says nothing either: what is to keep a route answering must not be what it fails of. */
 export interface Signals {
   /** Of the breaker before an external system. */
   breaker?(external: string): "closed" | "half-open" | "open" | undefined;
@@ -21,6 +21,7 @@ export interface Admitted {
 export class Trigger {
   readonly rules: TriggerRules;
   readonly #burn: BurnRate | undefined;
+  #toldOfThrown = false;
   /** It asks for its rung, as of the last look. */
   holds = false;
   /** In words, as of the last look at which it held. */
@@ -37,6 +38,18 @@ export class Trigger {
   }
 
   look(nowMs: number, signals: Signals): void {
+    try {
+      this.#ask(nowMs, signals);
+    } catch (thrown) {
+      this.holds = false;
+      const { kind, of } = this.rules;
+      if (!this.#toldOfThrown)
+        process.emitWarning(`degradation: the ${kind} of ${of} threw, and counts as not known: ${String(thrown)}`, { code: "TRESTLE_SIGNAL" });
+      this.#toldOfThrown = true;
+    }
+  }
+
+  #ask(nowMs: number, signals: Signals): void {
     const { rules } = this;
     switch (rules.kind) {
       case "breaker": {
