@@ -1,6 +1,6 @@
 /** Several that should say the same: what most of them say, or that they contradict each other. */
 import { isDeepStrictEqual } from "node:util";
-import { Fault } from "../kernel/index.ts";
+import { Fault, integerWithin } from "../kernel/index.ts";
 
 /**
  * Asks all replicas at once and answers what more than half of them say, compared deeply, as soon as so many have said it: `agreement([1, 2, 3].map((n) => (signal) => read(n, signal)))`. Within a pipeline that
@@ -16,7 +16,7 @@ export async function agreement<T>(
   options: { readonly same?: (one: T, other: T) => boolean } = {},
 ): Promise<T> {
   const { same = isDeepStrictEqual } = options;
-  if (replicas.length === 0) throw Fault.create("option.out-of-range", "agreement: it needs replicas to ask, got none", "Give it two, better three.");
+  integerWithin(replicas.length, "agreement.replicas.length", { least: 1, most: 1_000_000 });
   const said: { readonly value: T; votes: number }[] = [];
   const failed: unknown[] = [];
   let unheard = replicas.length;

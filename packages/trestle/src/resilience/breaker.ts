@@ -154,7 +154,7 @@ class Circuits implements Gate<"breaker.open"> {
 function rulesOf(options: BreakerOptions): Rules {
   const { window = 10_000 } = options;
   const calls = typeof window === "object" ? integerWithin(window.calls, "breaker.window.calls", { least: 1, most: 100_000 }) : undefined;
-  const windowMs = calls === undefined ? numberWithin(durationMs(window as Duration, "breaker.window"), "breaker.window", { least: 10, most: 86_400_000 }) : 0;
+  const windowMs = calls === undefined ? positiveMs(window as Duration, "breaker.window") : 0;
   const cooldownMs = durationMs(options.cooldown ?? 5_000, "breaker.cooldown");
   const probeWithinMs = positiveMs(options.probeWithin ?? 30_000, "breaker.probeWithin");
   return {

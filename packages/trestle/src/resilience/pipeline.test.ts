@@ -3,7 +3,20 @@ import { getEventListeners } from "node:events";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
 import { currentContext, emptyContext, Fault, inContext, seededRandom, virtualClock, whenSettled, withContext, type VirtualClock } from "../kernel/index.ts";
-import { breaker, budget, bulkhead, deadline, pipeline, retry, timeout, type CallOptions, type Operation, type PipelineOptions, type Policy } from "./index.ts";
+import {
+  breaker,
+  budget,
+  bulkhead,
+  deadline,
+  hedge,
+  pipeline,
+  retry,
+  timeout,
+  type CallOptions,
+  type Operation,
+  type PipelineOptions,
+  type Policy,
+} from "./index.ts";
 import { tryEnter } from "./testing/passes.ts";
 
 const never = () => new Promise<never>(() => undefined);
@@ -564,6 +577,9 @@ test("an order that may not mean what it says is told, once, and done as written
   );
   assert.match(pipeline({ clock }, retry(), retry()).warnings.join(), /two retries/);
   assert.match(pipeline({ clock }, retry(), deadline(1)).warnings.join(), /say timeout/);
+  assert.match(pipeline({ clock }, breaker(), bulkhead({ running: 3 }), timeout(1)).warnings.join(), /^timeout is inside of bulkhead/);
+  for (const none of [pipeline({ clock }, breaker(), timeout(1)), pipeline({ clock }, bulkhead({ running: 3 }), hedge({ after: 1 }), timeout(1))])
+    assert.deepEqual(none.warnings, [], "no wait is bounded");
   assert.deepEqual(pipeline({ clock }, deadline("3s"), retry(), timeout("1s"), breaker(), bulkhead({ running: 3 })).warnings, []);
   await new Promise<void>(whenSettled);
   assert.ok(told.length >= 4 && told[0]?.startsWith("payments: timeout"), told.join("\n"));

@@ -70,15 +70,19 @@ function warningsOf(layers: readonly Layer[]): string[] {
   const retryAt = layers.findIndex(({ kind }) => kind === "retry");
   const hedgeAt = layers.findIndex(({ kind }) => kind === "hedge");
   const found: string[] = [];
+  let line: string | undefined;
   for (const [i, layer] of layers.entries()) {
-    if (layer.kind === "retry" && i > retryAt) found.push("there are two retries: attempts multiply; keep one");
-    if (layer.kind === "hedge" && i < retryAt) found.push("hedge is outside of retry: each try of a hedge then retries by itself; put retry first");
+    if (layer.kind === "retry" && i > retryAt) found.push("there are two retries, so attempts multiply: keep one");
+    if (layer.kind === "hedge" && i < retryAt) found.push("hedge is outside of retry, so each try retries: put retry first");
     if (i < retryAt && layer.kind === "timeout")
       found.push("timeout is outside of retry, so it bounds all attempts together: say deadline, or put it behind retry");
+    if (line && layer.kind === "timeout") found.push(`timeout is inside of ${line}, so it bounds the wait too: put it first`);
+    if (layer.kind === "gate" && layer.gate.leave) line = layer.name;
+    if (layer.kind === "retry" || layer.kind === "hedge") line = undefined;
     if (i > retryAt && retryAt >= 0 && layer.kind === "deadline")
       found.push("deadline is inside of retry, so it bounds each attempt: say timeout, or put it before retry");
     if (i < retryAt && layer.kind === "gate")
-      found.push(`${layer.name} is outside of retry: it sees one long call instead of the attempts, and holds its place during back-off; put it behind retry`);
+      found.push(`${layer.name} is outside of retry, so it sees one call, and holds its place during back-off: put it behind retry`);
     if (i > hedgeAt && hedgeAt >= 0 && layer.kind === "deadline") found.push("deadline is inside of hedge: put it first");
   }
   return found;
