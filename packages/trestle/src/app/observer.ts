@@ -65,6 +65,22 @@ interface EdgeSeries {
 const operationsMax = 500;
 const edgesMax = 5_000;
 const other = "(other)";
+/** Of what has places in this process: a gauge of each, by the name of the metrics. */
+const placesTexts = {
+  admission: {
+    running: "Requests of the service that are worked on.",
+    places: "How many of them may be.",
+    waiting: "Requests of the service that wait for a place.",
+    overdue: "Of those that are worked on: how many go on, and hold their place, though their time is over or their caller has gone.",
+  },
+  worker: {
+    running: "Handlers of the queue's jobs that run on this node.",
+    places: "How many of them may.",
+    waiting: "Jobs of the queue that this node has claimed, and for which there is no place yet.",
+    overdue: "Of those that run: how many go on, and hold their place, though their job's time is over or it was taken from them.",
+  },
+} as const;
+type PlacesGauge = keyof (typeof placesTexts)["admission"];
 const breakerStates = { closed: 0, "half-open": 1, open: 2 } as const;
 
 export function makeObserver(parts: ObserverParts): NodeObserver {
@@ -85,21 +101,8 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
   metrics.describe("trestle_attempts_per_commit_max", "The most runs one invocation took since the node started.");
   metrics.describe("trestle_limit_decisions_total", "What limits decided about requests.");
   metrics.describe("trestle_limit_keys_forgotten_total", "Keys that lost their place in a limit's full table: so many found their whole limit there again.");
-  metrics.describe("trestle_admission_running", "Requests of the service that are worked on.");
-  metrics.describe("trestle_admission_places", "How many of them may be.");
-  metrics.describe("trestle_admission_waiting", "Requests of the service that wait for a place.");
-  metrics.describe(
-    "trestle_admission_overdue",
-    "Of those that are worked on: how many go on, and hold their place, though their time is over or their caller has gone.",
-  );
   metrics.describe("trestle_admission_decisions_total", "What became of requests that asked for a place: admitted, or why not.");
-  metrics.describe("trestle_worker_running", "Handlers of the queue's jobs that run on this node.");
-  metrics.describe("trestle_worker_places", "How many of them may.");
-  metrics.describe("trestle_worker_waiting", "Jobs of the queue that this node has claimed, and for which there is no place yet.");
-  metrics.describe(
-    "trestle_worker_overdue",
-    "Of those that run: how many go on, and hold their place, though their job's time is over or it was taken from them.",
-  );
+  for (const [of, texts] of Object.entries(placesTexts)) for (const [what, text] of Object.entries(texts)) metrics.describe(`trestle_${of}_${what}`, text);
   metrics.describe("trestle_limit_unreachable_total", "Decisions of a fleet's limit that were made without its place, as declared.");
   metrics.describe("trestle_limit_leased_tokens", "Drawn by this process, and neither spent nor given back.");
   metrics.describe("trestle_limit_overshoot_tokens", "The most of one key that was admitted out of budgets drawn before, in the last minute or two.");
@@ -158,6 +161,10 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
     return made;
   }
 
+  function gaugePlaces(of: keyof typeof placesTexts, labels: Readonly<Record<string, string>>, look: () => Readonly<Record<PlacesGauge, number>>): void {
+    for (const what of Object.keys(placesTexts[of]) as PlacesGauge[]) metrics.gauge(`trestle_${of}_${what}`, labels, () => look()[what]);
+  }
+
   /** `key` is unique for the labels. */
   function decide(key: string, metric: string, component: string, gate: string, decision: string, labels: Readonly<Record<string, string>>): void {
     let one = decided.get(key);
@@ -193,11 +200,11 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
     },
     admits(component, look) {
       gates.gate(component, "admission").look = look;
-      for (const what of ["running", "places", "waiting", "overdue"] as const) metrics.gauge(`trestle_admission_${what}`, { component }, () => look()[what]);
+      gaugePlaces("admission", { component }, look);
     },
     works(queue, adaptive, look) {
       gates.gate(queue, "jobs").look = adaptive ? () => ({ ...look(), adaptive }) : look;
-      for (const what of ["running", "places", "waiting", "overdue"] as const) metrics.gauge(`trestle_worker_${what}`, { queue }, () => look()[what]);
+      gaugePlaces("worker", { queue }, look);
     },
     admission(component, priority, decision) {
       const key = `admission ${component} ${priority} ${decision}`;
