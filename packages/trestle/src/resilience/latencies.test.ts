@@ -44,3 +44,27 @@ test("those that were cut off are neither left out nor taken for ended: the esti
   hung.clear();
   assert.equal(hung.estimate(0.5), undefined);
 });
+
+test("a quantile is the one by Kaplan and Meier's definition, whichever durations came first, also after they were cleared", () => {
+  const random = seededRandom(seed);
+  const latencies = new Latencies();
+  for (let round = 0; round < 300; round++) {
+    latencies.clear();
+    const all = Array.from({ length: 1 + Math.floor(60 * random.next()) }, () => ({ ms: Math.exp(12 * (random.next() - 0.5)), ended: random.next() < 0.7 }));
+    for (const { ms, ended } of all) latencies.add(ms, ended);
+    const quantile = random.next();
+
+    // Those of one bucket count together: the ended ones first.
+    const bucketOf = (ms: number) => Math.ceil(Math.log2(ms * 1_024) * 16);
+    const sorted = all.toSorted((a, b) => bucketOf(a.ms) - bucketOf(b.ms) || Number(b.ended) - Number(a.ended));
+    let unended = 1;
+    let wanted = sorted.at(-1)?.ms ?? 0;
+    for (const [before, { ms, ended }] of sorted.entries()) {
+      if (ended) unended *= 1 - 1 / (all.length - before);
+      if (1 - unended < quantile - 1e-9) continue;
+      wanted = ms;
+      break;
+    }
+    assert.ok(near(latencies.quantileMs(quantile), wanted, 0.05), `seed ${seed}, round ${round}: ${latencies.quantileMs(quantile)}, not ${wanted}`);
+  }
+});

@@ -24,6 +24,8 @@ export class Latencies {
   readonly #ended = new Float64Array(buckets);
   readonly #cut = new Float64Array(buckets);
   #sum = 0;
+  /** The lowest bucket that holds any. */
+  #first = buckets;
   /** The shortest since it was made or cleared. */
   leastMs = Infinity;
 
@@ -41,21 +43,23 @@ export class Latencies {
     if (ms < this.leastMs) this.leastMs = ms;
     const bucket = ms <= leastMs ? 0 : Math.min(buckets - 1, Math.ceil(Math.log2(ms / leastMs) * perOctave));
     counts[bucket] = (counts[bucket] as number) + 1;
+    if (bucket < this.#first) this.#first = bucket;
     if (++this.#sum < this.#window) return;
     this.#sum = 0;
     for (const some of [this.#ended, this.#cut]) for (let i = 0; i < buckets; i++) this.#sum += some[i] = Math.floor((some[i] as number) / 2);
+    while (this.#ended[this.#first] === 0 && this.#cut[this.#first] === 0) this.#first++;
   }
 
   /** Of the share `quantile` (0 to 1), `undefined` without any duration. */
   estimate(quantile: number): Estimate | undefined {
-    if (this.#sum === 0) return undefined;
+    const quantileMs = this.quantileMs(quantile);
+    if (quantileMs === undefined) return undefined;
     let running = this.#sum;
     let unended = 1;
-    let at = -1;
     let longest = 0;
     let mean = 0;
     let squares = 0;
-    for (let bucket = 0; bucket < buckets && running > 0; bucket++) {
+    for (let bucket = this.#first; bucket < buckets && running > 0; bucket++) {
       const ended = this.#ended[bucket] as number;
       const seen = ended + (this.#cut[bucket] as number);
       if (seen === 0) continue;
@@ -65,28 +69,38 @@ export class Latencies {
       running -= seen;
       mean += share * bucket;
       squares += share * bucket * bucket;
-      if (at < 0 && 1 - unended >= quantile - 1e-9) at = bucket;
     }
     mean += unended * longest;
     squares += unended * longest * longest;
     const logOf = (bucket: number) => (bucket * Math.LN2) / perOctave;
     return {
-      quantileMs: leastMs * 2 ** ((at < 0 ? longest : at) / perOctave),
+      quantileMs,
       unended: Math.max(0, unended),
       logMean: Math.log(leastMs) + logOf(mean),
       logVariance: logOf(1) * logOf(Math.max(1, squares - mean * mean)),
     };
   }
 
-  /** The duration that the share `quantile` (0 to 1) stays at or below, `undefined` without any. */
+  /** The duration that the share `quantile` (0 to 1) stays at or below, `undefined` without any. A hedge asks for each call: it looks no further than that. */
   quantileMs(quantile: number): number | undefined {
-    return this.estimate(quantile)?.quantileMs;
+    if (this.#sum === 0) return undefined;
+    let running = this.#sum;
+    let unended = 1;
+    let bucket = this.#first;
+    for (; bucket < buckets - 1; bucket++) {
+      const ended = this.#ended[bucket] as number;
+      unended -= (unended * ended) / running;
+      running -= ended + (this.#cut[bucket] as number);
+      if (running <= 0 || 1 - unended >= quantile - 1e-9) break;
+    }
+    return leastMs * 2 ** (bucket / perOctave);
   }
 
   clear(): void {
     this.#ended.fill(0);
     this.#cut.fill(0);
     this.#sum = 0;
+    this.#first = buckets;
     this.leastMs = Infinity;
   }
 }
