@@ -13,6 +13,7 @@ import { declined } from "./gate.ts";
 import type { Gate } from "./gate.ts";
 import { gatePolicy } from "./passage.ts";
 import type { Policy } from "./policy.ts";
+import { TimeWindow } from "./rolling-window.ts";
 
 export interface AdaptiveThrottleOptions {
   /** For faults. Default `throttle`. */
@@ -36,8 +37,6 @@ export interface AdaptiveThrottle extends Policy<"throttle.declined"> {
   readonly declinedCalls: number;
 }
 
-const buckets = 10;
-
 /** Faults: `throttle.declined`, with what was counted and `details.retryAfterMs`; `option.out-of-range`. */
 export function adaptiveThrottle(options: AdaptiveThrottleOptions = {}): AdaptiveThrottle {
   const { name = "throttle", clock = systemClock, random = systemRandom } = options;
@@ -45,59 +44,41 @@ export function adaptiveThrottle(options: AdaptiveThrottleOptions = {}): Adaptiv
   const windowMs = numberWithin(durationMs(options.window ?? 30_000, "throttle.window"), "throttle.window", { least: 100, most: 86_400_000 });
   const minimumCalls = integerWithin(options.minimumCalls ?? 20, "throttle.minimumCalls", { least: 0, most: 1_000_000 });
   const rejectionMost = numberWithin(options.rejectionMost ?? 0.9, "throttle.rejectionMost", { least: 0, most: 1 });
-  const [requestsIn, acceptsIn] = [new Float64Array(buckets), new Float64Array(buckets)];
-  let [requests, accepts, newest, declinedCalls] = [0, 0, -1, 0];
-
-  /** The bucket of now; those that are too old by now are emptied. */
-  function slotAt(nowMs: number): number {
-    const bucket = Math.floor((nowMs * buckets) / windowMs);
-    for (let passed = Math.max(newest + 1, bucket - buckets + 1); passed <= bucket; passed++) {
-      const slot = passed % buckets;
-      requests -= requestsIn[slot] as number;
-      accepts -= acceptsIn[slot] as number;
-      requestsIn[slot] = acceptsIn[slot] = 0;
-    }
-    newest = Math.max(newest, bucket);
-    return newest % buckets;
-  }
-  const rejection = () => (requests < minimumCalls ? 0 : Math.max(0, Math.min(rejectionMost, (requests - k * accepts) / (requests + 1))));
+  const [requests, accepts] = [new TimeWindow(windowMs), new TimeWindow(windowMs)];
+  let declinedCalls = 0;
+  const rejectionAt = (nowMs: number) => {
+    requests.turn(nowMs);
+    accepts.turn(nowMs);
+    const { calls } = requests;
+    return calls < minimumCalls ? 0 : Math.max(0, Math.min(rejectionMost, (calls - k * accepts.calls) / (calls + 1)));
+  };
 
   const gate: Gate<"throttle.declined"> = {
     refused: "throttle.declined",
     enter(_caller, nowMs) {
-      const slot = slotAt(nowMs);
-      const probability = rejection();
-      requestsIn[slot] = (requestsIn[slot] as number) + 1;
-      requests++;
+      const probability = rejectionAt(nowMs);
+      requests.add(nowMs, false, false);
       if (probability === 0 || random.next() >= probability) return 0;
       declinedCalls++;
       return declined;
     },
     answered(_caller, _token, answer) {
-      if (answer !== "well") return;
-      const slot = slotAt(clock.monotonicMs());
-      acceptsIn[slot] = (acceptsIn[slot] as number) + 1;
-      accepts++;
+      if (answer === "well") accepts.add(clock.monotonicMs(), false, false);
     },
     fault(_caller, nowMs) {
-      slotAt(nowMs);
-      const retryAfterMs = Math.ceil(windowMs / buckets);
+      const rejection = rejectionAt(nowMs);
+      const retryAfterMs = Math.ceil(windowMs / 10);
       return Fault.create(
         "throttle.declined",
-        `${name}: of ${requests} calls of late only ${accepts} were accepted, so ${Math.round(100 * rejection())} % of the calls are declined here`,
+        `${name}: of ${requests.calls} calls of late only ${accepts.calls} were accepted, so ${Math.round(100 * rejection)} % of the calls are declined here`,
         "Come back after details.retryAfterMs, do without the answer, or see why what is behind it accepts so few.",
-        { details: { name, requests, accepts, rejection: rejection(), retryAfterMs } },
+        { details: { name, requests: requests.calls, accepts: accepts.calls, rejection, retryAfterMs } },
       );
     },
   };
   return Object.defineProperties(gatePolicy("adaptiveThrottle", gate, options.clock), {
     name: { value: name },
-    rejection: {
-      get: () => {
-        slotAt(clock.monotonicMs());
-        return rejection();
-      },
-    },
+    rejection: { get: () => rejectionAt(clock.monotonicMs()) },
     declinedCalls: { get: () => declinedCalls },
   }) as AdaptiveThrottle;
 }

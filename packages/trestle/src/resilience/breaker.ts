@@ -18,7 +18,7 @@ import { durationMs, Fault, integerWithin, numberWithin, oneOf, positiveMs, Rece
 import { declined, type Answer, type Caller, type Gate } from "./gate.ts";
 import { gatePolicy } from "./passage.ts";
 import type { Policy } from "./policy.ts";
-import { callWindow, timeWindow, type Window } from "./rolling-window.ts";
+import { callWindow, TimeWindow, type Window } from "./rolling-window.ts";
 
 /** Times are of the breaker's clock, monotonic. */
 export type BreakerState =
@@ -165,7 +165,7 @@ function rulesOf(options: BreakerOptions): Rules {
     cooldownMs,
     probes: integerWithin(options.probes ?? 1, "breaker.probes", { least: 1, most: 1_000 }),
     probeWithinMs,
-    window: () => (calls === undefined ? timeWindow(windowMs) : callWindow(calls)),
+    window: () => (calls === undefined ? new TimeWindow(windowMs) : callWindow(calls)),
     clock: options.clock ?? systemClock,
     onChange: options.onChange,
   };

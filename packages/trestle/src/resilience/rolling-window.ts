@@ -1,4 +1,4 @@
-/** Counts of the latest calls, for a breaker: of a stretch of time, or of so many calls. Adding takes constant time, and memory does not grow. */
+/** Counts of the latest calls, for a breaker or a throttle: of a stretch of time, or of so many calls. Adding takes constant time, and memory does not grow. */
 
 export interface Window {
   readonly calls: number;
@@ -8,14 +8,10 @@ export interface Window {
   clear(): void;
 }
 
-/** The last `windowMs`, in ten buckets: between 90 % and 100 % of it. What comes with an earlier time than the newest bucket counts there. */
-export function timeWindow(windowMs: number): Window {
-  return new TimeWindow(windowMs);
-}
-
 const buckets = 10;
 
-class TimeWindow implements Window {
+/** The last `windowMs`, in ten buckets: between 90 % and 100 % of it. What comes with an earlier time than the newest bucket counts there. */
+export class TimeWindow implements Window {
   calls = 0;
   failures = 0;
   slow = 0;
@@ -35,7 +31,7 @@ class TimeWindow implements Window {
   }
 
   add(atMs: number, failed: boolean, tookLong: boolean): void {
-    if (atMs >= this.#untilMs) this.#turnTo(Math.floor(atMs / this.#bucketMs));
+    this.turn(atMs);
     this.calls++;
     if (failed) this.failures++;
     if (tookLong) this.slow++;
@@ -45,6 +41,11 @@ class TimeWindow implements Window {
     for (const counts of [this.#calls, this.#failures, this.#slow]) counts.fill(0);
     this.calls = this.failures = this.slow = 0;
     this.#callsBefore = this.#failuresBefore = this.#slowBefore = 0;
+  }
+
+  /** Whoever reads it without adding to it turns it first. */
+  turn(atMs: number): void {
+    if (atMs >= this.#untilMs) this.#turnTo(Math.floor(atMs / this.#bucketMs));
   }
 
   /** The newest bucket gets what was counted since it began, and those that are too old are emptied. */
