@@ -105,7 +105,10 @@ for (const batch of [undefined, 2])
       parts.push(perSecond / (knee * 10));
     }
     const seen = `seed ${seed}: ${parts.map((part) => part.toFixed(2)).join(", ")} of what it can do`;
-    assert.ok(parts.every((part) => part >= 0.8) && parts.reduce((a, b) => a + b, 0) >= 0.9 * parts.length, seen);
+    assert.ok(
+      parts.every((part) => part >= 0.85),
+      seen,
+    );
     assert.equal(beyond(), 0, `seed ${seed}: more handlers than there were places`);
     await stop();
   });

@@ -303,7 +303,7 @@ test("a full event loop is given no more, and less when it stands", async () => 
   assert.equal(one.running, 1);
 });
 
-test("the line of an adaptive bulkhead follows its limit: from two to three times as many wait", async () => {
+test("the line of an adaptive bulkhead follows its limit: from two to three times as many wait, and at most three and a half times as many when it sinks", async () => {
   const follows = bulkhead({ clock: virtualClock(), random: seededRandom("follows"), running: { first: 10, most: 10 } });
   for (let i = 0; i < 30; i++) gateOf(follows).enter(callerAt(0), 0);
   assert.deepEqual([follows.inFlight, follows.waiting], [10, 20]);
@@ -314,6 +314,13 @@ test("the line of an adaptive bulkhead follows its limit: from two to three time
     () => follows.resize(4),
     (thrown: unknown) => Fault.is(thrown, "bulkhead.adaptive"),
   );
+
+  const sinks = setUp({ first: 10 }, {});
+  const held = Array.from({ length: 40 }, () => callerAt(0)).filter((caller) => gateOf(sinks.one).enter(caller, 0) === 0);
+  const waited = sinks.one.waiting;
+  await sinks.clock.advance(1_000);
+  for (const caller of held) gateOf(sinks.one).answered?.(caller, 0, "unwell");
+  assert.deepEqual([waited > 25, sinks.one.running, sinks.one.waiting], [true, 5, 17], "who is too many when it sinks hears so at once");
 
   const lower = setUp({ first: 10 }, {});
   await lower.rounds(3, () => 1_000, { most: 5, answer: "unwell" });

@@ -20,7 +20,7 @@
  *                                                               → no change; what is slow is the other side, and that is usual from now on (three times the base at most in one window). The next step upwards is 20 %
  *   `ask`     too many wait, it asks, and at most 3 % go unanswered → more by 25 %: hardly anybody is harmed yet, and either the latency follows now, or what is slow gets what it needs
  *   `queue`   too many wait                                     → less by half of those, 10 % to 25 %, if throughput does not follow or latency does; from what it was before it asked. While that is not known by 5 %, or, where more than a tenth go unanswered, by 60 % of those that wait, at most 60 %
- *   `useless` throughput does not follow                        → less by 3 %, up to 12 % in long windows
+ *   `useless` throughput does not follow                        → less by 3 %, up to 12 % in long windows. The next step upwards is 5 %
  *   `more`    hardly any wait, or throughput follows            → more by a step that grows by a third each time from 2 % to 50 %, as at the start
  *   `probe`   none of these                                     → more by 2 %, to learn something
  * `back` looks at four answers and learns nothing from them: the first ones to come are those of the shortest calls. Calls that began before the first of them and are late tell of what is over (as F-RTO does of TCP's spurious time-outs, RFC 5682).
@@ -101,6 +101,10 @@ const jumpAverage = 1.3;
 const moreCallers = 1.5;
 /** Where no more than this go unanswered, hardly anybody is harmed. */
 const hardlyAny = 0.03;
+/** The first step upwards after these, as a part of the limit; after the others 2 %. What was given up because it seemed of no use is soon there again, if it was of use. */
+const firstStep: Partial<Record<Verdict, number>> = { late: 0.5, usual: 0.2, useless: 0.05 };
+/** How much of a longer latency is usual from then on; after the others 1 %. */
+const learnt: Partial<Record<Verdict, number>> = { usual: 1, unused: 0.1 };
 
 export class AdaptiveLimit {
   limit: number;
@@ -308,7 +312,7 @@ export class AdaptiveLimit {
       this.#beforeLate = 0;
       this.#silent = false;
     }
-    if (verdict !== "unused") this.#step = verdict === "late" ? 0.5 : verdict === "usual" ? 0.2 : 0.02;
+    if (verdict !== "unused") this.#step = firstStep[verdict] ?? 0.02;
     if (verdict !== "ask" && verdict !== "queue") this.#asks = false;
     const asked = this.#askedFrom;
     this.#askedFrom = 0;
@@ -345,16 +349,8 @@ export class AdaptiveLimit {
 
   /** What is usual from now on. Down at once, up when the latency is not ours, else so slowly that the slope is known long before. */
   #learn(verdict: Verdict, queued: number): void {
-    const part =
-      this.#recentMs < this.#baseMs
-        ? 0.5
-        : verdict === "usual"
-          ? 1
-          : verdict === "more" && this.#throughput.isSteep && queued > 0
-            ? 0.2
-            : verdict === "unused"
-              ? 0.1
-              : 0.01;
+    const usually = verdict === "more" && this.#throughput.isSteep && queued > 0 ? 0.2 : (learnt[verdict] ?? 0.01);
+    const part = this.#recentMs < this.#baseMs ? 0.5 : usually;
     this.#baseMs = Math.min(3 * this.#baseMs, this.#baseMs + (this.#recentMs - this.#baseMs) * part);
   }
 

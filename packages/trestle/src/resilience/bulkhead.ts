@@ -28,7 +28,7 @@ export interface BulkheadOptions {
   readonly running: number | "adaptive" | AdaptiveOptions;
   /**
    * How many may wait, 0 to 10,000,000. `{ from, most }`: above `from` ever more of those who come are declined, at `most` all. Default 0; with an adaptive limit
-   * from two to three times the limit.
+   * from two to three times the limit; when that sinks, three and a half times as many as it is then go on waiting.
    */
   readonly waiting?: number | { readonly from: number; readonly most: number };
   /** Who is next among those of one priority. Default `fifo`. `fair`: by key, each the same share of the time that places are held. */
@@ -224,7 +224,11 @@ class Places implements Gate<"bulkhead.full"> {
 
   #changed(running: number, nowMs: number): void {
     this.running = running;
-    if (this.#waitingFollows) this.#follow();
+    if (this.#waitingFollows) {
+      this.#follow();
+      // Not down to what may wait from now on: a limit that dips for a moment would leave nobody to let pass after it.
+      this.#line.shorten(3.5 * running, nowMs);
+    }
     this.#drain(nowMs);
   }
 

@@ -36,6 +36,20 @@ function setUp(options: Partial<LineOptions> & { readonly most?: number; readonl
   return { line, told, guest, push, take, takeAll };
 }
 
+test("where fewer may wait than do, the least urgent are declined, of one class the last of the order, and the others keep their turn", () => {
+  for (const order of ["fifo", "lifo", "fair", "deadline"] as const) {
+    const { line, told, push, takeAll } = setUp({ order });
+    for (const [at, priority] of (["low", "high", "normal", "high", "low", "normal"] as const).entries()) push(`${at}`, { priority, untilMs: 1_000 + at });
+    line.shorten(6, 0);
+    assert.deepEqual(told, []);
+
+    line.shorten(3.5, 0);
+    const [left, gone] = order === "lifo" ? ["315", ["0 full", "4 full", "2 full"]] : ["132", ["4 full", "0 full", "5 full"]];
+    assert.deepEqual([told, line.size, line.refusals.full], [gone, 3, 3], order);
+    assert.equal(takeAll(), left);
+  }
+});
+
 test("each order serves whom it names first", () => {
   const served = (order: Order) => {
     const { push, takeAll } = setUp({ order });

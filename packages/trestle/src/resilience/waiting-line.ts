@@ -149,6 +149,12 @@ export class WaitingLine<W extends Waiter> {
     return true;
   }
 
+  /** Of those who wait when fewer may, at most `most` go on waiting: the least urgent are declined. */
+  shorten(most: number, nowMs: number): void {
+    for (let of = classes.length - 1; this.size > most;) if (!this.#displace((this.#orders[of] as LineOrder).last(), "full", nowMs)) of--;
+    this.#tell(nowMs);
+  }
+
   /** An operation that had waited here has ended: `units` is what it took, where 1 is the average of one unit of cost. */
   charge(place: Place, units: number, nowMs: number): void {
     (this.#orders[classOf(place.waiter.priority)] as LineOrder).charge(place, units, nowMs);
