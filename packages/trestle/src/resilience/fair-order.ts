@@ -14,7 +14,7 @@
 import { isAlone, KeyedHash, Linked, PassingMap, unlink } from "../kernel/index.ts";
 import type { Random } from "../kernel/index.ts";
 import { AbsentDebts, hands, type Hand } from "./absent-debts.ts";
-import { sweep } from "./line-order.ts";
+import { oldestOf, sweep } from "./line-order.ts";
 import type { Bounds, LineOrder, Place, Waiter } from "./line-order.ts";
 import { StandingDelay } from "./standing-delay.ts";
 
@@ -210,7 +210,7 @@ export class FairOrder implements LineOrder {
     let delay = this.#delays.get(card);
     if (!delay) this.#delays.set(card, (delay = new StandingDelay()));
     const before = this.#gone.length;
-    sweep(flow.places, delay, bounds, serving, nowMs, this.#gone);
+    sweep(() => oldestOf(flow.places), unlink, this.#gone, delay, bounds, serving, nowMs);
     for (let gone = before; gone < this.#gone.length; gone++) this.#shrunk(flow, nowMs);
     return flow.length === 0;
   }

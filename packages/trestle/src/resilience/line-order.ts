@@ -4,7 +4,7 @@
  * An order holds places and answers which one is next. It does not know who is told what: places that have waited too long (StandingDelay) it
  * takes out and puts into `gone`, which the line looks at when it has done what it is about.
  */
-import { Linked, unlink } from "../kernel/index.ts";
+import { isAlone, Linked, unlink } from "../kernel/index.ts";
 import { StandingDelay } from "./standing-delay.ts";
 import type { DelayBounds } from "./standing-delay.ts";
 
@@ -50,8 +50,8 @@ export interface LineOrder {
   last(): Place | undefined;
   /** The one whom a caller of the same priority displaces; `undefined`: nobody, the line is full for it. */
   displacedBy(waiter: Waiter): Place | undefined;
-  /** An operation has ended whose caller had waited here: `units` is what it took, where 1 is the average of one unit of cost. */
-  charge(place: Place, units: number, nowMs: number): void;
+  /** An operation has ended whose caller had waited here: `units` is what it took, where 1 is the average of one unit of cost. Without it nobody owes anything. */
+  charge?(place: Place, units: number, nowMs: number): void;
 }
 
 /** Source of delay bounds; `undefined`: nobody waits too long. They move with how long operations take. */
@@ -71,8 +71,8 @@ export class ListOrder implements LineOrder {
     this.#gone = gone;
   }
 
-  sweep(_waiter: Waiter, nowMs: number): void {
-    sweep(this.#list, this.#delay, this.#bounds(), false, nowMs, this.#gone);
+  sweep(_waiter: Waiter | undefined, nowMs: number, serving = false): void {
+    sweep(() => oldestOf(this.#list), unlink, this.#gone, this.#delay, this.#bounds(), serving, nowMs);
   }
 
   add(place: Place): void {
@@ -84,7 +84,7 @@ export class ListOrder implements LineOrder {
   }
 
   next(nowMs: number): Place | undefined {
-    sweep(this.#list, this.#delay, this.#bounds(), true, nowMs, this.#gone);
+    this.sweep(undefined, nowMs, true);
     const next = this.#newestFirst ? this.#list.previous : this.#list.next;
     if (next === this.#list) return undefined;
     unlink(next);
@@ -99,23 +99,30 @@ export class ListOrder implements LineOrder {
   displacedBy(): Place | undefined {
     return this.#newestFirst ? this.last() : undefined;
   }
-
-  charge(): void {
-    // Who has been served owes nothing.
-  }
 }
 
-/** Takes those out of the old end of a list who have waited too long. Each is looked at once, whoever looks. */
-export function sweep(list: Linked, delay: StandingDelay, bounds: DelayBounds | undefined, serving: boolean, nowMs: number, gone: Place[]): void {
+/** The old end of a list. */
+export const oldestOf = (list: Linked): Place | undefined => (isAlone(list) ? undefined : (list.next as Place));
+
+/** Takes those out of the old end who have waited too long. Each is looked at once, whoever looks. */
+export function sweep(
+  oldest: () => Place | undefined,
+  takeOut: (place: Place) => void,
+  gone: Place[],
+  delay: StandingDelay,
+  bounds: DelayBounds | undefined,
+  serving: boolean,
+  nowMs: number,
+): void {
   if (!bounds) return;
   for (;;) {
-    const oldest = list.next === list ? undefined : (list.next as Place);
-    const waitedMs = oldest ? nowMs - oldest.sinceMs : 0;
+    const first = oldest();
+    const waitedMs = first ? nowMs - first.sinceMs : 0;
     if (serving) delay.served(waitedMs, nowMs, bounds);
     else delay.seen(waitedMs, nowMs, bounds);
-    if (!oldest || !delay.tooLong(waitedMs, nowMs, bounds)) return;
-    unlink(oldest);
-    gone.push(oldest);
+    if (!first || !delay.tooLong(waitedMs, nowMs, bounds)) return;
+    takeOut(first);
+    gone.push(first);
   }
 }
 
@@ -147,17 +154,15 @@ export class DeadlineOrder implements LineOrder {
 
   /** The most urgent one stands for the old end: it is not always the oldest. */
   sweep(_waiter: Waiter | undefined, nowMs: number, serving = false): void {
-    const bounds = this.#bounds();
-    if (!bounds) return;
-    for (;;) {
-      const first = this.#heap[0];
-      const waitedMs = first ? nowMs - first.sinceMs : 0;
-      if (serving) this.#delay.served(waitedMs, nowMs, bounds);
-      else this.#delay.seen(waitedMs, nowMs, bounds);
-      if (!first || !this.#delay.tooLong(waitedMs, nowMs, bounds)) return;
-      this.remove(first);
-      this.#gone.push(first);
-    }
+    sweep(
+      () => this.#heap[0],
+      (place) => this.remove(place),
+      this.#gone,
+      this.#delay,
+      this.#bounds(),
+      serving,
+      nowMs,
+    );
   }
 
   next(nowMs: number): Place | undefined {
@@ -175,10 +180,6 @@ export class DeadlineOrder implements LineOrder {
   displacedBy(waiter: Waiter): Place | undefined {
     const last = this.last();
     return last && last.waiter.untilMs > waiter.untilMs ? last : undefined;
-  }
-
-  charge(): void {
-    // Who has been served owes nothing.
   }
 
   #up(place: Place, from: number): void {

@@ -157,7 +157,7 @@ export class WaitingLine<W extends Waiter> {
 
   /** An operation that had waited here has ended: `units` is what it took, where 1 is the average of one unit of cost. */
   charge(place: Place, units: number, nowMs: number): void {
-    (this.#orders[classOf(place.waiter.priority)] as LineOrder).charge(place, units, nowMs);
+    (this.#orders[classOf(place.waiter.priority)] as LineOrder).charge?.(place, units, nowMs);
   }
 
   #refusal(waiter: W, nowMs: number): Refusal | undefined {
