@@ -70,7 +70,8 @@ test("what may not be repeated is not: a POST whose deed may be done, a body tha
     return [asked.length, answer.statusCode];
   };
   assert.deepEqual(await counted([500, 200], { method: "POST", body: "x" }), [1, 500]);
-  assert.deepEqual(await counted([503, 200], { method: "POST", body: "x" }), [2, 200], "too busy: it was not done");
+  assert.deepEqual(await counted([503, 200], { method: "POST", body: "x" }), [1, 503], "what it calls may have been too busy, after a deed of its own");
+  assert.deepEqual(await counted([429, 200], { method: "POST", body: "x" }), [2, 200], "too many: it was not done");
   for (const headers of [{ "Idempotency-Key": "k" }, ["Idempotency-Key", "k"], new Map([["Idempotency-Key", "k"]])])
     assert.deepEqual(await counted([500, 200], { method: "POST", body: "x", headers }), [2, 200]);
   assert.deepEqual(await counted([500, 200], { method: "POST", body: "x", idempotent: true }), [2, 200], "undici was told");

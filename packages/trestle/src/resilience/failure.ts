@@ -8,7 +8,8 @@
  *   byzantine  it contradicts itself or its like                                               → ask a third, tell a person
  *   refusal    it answered, and the answer is no: nothing is wrong with it
  *
- * `mayHaveActed`: whether the other side may have done what was asked. Only a failure that shows that it never heard of it says no.
+ * `mayHaveActed`: whether the other side may have done what was asked. Only a failure that shows that it never heard of it says no. A 503 does not: whoever was called may have begun, and then found
+ * somebody else too busy, as our own edges tell their callers.
  * Source of the kinds: F. Cristian, "Understanding Fault-Tolerant Distributed Systems" (CACM 1991).
  */
 import { Fault } from "../kernel/index.ts";
@@ -31,11 +32,8 @@ const meanings: ReadonlyMap<unknown, Failure> = new Map(
       ["crash", true, "502 ECONNRESET EPIPE ECONNABORTED UND_ERR_SOCKET 57P01 57P02"],
       ["omission", true, "408 504 TimeoutError ETIMEDOUT UND_ERR_HEADERS_TIMEOUT UND_ERR_BODY_TIMEOUT 57014 deadline.exceeded external.outcome-unknown"],
       ["omission", false, "UND_ERR_CONNECT_TIMEOUT"],
-      [
-        "timing",
-        false,
-        "425 429 503 breaker.open bulkhead.full limiter.exceeded store.overloaded queue.full request.not-admitted request.share-exceeded 53300 57P03",
-      ],
+      ["timing", false, "425 429 breaker.open bulkhead.full store.overloaded queue.full request.not-admitted request.share-exceeded 53300 57P03"],
+      ["timing", true, "503"],
       ["response", true, "500"],
       ["byzantine", true, "response.contradicts"],
       ["refusal", false, "400 external.refused UND_ERR_INVALID_ARG"],
@@ -61,7 +59,7 @@ export function failureOf(thrown: unknown): Failure {
     };
     const told = Fault.is(error) ? details?.status : (status ?? statusCode ?? response?.status ?? response?.statusCode);
     if (typeof told === "number" && told >= 400 && told < 600) return (meaningOf(told) ?? meaningOf(told < 500 ? 400 : 500)) as Failure;
-    if (retryAfterMs(error) > 0) return meaningOf(503) as Failure;
+    if (retryAfterMs(error) > 0) return meaningOf(429) as Failure;
     const known = meanings.get(code) ?? meanings.get(name);
     // That an outcome is not known says least of all: a cause says why.
     if (known && (cause === undefined || !Fault.is(error, "external.outcome-unknown"))) return known;
