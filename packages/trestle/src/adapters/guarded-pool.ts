@@ -2,7 +2,7 @@
  * A pool of `pg` under a policy: who waits for a connection stands in the policy's line, in its order and no longer than its time, and the server ends a
  * statement when the time of whoever asked for it is over. A caller that ran out of time costs no connection: busy is not dead.
  */
-import { withContext } from "../kernel/index.ts";
+import { deadlineExceeded, withContext } from "../kernel/index.ts";
 import type { CallOptions, Policy } from "../resilience/index.ts";
 import { guardOf } from "./guard.ts";
 
@@ -39,7 +39,7 @@ export interface GuardedPool<Client extends PgClientLike> {
 
 /**
  * `guardedPool(new Pool({ max: 10 }), pipeline(deadline("2s"), bulkhead({ running: 10, waiting: 500, order: "fair" })))`. Give the bulkhead as many places as the pool has connections: then
- * nobody waits in the pool, whose line knows no tenants. Throws what `pg` throws (57014 when the server ended the statement) and the policy's faults.
+ * nobody waits in the pool, whose line knows no tenants. Throws what `pg` throws and the policy's faults; `deadline.exceeded` too when it was the server that ended the statement because of it.
  */
 export function guardedPool<Client extends PgClientLike = PgClientLike>(
   pool: PgPoolLike,
@@ -49,7 +49,8 @@ export function guardedPool<Client extends PgClientLike = PgClientLike>(
   guardOf(guard, "guardedPool");
   const use = <T>(work: (client: Client) => Promise<T>, call: CallOptions = {}): Promise<T> =>
     guard(
-      async ({ signal, remainingMs }) => {
+      async (attempt) => {
+        const { signal, remainingMs } = attempt;
         const client = (await pool.connect()) as Client;
         const bounded = statementTimeout && remainingMs < Infinity;
         let failed = true;
@@ -60,6 +61,11 @@ export function guardedPool<Client extends PgClientLike = PgClientLike>(
           const result = await work(client);
           failed = false;
           return result;
+        } catch (thrown) {
+          // The server may be the first to notice, when this process is busy.
+          throw bounded && attempt.remainingMs === 0 && (thrown as { readonly code?: unknown } | undefined)?.code === "57014"
+            ? deadlineExceeded(remainingMs, "attempt", thrown)
+            : thrown;
         } finally {
           // The caller does not wait for this, and the connection is back in the pool only when it is as it was.
           void giveBack(client, [...(failed ? ["rollback"] : []), ...(bounded ? ["reset statement_timeout"] : [])]);
