@@ -4,7 +4,7 @@ import { test } from "node:test";
 import type pg from "pg";
 import { systemClock, systemRandom, virtualClock } from "trestle/kernel";
 import type { RecordRow } from "trestle/store";
-import { batchCall, encodeBatch } from "./batch.ts";
+import { batchCall, encodeBatch, type BatchRow } from "./batch.ts";
 import { openPool } from "./sessions.ts";
 import { stage } from "./staged.ts";
 import { openSweep } from "./sweep.ts";
@@ -159,14 +159,16 @@ async function entriesRead(session: pg.Client, schema: string): Promise<Readonly
   return new Map(rows.map(({ name, scans, entries }) => [name, { scans: Number(scans), entries: Number(entries) }]));
 }
 
-// An index that is read from end to end counts as one probe. That is what a plan for a table that was analysed when it was empty may come to: it joins with the
-// whole index, and each batch then costs as much as the table has rows, dead ones too.
-for (const [reltuples, relpages] of [
+const statistics = [
   [0, 0],
   [1, 1],
   [1, 2_000],
   [10_000_000, 200_000],
-]) {
+];
+
+// An index that is read from end to end counts as one probe. That is what a plan for a table that was analysed when it was empty may come to: it joins with the
+// whole index, and each batch then costs as much as the table has rows, dead ones too.
+for (const [reltuples, relpages] of statistics) {
   test(
     `[F8] with statistics that claim ${reltuples} rows on ${relpages} pages, a batch reads as many index entries as it asks for`,
     { skip: postgres.skip },
@@ -216,6 +218,42 @@ for (const [reltuples, relpages] of [
         return read > 10 * asked + 500 ? [`${name}: ${read} entries for ${asked} probes`] : [];
       });
       assert.deepEqual(wide, []);
+    },
+  );
+}
+
+for (const [reltuples, relpages] of statistics) {
+  test(
+    `[F8] with statistics that claim ${reltuples} rows on ${relpages} pages, what was staged is moved without a look at what others have staged`,
+    { skip: postgres.skip },
+    async () => {
+      const store = await postgres.open();
+      await store.close(); // nobody else moves
+      const session = await postgres.session(store.schema);
+      await session.query("insert into staged (tx, facts, body) select 1, '', '' from generate_series(1, 2000)");
+      await session.query("update pg_class set reltuples = $1, relpages = $2 where oid = 'staged'::regclass", [reltuples, relpages]);
+      const before = (await entriesRead(session, store.schema)).get("staged_pkey");
+      const mover = await postgres.session(store.schema);
+      const rounds = 8;
+      for (let tx = 2; tx < 2 + rounds; tx++) {
+        const { rows } = await mover.query<{ seq: string }>("insert into staged (tx, facts, body) select $1, '', '' from generate_series(1, 3) returning seq", [
+          tx,
+        ]);
+        const { parameters } = encodeBatch([{ ...commitOf([append("moved", "x")]), expects: [{ kind: "staged", tx, seq: Number(rows[2]?.seq), rows: 3 }] }], {
+          nowMs: null,
+          inside: false,
+          inDoubt: () => false,
+        });
+        const answer = (await mover.query<BatchRow>(batchCall(store.schema), [...parameters])).rows[0] as BatchRow;
+        assert.deepEqual(answer.status, [0]);
+      }
+      await mover.end();
+
+      const after = (await entriesRead(session, store.schema)).get("staged_pkey");
+      assert.equal((await session.query("select from staged")).rowCount, 2000);
+      const [asked, read] = [(after?.scans ?? 0) - (before?.scans ?? 0), (after?.entries ?? 0) - (before?.entries ?? 0)];
+      assert.ok(asked >= 2 * rounds, `${asked} probes: the counters did not move`);
+      assert.ok(read <= 20 * rounds, `${read} entries for ${asked} probes`);
     },
   );
 }

@@ -17,7 +17,7 @@ import { wasRolledBack, type Pool, type Session } from "./sessions.ts";
 
 /** The tables of format 1 are the first list, and so on. Format 2 has the same: it stood for other functions when those had no number of their own. */
 export const formats: readonly (readonly string[])[] = [["tables", "job-tables"], []];
-export const functionsVersion = 5;
+export const functionsVersion = 6;
 export const functions: readonly string[] = [
   "parts",
   "jobs",

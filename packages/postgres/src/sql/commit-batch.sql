@@ -476,8 +476,10 @@ begin
       on conflict (key) do update set value = excluded.value, version = excluded.version, keep_until_ms = excluded.keep_until_ms;
   end if;
   if 7 = any (p_op_kind) then
-    delete from staged s using unnest(p_op_kind, p_op_number, p_op_until) with ordinality o (kind, tx, seq, i)
-      where o.kind = 7 and s.tx = o.tx and s.seq <= o.seq and exists (select from unnest(p_last, v_fresh) with ordinality l (last, fresh, i) where l.fresh is not null and o.i <= l.last and o.i > coalesce(p_last[l.i - 1], 0));
+    delete from staged where ctid = any (array(
+      select s.tid from unnest(p_op_kind, p_op_number, p_op_until) with ordinality o (kind, tx, seq, i)
+        cross join lateral (select t.ctid as tid from staged t where t.tx = o.tx and t.seq <= o.seq order by t.tx, t.seq offset 0) s
+      where o.kind = 7 and exists (select from unnest(p_last, v_fresh) with ordinality l (last, fresh, i) where l.fresh is not null and o.i <= l.last and o.i > coalesce(p_last[l.i - 1], 0))));
   end if;
   -- What the caller's transaction did stands only with a commit that was applied just now.
   if p_inside and (v_status[1] > 0 or v_fresh[1] is null and p_writes[1]) then

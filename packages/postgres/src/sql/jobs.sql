@@ -315,7 +315,7 @@ end $$;
 create or replace function find_claims(p_id uuid[], p_hint tid[], out tids tid[], out epochs integer[], out ns bigint[]) language plpgsql volatile as $$
 begin
   select array_agg(j.ctid order by x.i), array_agg(j.epoch order by x.i), array_agg(j.n order by x.i) into tids, epochs, ns
-  from unnest(p_id) with ordinality x (id, i) left join job j on j.ctid = p_hint[x.i] and j.id = x.id and j.state = 2;
+  from unnest(p_id) with ordinality x (id, i) left join lateral (select h.ctid, h.epoch, h.n from job h where h.ctid = p_hint[x.i] and h.id = x.id and h.state = 2 offset 0) j on true;
   -- A hint may be missing, or old: then by id.
   if array_position(tids, null) is null then return; end if;
   select array_agg(y.tid order by y.i), array_agg(j.epoch order by y.i), array_agg(j.n order by y.i) into tids, epochs, ns
