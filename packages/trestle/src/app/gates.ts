@@ -9,7 +9,7 @@ export interface GateView {
   readonly component: string;
   /** `admission`, `calls` (to a system outside), `jobs` (of a queue), or `limit <name>`. */
   readonly gate: string;
-  /** A second, in the last minute: `admitted`, or why not. Of `calls` only what was turned away or failed: what was asked is the component's traffic. */
+  /** A second, in the last minute: `admitted`, or why not. Of `calls` only what was turned away or failed, and additional tries (`hedge-won`, `hedge-lost`): what was asked is the component's traffic. */
   readonly decisions: Readonly<Record<string, number>>;
   /** Of admission, of calls with `concurrency`, and of jobs. */
   readonly room?: Room;

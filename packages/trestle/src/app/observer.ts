@@ -7,7 +7,7 @@
  * `trestle_attempts_per_commit_max{component}`, `trestle_edge_used_total{from,to}`, `trestle_edge_duration_seconds{from,to}`.
  *
  * Of calls to the outside: `trestle_failures_total{component,kind}`, `trestle_breaker_state{component}`, `trestle_breaker_changes_total{component,from,to}`.
- * `trestle_calls_declined_total{component,reason}`. Of bulkheads: `trestle_bulkhead_places{component}`, `trestle_bulkhead_in_flight{component}`, `trestle_bulkhead_waiting{component}`.
+ * `trestle_calls_declined_total{component,reason}`, `trestle_calls_hedged_total{component,end}`. Of bulkheads: `trestle_bulkhead_places{component}`, `trestle_bulkhead_in_flight{component}`, `trestle_bulkhead_waiting{component}`.
  * Of limits: `trestle_limit_decisions_total{component,operation,limit,decision}`, `trestle_limit_keys_forgotten_total{component,limit}`; of a fleet's:
  * `trestle_limit_unreachable_total`, `trestle_limit_leased_tokens`, `trestle_limit_overshoot_tokens{component,limit}`.
  * Of systems outside with a health check: `trestle_dependency_up{component}`.
@@ -113,6 +113,7 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
   metrics.describe("trestle_bulkhead_in_flight", "Calls to another system that have begun and not ended, also those that nobody waits for any more.");
   metrics.describe("trestle_bulkhead_waiting", "Calls to another system that wait for a place.");
   metrics.describe("trestle_calls_declined_total", "Attempts to reach another system that were not made, by reason: no place, or an open breaker.");
+  metrics.describe("trestle_calls_hedged_total", "Queries that were asked once more because an answer took long, by whether that answer came first.");
   metrics.describe("trestle_dependency_up", "Whether the health check of another system succeeds: 1, or 0.");
   metrics.describe(
     "trestle_degradation_level",
@@ -227,6 +228,10 @@ export function makeObserver(parts: ObserverParts): NodeObserver {
     },
     declined(component, reason) {
       decide(`declined ${component} ${reason}`, "trestle_calls_declined_total", component, "calls", reason, { reason });
+    },
+    hedged(component, won) {
+      const end = won ? "won" : "lost";
+      decide(`hedged ${component} ${end}`, "trestle_calls_hedged_total", component, "calls", `hedge-${end}`, { end });
     },
     checked(component, status) {
       if (!health.has(component)) metrics.gauge("trestle_dependency_up", { component }, () => (health.get(component) === "up" ? 1 : 0));

@@ -97,6 +97,8 @@ export interface Observer {
   bounded?(component: string, bulkhead: Bulkhead): void;
   /** A call to `component` was not made: its bulkhead had no place, its breaker is open, or a gate of its policy declined it with this code. */
   declined?(component: string, reason: Refusal | "breaker-open" | `${string}.${string}`): void;
+  /** An additional try of a query of `component` has ended: was it the one that answered? */
+  hedged?(component: string, won: boolean): void;
   /** A limit has decided about a request. `forgotten`: keys that lost their place in its table to this one. */
   limited?(component: string, operation: string, limit: string, decision: "admitted" | "refused" | "would-refuse", forgotten: number): void;
   /** The admission of a service exists: what there is to be asked of it, at any time. */

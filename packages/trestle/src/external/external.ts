@@ -22,7 +22,8 @@ import type { Policy } from "../resilience/index.ts";
 import type { Secret, Setting } from "../setting/index.ts";
 import type { Health, HealthSpec, HealthState } from "./health.ts";
 import type { PolicyNode } from "./policy.ts";
-import { rulesOf, Side } from "./side.ts";
+import { assertHedgeable, rulesOf, type HedgeSpec } from "./rules.ts";
+import { Side } from "./side.ts";
 import type { Wire } from "./wire.ts";
 
 export function external<O extends { readonly [operation: string]: AnyOperation }>(
@@ -30,15 +31,16 @@ export function external<O extends { readonly [operation: string]: AnyOperation 
   spec: ExternalSpec & { readonly health?: HealthCheck<NoInfer<O>> },
   operations: O,
 ): External<{ [K in keyof O]: O[K] }> {
-  const { url, auth, timeout, retry, breaker, concurrency, policy, health, ...annotations } = spec;
+  const { url, auth, timeout, retry, breaker, concurrency, policy, hedge, health, ...annotations } = spec;
   const table = operations as unknown as Readonly<Record<string, DeclaredOperation>>;
-  const rules = rulesOf(name, { url, auth, timeout, retry, breaker, concurrency, policy, health: health as HealthSpec | undefined });
+  const rules = rulesOf(name, { url, auth, timeout, retry, breaker, concurrency, policy, hedge, health: health as HealthSpec | undefined });
   if (rules.health && table[rules.health.operation]?.changes !== false)
     throw Fault.create(
       "external.no-such-query",
       `external "${name}": health.ask must name one of its queries, got ${JSON.stringify(rules.health.operation)}`,
       "Give it a query that is cheap to answer.",
     );
+  if (hedge) assertHedgeable(hedge, table, rules);
   const side = (node: NodeServices): Side => node.local(component, () => new Side(rules, node, table));
   const component = declareComponent<External<{ [K in keyof O]: O[K] }>>("external", name, {
     annotations,
@@ -96,6 +98,12 @@ export interface ExternalSpec extends Annotations {
    * called, does not speak against the other side, and is not tried again: the gate's own code of a query, `external.unreachable` of a mutation. Faults: `external.bad-policy`, of anything in it but gates. Default: none.
    */
   readonly policy?: (node: PolicyNode) => Policy<string>;
+  /**
+   * Its queries are asked once more when an answer takes longer than `after`: a duration, or a percentile of the latest answers to that query (`"p95"`; none is sent before there are 20). The first answer wins, the signals of the others
+   * abort. `tries` in all, 2 to 5, default 2; held to the budget of `retry` together with the retries. `timeout` is of each try; `wire.attempt` tells them apart, so that another one is asked. Mutations, their `lookup` and the health check
+   * are never hedged. Faults: `external.bad-hedge`, where there is no query, or `after` is not less than `timeout`. Default: none.
+   */
+  readonly hedge?: HedgeSpec;
 }
 
 /** One of its queries that is asked again and again (health.ts): degradation and `/_trestle` look at what it finds. */

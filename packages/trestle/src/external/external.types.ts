@@ -54,3 +54,9 @@ external("ap", { policy: paced }, {});
 external("aq", { policy: throttle({ rate: "50/s" }) }, {});
 // @ts-expect-error what is made is a policy
 external("ar", { policy: () => ({ rate: "50/s" }) }, {});
+
+external("as", { hedge: { after: "p95", tries: 3 } }, { look: query({ input: z.object({}), returns: z.number() }, async () => 1) });
+// @ts-expect-error a percentile that is known
+external("at", { hedge: { after: "p75" } }, {});
+// @ts-expect-error its budget is that of the retries
+external("au", { hedge: { after: "p95", budget: undefined } }, {});

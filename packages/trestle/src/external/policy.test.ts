@@ -263,7 +263,7 @@ test("what is no policy, or makes or bounds attempts of its own, is refused wher
     [() => retry(), /external "x": policy may hold gates only .* got retry/, /option retry/],
     [() => pipeline(bulkhead({ running: 1 }), timeout("1s")), /gates only .* got timeout/, /option timeout/],
     [() => deadline("1s"), /gates only .* got deadline/, /option timeout/],
-    [() => pipeline(hedge({ after: "10ms" }), breaker()), /gates only .* got hedge/, /query/],
+    [() => pipeline(hedge({ after: "10ms" }), breaker()), /gates only .* got hedge/, /option hedge/],
   ];
   for (const [policy, message, remedy] of refused)
     assert.throws(

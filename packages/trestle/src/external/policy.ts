@@ -3,7 +3,7 @@
  * what has no place has taken nothing of it. What they decline was not called: it is no failure of the other side, and not tried again.
  *
  * A gate has state and a clock, so a policy is not given but made, once for each node; nodes of a simulation would share it. Only gates: what makes attempts of its own or bounds them
- * would be a second plan within an attempt, which the breaker and the books of a mutation see as one call. A hedge is of that kind, and mutations are not to be asked twice at once.
+ * would be a second plan within an attempt, which the breaker and the books of a mutation see as one call. A hedge is of that kind, so it is an option of its own, around all the rest and for queries alone: of a mutation's tries the first failure wins, and a 409 of the second would be told as definite while the first is under way.
  * So it stands beside the other options, not in their place: what is to be remembered of a mutation rests on the retries and the timeout being ours.
  */
 import { Fault, systemRandom, virtualClock, type Clock, type Random } from "../kernel/index.ts";
@@ -43,7 +43,7 @@ const instead = {
   retry: "Say it by the external's option retry: it knows what was sent.",
   timeout: "Say it by the external's option timeout.",
   deadline: "Say it by the external's option timeout; the whole call is bound by its caller's deadline.",
-  hedge: "Hedge within the code of a query, where nothing is changed.",
+  hedge: "Say it by the external's option hedge, which asks its queries twice and nothing that changes something.",
 } as const;
 
 function badPolicy(message: string, remedy: string): Fault {

@@ -5,12 +5,13 @@
  * timed out, was reset, or got a 5xx. That a later attempt, of this run or a later one, found the door shut does not make it known. Only an answer does.
  */
 import { parseOrFault, type NodeServices } from "../component/index.ts";
-import { currentContext, durationMs, Fault, integerWithin, numberWithin, shareOf, withContext, type Duration, type Percent } from "../kernel/index.ts";
+import { currentContext, Fault, withContext } from "../kernel/index.ts";
 import {
   breaker,
   budget,
   bulkhead,
   failureOf,
+  hedge,
   pipeline,
   retry,
   timeout,
@@ -22,71 +23,12 @@ import {
   type Policy,
   type Refusal,
 } from "../resilience/index.ts";
-import { secretText, settingValue, type Secret, type Setting } from "../setting/index.ts";
+import { secretText, settingValue } from "../setting/index.ts";
 import type { DeclaredOperation } from "./external.ts";
-import { Health, healthRules, type HealthRules, type HealthSpec } from "./health.ts";
-import { policyFor, policyRule, type MakePolicy } from "./policy.ts";
+import { Health, type HealthRules } from "./health.ts";
+import { policyFor } from "./policy.ts";
+import { assertUrl, type Rules } from "./rules.ts";
 import { wire, type Wire } from "./wire.ts";
-
-export interface Rules {
-  readonly name: string;
-  readonly url: string | Setting<string> | undefined;
-  readonly auth: Secret | undefined;
-  readonly timeoutMs: number;
-  readonly attempts: number;
-  readonly budgetShare: Percent;
-  readonly breaker: { readonly failureRate: number | undefined; readonly cooldownMs: number; readonly slowerThanMs: number | undefined } | undefined;
-  readonly concurrency: number | "adaptive" | undefined;
-  readonly policy: MakePolicy | undefined;
-  readonly health: HealthRules | undefined;
-}
-
-export interface RulesSpec {
-  readonly url: string | Setting<string> | undefined;
-  readonly auth: Secret | undefined;
-  readonly timeout: Duration | undefined;
-  readonly retry: false | { readonly attempts?: number; readonly budget?: `${number}%` } | undefined;
-  readonly breaker: false | { readonly failureRate?: number; readonly cooldown?: Duration; readonly slowerThan?: Duration } | undefined;
-  readonly concurrency: number | "adaptive" | undefined;
-  readonly policy: MakePolicy | undefined;
-  readonly health: HealthSpec | undefined;
-}
-
-export function rulesOf(name: string, spec: RulesSpec): Rules {
-  const of = `external "${name}"`;
-  const retry = spec.retry === false ? { attempts: 1 } : (spec.retry ?? {});
-  if (typeof spec.url === "string") assertUrl(spec.url, `${of}: url`);
-  return {
-    name,
-    url: spec.url,
-    auth: spec.auth,
-    timeoutMs: numberWithin(durationMs(spec.timeout ?? "5s", `${of}: timeout`), `${of}: timeout`, { least: 1, most: Infinity }),
-    attempts: integerWithin(retry.attempts ?? 3, `${of}: retry.attempts`, { least: 1, most: 100 }),
-    budgetShare: budgetOf(retry.budget ?? "20%", `${of}: retry.budget`),
-    breaker:
-      spec.breaker === false
-        ? undefined
-        : {
-            failureRate:
-              spec.breaker?.failureRate === undefined
-                ? undefined
-                : numberWithin(spec.breaker.failureRate, `${of}: breaker.failureRate`, { least: 0.01, most: 1 }),
-            cooldownMs: durationMs(spec.breaker?.cooldown ?? "5s", `${of}: breaker.cooldown`),
-            slowerThanMs: spec.breaker?.slowerThan === undefined ? undefined : durationMs(spec.breaker.slowerThan, `${of}: breaker.slowerThan`),
-          },
-    concurrency:
-      spec.concurrency === undefined || spec.concurrency === "adaptive"
-        ? spec.concurrency
-        : integerWithin(spec.concurrency, `${of}: concurrency`, { least: 1, most: 1_000_000 }),
-    policy: policyRule(spec.policy, of),
-    health: spec.health && healthRules(spec.health, of),
-  };
-}
-
-function budgetOf(share: Percent, option: string): Percent {
-  shareOf(share, option);
-  return share;
-}
 
 /** Asking again could help. An attempt whose call is over has no time left for another. */
 function isRetryable(fault: unknown): boolean {
@@ -105,6 +47,8 @@ export class Side {
   readonly #breaker: Breaker | undefined;
   readonly #bulkhead: Bulkhead | undefined;
   readonly #guarded: Policy<string>;
+  /** As `#guarded`, of queries that are hedged, by their names: what is usual for one is long for another. */
+  readonly #hedged = new Map<string, Policy<string>>();
   /** As `#guarded`, without retries, and past the line for a place and the gates of the policy: who has to wait is not down. */
   readonly #once: Policy<string>;
   readonly health: Health | undefined;
@@ -138,8 +82,13 @@ export class Side {
       parts.push(this.#bulkhead);
     }
     if (rules.policy) parts.push(policyFor(rules.policy, { name: `external "${name}"`, clock, random }));
-    if (attempts > 1) parts.unshift(retry({ attempts, budget: budget({ clock, share: budgetShare }), when: isRetryable }));
-    this.#guarded = pipeline(how, ...parts);
+    const additional = budget({ clock, share: budgetShare });
+    const again = retry({ attempts, budget: additional, when: isRetryable });
+    this.#guarded = attempts > 1 ? pipeline(how, again, ...parts) : pipeline(how, ...parts);
+    if (rules.hedge)
+      for (const [operation, { changes }] of Object.entries(table))
+        // Around all the rest: each try has its own time, its turn with the breaker and its place. The budget hears of the call from the retry, also where that makes one attempt.
+        if (!changes) this.#hedged.set(operation, pipeline(how, again, hedge({ ...rules.hedge, budget: additional }), ...parts));
     const asked = rules.health && table[rules.health.operation];
     if (rules.health && asked) this.health = new Health(name, rules.health, node, (signal) => this.#check(rules.health as HealthRules, asked, signal));
   }
@@ -268,12 +217,28 @@ export class Side {
     run: (wires: Wire) => Promise<unknown>,
     key: string,
     signal: AbortSignal | undefined,
-    guarded = this.#guarded,
+    guarded = this.#hedged.get(operation) ?? this.#guarded,
   ): Promise<unknown> {
     const who = `external "${this.#rules.name}", ${operation}`;
-    const attempt = (made: Attempt) =>
-      run(wire({ who, url: () => this.#url(), auth: this.#auth, key, signal: made.signal, remainingMs: made.remainingMs, attempt: made.attempt }));
+    let tries = 0;
+    const attempt = (made: Attempt) => {
+      const { signal, remainingMs, hedge } = made;
+      const asked = run(wire({ who, url: () => this.#url(), auth: this.#auth, key, signal, remainingMs, attempt: ++tries }));
+      return hedge === 0 ? asked : this.#counted(asked, signal);
+    };
     return guarded(attempt, signal ? { signal } : {});
+  }
+
+  /** An additional try of a hedge; it has won when it is answered and its signal has not aborted, as that of those who lose does. */
+  async #counted(asked: Promise<unknown>, signal: AbortSignal): Promise<unknown> {
+    let won = false;
+    try {
+      const answer = await asked;
+      won = !signal.aborted;
+      return answer;
+    } finally {
+      this.#node.observer.hedged?.(this.#rules.name, won);
+    }
   }
 
   /** Each attempt that failed is counted by what its failure means; a success that took too long is a failure of time. */
@@ -379,13 +344,4 @@ function reasonOf(fault: Fault): Refusal | "breaker-open" | `${string}.${string}
 /** Refused for now: nothing was done, and asking again may help. */
 function isLater(fault: unknown): boolean {
   return Fault.is(fault, "external.refused") && [408, 425, 429].includes(fault.details["status"] as number);
-}
-
-function assertUrl(url: string, option: string): void {
-  if (URL.canParse(url) && /^https?:/.test(url)) return;
-  throw Fault.create(
-    "external.bad-url",
-    `${option} must be an absolute http or https URL, got ${JSON.stringify(url)}`,
-    "Write it like https://payments.example.",
-  );
 }

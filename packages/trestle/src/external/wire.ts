@@ -7,7 +7,7 @@ export interface Wire {
   readonly key: string;
   /** Aborts when the attempt's time is over. */
   readonly signal: AbortSignal;
-  /** 1 for the first; from the second on, whoever has several to ask asks another one. */
+  /** 1 for the first, also of a `lookup`; retries and tries of a `hedge` count on. From the second on, whoever has several to ask asks another one. */
   readonly attempt: number;
   /** JSON over HTTP against the external's `url`, with key, deadline and trace headers. Faults on anything but 2xx. */
   get(path: string): Promise<unknown>;

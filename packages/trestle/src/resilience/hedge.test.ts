@@ -123,6 +123,26 @@ test("each try passes the gates behind the hedge by itself, and has no more time
   assert.ok(!full.ok && full.refused === "bulkhead.full");
 });
 
+test("a try that waits for a place is not joined by another, which would only wait behind it; what it waited is no time of its answer", async () => {
+  const clock = virtualClock();
+  const places = bulkhead({ clock, running: 1, waiting: 30 });
+  const guarded = pipeline({ clock, random: seededRandom("line") }, hedge({ after: "p50" }), places);
+  const takes = (ms: number) => guarded(({ signal }) => sleep(clock, ms, signal));
+  const known = Promise.all(Array.from({ length: 5 }, () => Promise.all([takes(20), takes(20), takes(20), takes(20)])));
+  await clock.advance(2_000);
+  await known;
+
+  const both = Promise.all([takes(300), takes(300)]);
+  await clock.advance(15);
+  assert.equal(places.waiting, 1);
+  await clock.advance(15);
+  assert.equal(places.waiting, 2, "the first, which has its place, is joined after what is usual, 20 ms");
+  await clock.advance(250);
+  assert.equal(places.waiting, 2, "the second is not");
+  await clock.advance(2_000);
+  await both;
+});
+
 test("options outside their range are faults that name them", () => {
   for (const [name, options] of [
     ["hedge.after", { after: "soon" as "1s" }],

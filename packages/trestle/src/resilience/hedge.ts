@@ -10,7 +10,7 @@ import { Latencies } from "./latencies.ts";
 import { policyOf, type InnerCall, type Policy, type Runner } from "./policy.ts";
 
 export interface HedgeOptions {
-  /** How long a try has before the next one starts: a duration, or a percentile of the latest answers (none is sent before there are 20 of those). */
+  /** How long a try has, from when it was let through the gates, before the next one starts: a duration, or a percentile of the latest answers (none is sent before there are 20 of those). */
   readonly after: Duration | "p50" | "p90" | "p95" | "p99";
   /** All tries, the first included. 2 to 5; default 2. */
   readonly tries?: number;
@@ -31,7 +31,7 @@ interface HedgedCall extends InnerCall {
 
 /** Fault: none of its own. When every try fails the first failure is thrown. A call with `idempotent: false` is never hedged. */
 export function hedge({ after, tries = 2, budget: shared }: HedgeOptions): Policy {
-  const quantile = typeof after === "string" ? /^p(50|90|95|99)$/.exec(after)?.[1] : undefined;
+  const quantile = /^p(50|90|95|99)$/.exec(String(after))?.[1];
   const rule: HedgeRule = {
     after: quantile ? { quantile: Number(quantile) / 100 } : durationMs(after as Duration, "hedge.after"),
     tries: integerWithin(tries, "hedge.tries", { least: 2, most: 5 }),
@@ -51,8 +51,7 @@ function hedged(rule: HedgeRule, inner: Runner, clock: Clock): Runner {
   const allowance = rule.budget ?? budget({ share: "10%", floor: false, burst: 5, clock });
   const delayMs = (): number | undefined => {
     if (typeof rule.after === "number") return rule.after;
-    const ms = latencies.count < enoughToKnow ? undefined : latencies.quantileMs(rule.after.quantile);
-    return ms === undefined ? undefined : Math.max(leastMs, ms);
+    return latencies.count < enoughToKnow ? undefined : Math.max(leastMs, latencies.quantileMs(rule.after.quantile) ?? leastMs);
   };
   return (operation, how = {}) => {
     if (!rule.budget) allowance.deposit(); // a shared one hears of the call from the retry
@@ -74,11 +73,17 @@ function hedged(rule: HedgeRule, inner: Runner, clock: Clock): Runner {
         const controller = new AbortController();
         tries.push(controller);
         running++;
-        const startedMs = clock.monotonicMs();
+        let begunMs: number | undefined;
+        // One more would only wait behind a try that stands in a line itself.
+        const begun: typeof operation = (attempt) => {
+          if (begunMs === undefined) arm();
+          begunMs ??= clock.monotonicMs();
+          return operation(attempt);
+        };
         const call: HedgedCall = { ...how, signal: controller.signal, within: undefined, hedge: n };
-        inner(operation, call).then(
+        inner(begun, call).then(
           (value) => {
-            latencies.add(clock.monotonicMs() - startedMs);
+            latencies.add(clock.monotonicMs() - (begunMs as number));
             if (over) return;
             decided(n, tries.length > 1 ? lost() : undefined);
             resolve(value);
@@ -92,12 +97,11 @@ function hedged(rule: HedgeRule, inner: Runner, clock: Clock): Runner {
             reject(firstError.error as Error);
           },
         );
-        arm();
       };
       let timer: { cancel(): void } | undefined;
       const arm = () => {
         const ms = tries.length < rule.tries ? delayMs() : undefined;
-        timer = ms === undefined ? undefined : clock.after(ms, () => void (!over && allowance.tryWithdraw() && launch()));
+        if (ms !== undefined) timer = clock.after(ms, () => void (!over && allowance.tryWithdraw() && launch()));
       };
       const outer = how.within ?? how.signal;
       const followed = outer

@@ -43,12 +43,13 @@ export function showGates({ gates, components }, { dependencies = [] }, select) 
 }
 
 function facts({ component, gate, decisions, room, breaker }, used, health) {
-  const passes = new Set(["admitted", "would-refuse", "refusal"]);
+  const passes = new Set(["admitted", "would-refuse", "refusal", "hedge-won", "hedge-lost"]);
   const away = Object.entries(decisions).filter(([decision]) => !passes.has(decision) && !failures.has(decision));
   const failed = Object.entries(decisions).filter(([decision]) => failures.has(decision));
   const sum = (list) => list.reduce((all, [, perSecond]) => all + perSecond, 0);
   const down = health?.status === "down" || breaker === "open";
   const dry = decisions["would-refuse"] ?? 0;
+  const [won, lost] = [decisions["hedge-won"] ?? 0, decisions["hedge-lost"] ?? 0];
   const jobs = gate === "jobs";
   // A queue that is worked on with all its places is as it should be.
   const full = room !== undefined && (jobs ? room.overdue >= room.places : room.waiting > 0 && room.running >= room.places);
@@ -67,6 +68,7 @@ function facts({ component, gate, decisions, room, breaker }, used, health) {
       ...(room?.adaptive ? ["adaptive"] : []),
       ...(full ? ["full"] : []),
       ...(room?.overdue ? [`${room.overdue} go on unheard`] : []),
+      ...(won + lost > 0 ? [`hedged ${rate(won + lost)}, first ${rate(won)}`] : []),
       ...(dry > 0 ? [`dry run: would refuse ${rate(dry)}`] : []),
     ],
     trouble: down ? 3 : full || sum(away) > 0 ? 2 : sum(failed) > 0 ? 1 : 0,
