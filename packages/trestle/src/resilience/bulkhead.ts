@@ -163,7 +163,7 @@ class Places implements Gate<"bulkhead.full"> {
   /** Faults: `option.out-of-range`, of a cost or a key that would spoil the shares of everybody else for good. */
   enter(caller: Caller, nowMs: number): number {
     numberWithin(caller.cost, "cost", costs);
-    if (this.inFlight < this.running && this.#line.size === 0) {
+    if (this.inFlight < this.running && this.#line.size === 0 && caller.untilMs > nowMs) {
       this.#admit(nowMs);
       return 0;
     }

@@ -128,7 +128,8 @@ export class LiveAttempt implements Attempt, Cuttable, Passing, Due {
     const givenMs = Math.min(deadlineMs, this.#context.deadlineMs ?? Infinity);
     const nowMs = this.startedMs;
     if (outer?.aborted) this.#reject(outer.reason as Error);
-    else if (givenMs <= nowMs) this.#reject(deadlineExceeded(0, "call"));
+    // A moment that is none (NaN) would leave it without any bound, that of the context too.
+    else if (!(givenMs > nowMs)) this.#reject(deadlineExceeded(0, "call"));
     else {
       if (givenMs < this.untilMs) {
         this.untilMs = givenMs;

@@ -68,6 +68,14 @@ test("a longest wait that is none is a fault, and nobody waits for ever for it",
   assert.deepEqual([places.inFlight, places.waiting], [0, 0]);
 });
 
+test("who comes when its time is over gets no place, though one is free", async () => {
+  const { clock, places, told, come } = setUp();
+  come("late", { deadlineMs: clock.monotonicMs() });
+  come("never", { deadlineMs: Number.NaN });
+  await clock.advance(1);
+  assert.deepEqual([told, places.inFlight], [["late bulkhead.full late at 0", "never bulkhead.full late at 0"], 0]);
+});
+
 test("who finds the line full is declined at once, and one that is displaced when it happens", async () => {
   const { clock, told, come } = setUp({ waiting: 1 });
   come("a");

@@ -140,6 +140,10 @@ test("no attempt is made when the time is over or the caller has gone", async ()
     isExceeded,
   );
   await assert.rejects(
+    inContext({ ...emptyContext, deadlineMs: 1e9 }, () => guarded(() => attempts++, { deadlineMs: Number.NaN })),
+    isExceeded,
+  );
+  await assert.rejects(
     guarded(() => attempts++, { signal: AbortSignal.abort(reason) }),
     reason,
   );

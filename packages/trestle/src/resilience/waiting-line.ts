@@ -161,7 +161,7 @@ export class WaitingLine<W extends Waiter> {
   }
 
   #refusal(waiter: W, nowMs: number): Refusal | undefined {
-    if (waiter.untilMs <= nowMs) return "late";
+    if (!(waiter.untilMs > nowMs)) return "late";
     const of = classOf(waiter.priority);
     const own = this.#orders[of] as LineOrder;
     if (this.#bounds) {
