@@ -294,7 +294,7 @@ const why: Readonly<Record<Refusal, (caller: Caller) => string>> = {
   early: () => "So many wait that some of those who come are declined.",
   displaced: ({ priority }) => `Its place in the line was needed for a call that goes before it; its own priority is ${priority}.`,
   share: ({ key }) => `${JSON.stringify(key)} has more calls waiting than others, and this one's place in the line was needed for one of theirs.`,
-  waited: () => "The line has stood for a while, and this one waited in it for longer than is of use.",
+  waited: () => "It has waited for longer than is of use.",
   late: () => "It had less time left than a call takes.",
 };
 
