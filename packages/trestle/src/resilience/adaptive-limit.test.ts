@@ -273,6 +273,30 @@ test("[RES-11] what has become three times as slow, and could do as much as befo
   assert.ok((own[5] as number) >= 24 && (own[10] as number) >= 40, `limits of what is only slow: ${own.join(", ")}`);
 });
 
+test("[RES-11] where it is never known whether fewer would be quicker, as of latency that grows with the root of the calls, a limit asks for four times what it was at most, and goes back", () => {
+  let mostAsked = 0;
+  for (let seed = 0; seed < 20; seed++) {
+    const random = seededRandom(`asks ${seed}`);
+    const around = (ms: number) => ms * (0.5 + random.next());
+    let from = 0;
+    let asked = 0;
+    const onWindow = ({ verdict, before, limit }: JudgedWindow) => {
+      if (verdict !== "ask") return void (from = 0);
+      from ||= before;
+      asked = Math.max(asked, limit / (from + 1));
+    };
+    const one = new AdaptiveLimit({ onWindow });
+    const takesMs = (inFlight: number, atMs: number) => {
+      const over = Math.max(1, inFlight / 16);
+      return around(atMs < 5_000 ? 80 * over : 160 * Math.sqrt(over));
+    };
+    overload(one, { takesMs, leftMs: () => Infinity, forMs: 12_000 });
+    mostAsked = Math.max(mostAsked, asked);
+    assert.ok(asked <= 4 && one.limit <= 100, `seed ${seed}: it asked for ${asked.toFixed(1)} times what it was, and is ${one.limit}`);
+  }
+  assert.ok(mostAsked > 3, `nothing went as far as the bound: ${mostAsked.toFixed(1)}`);
+});
+
 test("[RES-11] callers with little time left when their turn comes do not lower the limit: what takes longer than they can wait is not late", () => {
   for (const seed of ["a", "b", "c", "d", "e"]) {
     const random = seededRandom(`little time ${seed}`);

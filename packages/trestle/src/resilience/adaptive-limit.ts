@@ -10,7 +10,7 @@
  * - *Whether latency follows*: the slope of the average log latency of an answer over log calls in flight. 1: more calls only wait. 0: the latency is not theirs, and becomes the new base. What one window's latencies scatter says how sure its average is, so that two windows can be enough, where throughput takes five; calls share the other side's moments, and are counted as half as many.
  *   These two are what keeps a limit from drifting up with a base that learns from overload. "Follows" and "does not" below mean: by one standard error.
  *
- * When the latency is 1.4 times what it was of late, or less than that part of it, the slopes are forgotten. If it is more, 1.3 times on average too, no 1.5 times as many callers come, and the limit has not grown by a tenth in the last three windows, then the other side has changed, and the limit *asks*, until a slope is known or latency jumps again.
+ * When the latency is 1.4 times what it was of late, or less than that part of it, the slopes are forgotten. If it is more, 1.3 times on average too, no 1.5 times as many callers come, and the limit has not grown by a tenth in the last three windows, then the other side has changed, and the limit *asks*, until a slope is known, latency jumps again or it would be more than four times what it was.
  *
  * Then, the first that holds:
  *   `late`    more than half go unanswered                      → less by 80 % of those that wait, 30 % to 70 %; where none at all was answered, by half to half of what it was, then by 10 %: what hangs tells nothing of how much it can take
@@ -101,6 +101,8 @@ const jumpAverage = 1.3;
 const moreCallers = 1.5;
 /** Where no more than this go unanswered, hardly anybody is harmed. */
 const hardlyAny = 0.03;
+/** Where it is so many times what it was, it does not ask for more: what takes three times as long needs as many times the places, and of latency that grows with the root of the calls neither slope is ever known. */
+const asksUpTo = 3.2;
 /** The first step upwards after these, as a part of the limit; after the others 2 %. What was given up because it seemed of no use is soon there again, if it was of use. */
 const firstStep: Partial<Record<Verdict, number>> = { late: 0.5, usual: 0.2, useless: 0.05 };
 /** How much of a longer latency is usual from then on; after the others 1 %. */
@@ -292,7 +294,8 @@ export class AdaptiveLimit {
     if (queued > 2 * wantedQueue) {
       const asks = this.#asks && window.unanswered <= hardlyAny;
       if (this.#latency.isFlat && (asks || this.#throughput.isSteep)) return "usual";
-      return asks && window.wanted && !this.#onlyWait ? "ask" : "queue";
+      if (this.#exact > asksUpTo * (this.#askedFrom || this.#exact)) this.#asks = false; // in vain
+      return asks && this.#asks && window.wanted && !this.#onlyWait ? "ask" : "queue";
     }
     if (!window.wanted) return "unused";
     if (this.#throughput.isFlat) return "useless";
@@ -336,7 +339,7 @@ export class AdaptiveLimit {
         this.#askedFrom = asked;
         return limit - Math.max(0.05 * limit, window.unanswered > 0.1 ? Math.min(0.6 * limit, 0.6 * queued) : 0);
       case "useless":
-        return limit * (1 - 0.03 * Math.min(4, Math.max(1, forMs / windowMs)));
+        return limit * (1 - 0.03 * Math.min(4, forMs / windowMs));
       case "more":
         this.#step = Math.min(0.5, 1.3 * step);
         return limit + Math.max(0.5, step * limit);

@@ -19,7 +19,9 @@ export interface HedgeOptions {
 }
 
 interface HedgeRule {
-  readonly after: number | { readonly quantile: number };
+  /** Milliseconds, or `undefined`: by the quantile. */
+  readonly afterMs: number | undefined;
+  readonly quantile: number;
   readonly tries: number;
   readonly budget: Budget | undefined;
 }
@@ -33,7 +35,8 @@ interface HedgedCall extends InnerCall {
 export function hedge({ after, tries = 2, budget: shared }: HedgeOptions): Policy {
   const quantile = /^p(50|90|95|99)$/.exec(String(after))?.[1];
   const rule: HedgeRule = {
-    after: quantile ? { quantile: Number(quantile) / 100 } : durationMs(after as Duration, "hedge.after"),
+    afterMs: quantile ? undefined : durationMs(after as Duration, "hedge.after"),
+    quantile: Number(quantile) / 100,
     tries: integerWithin(tries, "hedge.tries", { least: 2, most: 5 }),
     budget: shared,
   };
@@ -49,10 +52,8 @@ const leastMs = 1;
 function hedged(rule: HedgeRule, inner: Runner, clock: Clock): Runner {
   const latencies = new Latencies(latest);
   const allowance = rule.budget ?? budget({ share: "10%", floor: false, burst: 5, clock });
-  const delayMs = (): number | undefined => {
-    if (typeof rule.after === "number") return rule.after;
-    return latencies.count < enoughToKnow ? undefined : Math.max(leastMs, latencies.quantileMs(rule.after.quantile) ?? leastMs);
-  };
+  const delayMs = (): number | undefined =>
+    rule.afterMs ?? (latencies.count < enoughToKnow ? undefined : Math.max(leastMs, latencies.quantileMs(rule.quantile) as number));
   return (operation, how = {}) => {
     if (!rule.budget) allowance.deposit(); // a shared one hears of the call from the retry
     if (how.idempotent === false) return inner(operation, how);
@@ -85,7 +86,12 @@ function hedged(rule: HedgeRule, inner: Runner, clock: Clock): Runner {
           (value) => {
             latencies.add(clock.monotonicMs() - (begunMs as number));
             if (over) return;
-            decided(n, tries.length > 1 ? lost() : undefined);
+            decided(
+              n,
+              tries.length > 1
+                ? Fault.create("hedge.lost", "another try of this hedge was answered first", "Nothing to do: stop the work when its signal aborts.")
+                : undefined,
+            );
             resolve(value);
           },
           (error: unknown) => {
@@ -116,8 +122,4 @@ function hedged(rule: HedgeRule, inner: Runner, clock: Clock): Runner {
       launch();
     });
   };
-}
-
-function lost(): Fault {
-  return Fault.create("hedge.lost", "another try of this hedge was answered first", "Nothing to do: stop the work when its signal aborts.");
 }

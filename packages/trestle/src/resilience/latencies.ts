@@ -54,22 +54,17 @@ export class Latencies {
   estimate(quantile: number): Estimate | undefined {
     const quantileMs = this.quantileMs(quantile);
     if (quantileMs === undefined) return undefined;
-    let running = this.#sum;
     let unended = 1;
     let longest = 0;
     let mean = 0;
     let squares = 0;
-    for (let bucket = this.#first; bucket < buckets && running > 0; bucket++) {
-      const ended = this.#ended[bucket] as number;
-      const seen = ended + (this.#cut[bucket] as number);
-      if (seen === 0) continue;
-      const share = (unended * ended) / running;
+    this.#walk((bucket, share, left) => {
       longest = bucket;
-      unended -= share;
-      running -= seen;
+      unended = left;
       mean += share * bucket;
       squares += share * bucket * bucket;
-    }
+      return false;
+    });
     mean += unended * longest;
     squares += unended * longest * longest;
     const logOf = (bucket: number) => (bucket * Math.LN2) / perOctave;
@@ -84,16 +79,27 @@ export class Latencies {
   /** The duration that the share `quantile` (0 to 1) stays at or below, `undefined` without any. A hedge asks for each call: it looks no further than that. */
   quantileMs(quantile: number): number | undefined {
     if (this.#sum === 0) return undefined;
+    let at = 0;
+    this.#walk((bucket, _share, unended) => {
+      at = bucket;
+      return 1 - unended >= quantile - 1e-9;
+    });
+    return leastMs * 2 ** (at / perOctave);
+  }
+
+  /** From the shortest on, until `visit` says that it has seen enough: which share ends in a bucket, and which has not ended after it. */
+  #walk(visit: (bucket: number, share: number, unended: number) => boolean): void {
     let running = this.#sum;
     let unended = 1;
-    let bucket = this.#first;
-    for (; bucket < buckets - 1; bucket++) {
+    for (let bucket = this.#first; bucket < buckets && running > 0; bucket++) {
       const ended = this.#ended[bucket] as number;
-      unended -= (unended * ended) / running;
-      running -= ended + (this.#cut[bucket] as number);
-      if (running <= 0 || 1 - unended >= quantile - 1e-9) break;
+      const seen = ended + (this.#cut[bucket] as number);
+      if (seen === 0) continue;
+      const share = (unended * ended) / running;
+      unended -= share;
+      running -= seen;
+      if (visit(bucket, share, unended)) return;
     }
-    return leastMs * 2 ** (bucket / perOctave);
   }
 
   clear(): void {

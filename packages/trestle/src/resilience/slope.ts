@@ -43,7 +43,8 @@ export class Slope {
     this.#yy = this.#yy * keep + weight * dy * (y - this.#meanY);
     if (this.#xx <= 0) return;
     this.value = this.#xy / this.#xx;
-    const scatter = this.#points > 2.5 ? Math.max(1e-9, this.#yy - this.value * this.#xy) / (this.#points - 2) : undefined;
-    this.error = Math.sqrt((variance === undefined ? (scatter ?? Infinity) : Math.max(1, scatter ?? 1)) / this.#xx);
+    const least = variance === undefined ? 0 : 1;
+    const scatter = this.#points > 2.5 ? Math.max(1e-9, this.#yy - this.value * this.#xy) / (this.#points - 2) : least || Infinity;
+    this.error = Math.sqrt(Math.max(least, scatter) / this.#xx);
   }
 }
