@@ -13,7 +13,7 @@ function runnable(path: string): string[] {
 const pages = allFiles.filter((path) => path.endsWith(".md"));
 const examples = pages.flatMap((path) => runnable(path).map((text, index) => ({ path, index, text })));
 
-test("every example in a README runs to its end", { timeout: 150_000 }, async () => {
+test("every example in a README runs to its end", { timeout: 170_000 }, async () => {
   // Inside the repository, so that `trestle` and its dependencies resolve as they do for a reader.
   mkdirSync(join(root, ".cache"), { recursive: true });
   const folder = mkdtempSync(join(root, ".cache", "readmes-"));
@@ -48,7 +48,7 @@ function run(file: string, cwd: string): Promise<string> {
       cwd,
       env: { ...process.env, NODE_DISABLE_COMPILE_CACHE: "1" }, // the files are new each time: their compiled form is not worth keeping
       stdio: ["ignore", "pipe", "pipe"],
-      timeout: 20_000,
+      timeout: 60_000,
       killSignal: "SIGKILL",
     });
     const output: Buffer[] = [];
@@ -58,7 +58,7 @@ function run(file: string, cwd: string): Promise<string> {
       resolve(
         code === 0
           ? ""
-          : `${signal === null ? `exit code ${code}` : `ended by ${signal}: it has to end within 20 s`}\n${Buffer.concat(output).toString("utf8").trim()}`,
+          : `${signal === null ? `exit code ${code}` : `ended by ${signal}: it has to end within 60 s`}\n${Buffer.concat(output).toString("utf8").trim()}`,
       ),
     );
   });

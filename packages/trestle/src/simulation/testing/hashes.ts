@@ -5,11 +5,12 @@
  * A change of the simulator, of a scenario or of the code under it may change every hash: then the list is written again, in the commit of that change.
  * `--check` compares instead and says where they differ, with exit code 1; `--trace file/scenario/seed` prints each event of one seed as a line.
  */
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
-import { isSimulation, search, type Simulation } from "../index.ts";
+import { search } from "../index.ts";
+import { scenarioFiles, scenariosOf } from "./scenarios.ts";
 
 /** By file, scenario and seed: `"1432 events, 9f2c01ab"`. */
 export type Hashes = Readonly<Record<string, Readonly<Record<string, Readonly<Record<string, string>>>>>>;
@@ -20,24 +21,14 @@ const listed = join(here, "hashes.json");
 const seeds: readonly string[] = ["0x1", "0x2"];
 
 /** Below the root: this folder's scenarios, and the shop. */
-const files = [
-  ...readdirSync(here)
-    .filter((name) => name.endsWith(".simulation.ts"))
-    .map((name) => `packages/trestle/src/simulation/testing/${name}`),
-  "examples/shop/shop.simulation.ts",
-].sort();
-
-async function scenariosOf(file: string): Promise<readonly (readonly [string, Simulation])[]> {
-  const exported = Object.entries((await import(pathToFileURL(join(root, file)).href)) as Readonly<Record<string, unknown>>);
-  return exported.filter((entry): entry is [string, Simulation] => isSimulation(entry[1])).sort(([a], [b]) => (a < b ? -1 : 1));
-}
+const files = ["examples/shop/shop.simulation.ts", ...scenarioFiles.map((name) => `packages/trestle/src/simulation/testing/${name}`)];
 
 /** What they come to now. Throws what breaks: a seed that fails has no hash to keep. */
 export async function hashesNow(): Promise<Hashes> {
   const hashes: Record<string, Record<string, Record<string, string>>> = {};
   for (const file of files) {
     const ofFile: Record<string, Record<string, string>> = (hashes[file] = {});
-    for (const [name, { app, scenario }] of await scenariosOf(file)) {
+    for (const [name, { app, scenario }] of await scenariosOf(pathToFileURL(join(root, file)))) {
       const ofScenario: Record<string, string> = (ofFile[name] = {});
       const { broken } = await search(app, scenario, { seeds, onSeed: ({ seed, events, hash }) => void (ofScenario[seed] = `${events} events, ${hash}`) });
       if (broken) throw broken;
@@ -77,7 +68,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
 
 async function printTrace(path: string): Promise<void> {
   const [, file, name, seed] = /^(.+)\/([^/]+)\/([^/]+)$/.exec(path) ?? [];
-  const [, simulation] = (file === undefined ? [] : await scenariosOf(file)).find(([one]) => one === name) ?? [];
+  const [, simulation] = (file === undefined ? [] : await scenariosOf(pathToFileURL(join(root, file)))).find(([one]) => one === name) ?? [];
   if (!simulation || seed === undefined) throw new Error(`--trace is file/scenario/seed, such as ${files[0]}/name/0x1, got ${path}`);
   const { app, scenario } = simulation;
   let lines: string[] = [];

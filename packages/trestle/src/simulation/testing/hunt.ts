@@ -20,6 +20,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { systemClock } from "../../kernel/index.ts";
 import type { HuntAsked, HuntTold } from "./hunting.ts";
+import { scenarioFiles } from "./scenarios.ts";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const source = resolve(here, "../..");
@@ -230,7 +231,6 @@ async function cleanRun(): Promise<void> {
 
 function headed(subject: string) {
   const commit = spawnSync("git", ["rev-parse", "--short", "HEAD"], { cwd: root, encoding: "utf8" }).stdout.trim();
-  const files = readdirSync(here).filter((name) => name.endsWith(".simulation.ts"));
   return {
     subject,
     commit,
@@ -238,7 +238,7 @@ function headed(subject: string) {
     sqlite: process.versions["sqlite"],
     cpu: `${cpus()[0]?.model} x ${availableParallelism()}`,
     seeds,
-    scenarios: files.map((name) => basename(name, ".simulation.ts")),
+    scenarios: scenarioFiles.map((name) => basename(name, ".simulation.ts")),
   };
 }
 

@@ -3,8 +3,8 @@
  * seeds before any gets all of them, because most faults are found at once. Prints what it has found, as JSON, again and again; the last line is the result. It ends with the first
  * promise that broke, or with `all` goes on with the other scenarios.
  */
-import { readdirSync } from "node:fs";
-import { isSimulation, search, type SeedResult, type Simulation } from "../index.ts";
+import { search, type SeedResult, type Simulation } from "../index.ts";
+import { scenarioFiles, scenariosOf } from "./scenarios.ts";
 
 /** Its seeds: of each scenario those at `first`, `first + step`, … from `from` on and below `seeds`. */
 export interface HuntAsked {
@@ -31,14 +31,12 @@ process.stdin.on("close", () => process.exit(1)).resume();
 process.stdin.unref();
 
 const { from: begin = 0, seeds, first, step, scenarios, all = false } = JSON.parse(process.argv[2] as string) as HuntAsked;
-const folder = new URL("./", import.meta.url);
-const files = readdirSync(folder)
-  .filter((name) => name.endsWith(ending) && (scenarios === undefined || scenarios.includes(name.slice(0, -ending.length))))
-  .sort();
 const found: { readonly name: string; readonly simulation: Simulation }[] = [];
-for (const file of files)
-  for (const [name, value] of Object.entries((await import(new URL(file, folder).href)) as Readonly<Record<string, unknown>>))
-    if (isSimulation(value)) found.push({ name: `${file.slice(0, -ending.length)} ${name}`, simulation: value });
+for (const file of scenarioFiles) {
+  const of = file.slice(0, -ending.length);
+  if (scenarios && !scenarios.includes(of)) continue;
+  for (const [name, simulation] of await scenariosOf(file)) found.push({ name: `${of} ${name}`, simulation });
+}
 
 let [ran, events] = [0, 0];
 const broken: HuntTold["broken"][number][] = [];
