@@ -6,7 +6,7 @@ import type { AddressInfo } from "node:net";
 import { gzipSync } from "node:zlib";
 import { z } from "zod";
 import { app, start } from "../app/index.ts";
-import { Fault } from "../kernel/index.ts";
+import { Fault, withContext } from "../kernel/index.ts";
 import { failureOf } from "../resilience/index.ts";
 import { setting } from "../setting/index.ts";
 import { external, mutation, query, type ExternalSpec } from "./index.ts";
@@ -65,6 +65,22 @@ test("[RES-02] a call carries its key, what is left of its time, and JSON both w
   assert.ok(left > 100 && left <= 300, `${left} ms`);
   assert.deepEqual([get?.method, get?.path, get?.headers["idempotency-key"]], ["GET", "/api/things/a", undefined]);
   assert.deepEqual([del?.method, del?.path], ["DELETE", "/api/things/b"]);
+  await node.stop();
+});
+
+test("the other side is told that it is asked again from the second attempt on, and from the first where the caller says so", async () => {
+  await using there = await foreign((_request, response) => json(response, there.asked.length % 2 === 1 ? 503 : 200, {}));
+  const { node, far } = await opened(there.url, { retry: { attempts: 2 } });
+  await withContext({ tenant: "t" }, () => far.look({ id: "a" })); // within some context, as every handler's calls are
+  await withContext({ repeated: true }, () => far.change({ id: "b" })).catch((fault: unknown) => assert.ok(Fault.is(fault, "external.outcome-unknown")));
+  assert.deepEqual(
+    there.asked.map(({ method, headers }) => [method, headers["trestle-attempt"]]),
+    [
+      ["GET", undefined],
+      ["GET", "2"],
+      ["POST", "2"],
+    ],
+  );
   await node.stop();
 });
 

@@ -220,10 +220,11 @@ export class Side {
     guarded = this.#hedged.get(operation) ?? this.#guarded,
   ): Promise<unknown> {
     const who = `external "${this.#rules.name}", ${operation}`;
+    const context = currentContext();
     let tries = 0;
     const attempt = (made: Attempt) => {
       const { signal, remainingMs, hedge } = made;
-      const asked = run(wire({ who, url: () => this.#url(), auth: this.#auth, key, signal, remainingMs, attempt: ++tries }));
+      const asked = run(wire({ who, url: () => this.#url(), auth: this.#auth, key, signal, remainingMs, attempt: ++tries, context }));
       return hedge === 0 ? asked : this.#counted(asked, signal);
     };
     return guarded(attempt, signal ? { signal } : {});

@@ -1,5 +1,5 @@
 /** How an operation talks: JSON over HTTP against the external's `url`. */
-import { contextHeaders, currentContext, Fault } from "../kernel/index.ts";
+import { contextHeaders, Fault, type AmbientContext } from "../kernel/index.ts";
 import { exchange, jsonOf } from "./transport.ts";
 
 export interface Wire {
@@ -29,10 +29,12 @@ export interface WireOptions {
   readonly remainingMs: number;
   /** 1 for the first. */
   readonly attempt: number;
+  /** The caller's, not the attempt's own: that says "repeated" from the first one on, and those that are asked would not retry what is asked of them for the first time. */
+  readonly context: AmbientContext;
 }
 
 export function wire(options: WireOptions): Wire {
-  const { who, url, auth, key, signal, remainingMs, attempt } = options;
+  const { who, url, auth, key, signal, remainingMs, attempt, context } = options;
   const ask = async (method: string, path: string, body?: unknown): Promise<unknown> => {
     const token = auth?.();
     const asked = {
@@ -44,7 +46,7 @@ export function wire(options: WireOptions): Wire {
         ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
         ...(method === "GET" ? {} : { "idempotency-key": key }),
         ...(body === undefined ? {} : { "content-type": "application/json" }),
-        ...contextHeaders(currentContext(), { remainingMs, attempt }),
+        ...contextHeaders(context, { remainingMs, attempt }),
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     };

@@ -118,11 +118,21 @@ function ruleOf(fault: unknown): Rule {
   return Fault.is(fault) ? (rules.get(fault.code) ?? otherwise) : otherwise;
 }
 
-/** `invocation` is where the log has the rest of it; `unfinished`: the request was begun, and asking again with its key goes on with it. */
-export function problemOfFault(fault: unknown, invocation?: string, unfinished = false): Problem {
+/** What is known of the request that failed. */
+interface Failed {
+  /** Where the log has the rest of it. */
+  readonly invocation?: string | undefined;
+  /** It was begun, and asking again with its key goes on with it. */
+  readonly unfinished?: boolean;
+  /** It changes nothing, and has no key. */
+  readonly reads?: boolean | undefined;
+}
+
+export function problemOfFault(fault: unknown, { invocation, unfinished = false, reads = false }: Failed = {}): Problem {
   const { status, told } = ruleOf(fault);
   const code = Fault.is(fault) && status !== 500 ? fault.code : "service.fault";
-  const detail = told ? `${(fault as Fault).message}. ${(fault as Fault).remedy}` : (untold[status] ?? "Something went wrong here; it was logged.");
+  const words = status === 504 && reads ? "It took too long. Ask again." : untold[status];
+  const detail = told ? `${(fault as Fault).message}. ${(fault as Fault).remedy}` : (words ?? "Something went wrong here; it was logged.");
   const { issues, facts } = told ? (fault as Fault).details : ({} as Fault["details"]);
   return {
     type: typeOf(code),
@@ -164,13 +174,13 @@ export function isProblem(value: unknown): value is Problem {
   );
 }
 
-export function faultResponse(fault: unknown, invocation?: string, unfinished?: boolean): Response {
+export function faultResponse(fault: unknown, failed?: Failed): Response {
   const headers: Record<string, string> = { "content-type": problemType };
   const { retryAfterSeconds } = ruleOf(fault);
   if (retryAfterSeconds !== undefined) headers["retry-after"] = String(retryAfterSeconds);
   if (Fault.is(fault))
     for (const [name, value] of Object.entries((fault.details["headers"] as Record<string, string> | undefined) ?? {})) headers[name] = value;
-  const problem = problemOfFault(fault, invocation, unfinished);
+  const problem = problemOfFault(fault, failed);
   return new Response(JSON.stringify(problem), { status: problem.status, headers });
 }
 

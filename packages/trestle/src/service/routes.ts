@@ -77,7 +77,7 @@ export function serviceRoutes(services: readonly Component[], node: NodeServices
       // Turned away before any handler ran: nobody else has counted it.
       if (asked && invocation === undefined)
         node.observer.invoked(asked.component.name, asked.operation.name, broken ? "fault" : "refused", node.clock.monotonicMs() - startedMs, 0);
-      return faultResponse(fault, invocation, unfinished);
+      return faultResponse(fault, { invocation, unfinished, reads: asked?.operation.mode === "read" });
     }
   };
 }

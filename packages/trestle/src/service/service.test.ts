@@ -445,7 +445,9 @@ test("a handler that does not end in time is a 504, and what it wrote is gone", 
   await using node = await running({ clock }, [slow]);
   const asked = ask(node, "POST", "/wait");
   await clock.advance(1_000);
-  assert.equal((await problem(await asked))["code"], "deadline.exceeded");
+  const { code, detail } = await problem(await asked);
+  assert.equal(code, "deadline.exceeded");
+  assert.match(String(detail), /It may have happened: ask again with the same key/);
   assert.deepEqual(await (await ask(node, "GET", "/read")).json(), { note: null });
 });
 
@@ -618,6 +620,7 @@ test("[F9] where what it reads never stands still, a consistent GET ends at its 
 
   const response = await ask(whole.node, "GET", "/look");
 
-  assert.deepEqual([response.status, (await problem(response))["code"]], [504, "deadline.exceeded"]);
+  const { code, detail } = await problem(response);
+  assert.deepEqual([response.status, code, detail], [504, "deadline.exceeded", "It took too long. Ask again."]);
   assert.equal(whole.looks(), 4);
 });

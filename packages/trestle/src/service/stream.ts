@@ -125,7 +125,7 @@ export function eventStream(served: Served, stream: Stream): Response {
         void stream.ended.then((fault) => {
           heartbeat?.cancel();
           if (over) return;
-          if (fault !== undefined) send(`event: error\ndata: ${JSON.stringify(problemOfFault(fault))}\n\n`);
+          if (fault !== undefined) send(`event: error\ndata: ${JSON.stringify(problemOfFault(fault, { reads: true }))}\n\n`);
           over = true;
           controller.close();
         });
