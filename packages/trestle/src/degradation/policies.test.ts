@@ -76,6 +76,7 @@ test("[RES-06] each flaw is told with the option, the rule and the value", () =>
     [withRoute({ dwell: "soon" }), /dwell must match .*, got "soon"$/],
     [withRoute({ dwell: "2h" }), /dwell must be from 0ms to 1h, got "2h"$/],
     [withRoute({ probe: 5 }), /probe must be from 10ms to 1h, got 5$/],
+    [{ version: 1, routes: { "shop.catalogue": { ladder: route.ladder } } }, /must have when or hold$/],
     [withRoute({ when: [] }), /when must have 1 to 20 entries, got 0$/],
     [withTrigger({}), /when\[0\] must have exactly one of breaker, health, saturation, admission, burn, got none$/],
     [withTrigger({ breaker: "a", health: "b" }), /when\[0\] must have exactly one of .*, got breaker and health$/],
@@ -111,9 +112,15 @@ test("[RES-06] each flaw is told with the option, the rule and the value", () =>
   assert.equal(flaws({ ...good, mode: 3, extra: 1 }).length, 2, "all are told");
 });
 
+test("a route that is held by hand needs no trigger", () => {
+  const [rules] = rulesOf({ version: 1, routes: { "shop.catalogue": { ladder: route.ladder, hold: "static" } } });
+
+  assert.deepEqual([rules?.hold, rules?.triggers], ["static", []]);
+});
+
 test("the check knows every keyword that the published schema uses", () => {
   const known = new Set(
-    "$schema title description $defs $ref type const enum pattern minimum exclusiveMinimum maximum minItems maxItems items required properties additionalProperties propertyNames oneOf".split(
+    "$schema title description $defs $ref type const enum pattern minimum exclusiveMinimum maximum minItems maxItems items required properties additionalProperties propertyNames oneOf anyOf".split(
       " ",
     ),
   );

@@ -35,8 +35,8 @@ export interface RoutePolicy {
   readonly probe?: Duration;
   /** By hand: stays on this rung whatever is seen. */
   readonly hold?: Rung;
-  /** 1 to 20; the lowest rung that any of them asks for is served. */
-  readonly when: readonly Trigger[];
+  /** 1 to 20; the lowest rung that any of them asks for is served. Left out only where `hold` says which rung it is. */
+  readonly when?: readonly Trigger[];
 }
 export type Trigger = { readonly serve: Exclude<Rung, "full"> } & (
   | { /** An external, from its breaker's opening until it is closed. */ readonly breaker: string }
@@ -171,7 +171,7 @@ function routeRules(route: string, policy: RoutePolicy, mode: "dark" | "enforce"
     dwellMs: ms("dwell", "10s", 0),
     probeMs: ms("probe", "1s", 10),
     hold,
-    triggers: policy.when.map((trigger, at) => triggerRules(trigger as AnyTrigger, ladder, [...path, "when", at], flaws)),
+    triggers: (policy.when ?? []).map((trigger, at) => triggerRules(trigger as AnyTrigger, ladder, [...path, "when", at], flaws)),
   };
 }
 

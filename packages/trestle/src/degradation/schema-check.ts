@@ -28,6 +28,8 @@ export interface Schema {
   readonly propertyNames?: { readonly pattern: string };
   /** Exactly one of these names. */
   readonly oneOf?: readonly { readonly required: readonly string[] }[];
+  /** One or more of these names. */
+  readonly anyOf?: readonly { readonly required: readonly string[] }[];
 }
 
 const definitions = schema.$defs as Readonly<Record<string, Schema>>;
@@ -69,13 +71,15 @@ function check(rules: Schema, value: unknown, path: Flaw["path"], flaws: Flaw[])
 }
 
 function checkMembers(rules: Schema, value: Readonly<Record<string, unknown>>, path: Flaw["path"], flaws: Flaw[]): void {
-  const { properties = {}, additionalProperties = true, propertyNames, required = [], oneOf } = rules;
+  const { properties = {}, additionalProperties = true, propertyNames, required = [], oneOf, anyOf } = rules;
   for (const name of required) if (!Object.hasOwn(value, name)) flaws.push({ path, rule: `must have ${name}` });
   if (oneOf) {
     const names = oneOf.flatMap((one) => one.required);
     const given = names.filter((name) => Object.hasOwn(value, name));
     if (given.length !== 1) flaws.push({ path, rule: `must have exactly one of ${names.join(", ")}, got ${given.join(" and ") || "none"}` });
   }
+  const any = anyOf?.flatMap((one) => one.required) ?? [];
+  if (any.length > 0 && !any.some((name) => Object.hasOwn(value, name))) flaws.push({ path, rule: `must have ${any.join(" or ")}` });
   for (const [name, member] of Object.entries(value)) {
     const at = [...path, name];
     const known = Object.hasOwn(properties, name) ? properties[name] : undefined;
