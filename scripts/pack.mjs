@@ -24,10 +24,11 @@ function pack(name, out) {
   try {
     writeFileSync(join(stage, "package.json"), `${JSON.stringify(published(JSON.parse(readFileSync(join(folder, "package.json"), "utf8"))), null, 2)}\n`);
     cpSync(join(folder, "dist"), join(stage, "dist"), { recursive: true, filter: (path) => !path.endsWith(".tsbuildinfo") });
-    for (const file of ["README.md", "CHANGELOG.md", "LICENSE"]) {
+    for (const file of ["LICENSE", "CHANGELOG.md", "README.md"]) {
       const own = join(folder, file);
       cpSync(existsSync(own) ? own : join(root, file), join(stage, file));
     }
+    for (const page of ["CHANGELOG.md", "README.md"]) writeFileSync(join(stage, page), withoutDeadLinks(readFileSync(join(stage, page), "utf8"), stage));
     const run = spawnSync("npm", ["pack", "--json", "--ignore-scripts", "--loglevel=error", "--pack-destination", out], {
       cwd: stage,
       encoding: "utf8",
@@ -39,4 +40,11 @@ function pack(name, out) {
   } finally {
     rmSync(stage, { recursive: true, force: true });
   }
+}
+
+/** A page as it stands in the package `stage`: of a link to what only the repository has the words are left. Code is left as it is. */
+function withoutDeadLinks(text, stage) {
+  return text.replace(/^```.*\n[\s\S]*?^```|\[((?:[^[\]]|\[[^[\]]*\])*)\]\((?![a-z]+:|#)([^)\s#]+)[^)]*\)|`[^`\n]*`/gm, (whole, words, path) =>
+    path === undefined || existsSync(join(stage, path)) ? whole : words,
+  );
 }

@@ -122,6 +122,22 @@ test("a package holds its compiled code, its licence and nothing that is for tes
       assert.ok(names.includes(`package/${file}`), `${tarball} lacks ${file}`);
 });
 
+test("the pages of a package link to nothing that is not in it", () => {
+  const dead: string[] = [];
+  let links = 0;
+  for (const { name, at } of installed())
+    for (const page of ["README.md", "CHANGELOG.md"]) {
+      const text = readFileSync(join(at, page), "utf8").replace(/^```.*\n[\s\S]*?^```/gm, "");
+      for (const [, target = ""] of text.matchAll(/\]\(([^)\s]+)\)/g)) {
+        links++;
+        if (!/^(https?:|#)/.test(target) && !existsSync(join(at, target.replace(/#.*/, "")))) dead.push(`${name}/${page}: ${target}`);
+      }
+    }
+
+  atLeast(5, links, "links");
+  none(dead, "not in the package:");
+});
+
 test("every subpath can be imported from an empty project and exports what its source does", () => {
   const doors = installed().flatMap(({ name, doors: each }) => each.map(([door]) => name + door.slice(1)));
   const script = `const out = {}; for (const name of ${JSON.stringify(doors)}) out[name] = Object.keys(await import(name)).sort(); console.log(JSON.stringify(out)); process.exit(0);`;
