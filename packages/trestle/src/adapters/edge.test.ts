@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { degradation } from "../degradation/index.ts";
-import { Fault } from "../kernel/index.ts";
+import { Fault, type FaultCode } from "../kernel/index.ts";
+import { rateLimit, slidingLog } from "../limits/index.ts";
 import { adaptiveThrottle, breaker, bulkhead, hedge, pipeline, retry, timeout, type Policy } from "../resilience/index.ts";
 import { edge, guardedDispatch, guardedFetch, guardedPool, guardedRedis, problemOf, type EdgeOptions } from "./index.ts";
 
@@ -31,6 +32,34 @@ test("what guards calls and is no policy is a fault where the adapter is made", 
       ...(guard === undefined ? [] : [() => edge({ guard })]),
     ])
       assert.throws(make, (thrown: unknown) => Fault.is(thrown, "pipeline.not-a-policy"), String(make));
+});
+
+test("what would be wrong with every request is a fault where the edge is made: of its limits a missing part, a second one of a name, a cost that never fits", () => {
+  const key = () => "";
+  const limit = rateLimit({ rate: "5/s" });
+  const log = slidingLog({ limit: 5, window: "1s" });
+  const first = { name: "a", limit, key };
+  const wrong: readonly (readonly [unknown, FaultCode, RegExp])[] = [
+    [null, "option.out-of-range", /Array\.isArray\(edge\.limits\) must be true/],
+    [[undefined], "adapters.bad-limit-name", /edge\.limits\[0\]: its name begins with a letter .*, got undefined/],
+    [[first, { ...first, key: undefined, name: "b" }], "option.out-of-range", /edge\.limits\[1\]: typeof key must be "function", got "undefined"/],
+    [[{ name: "a", key }], "option.out-of-range", /edge\.limits\[0\]: typeof limit\.decide must be "function", got "undefined"/],
+    [[first, { ...first, limit: log }], "adapters.bad-limit-name", /edge\.limits\[1\]: another limit of this edge has its name, "a"/],
+    [[{ ...first, cost: 6 }], "option.out-of-range", /edge\.limits\[0\]: cost must be a number from 0\.000001 to 5, got 6/],
+    [[{ ...first, limit: log, cost: 1.5 }], "option.out-of-range", /cost must be an integer from 1 to 5, got 1\.5/],
+  ];
+
+  for (const [limits, code, message] of wrong)
+    assert.throws(
+      () => edge({ limits: limits as never }),
+      (thrown: unknown) => Fault.is(thrown, code) && message.test(thrown.message),
+      String(message),
+    );
+  assert.throws(() => edge({ tenant: "t" as never }), /typeof edge\.tenant must be "function", got "string"/);
+  assert.throws(() => guardedFetch(retry(), { key: "k" as never }), /typeof guardedFetch\.key must be "function", got "string"/);
+  assert.throws(() => guardedFetch(retry(), { clock: {} as never }), /typeof guardedFetch\.clock\.wallMs must be "function", got "undefined"/);
+  edge({ limits: [first, { ...first, name: "b", limit: log, cost: 5 }] });
+  for (const nothing of [undefined, null]) edge(nothing as never);
 });
 
 test("words that an adapter does not know are faults", () => {

@@ -22,18 +22,18 @@ import {
   type Duration,
   type Random,
 } from "../kernel/index.ts";
-import { rateLimitFields, type Decision, type RateLimit } from "../limits/index.ts";
+import { assertCost, rateLimitFields, type Decision, type RateLimit } from "../limits/index.ts";
 import { pipeline, type Policy } from "../resilience/index.ts";
 import { guardOfOne } from "./guard.ts";
 import { problemOf, type ProblemAnswer } from "./problem.ts";
 
 export interface EdgeLimit<Request> {
-  /** Names it in the `RateLimit` fields: a letter, then letters, digits, `-`, `_` or `.`. */
+  /** Names it in the `RateLimit` fields, and no other one of this edge: a letter, then letters, digits, `-`, `_` or `.`. */
   readonly name: string;
   readonly limit: RateLimit;
   /** Whose requests are counted together: an address, an API key, `() => ""` for everyone's. */
   readonly key: (request: Request, context: AmbientContext) => string;
-  /** What a request takes. Default 1. */
+  /** What a request takes, at most what the limit has at once. Default 1. */
   readonly cost?: number;
 }
 
@@ -72,20 +72,15 @@ export interface Edge<Request> {
 }
 
 /** Faults: `adapters.bad-limit-name`, `adapters.bad-guard`, `pipeline.not-a-policy`, `option.out-of-range`, `quantity.not-a-duration`. */
-export function edge<Request>(options: EdgeOptions<Request>): Edge<Request> {
+export function edge<Request>(given: EdgeOptions<Request>): Edge<Request> {
+  const options = (given as EdgeOptions<Request> | null | undefined) ?? {}; // each of them may be left out
   const { clock = systemClock, limits = [], tenant, priority } = options;
+  for (const [option, asked] of Object.entries({ tenant, priority })) if (asked !== undefined) oneOf(typeof asked, `typeof edge.${option}`, ["function"]);
   const trusted = oneOf(options.callers ?? "foreign", "edge.callers", ["trusted", "foreign"]) === "trusted";
   const boundMs = options.deadline === undefined ? Infinity : durationMs(options.deadline, "edge.deadline");
   const guard = options.guard === undefined ? pipeline({ clock }) : guardOfOne(options.guard, "edge.guard");
   const ids = uuidv7Ids(clock, options.random ?? systemRandom);
-  for (const { name } of limits) {
-    if (/^[a-z][\w.-]*$/i.test(name)) continue;
-    throw Fault.create(
-      "adapters.bad-limit-name",
-      `edge.limits: a name begins with a letter and has letters, digits, -, _ and . only, got ${JSON.stringify(name)}`,
-      "Name the limit after whose requests it counts.",
-    );
-  }
+  checkLimits(limits);
 
   const contextOf = (request: Request, fields: { get(name: string): string | null }, signal: AbortSignal): AmbientContext => {
     const nowMs = clock.monotonicMs();
@@ -119,6 +114,29 @@ export function edge<Request>(options: EdgeOptions<Request>): Edge<Request> {
       }
     },
   };
+}
+
+/** What a request would find out too late, or callers never: of two limits with one name they could read only one. */
+function checkLimits(limits: readonly EdgeLimit<never>[]): void {
+  oneOf(Array.isArray(limits), "Array.isArray(edge.limits)", [true]);
+  const names = new Set<string>();
+  for (const [nth, each] of limits.entries()) {
+    const option = `edge.limits[${nth}]`;
+    const { name, limit, key, cost = 1 } = (each as EdgeLimit<never> | null | undefined) ?? ({} as EdgeLimit<never>);
+    const isName = typeof name === "string" && /^[a-z][\w.-]*$/i.test(name);
+    if (!isName || names.has(name))
+      throw Fault.create(
+        "adapters.bad-limit-name",
+        `${option}: ${isName ? "another limit of this edge has its name," : "its name begins with a letter and has letters, digits, -, _ and . only, got"} ${JSON.stringify(name)}`,
+        "Name each limit after whose requests it counts.",
+      );
+    names.add(name);
+    for (const member of ["decide", "look", "giveBack"] as const)
+      oneOf(typeof (limit as Partial<RateLimit> | undefined)?.[member], `${option}: typeof limit.${member}`, ["function"]);
+    oneOf(typeof key, `${option}: typeof key`, ["function"]);
+    assertCost(cost, limit.limit, `${option}: cost`);
+    limit.look("", cost); // where windows are counted, costs are whole
+  }
 }
 
 /** Resolves as soon as the guard lets it pass; to the guard the operation goes on until `leave`. */

@@ -1,11 +1,16 @@
 /** What limits are given, checked: options once, keys, costs and times at each call. */
-import { Fault, integerWithin, numberWithin, ratePerSecond, type Clock, type Rate } from "../kernel/index.ts";
+import { Fault, integerWithin, numberWithin, oneOf, ratePerSecond, type Clock, type Rate } from "../kernel/index.ts";
 
 /** What a bucket is made of, checked. */
 export interface BucketRule {
   readonly perSecond: number;
   readonly burst: number;
   readonly keys: number;
+}
+
+/** Called without options, something is missing from them: which, its own check says. */
+export function givenTo<T extends object>(options: T): T {
+  return (options as T | null | undefined) ?? ({} as T);
 }
 
 /** `of` names it in faults. */
@@ -62,6 +67,7 @@ export class Moments {
   #latestMs: number;
 
   constructor(clock: Clock) {
+    oneOf(typeof (clock as Partial<Clock> | null)?.monotonicMs, "typeof a limit's clock.monotonicMs", ["function"]);
     this.#clock = clock;
     this.#originMs = this.#latestMs = clock.monotonicMs();
   }

@@ -130,6 +130,19 @@ test("bad input is a fault that names the option, the rule and the value", () =>
           () => slidingLog({ limit: limited as number, window: "1s" }),
         ] as const,
     ),
+    ...[undefined, null].flatMap(
+      (nothing) =>
+        [
+          [/rateLimit: rate must be .* got undefined/, "quantity.not-a-rate", () => rateLimit(nothing as never)],
+          [/slidingLog: limit must be .* got undefined/, "option.out-of-range", () => slidingLog(nothing as never)],
+          [/slidingCounter: limit must be .* got undefined/, "option.out-of-range", () => slidingCounter(nothing as never)],
+        ] as const,
+    ),
+    ...[5, {}].flatMap((clock) =>
+      [() => rateLimit({ rate: "1/s", clock: clock as never }), () => slidingLog({ limit: 1, window: "1s", clock: clock as never })].map(
+        (act) => [/typeof a limit's clock\.monotonicMs must be "function", got "undefined"/, "option.out-of-range", act] as const,
+      ),
+    ),
     [/slidingCounter: window must be milliseconds/, "quantity.not-a-duration", () => slidingCounter({ limit: 1 } as never)],
     [
       /slidingCounter: window, in milliseconds, must be a number from 1 to 31536000000, got 0/,

@@ -186,6 +186,11 @@ test("what is wrong with a limiter is said where it is declared, and what is wro
     () => limiter("bad", { key: z.string() } as never),
     (thrown) => Fault.is(thrown, "quantity.not-a-rate") && /limiter "bad": rate must be/.test(thrown.message),
   );
+  for (const nothing of [undefined, null])
+    assert.throws(
+      () => limiter("bad", nothing as never),
+      (thrown) => Fault.is(thrown, "quantity.not-a-rate") && /limiter "bad": rate must be/.test(thrown.message),
+    );
   assert.throws(
     () => limiter("bad", { key: z.string(), rate: "1/s", burst: 0 }),
     (thrown) => Fault.is(thrown, "option.out-of-range") && /limiter "bad": burst/.test(thrown.message),

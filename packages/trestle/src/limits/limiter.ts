@@ -18,7 +18,7 @@ import {
   type Usable,
 } from "../component/index.ts";
 import type { Rate } from "../kernel/index.ts";
-import { assertCost, bucketRule } from "./checks.ts";
+import { assertCost, bucketRule, givenTo } from "./checks.ts";
 import { fleetRule, type Across } from "./across.ts";
 import { fleetLimitOf } from "./fleet.ts";
 import { TokenBuckets, type Decision, type RateLimit } from "./rate-limit.ts";
@@ -36,7 +36,7 @@ export interface LimiterRate<K extends Schema> extends Annotations {
 
 /** A limiter for handlers, and by `node.open` or `open` for everybody else. */
 export function limiter<K extends Schema<any, string | number>>(name: string, spec: LimiterSpec<K>): Limiter<Out<K>> {
-  const { key: _key, rate, burst, keys, across, whenUnreachable, exactness, within, ...annotations } = spec;
+  const { key: _key, rate, burst, keys, across, whenUnreachable, exactness, within, ...annotations } = givenTo(spec);
   const rule = bucketRule({ rate, burst, keys }, `limiter "${name}"`);
   const fleet = fleetRule({ across, whenUnreachable, exactness, within } as Across, rule, `limiter "${name}"`, name);
   const kept = (node: NodeServices): Kept =>

@@ -10,7 +10,7 @@
  * then added without rounding, whatever the rate, and no error adds up over a key's life.
  */
 import { systemClock, systemRandom, type Clock, type Random, type Rate } from "../kernel/index.ts";
-import { assertCost, assertKey, bucketRule, Moments, type BucketRule } from "./checks.ts";
+import { assertCost, assertKey, bucketRule, givenTo, Moments, type BucketRule } from "./checks.ts";
 import { KeyTable } from "./key-table.ts";
 
 export interface RateLimitOptions {
@@ -70,7 +70,8 @@ const slackTokens = 1e-6;
 const slackOfMoment = 2 ** -50;
 
 export function rateLimit(options: RateLimitOptions): RateLimit {
-  return new TokenBuckets(bucketRule(options, options.name ?? "rateLimit"), options.clock ?? systemClock, options.random ?? systemRandom);
+  const given = givenTo(options);
+  return new TokenBuckets(bucketRule(given, given.name ?? "rateLimit"), given.clock ?? systemClock, given.random ?? systemRandom);
 }
 
 /** `rateLimit` of a rule that was checked. */

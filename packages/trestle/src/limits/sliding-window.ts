@@ -1,6 +1,6 @@
 /** What both limits of a sliding window have in common: a table of keys, and how it is asked. What a place keeps of its window is theirs. */
 import { durationMs, integerWithin, numberWithin, systemClock, systemRandom, type Clock, type Duration, type Random } from "../kernel/index.ts";
-import { assertKey, assertWholeCost, keysOf, Moments } from "./checks.ts";
+import { assertKey, assertWholeCost, givenTo, keysOf, Moments } from "./checks.ts";
 import { KeyTable } from "./key-table.ts";
 import type { Decision, RateLimit } from "./rate-limit.ts";
 
@@ -34,11 +34,12 @@ export abstract class SlidingWindow implements RateLimit {
 
   /** `of` names it in faults. */
   constructor(options: SlidingWindowOptions, of: string, { numbersMore, weightOf }: Kept) {
-    this.limit = integerWithin(options.limit, `${of}: limit`, { least: 1, most: 1e6 });
-    this.windowMs = numberWithin(durationMs(options.window, `${of}: window`), `${of}: window, in milliseconds,`, { least: 1, most: 365 * 86_400_000 });
-    const keys = keysOf(options.keys ?? 10_000, `${of}: keys`);
-    this.#moments = new Moments(options.clock ?? systemClock);
-    this.table = new KeyTable({ keys, numbersMore: numbersMore(this.limit, keys), weightOf, random: options.random ?? systemRandom });
+    const given = givenTo(options);
+    this.limit = integerWithin(given.limit, `${of}: limit`, { least: 1, most: 1e6 });
+    this.windowMs = numberWithin(durationMs(given.window, `${of}: window`), `${of}: window, in milliseconds,`, { least: 1, most: 365 * 86_400_000 });
+    const keys = keysOf(given.keys ?? 10_000, `${of}: keys`);
+    this.#moments = new Moments(given.clock ?? systemClock);
+    this.table = new KeyTable({ keys, numbersMore: numbersMore(this.limit, keys), weightOf, random: given.random ?? systemRandom });
   }
 
   /** Forgets of a place what is out of sight by now. */

@@ -258,6 +258,8 @@ test("a limit of operations that take long is not held by them, and one that fai
 
 test("what is wrong with a throttle is said where it is made", () => {
   assert.throws(() => throttle({ rate: "0/s", name: "mails" }), /mails: rate must be a rate above 0/);
+  for (const nothing of [undefined, null]) assert.throws(() => throttle(nothing as never), /throttle: rate must be a rate above 0 .* got undefined/);
+  assert.throws(() => throttle({ rate: "1/s", clock: {} as never }), /typeof a limit's clock\.monotonicMs must be "function", got "undefined"/);
   assert.throws(() => throttle({ rate: "1/s", burst: 0 }), /throttle: burst must be a number from 1/);
   assert.throws(() => throttle({ rate: "1/s", wait: 0 }), /throttle: wait, in milliseconds, must be a number from 1 to 86400000/);
   assert.throws(() => throttle({ rate: "1/s", waiting: 0.5 }), /throttle: waiting must be/);

@@ -27,7 +27,7 @@ import {
   type Timer,
 } from "../kernel/index.ts";
 import { declined, gatePolicy, waits, WaitingLine, type Caller, type Gate, type Policy, type Waiter } from "../resilience/index.ts";
-import { assertCost, bucketRule, isCost } from "./checks.ts";
+import { assertCost, bucketRule, givenTo, isCost } from "./checks.ts";
 import { TokenBuckets } from "./rate-limit.ts";
 
 export interface ThrottleOptions {
@@ -60,9 +60,10 @@ export interface Throttle extends Policy<"limiter.exceeded"> {
  * Faults: `limiter.exceeded`, with `details.retryAfterMs`; `option.out-of-range`, of a call too whose `cost` is not from 1e-6 to `burst`: it could never go out.
  */
 export function throttle(options: ThrottleOptions): Throttle {
-  const { name = "throttle", clock = systemClock, random = systemRandom } = options;
-  const gate = new ThrottleGate(name, options, clock, random);
-  return Object.defineProperties(gatePolicy(name, gate, options.clock), {
+  const given = givenTo(options);
+  const { name = "throttle", clock = systemClock, random = systemRandom } = given;
+  const gate = new ThrottleGate(name, given, clock, random);
+  return Object.defineProperties(gatePolicy(name, gate, given.clock), {
     name: { value: name },
     waitingCalls: { get: () => gate.waitingCalls },
   }) as Throttle;

@@ -231,6 +231,11 @@ test("[RES-05] a place by hand: counted, given back once, and not taken past tho
 });
 
 test("options of a bulkhead outside their range are faults that name them", () => {
+  for (const nothing of [undefined, null])
+    assert.throws(
+      () => bulkhead(nothing as never),
+      (thrown) => Fault.is(thrown, "option.out-of-range") && /^bulkhead\.running must be .* got undefined/.test(thrown.message),
+    );
   const names = (options: Partial<BulkheadOptions>): string => {
     try {
       bulkhead({ running: 1, ...options });

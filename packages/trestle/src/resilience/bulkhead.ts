@@ -78,8 +78,9 @@ const costs = { least: 1e-6, most: 1e9 };
 
 /** Faults: `bulkhead.full`, with `details.reason`, the numbers and `details.retryAfterMs`; `option.out-of-range`. */
 export function bulkhead(options: BulkheadOptions): Bulkhead {
-  const places = new Places(options);
-  return Object.defineProperties(gatePolicy("bulkhead", places, options.clock), {
+  const given = (options as BulkheadOptions | null | undefined) ?? ({} as BulkheadOptions);
+  const places = new Places(given);
+  return Object.defineProperties(gatePolicy("bulkhead", places, given.clock), {
     name: { value: places.name },
     running: { get: () => places.running },
     inFlight: { get: () => places.inFlight },

@@ -145,6 +145,7 @@ test("a try that waits for a place is not joined by another, which would only wa
 
 test("options outside their range are faults that name them", () => {
   for (const [name, options] of [
+    ["hedge.after", undefined as never],
     ["hedge.after", { after: "soon" as "1s" }],
     ["hedge.after", { after: -1 }],
     ["hedge.tries", { after: 1, tries: 1 }],

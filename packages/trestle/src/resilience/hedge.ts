@@ -32,7 +32,7 @@ interface HedgedCall extends InnerCall {
 }
 
 /** Fault: none of its own. When every try fails the first failure is thrown. A call with `idempotent: false` is never hedged. */
-export function hedge({ after, tries = 2, budget: shared }: HedgeOptions): Policy {
+export function hedge({ after, tries = 2, budget: shared }: HedgeOptions = {} as HedgeOptions): Policy {
   const quantile = /^p(50|90|95|99)$/.exec(String(after))?.[1];
   const rule: HedgeRule = {
     afterMs: quantile ? undefined : durationMs(after as Duration, "hedge.after"),
