@@ -39,6 +39,11 @@ test("every source is reached from an export, a bin, a test, an example or a com
       const folder = path.slice(0, path.lastIndexOf("/") + 1);
       for (const other of code) if (other.startsWith(folder + match[1]) && other.endsWith(match[2] as string)) queue.push(other);
     }
+    // … or by how they end, by who reads their folder.
+    for (const match of read(path).matchAll(/readdirSync\((?:(?!readdirSync)[^;])*\.endsWith\("(\.[\w-]+\.ts)"\)/g)) {
+      const folder = path.slice(0, path.lastIndexOf("/") + 1);
+      for (const other of code) if (other.endsWith(match[1] as string) && other.slice(0, other.lastIndexOf("/") + 1) === folder) queue.push(other);
+    }
   }
 
   atLeast(130, code.length, "files of code");
