@@ -58,6 +58,9 @@ test("what would be wrong with every request is a fault where the edge is made: 
   assert.throws(() => edge({ tenant: "t" as never }), /typeof edge\.tenant must be "function", got "string"/);
   assert.throws(() => guardedFetch(retry(), { key: "k" as never }), /typeof guardedFetch\.key must be "function", got "string"/);
   assert.throws(() => guardedFetch(retry(), { clock: {} as never }), /typeof guardedFetch\.clock\.wallMs must be "function", got "undefined"/);
+  assert.throws(() => edge({ clock: {} as never }), /typeof edge\.clock\.monotonicMs must be "function", got "undefined"/);
+  assert.throws(() => guardedDispatch(retry(), { key: "k" as never }), /typeof guardedDispatch\.key must be "function", got "string"/);
+  assert.throws(() => guardedDispatch(retry(), { clock: {} as never }), /typeof guardedDispatch\.clock\.wallMs must be "function", got "undefined"/);
   edge({ limits: [first, { ...first, name: "b", limit: log, cost: 5 }] });
   for (const nothing of [undefined, null]) edge(nothing as never);
 });

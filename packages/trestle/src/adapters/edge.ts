@@ -24,7 +24,7 @@ import {
 } from "../kernel/index.ts";
 import { assertCost, rateLimitFields, type Decision, type RateLimit } from "../limits/index.ts";
 import { pipeline, type Policy } from "../resilience/index.ts";
-import { guardOfOne } from "./guard.ts";
+import { assertFunctions, guardOfOne } from "./guard.ts";
 import { problemOf, type ProblemAnswer } from "./problem.ts";
 
 export interface EdgeLimit<Request> {
@@ -75,7 +75,12 @@ export interface Edge<Request> {
 export function edge<Request>(given: EdgeOptions<Request>): Edge<Request> {
   const options = (given as EdgeOptions<Request> | null | undefined) ?? {}; // each of them may be left out
   const { clock = systemClock, limits = [], tenant, priority } = options;
-  for (const [option, asked] of Object.entries({ tenant, priority })) if (asked !== undefined) oneOf(typeof asked, `typeof edge.${option}`, ["function"]);
+  const asked = {
+    ...(tenant !== undefined && { tenant }),
+    ...(priority !== undefined && { priority }),
+    "clock.monotonicMs": (clock as Clock | null)?.monotonicMs,
+  };
+  assertFunctions(asked, "edge");
   const trusted = oneOf(options.callers ?? "foreign", "edge.callers", ["trusted", "foreign"]) === "trusted";
   const boundMs = options.deadline === undefined ? Infinity : durationMs(options.deadline, "edge.deadline");
   const guard = options.guard === undefined ? pipeline({ clock }) : guardOfOne(options.guard, "edge.guard");

@@ -1,5 +1,5 @@
 /** What adapters are given to guard calls with, checked when they are made: a call would find out too late. */
-import { Fault } from "../kernel/index.ts";
+import { Fault, oneOf } from "../kernel/index.ts";
 import { layersIn, type Policy } from "../resilience/index.ts";
 
 /** `of` names it in faults. Fault: `pipeline.not-a-policy`. */
@@ -21,4 +21,9 @@ export function guardOfOne(guard: Policy<string>, of: string): Policy<string> {
     `${of}: a handler runs once, so its guard must be without retry and hedge, got one with ${again.kind}`,
     "Guard the edge with a bulkhead, a breaker, or a pipeline of such; retry where a handler calls others.",
   );
+}
+
+/** What a call would ask and could not. `of` names it in faults. Fault: `option.out-of-range`. */
+export function assertFunctions(options: Readonly<Record<string, unknown>>, of: string): void {
+  for (const [option, given] of Object.entries(options)) oneOf(typeof given, `typeof ${of}.${option}`, ["function"]);
 }

@@ -11,7 +11,7 @@
 import { contextHeaders, currentContext, oneOf, systemClock, withContext, type AmbientContext, type Clock } from "../kernel/index.ts";
 import type { Attempt, Policy } from "../resilience/index.ts";
 import { AnsweredBadly, answerBehind, idempotentMethods, speaksAgainst } from "./answered-badly.ts";
-import { guardOf } from "./guard.ts";
+import { assertFunctions, guardOf } from "./guard.ts";
 
 /** What is used of undici's `DispatchOptions`. */
 export interface DispatchRequest {
@@ -84,6 +84,7 @@ export function guardedDispatch(guard: Policy<string>, options: GuardedDispatchO
     until: oneOf(options.until ?? "body", "guardedDispatch.until", ["head", "body"]),
     clock: options.clock ?? systemClock,
   };
+  assertFunctions({ key: given.key, "clock.wallMs": given.clock.wallMs }, "guardedDispatch");
   const around =
     (dispatch: Dispatch): Dispatch =>
     (request, handler) => {

@@ -3,11 +3,11 @@
  * still an answer to the caller: when nothing better comes, the last one is returned as `fetch` would return it. Every other answer of the call is cancelled, so
  * that no socket waits for somebody to read it: those of attempts that failed when the next one begins, those of hedges that lost when the call is over.
  */
-import { contextHeaders, currentContext, oneOf, systemClock, withContext, type Clock } from "../kernel/index.ts";
+import { contextHeaders, currentContext, systemClock, withContext, type Clock } from "../kernel/index.ts";
 import type { Attempt, Policy } from "../resilience/index.ts";
 import { AnsweredBadly, answerBehind, idempotentMethods, speaksAgainst } from "./answered-badly.ts";
 import { toldIfUnsendable } from "./unsendable.ts";
-import { guardOf } from "./guard.ts";
+import { assertFunctions, guardOf } from "./guard.ts";
 
 export type Fetch = (input: string | URL | Request, init?: RequestInit) => Promise<Response>;
 
@@ -35,8 +35,7 @@ export interface GuardedFetchOptions {
 export function guardedFetch(guard: Policy<string>, options: GuardedFetchOptions = {}): Fetch {
   const { fetch: ask = fetch, key = ({ origin }) => origin, tellsContext = true, clock = systemClock } = options;
   guardOf(guard, "guardedFetch");
-  for (const [option, given] of Object.entries({ fetch: ask, key, "clock.wallMs": (clock as Partial<Clock> | null)?.wallMs }))
-    oneOf(typeof given, `typeof guardedFetch.${option}`, ["function"]);
+  assertFunctions({ fetch: ask, key, "clock.wallMs": (clock as Clock | null)?.wallMs }, "guardedFetch");
   return async (input, init = {}) => {
     const request = input instanceof Request ? input : undefined;
     const url = new URL(request ? request.url : (input as string | URL));
