@@ -44,6 +44,7 @@ test("[RES-01] every failure is of one kind, and says whether the other side may
     [coded("57014"), "omission", true],
     [new Error("WRONGTYPE Operation against a key holding the wrong kind of value"), "refusal", false],
     [new Error("ERR value is not an integer or out of range"), "refusal", false],
+    [new Error("ERR max number of clients reached"), "response", true],
     [new Error("LOADING Redis is loading the dataset in memory"), "response", true],
     [Object.assign(new Error("x"), { response: { status: 404 } }), "refusal", false],
     [Object.assign(new Error("x"), { response: { statusCode: 503 } }), "timing", true],
@@ -53,6 +54,20 @@ test("[RES-01] every failure is of one kind, and says whether the other side may
     ["a string", "response", true],
   ] as const)
     assert.deepEqual(failureOf(thrown), { kind, mayHaveActed }, String(thrown));
+});
+
+test("[RES-01] what is not known may have been done, whatever declined the attempt after it", () => {
+  const open = (cause: unknown, details = {}) => Fault.create("external.outcome-unknown", "m", "r", { cause, details });
+  for (const [thrown, kind] of [
+    [open(Fault.create("external.unreachable", "m", "r", { cause: coded("ECONNREFUSED") })), "crash"],
+    [open(Fault.create("breaker.open", "m", "r")), "timing"],
+    [open(undefined, { retryAfterMs: 10 }), "timing"],
+    [open(undefined, { status: 429 }), "timing"],
+    [open(undefined, { status: 404 }), "refusal"],
+    [open(Fault.create("external.refused", "m", "r")), "refusal"],
+    [new Error("not done", { cause: open(coded("ECONNREFUSED")) }), "crash"],
+  ] as const)
+    assert.deepEqual(failureOf(thrown), { kind, mayHaveActed: true }, JSON.stringify(thrown));
 });
 
 test("causes are followed, also round in a circle", () => {

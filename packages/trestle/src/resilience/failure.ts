@@ -28,8 +28,8 @@ export interface Failure {
 const meanings: ReadonlyMap<unknown, Failure> = new Map(
   (
     [
-      ["crash", false, "ECONNREFUSED ENOTFOUND EAI_AGAIN EHOSTUNREACH ENETUNREACH EHOSTDOWN external.unreachable"],
-      ["crash", true, "502 ECONNRESET EPIPE ECONNABORTED UND_ERR_SOCKET 57P01 57P02"],
+      ["crash", false, "ECONNREFUSED ENETUNREACH EHOSTUNREACH EHOSTDOWN ENOTFOUND EAI_AGAIN external.unreachable"],
+      ["crash", true, "502 ECONNRESET ECONNABORTED EPIPE UND_ERR_SOCKET 57P01 57P02"],
       ["omission", true, "408 504 TimeoutError ETIMEDOUT UND_ERR_HEADERS_TIMEOUT UND_ERR_BODY_TIMEOUT 57014 deadline.exceeded external.outcome-unknown"],
       ["omission", false, "UND_ERR_CONNECT_TIMEOUT"],
       ["timing", false, "425 429 breaker.open bulkhead.full store.overloaded queue.full request.not-admitted request.share-exceeded 53300 57P03"],
@@ -40,36 +40,41 @@ const meanings: ReadonlyMap<unknown, Failure> = new Map(
     ] as const
   ).flatMap(([kind, mayHaveActed, those]) => those.split(" ").map((one) => [one, { kind, mayHaveActed }] as const)),
 );
-const meaningOf = (one: number) => meanings.get(String(one));
 
 /**
  * By form. Of SQLSTATE and of Redis's answers: the statement or the command itself is at fault, or asks for what is not allowed (a constraint, a type, a syntax, what a function raises).
+ * That a most is reached ("ERR max number of clients") is no fault of a command.
  */
-const refuses = /^(option\.|quantity\.|(0A|2[123]|4[24]|P0)...$|(ERR|WRONGTYPE|NOPERM) )/;
+const refuses = /^(option\.|quantity\.|(0A|2[123]|4[24]|P0)...$|(ERR(?! max)|WRONGTYPE|NOPERM) )/;
 
 /** Whether it speaks against the other side, and trying again could help: whatever is no refusal. */
 export const isUnwell = (thrown: unknown): boolean => failureOf(thrown).kind !== "refusal";
 
 /** What this failure means. An error that says nothing about itself is a `response`, and the other side may have acted. */
 export function failureOf(thrown: unknown): Failure {
-  for (let error = thrown, depth = 0; error && depth < 5; error = (error as { cause?: unknown }).cause, depth++) {
+  let isOpen = false;
+  for (let error = thrown, depth = 0; error && depth++ < 5; error = (error as { cause?: unknown }).cause) {
     const { code, status, statusCode, name, message, cause, details, response } = error as Readonly<Record<string, unknown>> & {
       readonly details?: { readonly status?: unknown };
       readonly response?: { readonly status?: unknown; readonly statusCode?: unknown };
     };
-    const told = Fault.is(error) ? details?.status : (status ?? statusCode ?? response?.status ?? response?.statusCode);
-    if (typeof told === "number" && told >= 400 && told < 600) return (meaningOf(told) ?? meaningOf(told < 500 ? 400 : 500)) as Failure;
-    if (retryAfterMs(error) > 0) return meaningOf(429) as Failure;
-    const known = meanings.get(code) ?? meanings.get(name);
-    // That an outcome is not known says least of all: a cause says why.
-    if (known && (cause === undefined || !Fault.is(error, "external.outcome-unknown"))) return known;
-    if (refuses.test(String(code)) || refuses.test(String(message))) return meaningOf(400) as Failure;
+    const told = status ?? statusCode ?? response?.status ?? response?.statusCode ?? details?.status;
+    const isUnknown = code === "external.outcome-unknown";
+    isOpen ||= isUnknown;
+    const known =
+      (typeof told === "number" && (meanings.get(`${told}`) ?? meanings.get(`${told - (told % 100)}`))) ||
+      (retryAfterMs(error) > 0 && meanings.get("429")) ||
+      // That an outcome is not known says least of all: a cause says why.
+      (!(isUnknown && cause) && (meanings.get(code) ?? meanings.get(name))) ||
+      ((refuses.test(code as string) || refuses.test(message as string)) && meanings.get("400"));
+    // What is not known may have been done, whatever declined the attempt after it.
+    if (known) return isOpen ? { ...known, mayHaveActed: true } : known;
   }
-  return meaningOf(500) as Failure;
+  return meanings.get("500") as Failure;
 }
 
 /** What a failure asks for: `details.retryAfterMs` of a fault, or `retryAfterMs` of any other error. 0 when it asks for nothing. */
 export function retryAfterMs(error: unknown): number {
-  const asked = Fault.is(error) ? error.details["retryAfterMs"] : (error as { readonly retryAfterMs?: unknown } | null | undefined)?.retryAfterMs;
+  const asked = ((Fault.is(error) ? error.details : error) as { readonly retryAfterMs?: unknown } | null | undefined)?.retryAfterMs;
   return typeof asked === "number" && asked > 0 ? asked : 0;
 }

@@ -89,6 +89,41 @@ test("a percentile is of the latest answers: none is sent before it is known, th
   assert.ok((times.sort((a, b) => a - b)[990] as number) < 50, "p99 is that of the answers, not of the tail");
 });
 
+test("where more hang than a percentile leaves, what is usual stays what answers take", async () => {
+  const clock = virtualClock();
+  const random = seededRandom("hangs");
+  const guarded = pipeline({ clock, random }, hedge({ after: "p95", budget: budget({ share: "100%", burst: 1_000, clock }) }));
+  const times: number[] = [];
+  for (let i = 0; i < 500; i++) {
+    const fromMs = clock.monotonicMs();
+    const hangs = i > 50 && random.next() < 0.1;
+    const answer = guarded(({ hedge: n, signal }) => sleep(clock, hangs && n === 0 ? 5_000 : 10, signal)).then(() => times.push(clock.monotonicMs() - fromMs));
+    await clock.advance(5_000);
+    await answer;
+  }
+
+  assert.ok(Math.max(...times) < 50, `${Math.max(...times)} ms`);
+});
+
+test("a call whose first try fails while there was no place for another is told by what failed, and is tried again", async () => {
+  const clock = virtualClock();
+  const ends: unknown[] = [];
+  const guarded = pipeline(
+    { clock, random: seededRandom("shut") },
+    retry({ attempts: 2, when: (thrown) => (ends.push((thrown as Error).message), true) }),
+    hedge({ after: 50 }),
+    bulkhead({ running: 1 }),
+  );
+  const answer = assert.rejects(
+    guarded(() => sleep(clock, 100).then(() => Promise.reject(new Error("broken")))),
+    /broken/,
+  );
+  await clock.advance(10_000);
+  await answer;
+
+  assert.deepEqual(ends, ["broken"]);
+});
+
 test("hedges are held to a budget, of its own or shared with retries: an overloaded service gets no second load", async () => {
   for (const shared of [undefined, budget({ share: "10%", floor: false, burst: 5, clock: virtualClock() })]) {
     const clock = virtualClock();

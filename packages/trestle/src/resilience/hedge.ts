@@ -10,7 +10,10 @@ import { Latencies } from "./latencies.ts";
 import { policyOf, type InnerCall, type Policy, type Runner } from "./policy.ts";
 
 export interface HedgeOptions {
-  /** How long a try has, from when it was let through the gates, before the next one starts: a duration, or a percentile of the latest answers (none is sent before there are 20 of those). */
+  /**
+   * How long a try has, from when it was let through the gates, before the next one starts: a duration, or a percentile of the latest answers (none is sent before there are 20 of those). Tries that lost are not among them: of
+   * latencies with a long tail `p95` hedges up to one call in five, if the budget lets it.
+   */
   readonly after: Duration | "p50" | "p90" | "p95" | "p99";
   /** All tries, the first included. 2 to 5; default 2. */
   readonly tries?: number;
@@ -31,9 +34,9 @@ interface HedgedCall extends InnerCall {
   readonly hedge: number;
 }
 
-/** Fault: none of its own. When every try fails the first failure is thrown. A call with `idempotent: false` is never hedged. */
+/** Fault: none of its own. When every try fails the first failure of one that was let through the gates is thrown, else what declined the first. A call with `idempotent: false` is never hedged. */
 export function hedge({ after, tries = 2, budget: shared }: HedgeOptions = {} as HedgeOptions): Policy {
-  const quantile = /^p(50|90|95|99)$/.exec(String(after))?.[1];
+  const quantile = /^p(50|90|95|99)$/.exec(after as string)?.[1];
   const rule: HedgeRule = {
     afterMs: quantile ? undefined : durationMs(after as Duration, "hedge.after"),
     quantile: Number(quantile) / 100,
@@ -61,7 +64,9 @@ function hedged(rule: HedgeRule, inner: Runner, clock: Clock): Runner {
       const tries: AbortController[] = [];
       let running = 0;
       let over = false;
-      let firstError: { readonly error: unknown } | undefined;
+      /** What was thrown first: by a try that was let through, and by one that was not. */
+      let failure: unknown;
+      let refusal: unknown;
       /** Try `by` is the answer; the others hear why they are not. */
       const decided = (by: number, reason: unknown) => {
         over = true;
@@ -96,11 +101,14 @@ function hedged(rule: HedgeRule, inner: Runner, clock: Clock): Runner {
           },
           (error: unknown) => {
             running--;
+            // Those that lost are left out of what is usual: told as longer than this, a tenth that hang would make `p95` their time-out, and nothing would be hedged.
             if (over) return;
-            firstError ??= { error };
+            // What an additional try found shut says nothing of the call: it was made.
+            if (begunMs === undefined) refusal ??= error;
+            else failure ??= error;
             if (running > 0) return; // another may still answer
             decided(n, error);
-            reject(firstError.error as Error);
+            reject((failure ?? refusal) as Error);
           },
         );
       };

@@ -7,10 +7,10 @@ const groupsShown = 10;
 /** As many as the node tells at once. */
 const groupsAsked = 1_000;
 
-/** Whose jobs are ready or running in the queue; `undefined` for what has no queue. */
+/** Whose jobs are ready or running in the queue; `undefined` for what has no queue, and when the node does not say. */
 export async function queueGroups({ components }, name) {
   if (!components.find((component) => component.name === name)?.queue) return undefined;
-  return get(`queues/${encodeURIComponent(name)}/groups`);
+  return get(`queues/${encodeURIComponent(name)}/groups`).catch(() => undefined);
 }
 
 export function queueSection(depth, groups, look) {
