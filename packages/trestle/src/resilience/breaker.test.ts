@@ -211,12 +211,16 @@ test("options outside their range are faults", () => {
     { minimumCalls: 0 },
     { probes: 0 },
     { window: 0 },
+    { window: 5 },
+    { window: 1e300 },
     { window: { calls: 0 } },
     { window: { calls: 10 }, minimumCalls: 11 },
     { slowRate: 2 },
     { slowerThan: "soon" as "1s" },
     { cooldown: -1 },
     { probeWithin: Number.NaN },
+    { probeWithin: 0.5 },
+    { probeWithin: 1e300 },
     { per: "tenant" as "key" },
   ])
     assert.throws(

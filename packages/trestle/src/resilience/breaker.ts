@@ -14,7 +14,7 @@
  * person says, and leaves the states to go on below.
  * There is no timer: the end of a cool-down is noticed by whoever looks next. Counting an outcome takes constant time, and a breaker's memory does not grow.
  */
-import { durationMs, Fault, integerWithin, numberWithin, oneOf, positiveMs, RecentMap, systemClock, type Clock, type Duration } from "../kernel/index.ts";
+import { durationMs, Fault, integerWithin, numberWithin, oneOf, RecentMap, systemClock, type Clock, type Duration } from "../kernel/index.ts";
 import { declined, type Answer, type Caller, type Gate } from "./gate.ts";
 import { gatePolicy } from "./passage.ts";
 import type { Policy } from "./policy.ts";
@@ -37,13 +37,13 @@ export interface BreakerOptions {
   readonly slowRate?: number;
   /** Never opens on fewer calls in the window than this. Default 20, or all of a window of fewer calls. */
   readonly minimumCalls?: number;
-  /** How far back it looks: a duration (between 90 % and 100 % of it), or so many calls, 1 to 100,000. Default 10 s. */
+  /** How far back it looks: a duration, 10 ms to a day (between 90 % and 100 % of it), or so many calls, 1 to 100,000. Default 10 s. */
   readonly window?: Duration | { readonly calls: number };
   /** How long it stays open. Default 5 s. */
   readonly cooldown?: Duration;
   /** Calls that pass when the cool-down is over. Default 1. */
   readonly probes?: number;
-  /** A probe without an answer after this has failed. Default 30 s. */
+  /** A probe without an answer after this has failed. 1 ms to a day; default 30 s. */
   readonly probeWithin?: Duration;
   /** `key`: one for each key of its calls (an endpoint, a shard), so that one that is unwell does not close the others. At most 1,000 keys, the latest. */
   readonly per?: "key";
@@ -154,9 +154,9 @@ class Circuits implements Gate<"breaker.open"> {
 function rulesOf(options: BreakerOptions): Rules {
   const { window = 10_000 } = options;
   const calls = typeof window === "object" ? integerWithin(window.calls, "breaker.window.calls", { least: 1, most: 100_000 }) : undefined;
-  const windowMs = calls === undefined ? positiveMs(window as Duration, "breaker.window") : 0;
+  const windowMs = calls === undefined ? numberWithin(durationMs(window as Duration, "breaker.window"), "breaker.window", { least: 10, most: 86_400_000 }) : 0;
   const cooldownMs = durationMs(options.cooldown ?? 5_000, "breaker.cooldown");
-  const probeWithinMs = positiveMs(options.probeWithin ?? 30_000, "breaker.probeWithin");
+  const probeWithinMs = numberWithin(durationMs(options.probeWithin ?? 30_000, "breaker.probeWithin"), "breaker.probeWithin", { least: 1, most: 86_400_000 });
   return {
     failureRate: numberWithin(options.failureRate ?? 0.5, "breaker.failureRate", { least: 0.00001, most: 1 }),
     slowRate: numberWithin(options.slowRate ?? 0.5, "breaker.slowRate", { least: 0.00001, most: 1 }),

@@ -28,11 +28,11 @@ export interface Failure {
 const meanings: ReadonlyMap<unknown, Failure> = new Map(
   (
     [
-      ["crash", false, "ECONNREFUSED ENETUNREACH EHOSTUNREACH EHOSTDOWN ENOTFOUND EAI_AGAIN external.unreachable"],
+      ["crash", false, "ECONNREFUSED EHOSTDOWN EHOSTUNREACH ENETUNREACH ENOTFOUND EAI_AGAIN external.unreachable"],
       ["crash", true, "502 ECONNRESET ECONNABORTED EPIPE UND_ERR_SOCKET 57P01 57P02"],
       ["omission", true, "408 504 TimeoutError ETIMEDOUT UND_ERR_HEADERS_TIMEOUT UND_ERR_BODY_TIMEOUT 57014 deadline.exceeded external.outcome-unknown"],
       ["omission", false, "UND_ERR_CONNECT_TIMEOUT"],
-      ["timing", false, "425 429 breaker.open bulkhead.full store.overloaded queue.full request.not-admitted request.share-exceeded 53300 57P03"],
+      ["timing", false, "425 429 breaker.open bulkhead.full queue.full store.overloaded request.not-admitted request.share-exceeded 53300 57P03"],
       ["timing", true, "503"],
       ["response", true, "500"],
       ["byzantine", true, "response.contradicts"],

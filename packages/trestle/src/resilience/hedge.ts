@@ -94,7 +94,7 @@ function hedged(rule: HedgeRule, inner: Runner, clock: Clock): Runner {
             decided(
               n,
               tries.length > 1
-                ? Fault.create("hedge.lost", "another try of this hedge was answered first", "Nothing to do: stop the work when its signal aborts.")
+                ? Fault.create("hedge.lost", "another try of this hedge was answered first", "Stop the work when its signal aborts.")
                 : undefined,
             );
             resolve(value);
