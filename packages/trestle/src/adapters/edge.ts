@@ -123,7 +123,8 @@ export function edge<Request>(given: EdgeOptions<Request>): Edge<Request> {
 
 /** What a request would find out too late, or callers never: of two limits with one name they could read only one. */
 function checkLimits(limits: readonly EdgeLimit<never>[]): void {
-  oneOf(Array.isArray(limits), "Array.isArray(edge.limits)", [true]);
+  if (!Array.isArray(limits))
+    throw Fault.create("option.out-of-range", `edge.limits must be a list, got ${typeof limits}`, "Give it a list of limits, or leave it out.");
   const names = new Set<string>();
   for (const [nth, each] of limits.entries()) {
     const option = `edge.limits[${nth}]`;
@@ -136,9 +137,8 @@ function checkLimits(limits: readonly EdgeLimit<never>[]): void {
         "Name each limit after whose requests it counts.",
       );
     names.add(name);
-    for (const member of ["decide", "look", "giveBack"] as const)
-      oneOf(typeof (limit as Partial<RateLimit> | undefined)?.[member], `${option}: typeof limit.${member}`, ["function"]);
-    oneOf(typeof key, `${option}: typeof key`, ["function"]);
+    const { decide, look, giveBack } = (limit as RateLimit | null | undefined) ?? ({} as Partial<RateLimit>);
+    assertFunctions({ "limit.decide": decide, "limit.look": look, "limit.giveBack": giveBack, key }, option);
     assertCost(cost, limit.limit, `${option}: cost`);
     limit.look("", cost); // where windows are counted, costs are whole
   }

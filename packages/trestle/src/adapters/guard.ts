@@ -1,5 +1,5 @@
 /** What adapters are given to guard calls with, checked when they are made: a call would find out too late. */
-import { Fault, oneOf } from "../kernel/index.ts";
+import { Fault } from "../kernel/index.ts";
 import { layersIn, type Policy } from "../resilience/index.ts";
 
 /** `of` names it in faults. Fault: `pipeline.not-a-policy`. */
@@ -25,5 +25,8 @@ export function guardOfOne(guard: Policy<string>, of: string): Policy<string> {
 
 /** What a call would ask and could not. `of` names it in faults. Fault: `option.out-of-range`. */
 export function assertFunctions(options: Readonly<Record<string, unknown>>, of: string): void {
-  for (const [option, given] of Object.entries(options)) oneOf(typeof given, `typeof ${of}.${option}`, ["function"]);
+  for (const [option, given] of Object.entries(options)) {
+    if (typeof given === "function") continue;
+    throw Fault.create("option.out-of-range", `${of}.${option} must be a function, got ${given === null ? "null" : typeof given}`, "Give it a function.");
+  }
 }
